@@ -1,0 +1,84 @@
+//! The shared folder: where updates are put and found.
+//!
+//! One async, object-safe trait with one conformance suite (`tests/folder_conformance.rs`) that every implementation
+//! passes. A folder is one participant's view of one federation: it signs with that participant's identity and shows
+//! nothing of other federations.
+
+mod author;
+mod entry_set;
+mod error;
+mod local;
+mod memory;
+mod value;
+mod watch;
+
+pub use self::{
+    author::{Author, SequenceError},
+    entry_set::{Conflict, EntrySet, MAX_ENTRIES_PER_AUTHOR, Refused, UPDATES_KEPT},
+    error::FolderError,
+    local::LocalFolder,
+    memory::{MemoryFolder, MemoryStorage},
+    value::Value,
+    watch::{Change, Watch},
+};
+
+use crate::weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights};
+use async_trait::async_trait;
+use libp2p_identity::PeerId;
+
+/// Bytes that a folder handle has moved since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Bytes of entries, manifests and chunks written.
+    pub written: u64,
+    /// Bytes of entries, manifests and chunks read.
+    pub read: u64,
+}
+
+/// Where updates are put and found. One handle belongs to one author.
+///
+/// Every method may be cancelled: dropping the future of a `put` or `remove` leaves either the old or the new state,
+/// never a mixture, and what a crash leaves half-written is never shown and is cleaned up when its author opens the
+/// folder again.
+#[async_trait]
+pub trait SharedFolder: Send + Sync {
+    /// The author that this handle signs for.
+    fn author(&self) -> PeerId;
+
+    /// Publishes a value under a key of the handle's author, replacing what stood there. Others see it whole or not at
+    /// all. Returns when it is durable locally; waits for no peer and no bucket.
+    ///
+    /// Putting the value and metadata that already stand there changes nothing and returns the entry that stands.
+    ///
+    /// Errors: [`FolderError::NotAuthor`] for another author's key, [`FolderError::Entry`] for metadata over a limit,
+    /// [`FolderError::Io`] when the storage can't be written.
+    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError>;
+
+    /// The newest entry of every key that begins with `prefix`, in order of keys, without tombstones and without the
+    /// entries of excluded authors. Moves no value.
+    async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError>;
+
+    /// A handle to the value of an entry. It keeps giving this value after an overwrite; what it gives is verified
+    /// against the entry's root.
+    ///
+    /// Errors: [`FolderError::Gone`] if the value was replaced or removed before the handle was made,
+    /// [`FolderError::Damaged`] if what is stored doesn't have the entry's root.
+    async fn get(&self, entry: &Entry) -> Result<Value, FolderError>;
+
+    /// The entries under `prefix`: first those that stand, then each change as it becomes known. Of several changes of
+    /// one key the newest is given. Never ends before the handle is dropped.
+    fn watch(&self, prefix: &str) -> Watch;
+
+    /// Removes a key of the handle's author and leaves a tombstone, which no older entry can undo. Removing what isn't
+    /// there leaves a tombstone too.
+    async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError>;
+
+    /// One hash over all entries and tombstones: equal for two handles exactly if they know the same.
+    async fn digest(&self) -> Result<Digest, FolderError>;
+
+    /// Authors who signed two different entries under one number, each with the proof. Nothing of theirs is listed.
+    async fn conflicts(&self) -> Result<Vec<Conflict>, FolderError>;
+
+    /// What this handle has moved so far.
+    fn traffic(&self) -> Traffic;
+}

@@ -1,0 +1,72 @@
+use super::SequenceError;
+use crate::weights::{EntryError, Key, ReadError};
+use libp2p_identity::PeerId;
+use std::path::PathBuf;
+
+/// What can go wrong in a shared folder.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// The key belongs to another author.
+    #[error("only {} can publish under {key}; this folder signs for {signer}", key.author())]
+    NotAuthor {
+        /// The key.
+        key: Key,
+        /// Whose handle it is.
+        signer: PeerId,
+    },
+    /// The entry can't be signed as it is.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// The author's sequence number can't be reserved.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    /// The value is no longer stored: its author has published a newer one or removed it. List again.
+    #[error("the value of {key} with sequence number {sequence} is no longer there; list the folder again")]
+    Gone {
+        /// Its key.
+        key: Key,
+        /// Its number.
+        sequence: u64,
+    },
+    /// What is stored isn't what the author published.
+    #[error("the value of {key} is damaged: {what}")]
+    Damaged {
+        /// Its key.
+        key: Key,
+        /// How.
+        what: String,
+    },
+    /// The storage failed.
+    #[error("{what} {path} failed: {source}", path = path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// A value could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The author has as many keys as a folder holds of one.
+    #[error("{author} has {limit} keys already; remove some")]
+    TooManyKeys {
+        /// Whose keys.
+        author: PeerId,
+        /// The limit.
+        limit: usize,
+    },
+    /// Another process signs with the same identity: the home directory was copied.
+    #[error(
+        "another node signs as {author} too: its home directory was copied. Stop one of the two and give it a home of \
+         its own"
+    )]
+    CopiedIdentity {
+        /// The identity.
+        author: PeerId,
+    },
+    /// A background task of the folder failed.
+    #[error("the folder's worker failed: {0}")]
+    Worker(String),
+}

@@ -1,0 +1,3 @@
+//! Peerfold
+pub mod strategy;
+pub mod weights;

@@ -1,0 +1,271 @@
+use super::{EntryHash, FederationId, Key, KeyError, LayoutId, Root};
+use libp2p_identity::{Keypair, PeerId, PublicKey, ed25519};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Most bytes of a signed entry.
+pub const MAX_ENTRY_BYTES: usize = 1024;
+/// Most metrics in an entry.
+pub const MAX_METRICS: usize = 16;
+/// Longest name of a metric, in bytes.
+pub const MAX_METRIC_NAME: usize = 24;
+
+const VERSION: u8 = 1;
+const SIGNATURE_BYTES: usize = 64;
+/// Stands before what is signed, so that no signature made for another purpose can be taken for an entry's.
+const DOMAIN: &[u8] = b"peerfold/entry\0";
+
+/// A named figure of an update: a loss, an accuracy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// At most [`MAX_METRIC_NAME`] bytes.
+    pub name: String,
+    /// Any number, NaN included.
+    pub value: f64,
+}
+
+/// What an author says of a value when publishing it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Metadata {
+    /// The epoch that the weights come after; 0 for what belongs to none.
+    pub epoch: u64,
+    /// Examples that were trained on in that epoch.
+    pub num_examples: u64,
+    /// At most [`MAX_METRICS`], in ascending order of their names; [`Metadata::with_metrics`] sorts.
+    pub metrics: Vec<Metric>,
+}
+
+impl Metadata {
+    /// Sets the metrics. Of two with the same name the last one counts; past [`MAX_METRICS`] it is an error at `put`.
+    #[must_use]
+    pub fn with_metrics<'a>(mut self, metrics: impl IntoIterator<Item = (&'a str, f64)>) -> Self {
+        let by_name: std::collections::BTreeMap<_, _> = metrics.into_iter().collect();
+        self.metrics = by_name.into_iter().map(|(name, value)| Metric { name: name.to_owned(), value }).collect();
+        self
+    }
+
+    /// The metric of this name.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        self.metrics.iter().find(|metric| metric.name == name).map(|metric| metric.value)
+    }
+}
+
+/// What an entry says of its key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Content {
+    /// There is a value.
+    Put {
+        /// The value's address.
+        root: Root,
+        /// Its bytes, without the manifest.
+        length: u64,
+        /// What the author says of it.
+        metadata: Metadata,
+    },
+    /// The value was removed.
+    Tombstone,
+}
+
+/// The record of one value in a folder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The federation it belongs to; in any other it counts as nothing.
+    pub federation: FederationId,
+    /// The layout of the value.
+    pub layout: LayoutId,
+    /// Where the value stands, and who signs.
+    pub key: Key,
+    /// Rises with every entry of the author; the newest wins.
+    pub sequence: u64,
+    /// The value, or that there is none any more.
+    pub content: Content,
+}
+
+impl Entry {
+    /// The value's address, unless this is a tombstone.
+    pub fn root(&self) -> Option<Root> {
+        match self.content {
+            Content::Put { root, .. } => Some(root),
+            Content::Tombstone => None,
+        }
+    }
+
+    /// What the author says of the value, unless this is a tombstone.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        match &self.content {
+            Content::Put { metadata, .. } => Some(metadata),
+            Content::Tombstone => None,
+        }
+    }
+}
+
+/// Why an entry can't be signed, or bytes are no entry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// Written by a newer version of this program: to be ignored, not punished.
+    #[error("an entry of version {got}, but this program knows {VERSION}")]
+    Version {
+        /// The version found.
+        got: u8,
+    },
+    /// More than [`MAX_ENTRY_BYTES`].
+    #[error("an entry of {got} bytes, but at most {MAX_ENTRY_BYTES} are allowed")]
+    TooLong {
+        /// Its length.
+        got: usize,
+    },
+    /// Not in the canonical form.
+    #[error("the entry is malformed")]
+    Malformed,
+    /// Its key is none.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The signature isn't the author's.
+    #[error("the entry {key} is not signed by its author")]
+    Signature {
+        /// The key it claims.
+        key: Key,
+    },
+    /// The key belongs to another author.
+    #[error("only {} can publish under {key}, not {signer}", key.author())]
+    NotAuthor {
+        /// The key.
+        key: Key,
+        /// Who tried.
+        signer: PeerId,
+    },
+    /// Too many metrics, a metric's name that is too long, or names that are not ascending.
+    #[error("the metrics of {key} are not acceptable: {what}")]
+    Metrics {
+        /// The entry's key.
+        key: Key,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Encoded {
+    version: u8,
+    federation: FederationId,
+    layout: LayoutId,
+    author: [u8; 32],
+    name: String,
+    sequence: u64,
+    content: Content,
+}
+
+/// An entry with its author's signature, which has been checked: there is no other way to make one than to sign it or
+/// to decode it.
+#[derive(Clone, PartialEq)]
+pub struct SignedEntry {
+    entry: Entry,
+    bytes: Vec<u8>,
+}
+
+impl SignedEntry {
+    /// Signs. Errors if the key isn't the signer's, or the metrics pass a limit.
+    pub fn sign(entry: Entry, keypair: &Keypair) -> Result<Self, EntryError> {
+        let signer = keypair.public().to_peer_id();
+        if entry.key.author() != signer {
+            return Err(EntryError::NotAuthor { key: entry.key, signer });
+        }
+        check_metrics(&entry)?;
+        let author = keypair.public().try_into_ed25519().map_err(|_| EntryError::Malformed)?.to_bytes();
+        let mut bytes = postcard::to_stdvec(&Encoded {
+            version: VERSION,
+            federation: entry.federation,
+            layout: entry.layout,
+            author,
+            name: entry.key.name().to_owned(),
+            sequence: entry.sequence,
+            content: entry.content.clone(),
+        })
+        .map_err(|_| EntryError::Malformed)?;
+        let signature = keypair.sign(&signed_message(&bytes)).map_err(|_| EntryError::Malformed)?;
+        bytes.extend_from_slice(&signature);
+        if bytes.len() > MAX_ENTRY_BYTES {
+            return Err(EntryError::TooLong { got: bytes.len() });
+        }
+        Ok(Self { entry, bytes })
+    }
+
+    /// Reads and verifies what [`bytes`](Self::bytes) gave. At most [`MAX_ENTRY_BYTES`] are looked at.
+    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+        if bytes.len() > MAX_ENTRY_BYTES {
+            return Err(EntryError::TooLong { got: bytes.len() });
+        }
+        match bytes.first() {
+            None => return Err(EntryError::Malformed),
+            Some(&VERSION) => {}
+            Some(&got) => return Err(EntryError::Version { got }),
+        }
+        let body_length = bytes.len().checked_sub(SIGNATURE_BYTES).ok_or(EntryError::Malformed)?;
+        let (body, signature) = bytes.split_at(body_length);
+        let encoded: Encoded = postcard::from_bytes(body).map_err(|_| EntryError::Malformed)?;
+        // One form only: otherwise one entry could have several hashes and pass for a cheat.
+        if postcard::to_stdvec(&encoded).ok().as_deref() != Some(body) {
+            return Err(EntryError::Malformed);
+        }
+        let public_key = ed25519::PublicKey::try_from_bytes(&encoded.author).map_err(|_| EntryError::Malformed)?;
+        let public_key = PublicKey::from(public_key);
+        let key = Key::new(public_key.to_peer_id(), encoded.name)?;
+        if !public_key.verify(&signed_message(body), signature) {
+            return Err(EntryError::Signature { key });
+        }
+        let Encoded { federation, layout, sequence, content, .. } = encoded;
+        let entry = Entry { federation, layout, key, sequence, content };
+        check_metrics(&entry)?;
+        Ok(Self { entry, bytes: bytes.to_owned() })
+    }
+
+    /// What was signed.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// The canonical encoding, signature included.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The hash of the encoding.
+    pub fn hash(&self) -> EntryHash {
+        EntryHash::from_bytes(*blake3::hash(&self.bytes).as_bytes())
+    }
+}
+
+impl std::ops::Deref for SignedEntry {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.entry
+    }
+}
+
+impl fmt::Debug for SignedEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.entry.fmt(f)
+    }
+}
+
+fn signed_message(body: &[u8]) -> Vec<u8> {
+    [DOMAIN, body].concat()
+}
+
+fn check_metrics(entry: &Entry) -> Result<(), EntryError> {
+    let Some(metadata) = entry.metadata() else { return Ok(()) };
+    let metrics = &metadata.metrics;
+    let long = metrics.iter().find(|metric| metric.name.len() > MAX_METRIC_NAME);
+    let unordered = metrics.windows(2).any(|pair| pair[0].name >= pair[1].name);
+    let what = if metrics.len() > MAX_METRICS {
+        format!("{} of them, but at most {MAX_METRICS} are allowed", metrics.len())
+    } else if let Some(metric) = long {
+        format!("the name {:.40?} has over {MAX_METRIC_NAME} bytes", metric.name)
+    } else if unordered {
+        "their names are not in ascending order".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(EntryError::Metrics { key: entry.key.clone(), what })
+}

@@ -1,0 +1,98 @@
+use libp2p_identity::PeerId;
+use std::{fmt, str::FromStr};
+
+/// Longest key, author and slash included, in bytes.
+pub const MAX_KEY_BYTES: usize = 128;
+
+const UPDATE: &str = "update/";
+
+/// Why a text is no key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// More than [`MAX_KEY_BYTES`].
+    #[error("the key {key:.40?}… has {got} bytes, but at most {MAX_KEY_BYTES} are allowed")]
+    TooLong {
+        /// The key.
+        key: String,
+        /// Its length.
+        got: usize,
+    },
+    /// Nothing stands after the author.
+    #[error("the key has no name after its author")]
+    Empty,
+    /// The text doesn't begin with a peer id and a slash.
+    #[error("the key {key:?} doesn't begin with its author's peer id and a slash")]
+    NoAuthor {
+        /// The key.
+        key: String,
+    },
+}
+
+/// The name of a value: `<author>/<name>`. Only the author can sign under it.
+///
+/// The name is any non-empty UTF-8; the whole key has at most [`MAX_KEY_BYTES`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    author: PeerId,
+    name: String,
+}
+
+impl Key {
+    /// The key of this name under this author.
+    pub fn new(author: PeerId, name: impl Into<String>) -> Result<Self, KeyError> {
+        let key = Self { author, name: name.into() };
+        if key.name.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        let text = key.to_string();
+        if text.len() > MAX_KEY_BYTES {
+            return Err(KeyError::TooLong { got: text.len(), key: text });
+        }
+        Ok(key)
+    }
+
+    /// `<author>/update/<epoch>`: where an author's update of an epoch stands.
+    pub fn update(author: PeerId, epoch: u64) -> Self {
+        Self { author, name: format!("{UPDATE}{epoch}") }
+    }
+
+    /// `<author>/start`: what a node began from and with which hyper-parameters.
+    pub fn start(author: PeerId) -> Self {
+        Self { author, name: "start".to_owned() }
+    }
+
+    /// Who signs under this key.
+    pub fn author(&self) -> PeerId {
+        self.author
+    }
+
+    /// What stands after the author and the slash.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The epoch, if this is the key of an update.
+    pub fn update_epoch(&self) -> Option<u64> {
+        let digits = self.name.strip_prefix(UPDATE)?;
+        let epoch = digits.parse().ok()?;
+        // `update/007` and `update/+7` are other keys, not other spellings.
+        (Self::update(self.author, epoch).name == self.name).then_some(epoch)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.author, self.name)
+    }
+}
+
+impl FromStr for Key {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let parts = text.split_once('/');
+        let parsed = parts.and_then(|(author, name)| Some((author.parse::<PeerId>().ok()?, name)));
+        let (author, name) = parsed.ok_or_else(|| KeyError::NoAuthor { key: text.to_owned() })?;
+        Self::new(author, name)
+    }
+}
