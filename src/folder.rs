@@ -13,13 +13,13 @@ mod value;
 mod watch;
 
 pub use self::{
-    author::{Author, SequenceError},
+    author::Author,
     entry_set::{Conflict, EntrySet, MAX_ENTRIES_PER_AUTHOR, Refused, UPDATES_KEPT},
     error::FolderError,
     local::LocalFolder,
     memory::{MemoryFolder, MemoryStorage},
     value::Value,
-    watch::{Change, Watch},
+    watch::Watch,
 };
 
 use crate::weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights};

@@ -1,3 +1,6 @@
 //! Peerfold
+mod durable_file;
+pub mod folder;
+pub mod home;
 pub mod strategy;
 pub mod weights;

@@ -1,4 +1,4 @@
-use super::SequenceError;
+use crate::home::SequenceError;
 use crate::weights::{EntryError, Key, ReadError};
 use libp2p_identity::PeerId;
 use std::path::PathBuf;

@@ -1,0 +1,54 @@
+//! Files that are whole or not there: written beside, flushed to the disk, renamed into place.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::Path,
+};
+use tempfile::Builder;
+
+/// What the name of a file begins with while it is being written.
+const PARTIAL: &str = ".partial-";
+
+/// Replaces the file at `path` by what `write` writes. After a crash at any moment there is either the old file or the
+/// new one, and perhaps a leftover that [`remove_partial`] finds. When it returns, file and name are on the disk.
+///
+/// New files can be read by their owner alone if `secret`, else by whom the process's umask allows.
+pub(crate) fn replace(
+    path: &Path,
+    secret: bool,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut builder = Builder::new();
+    builder.prefix(PARTIAL);
+    #[cfg(unix)]
+    if !secret {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(dir)?;
+    let mut buffered = io::BufWriter::with_capacity(1 << 16, file.as_file_mut());
+    write(&mut buffered)?;
+    buffered.flush()?;
+    drop(buffered);
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    sync_dir(dir)
+}
+
+/// Flushes a directory's names to the disk, where the system can.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+}
+
+/// Removes what a crash left half-written in a directory. Only for a directory that no other process writes.
+pub(crate) fn remove_partial(dir: &Path) -> io::Result<()> {
+    for file in fs::read_dir(dir)? {
+        let file = file?;
+        if file.file_name().to_string_lossy().starts_with(PARTIAL) {
+            fs::remove_file(file.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,250 @@
+use super::FolderError;
+use crate::weights::{Digest, FederationId, Key, SignedEntry};
+use libp2p_identity::PeerId;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Bound,
+    sync::Arc,
+};
+
+/// Most keys that are held of one author, tombstones included.
+pub const MAX_ENTRIES_PER_AUTHOR: usize = 256;
+/// Updates held of one author.
+pub const UPDATES_KEPT: usize = 2;
+
+/// Two different entries that one author signed under one number: the proof of a cheat or of a copied home.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conflict {
+    /// The two entries, the one with the smaller hash first.
+    pub entries: [Arc<SignedEntry>; 2],
+}
+
+impl Conflict {
+    /// Who signed both.
+    pub fn author(&self) -> PeerId {
+        self.entries[0].key.author()
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [first, second] = &self.entries;
+        write!(
+            f,
+            "{} signed both {:?} and {:?} under number {}: a cheat, or a copied home directory",
+            self.author(),
+            first.key.name(),
+            second.key.name(),
+            first.sequence
+        )
+    }
+}
+
+/// Why an entry is not taken in.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Refused {
+    /// It belongs to another federation or run.
+    #[error("it belongs to another federation or run")]
+    OtherFederation,
+    /// Its author was excluded earlier.
+    #[error("its author signed two entries under one number and is excluded")]
+    Excluded,
+    /// It is the second one under its number: from now on its author is excluded.
+    #[error("{0}")]
+    Conflict(Box<Conflict>),
+    /// Its author has [`MAX_ENTRIES_PER_AUTHOR`] keys already.
+    #[error("its author has {MAX_ENTRIES_PER_AUTHOR} keys already")]
+    TooManyKeys,
+}
+
+impl Refused {
+    /// The error for an author whose own entry was refused.
+    pub(super) fn of_own(self, author: PeerId) -> FolderError {
+        match self {
+            Refused::TooManyKeys => FolderError::TooManyKeys { author, limit: MAX_ENTRIES_PER_AUTHOR },
+            _ => FolderError::CopiedIdentity { author },
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Held {
+    entry: Arc<SignedEntry>,
+    revision: u64,
+}
+
+/// The entries that are known of a federation: of each key the newest.
+///
+/// A state machine without I/O. Whatever the order in which entries arrive, sets that were given the same ones hold the
+/// same and have equal digests, as long as no author passes a limit or signs two entries under one number of which a
+/// set has let one go before the other came:
+///
+/// - of each key the entry with the highest number is held, put or tombstone;
+/// - of the keys `<author>/update/<epoch>` only the [`UPDATES_KEPT`] with the highest numbers, so that retention needs
+///   no tombstones, which would pile up by one an epoch;
+/// - an author who signed two different entries under one number is excluded, unless [readmitted](Self::readmit).
+#[derive(Debug)]
+pub struct EntrySet {
+    federation: FederationId,
+    held: BTreeMap<Key, Held>,
+    by_revision: BTreeMap<u64, Key>,
+    by_sequence: BTreeMap<PeerId, BTreeMap<u64, Key>>,
+    conflicts: BTreeMap<PeerId, Conflict>,
+    readmitted: BTreeSet<PeerId>,
+    revision: u64,
+}
+
+impl EntrySet {
+    /// An empty set.
+    pub fn new(federation: FederationId) -> Self {
+        Self {
+            federation,
+            held: BTreeMap::new(),
+            by_revision: BTreeMap::new(),
+            by_sequence: BTreeMap::new(),
+            conflicts: BTreeMap::new(),
+            readmitted: BTreeSet::new(),
+            revision: 0,
+        }
+    }
+
+    /// The operator's word that this author is to be trusted whatever it signed. Of two entries under one number the
+    /// one with the larger hash counts. Entries that were dropped at the exclusion must be inserted again.
+    pub fn readmit(&mut self, author: PeerId) {
+        self.readmitted.insert(author);
+        self.conflicts.remove(&author);
+    }
+
+    /// Takes an entry in. `Ok(true)` if it changed the set, `Ok(false)` if it was known, or older than what is held.
+    pub fn insert(&mut self, entry: Arc<SignedEntry>) -> Result<bool, Refused> {
+        if entry.federation != self.federation {
+            return Err(Refused::OtherFederation);
+        }
+        let author = entry.key.author();
+        if self.conflicts.contains_key(&author) {
+            return Err(Refused::Excluded);
+        }
+        if let Some(other) = self.same_number(&entry) {
+            let (old, new) = (other.hash(), entry.hash());
+            if old == new {
+                return Ok(false);
+            }
+            if !self.readmitted.contains(&author) {
+                let conflict = Conflict { entries: if old < new { [other, entry] } else { [entry, other] } };
+                self.exclude(conflict.clone());
+                return Err(Refused::Conflict(Box::new(conflict)));
+            }
+            if old > new {
+                return Ok(false);
+            }
+            self.drop_key(&other.key.clone());
+        }
+        match self.held.get(&entry.key) {
+            Some(held) if held.entry.sequence > entry.sequence => return Ok(false),
+            Some(_) => self.drop_key(&entry.key),
+            None if entry.key.update_epoch().is_some() => {
+                let oldest = self.updates_of(author).first().cloned();
+                if self.updates_of(author).len() >= UPDATES_KEPT
+                    && let Some((sequence, key)) = oldest
+                {
+                    if sequence > entry.sequence {
+                        return Ok(false);
+                    }
+                    self.drop_key(&key);
+                }
+            }
+            None => {}
+        }
+        let of_author = self.by_sequence.entry(author).or_default();
+        if of_author.len() >= MAX_ENTRIES_PER_AUTHOR {
+            return Err(Refused::TooManyKeys);
+        }
+        of_author.insert(entry.sequence, entry.key.clone());
+        self.revision += 1;
+        self.by_revision.insert(self.revision, entry.key.clone());
+        self.held.insert(entry.key.clone(), Held { entry, revision: self.revision });
+        Ok(true)
+    }
+
+    /// The newest entry of a key, put or tombstone.
+    pub fn get(&self, key: &Key) -> Option<&Arc<SignedEntry>> {
+        self.held.get(key).map(|held| &held.entry)
+    }
+
+    /// All entries whose keys begin with `prefix`, tombstones included, in order of their keys.
+    pub fn iter<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<SignedEntry>> + 'a {
+        self.held.values().map(|held| &held.entry).filter(move |entry| has_prefix(&entry.key, prefix))
+    }
+
+    /// Entries of one author, tombstones included, by their numbers.
+    pub fn of_author(&self, author: PeerId) -> impl Iterator<Item = &Arc<SignedEntry>> {
+        let keys = self.by_sequence.get(&author).into_iter().flat_map(BTreeMap::values);
+        keys.filter_map(|key| self.get(key))
+    }
+
+    /// Rises with every change.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The first change after `revision` under `prefix`, with its own revision.
+    pub fn changed_since(&self, revision: u64, prefix: &str) -> Option<(u64, &Arc<SignedEntry>)> {
+        let later = self.by_revision.range((Bound::Excluded(revision), Bound::Unbounded));
+        later
+            .filter(|(_, key)| has_prefix(key, prefix))
+            .find_map(|(&revision, key)| self.get(key).map(|entry| (revision, entry)))
+    }
+
+    /// Authors who signed two entries under one number.
+    pub fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
+        self.conflicts.values()
+    }
+
+    /// One hash over all that is held and over the excluded authors.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new_derive_key("peerfold 2026 folder digest v1");
+        for held in self.held.values() {
+            hasher.update(b"e");
+            hasher.update(held.entry.hash().as_bytes());
+        }
+        for author in self.conflicts.keys() {
+            hasher.update(b"x");
+            hasher.update(&author.to_bytes());
+        }
+        Digest::from_bytes(*hasher.finalize().as_bytes())
+    }
+
+    fn same_number(&self, entry: &SignedEntry) -> Option<Arc<SignedEntry>> {
+        let key = self.by_sequence.get(&entry.key.author())?.get(&entry.sequence)?;
+        self.get(key).cloned()
+    }
+
+    fn updates_of(&self, author: PeerId) -> Vec<(u64, Key)> {
+        let of_author = self.by_sequence.get(&author).into_iter().flatten();
+        let updates = of_author.filter(|(_, key)| key.update_epoch().is_some());
+        updates.map(|(&sequence, key)| (sequence, key.clone())).collect()
+    }
+
+    fn drop_key(&mut self, key: &Key) {
+        if let Some(held) = self.held.remove(key) {
+            self.by_revision.remove(&held.revision);
+            if let Some(of_author) = self.by_sequence.get_mut(&key.author()) {
+                of_author.remove(&held.entry.sequence);
+            }
+        }
+    }
+
+    fn exclude(&mut self, conflict: Conflict) {
+        let author = conflict.author();
+        let keys: Vec<Key> = self.of_author(author).map(|entry| entry.key.clone()).collect();
+        keys.iter().for_each(|key| self.drop_key(key));
+        self.by_sequence.remove(&author);
+        self.conflicts.insert(author, conflict);
+        self.revision += 1;
+    }
+}
+
+fn has_prefix(key: &Key, prefix: &str) -> bool {
+    prefix.is_empty() || key.to_string().starts_with(prefix)
+}

@@ -1,0 +1,198 @@
+use super::{Author, Conflict, FolderError, SharedFolder, Traffic, Value, Watch, author::Draft, watch::Board};
+use crate::weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights};
+use async_trait::async_trait;
+use libp2p_identity::PeerId;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+};
+
+mod directory;
+mod scan;
+mod value_file;
+mod watcher;
+
+use directory::Directory;
+use scan::Scan;
+use watcher::Watcher;
+
+/// `file://`: a shared folder in a directory, also on a network share.
+///
+/// ```text
+/// <dir>/<federation id>/<author>/<number>-<entry hash>.entry   one signed entry
+/// <dir>/<federation id>/<author>/<root>.value                  manifest and chunks
+/// ```
+///
+/// Each author writes in a directory of its own. Files never change: they are written beside, flushed and renamed into
+/// place, value before entry, so that whoever sees an entry finds its value. An overwrite adds new files and then
+/// removes the old entry; the old value stays until the author's next change, so that who has just listed can still
+/// read. There are no locks and no flags to wait for. A reader that can't write the directory can still read.
+pub struct LocalFolder {
+    shared: Arc<Shared>,
+    watcher: Mutex<Weak<Watcher>>,
+}
+
+struct Shared {
+    author: Author,
+    directory: Directory,
+    board: Arc<Board>,
+    scan: Mutex<Scan>,
+}
+
+impl LocalFolder {
+    /// Opens the view that `author` has of a directory, which is made if it isn't there. Cleans up what a crash of this
+    /// author left. Blocks on the disk.
+    ///
+    /// Errors if the author's part of the directory can't be written.
+    pub fn open(dir: &Path, author: Author) -> Result<Self, FolderError> {
+        let directory = Directory::create(dir, author.federation(), author.peer_id())?;
+        let board = Arc::new(Board::new(author.federation()));
+        let shared = Shared { scan: Mutex::new(Scan::new(author.peer_id())), author, directory, board };
+        shared.refresh()?;
+        let own = shared.board.set().of_author(shared.author.peer_id()).map(|entry| entry.sequence).max();
+        own.into_iter().for_each(|sequence| shared.author.raise_above(sequence));
+        shared.with_scan(|scan| scan.own_is_known());
+        shared.directory.remove_unnamed_values(&shared.board)?;
+        Ok(Self { shared: Arc::new(shared), watcher: Mutex::default() })
+    }
+
+    /// The operator's word that an author is to be trusted although it signed two entries under one number.
+    pub fn readmit(&self, author: PeerId) {
+        self.shared.board.set().readmit(author);
+        self.shared.with_scan(Scan::forget);
+    }
+
+    async fn off_runtime<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, FolderError> + Send + 'static,
+    ) -> Result<T, FolderError> {
+        let shared = self.shared.clone();
+        let joined = tokio::task::spawn_blocking(move || work(&shared)).await;
+        joined.map_err(|error| FolderError::Worker(error.to_string()))?
+    }
+}
+
+impl Shared {
+    /// The directory's own path, for messages and for the watcher.
+    fn root(&self) -> &Path {
+        self.directory.federation_dir()
+    }
+
+    fn with_scan<T>(&self, work: impl FnOnce(&mut Scan) -> T) -> T {
+        work(&mut self.scan.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes in what others have written since the last time.
+    fn refresh(&self) -> Result<(), FolderError> {
+        self.with_scan(|scan| scan.run(&self.directory, &self.board))?;
+        self.check_identity()
+    }
+
+    fn check_identity(&self) -> Result<(), FolderError> {
+        let author = self.author.peer_id();
+        if self.with_scan(|scan| scan.own_was_written_elsewhere()) || self.board.is_excluded(author) {
+            return Err(FolderError::CopiedIdentity { author });
+        }
+        Ok(())
+    }
+
+    fn put(&self, key: Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
+        let manifest = value.manifest();
+        let draft = Draft::put(key, manifest.layout().id(), manifest.root(), manifest.layout().bytes(), metadata);
+        self.publish(draft, |directory| directory.write_value(&manifest, value))
+    }
+
+    fn publish(
+        &self,
+        draft: Draft,
+        write_value: impl FnOnce(&Directory) -> Result<(), FolderError>,
+    ) -> Result<SignedEntry, FolderError> {
+        // One writer at a time: what is unnamed is decided and removed under the scan's lock.
+        self.refresh()?;
+        self.with_scan(|scan| {
+            let standing = self.board.set().get(&draft.key).cloned();
+            if let Some(standing) = standing.filter(|standing| draft.is_said_by(standing)) {
+                if standing.root().is_none_or(|root| self.directory.has_value(root)) {
+                    return Ok(SignedEntry::clone(&standing));
+                }
+            }
+            write_value(&self.directory)?;
+            let entry = self.author.sign(draft)?;
+            scan.wrote(&entry);
+            self.directory.write_entry(&entry)?;
+            let author = self.author.peer_id();
+            self.board.insert(Arc::new(entry.clone())).map_err(|refused| refused.of_own(author))?;
+            self.directory.remove_superseded(&self.board, &entry)?;
+            Ok(entry)
+        })
+    }
+}
+
+#[async_trait]
+impl SharedFolder for LocalFolder {
+    fn author(&self) -> PeerId {
+        self.shared.author.peer_id()
+    }
+
+    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
+        self.shared.author.check_owns(key)?;
+        let (key, value) = (key.clone(), value.clone());
+        self.off_runtime(move |shared| shared.put(key, &value, metadata)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError> {
+        let prefix = prefix.to_owned();
+        self.off_runtime(move |shared| shared.refresh().map(|()| shared.board.list(&prefix))).await
+    }
+
+    async fn get(&self, entry: &Entry) -> Result<Value, FolderError> {
+        let entry = entry.clone();
+        self.off_runtime(move |shared| shared.directory.open_value(&entry)).await
+    }
+
+    /// Finds changes by the system's notifications, and by looking every two seconds for what the notifications of a
+    /// network share don't tell.
+    fn watch(&self, prefix: &str) -> Watch {
+        let mut current = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let watcher = current.upgrade().unwrap_or_else(|| {
+            let watcher = Arc::new(Watcher::start(&self.shared));
+            *current = Arc::downgrade(&watcher);
+            watcher
+        });
+        Watch::new(self.shared.board.clone(), prefix, (watcher, self.shared.clone()))
+    }
+
+    async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError> {
+        self.shared.author.check_owns(key)?;
+        let key = key.clone();
+        self.off_runtime(move |shared| {
+            let layout = shared.board.set().get(&key).map(|entry| entry.layout);
+            shared.publish(Draft::tombstone(key, layout), |_| Ok(()))
+        })
+        .await
+    }
+
+    async fn digest(&self) -> Result<Digest, FolderError> {
+        self.off_runtime(|shared| shared.refresh().map(|()| shared.board.digest())).await
+    }
+
+    async fn conflicts(&self) -> Result<Vec<Conflict>, FolderError> {
+        self.off_runtime(|shared| {
+            shared.with_scan(|scan| scan.run(&shared.directory, &shared.board))?;
+            Ok(shared.board.conflicts())
+        })
+        .await
+    }
+
+    fn traffic(&self) -> Traffic {
+        let counters = self.shared.directory.counters();
+        let [written, read] = counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+        Traffic { written, read }
+    }
+}
+
+/// An error of the file system, with what was tried.
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FolderError {
+    let path: PathBuf = path.to_owned();
+    move |source| FolderError::Io { what, path, source }
+}

@@ -1,0 +1,156 @@
+//! The names of the files, and how they are written and removed.
+
+use super::{failed, value_file};
+use crate::{
+    durable_file,
+    folder::{FolderError, Value, watch::Board},
+    weights::{Entry, FederationId, Manifest, Root, SignedEntry, Weights},
+};
+use libp2p_identity::PeerId;
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+pub(super) const ENTRY: &str = "entry";
+const VALUE: &str = "value";
+
+/// Bytes written and bytes read.
+pub(super) type Counters = Arc<[AtomicU64; 2]>;
+
+pub(super) struct Directory {
+    federation: PathBuf,
+    own: PathBuf,
+    counters: Counters,
+}
+
+impl Directory {
+    pub(super) fn create(dir: &Path, federation: FederationId, author: PeerId) -> Result<Self, FolderError> {
+        let federation = dir.join(federation.to_string());
+        let own = federation.join(author.to_base58());
+        fs::create_dir_all(&own).map_err(failed("creating", &own))?;
+        durable_file::remove_partial(&own).map_err(failed("cleaning", &own))?;
+        // A directory that can't be written is an error now, not after the first epoch.
+        tempfile::tempfile_in(&own).map_err(failed("writing into", &own))?;
+        Ok(Self { federation, own, counters: Counters::default() })
+    }
+
+    pub(super) fn federation_dir(&self) -> &Path {
+        &self.federation
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Number first, so that a listing is in order; the hash, so that two entries under one number both stay as proof.
+    pub(super) fn entry_name(entry: &SignedEntry) -> String {
+        format!("{:020}-{}.{ENTRY}", entry.sequence, &entry.hash().to_string()[..16])
+    }
+
+    fn value_path(&self, author: PeerId, root: Root) -> PathBuf {
+        self.federation.join(author.to_base58()).join(format!("{root}.{VALUE}"))
+    }
+
+    pub(super) fn has_value(&self, root: Root) -> bool {
+        self.own.join(format!("{root}.{VALUE}")).exists()
+    }
+
+    pub(super) fn write_value(&self, manifest: &Manifest, value: &Weights) -> Result<(), FolderError> {
+        let path = self.own.join(format!("{}.{VALUE}", manifest.root()));
+        let mut written = 0;
+        durable_file::replace(&path, false, |file| {
+            written = value_file::write(file, manifest, value)?;
+            Ok(())
+        })
+        .map_err(failed("writing", &path))?;
+        self.counters[0].fetch_add(written, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn open_value(&self, entry: &Entry) -> Result<Value, FolderError> {
+        let gone = || FolderError::Gone { key: entry.key.clone(), sequence: entry.sequence };
+        let root = entry.root().ok_or_else(gone)?;
+        let path = self.value_path(entry.key.author(), root);
+        match fs::File::open(&path) {
+            Ok(file) => value_file::open(file, path, entry, self.counters.clone()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(gone()),
+            Err(error) => Err(failed("opening", &path)(error)),
+        }
+    }
+
+    pub(super) fn write_entry(&self, entry: &SignedEntry) -> Result<(), FolderError> {
+        let path = self.own.join(Self::entry_name(entry));
+        durable_file::replace(&path, false, |file| file.write_all(entry.bytes())).map_err(failed("writing", &path))?;
+        self.counters[0].fetch_add(entry.bytes().len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes the author's entries that `newest` or an earlier one took the place of, and the values that were unnamed
+    /// before `newest` was written.
+    pub(super) fn remove_superseded(&self, board: &Board, newest: &SignedEntry) -> Result<(), FolderError> {
+        let standing: Vec<_> = board.set().of_author(newest.key.author()).cloned().collect();
+        let named: BTreeSet<String> = standing.iter().map(|entry| Self::entry_name(entry)).collect();
+        let mut roots: BTreeSet<Root> = standing.iter().filter_map(|entry| entry.root()).collect();
+        let mut superseded = Vec::new();
+        for name in self.own_files(ENTRY)? {
+            if !named.contains(&name) {
+                let path = self.own.join(&name);
+                // Its value stays for once: someone may have listed it just now.
+                let bytes = fs::read(&path).unwrap_or_default();
+                roots.extend(SignedEntry::decode(&bytes).ok().and_then(|entry| entry.root()));
+                superseded.push(path);
+            }
+        }
+        superseded.iter().try_for_each(|path| remove_file(path))?;
+        self.remove_values_except(&roots)
+    }
+
+    /// Removes the author's values that no entry names.
+    pub(super) fn remove_unnamed_values(&self, board: &Board) -> Result<(), FolderError> {
+        let Some(author) = self.own.file_name().and_then(|name| name.to_str()?.parse().ok()) else { return Ok(()) };
+        let roots = board.set().of_author(author).filter_map(|entry| entry.root()).collect();
+        self.remove_values_except(&roots)
+    }
+
+    fn remove_values_except(&self, roots: &BTreeSet<Root>) -> Result<(), FolderError> {
+        for name in self.own_files(VALUE)? {
+            let root = name.strip_suffix(VALUE).and_then(|name| name.strip_suffix('.')?.parse::<Root>().ok());
+            if root.is_some_and(|root| !roots.contains(&root)) {
+                remove_file(&self.own.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn own_files(&self, extension: &str) -> Result<Vec<String>, FolderError> {
+        file_names(&self.own, extension).map_err(failed("listing", &self.own))
+    }
+}
+
+fn remove_file(path: &Path) -> Result<(), FolderError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("removing", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Names of the files in `dir` with this extension, in order.
+pub(super) fn file_names(dir: &Path, extension: &str) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for file in fs::read_dir(dir)? {
+        if let Ok(name) = file?.file_name().into_string()
+            && Path::new(&name).extension().is_some_and(|found| found == extension)
+            && !name.starts_with('.')
+        {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}

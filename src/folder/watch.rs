@@ -1,0 +1,93 @@
+use super::{Conflict, EntrySet, Refused};
+use crate::weights::{Digest, FederationId, SignedEntry};
+use libp2p_identity::PeerId;
+use std::{
+    any::Any,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::watch;
+
+/// An entry set that can be waited on. What a folder implementation learns goes in here; what it tells comes from here.
+pub(super) struct Board {
+    set: Mutex<EntrySet>,
+    revision: watch::Sender<u64>,
+}
+
+impl Board {
+    pub(super) fn new(federation: FederationId) -> Self {
+        Self { set: Mutex::new(EntrySet::new(federation)), revision: watch::Sender::new(0) }
+    }
+
+    /// The set, to look at. Not to be held across an await.
+    pub(super) fn set(&self) -> MutexGuard<'_, EntrySet> {
+        self.set.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an entry in and wakes who watches.
+    pub(super) fn insert(&self, entry: Arc<SignedEntry>) -> Result<bool, Refused> {
+        let mut set = self.set();
+        let result = set.insert(entry);
+        let revision = set.revision();
+        drop(set);
+        self.revision.send_if_modified(|seen| {
+            let changed = *seen < revision;
+            *seen = revision.max(*seen);
+            changed
+        });
+        result
+    }
+
+    pub(super) fn list(&self, prefix: &str) -> Vec<SignedEntry> {
+        let set = self.set();
+        set.iter(prefix).filter(|entry| entry.root().is_some()).map(|entry| SignedEntry::clone(entry)).collect()
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        self.set().digest()
+    }
+
+    pub(super) fn conflicts(&self) -> Vec<Conflict> {
+        self.set().conflicts().cloned().collect()
+    }
+
+    pub(super) fn is_excluded(&self, author: PeerId) -> bool {
+        self.set().conflicts().any(|conflict| conflict.author() == author)
+    }
+}
+
+/// The entries of a folder as they change: see [`SharedFolder::watch`](super::SharedFolder::watch).
+pub struct Watch {
+    board: Arc<Board>,
+    revisions: watch::Receiver<u64>,
+    prefix: String,
+    seen: u64,
+    /// What keeps the folder looking for changes.
+    _source: Box<dyn Any + Send + Sync>,
+}
+
+impl Watch {
+    pub(super) fn new(board: Arc<Board>, prefix: &str, source: impl Any + Send + Sync) -> Self {
+        let revisions = board.revision.subscribe();
+        Self { board, revisions, prefix: prefix.to_owned(), seen: 0, _source: Box::new(source) }
+    }
+
+    /// The next entry, put or tombstone. Waits until there is one. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> SignedEntry {
+        loop {
+            self.revisions.mark_unchanged();
+            if let Some(entry) = self.try_next() {
+                return entry;
+            }
+            // The board, and with it the sender, lives as long as this watch does.
+            let _ = self.revisions.changed().await;
+        }
+    }
+
+    /// The next entry that is known already.
+    pub fn try_next(&mut self) -> Option<SignedEntry> {
+        let set = self.board.set();
+        let (revision, entry) = set.changed_since(self.seen, &self.prefix)?;
+        self.seen = revision;
+        Some(SignedEntry::clone(entry))
+    }
+}

@@ -1,0 +1,212 @@
+//! A node's own directory: its identity, its sequence numbers, and the lock that keeps two processes from using both.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `identity.key` | the ed25519 key, mode 0600: whoever has it can sign as this node |
+//! | `sequence` | numbers up to this one may have been used |
+//! | `lock` | locked while a node runs; holds its process id |
+//! | `runs/<federation id>/` | checkpoints, one directory a federation |
+
+mod sequence;
+
+pub use sequence::{SequenceError, Sequences};
+
+use crate::{durable_file, weights::FederationId};
+use libp2p_identity::{Keypair, PeerId};
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+const IDENTITY: &str = "identity.key";
+const LOCK: &str = "lock";
+/// More than the encoding of any key that is read.
+const MAX_IDENTITY_BYTES: u64 = 1024;
+
+/// What can be wrong with a home.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// Another process runs on it.
+    #[error("the home {} is in use by another process{holder}; stop it, or give this node another --home", dir.display())]
+    InUse {
+        /// The home.
+        dir: PathBuf,
+        /// ` (process N)`, where known.
+        holder: String,
+    },
+    /// A file can't be read or written.
+    #[error("{what} {} failed: {source}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The key file isn't one.
+    #[error(
+        "{} is not an ed25519 key; restore it from a backup, or remove it and become a new node",
+        path.display()
+    )]
+    Identity {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The sequence file isn't one.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+}
+
+/// A home in use by this process. The lock goes with the value, or with the process.
+#[derive(Debug)]
+pub struct Home {
+    dir: PathBuf,
+    keypair: Keypair,
+    sequences: Arc<Sequences>,
+    _lock: File,
+}
+
+impl Home {
+    /// Opens a home, and makes it with a new identity if there is none. Errors if another process has it open.
+    pub fn open(dir: impl Into<PathBuf>) -> Result<Self, HomeError> {
+        let dir = dir.into();
+        create_private_dir(&dir)?;
+        let lock = lock(&dir)?;
+        durable_file::remove_partial(&dir).map_err(failed("cleaning", &dir))?;
+        let keypair = load_or_create_identity(&dir)?;
+        let sequences = Arc::new(Sequences::open(dir.join("sequence"))?);
+        Ok(Self { dir, keypair, sequences, _lock: lock })
+    }
+
+    /// The peer id of the home in `dir`, which is made with a new identity if there is none. Needs no lock, so it works
+    /// while a node runs.
+    pub fn peer_id(dir: &Path) -> Result<PeerId, HomeError> {
+        create_private_dir(dir)?;
+        Ok(load_or_create_identity(dir)?.public().to_peer_id())
+    }
+
+    /// Blocks until no process has the home in `dir` open.
+    pub fn wait_until_free(dir: &Path) -> io::Result<()> {
+        match File::open(dir.join(LOCK)) {
+            Ok(file) => file.lock(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The key that this home's node signs with.
+    pub fn keypair(&self) -> &Keypair {
+        &self.keypair
+    }
+
+    /// The node's sequence numbers.
+    pub fn sequences(&self) -> &Arc<Sequences> {
+        &self.sequences
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where what belongs to one federation is kept. Made if needed.
+    pub fn run_dir(&self, federation: &FederationId) -> Result<PathBuf, HomeError> {
+        let dir = self.dir.join("runs").join(federation.to_string());
+        fs::create_dir_all(&dir).map_err(failed("creating", &dir))?;
+        Ok(dir)
+    }
+}
+
+fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> HomeError + 'a {
+    move |source| HomeError::Io { what, path: path.to_owned(), source }
+}
+
+fn create_private_dir(dir: &Path) -> Result<(), HomeError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir).map_err(failed("creating", dir))
+}
+
+fn lock(dir: &Path) -> Result<File, HomeError> {
+    let path = dir.join(LOCK);
+    let mut options = File::options();
+    let opened = options.read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = opened.map_err(failed("opening", &path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let read = file.take(20).read_to_string(&mut pid);
+            let known = read.is_ok() && !pid.is_empty();
+            let holder = if known { format!(" (process {})", pid.trim()) } else { String::new() };
+            return Err(HomeError::InUse { dir: dir.to_owned(), holder });
+        }
+        Err(TryLockError::Error(error)) => return Err(failed("locking", &path)(error)),
+    }
+    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(failed("writing", &path))?;
+    Ok(file)
+}
+
+fn load_or_create_identity(dir: &Path) -> Result<Keypair, HomeError> {
+    let path = dir.join(IDENTITY);
+    match File::open(&path) {
+        Ok(file) => {
+            let mut bytes = Vec::new();
+            file.take(MAX_IDENTITY_BYTES).read_to_end(&mut bytes).map_err(failed("reading", &path))?;
+            let keypair = Keypair::from_protobuf_encoding(&bytes).ok();
+            keypair.filter(|keypair| keypair.clone().try_into_ed25519().is_ok()).ok_or(HomeError::Identity { path })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let keypair = Keypair::generate_ed25519();
+            let bytes = keypair.to_protobuf_encoding().map_err(|_| HomeError::Identity { path: path.clone() })?;
+            durable_file::replace(&path, true, |file| file.write_all(&bytes)).map_err(failed("writing", &path))?;
+            Ok(keypair)
+        }
+        Err(error) => Err(failed("reading", &path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn identity_stays_and_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Home::peer_id(dir.path()).unwrap();
+        let home = Home::open(dir.path()).unwrap();
+        assert_eq!(home.keypair().public().to_peer_id(), first);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(dir.path().join(IDENTITY)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn a_home_is_used_once_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path()).unwrap();
+        let error = Home::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
+        drop(home);
+        Home::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_key_is_an_error_and_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(IDENTITY), b"rubbish").unwrap();
+        let error = Home::open(dir.path()).unwrap_err();
+        assert!(matches!(error, HomeError::Identity { .. }), "{error}");
+        assert_eq!(fs::read(dir.path().join(IDENTITY)).unwrap(), b"rubbish");
+    }
+}
