@@ -2,5 +2,6 @@
 mod durable_file;
 pub mod folder;
 pub mod home;
+pub mod node;
 pub mod strategy;
 pub mod weights;

@@ -1,0 +1,83 @@
+//! Nodes: publish after each epoch, take the peers' newest updates, fold them, go on.
+//!
+//! [`AsyncNode`] never waits for anybody; [`SyncNode`] folds the same updates as its peers, in the same order. A
+//! [`Session`] runs one of them over a home: it writes the checkpoints, and after a crash it goes on where it was.
+//!
+//! Everything that decides without I/O is apart and is tested alone: the [`Roster`] (who is known, how stale an update
+//! is), the members of a synchronous federation, the checks of an update. Reading, hashing and folding run on blocking
+//! threads, so that the async runtime answers meanwhile.
+
+mod asynchronous;
+mod checkpoint;
+mod checks;
+mod event;
+mod participant;
+mod roster;
+mod session;
+mod start;
+mod stop;
+mod synchronous;
+
+pub use self::{
+    asynchronous::{AsyncNode, AsyncOptions},
+    checkpoint::{Checkpoint, CheckpointError, Phase},
+    checks::{Checks, Rejection},
+    event::{Event, EventSink, FoldedUpdate, Origin},
+    participant::{LocalUpdate, Participant, ParticipantOptions},
+    roster::Roster,
+    session::{Begun, Completed, Mode, Session, SessionOptions},
+    start::{Beginning, StartOptions},
+    stop::Stop,
+    synchronous::{BelowQuorum, Members, SyncNode, SyncOptions},
+};
+
+use crate::{folder::FolderError, home::HomeError, strategy::FoldError};
+
+/// Why a node can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The shared folder failed.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The home failed.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The checkpoint can't be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The fold failed for a reason that no other update would cure.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// Weights given by the caller don't fit the model.
+    #[error("{what} have another layout than the model: {difference}")]
+    Layout {
+        /// Whose weights.
+        what: String,
+        /// The first difference.
+        difference: String,
+    },
+    /// Weights that training has spoiled. Publishing them would only have them refused everywhere.
+    #[error("the weights after epoch {epoch} can't be published: {reason}; a smaller learning rate may help")]
+    Diverged {
+        /// The epoch.
+        epoch: u64,
+        /// What is wrong with them.
+        reason: Rejection,
+    },
+    /// Too few members answered in time, and `--below-quorum stop` was given.
+    #[error("epoch {epoch}: {present} of {quorum} needed members answered in time, and below quorum this node stops")]
+    BelowQuorum {
+        /// The epoch.
+        epoch: u64,
+        /// Members that answered, this one included.
+        present: usize,
+        /// Members needed.
+        quorum: usize,
+    },
+    /// A stop was requested while the node waited.
+    #[error("stopped on request")]
+    Stopped,
+    /// A worker thread failed.
+    #[error("a worker thread failed: {0}")]
+    Worker(String),
+}

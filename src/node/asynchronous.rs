@@ -1,0 +1,111 @@
+use super::{Event, LocalUpdate, NodeError, Participant};
+use crate::{folder::FolderError, weights::Weights};
+use rand::{RngExt, SeedableRng, seq::IteratorRandom};
+use rand_chacha::ChaCha8Rng;
+
+/// How an asynchronous node takes part.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AsyncOptions {
+    /// Leave out a peer's update that was folded already, instead of folding it again until a newer one comes.
+    pub ignore_seen: bool,
+    /// The probability C, in [0, 1], with which the node folds after an epoch. It publishes in any case.
+    pub participation: f64,
+    /// Fold after every so many epochs. At least 1.
+    pub epochs_between_folds: u64,
+    /// Publish only, never fold.
+    pub upload_only: bool,
+    /// At most so many peers a fold, each time a fresh random sample: what makes large federations possible.
+    pub max_peers: Option<usize>,
+    /// Seed of the participation and of the sample, which depend on nothing else but the epoch.
+    pub seed: u64,
+}
+
+impl Default for AsyncOptions {
+    /// Every peer after every epoch.
+    fn default() -> Self {
+        Self {
+            ignore_seen: false,
+            participation: 1.0,
+            epochs_between_folds: 1,
+            upload_only: false,
+            max_peers: None,
+            seed: 0,
+        }
+    }
+}
+
+/// A node that never waits for anybody: it publishes, folds what its peers have now, and goes on.
+///
+/// Its own update comes first in the sum, then the peers' by author id. Peer ids are compared as bytes.
+pub struct AsyncNode {
+    pub(super) participant: Participant,
+    options: AsyncOptions,
+}
+
+impl AsyncNode {
+    /// A node over a participant.
+    pub fn new(participant: Participant, options: AsyncOptions) -> Self {
+        Self { participant, options }
+    }
+
+    /// Publishes the update, folds, and gives the weights to go on with: the trained ones untouched, and no fold
+    /// counted, if there is nothing to fold with. What peers see stays the update as it was trained.
+    ///
+    /// A folder that fails is told as an event, and training goes on; the next epoch tries again.
+    ///
+    /// Cancelling it leaves the update published or not, and no fold counted.
+    pub async fn exchange(&mut self, local: &LocalUpdate) -> Result<Weights, NodeError> {
+        match self.try_exchange(local).await {
+            Err(NodeError::Folder(error @ FolderError::Io { .. })) => {
+                tracing::warn!(epoch = local.epoch, %error, "the shared folder failed");
+                let (epoch, reason) = (local.epoch, error.to_string());
+                self.participant.emit(&Event::FolderFailed { epoch, reason });
+                Ok(local.weights.clone())
+            }
+            result => result,
+        }
+    }
+
+    async fn try_exchange(&mut self, local: &LocalUpdate) -> Result<Weights, NodeError> {
+        self.participant.publish(local).await?;
+        let epoch = local.epoch;
+        let mut random = ChaCha8Rng::seed_from_u64(self.options.seed);
+        random.set_stream(epoch);
+        // Drawn in any case, so that the sample of an epoch doesn't depend on the other options.
+        let draw: f64 = random.random();
+        let reason = if self.options.upload_only {
+            Some("this node only uploads")
+        } else if !epoch.is_multiple_of(self.options.epochs_between_folds.max(1)) {
+            Some("not in this epoch: epochs between folds")
+        } else if draw >= self.options.participation {
+            Some("not in this epoch: participation probability")
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            self.participant.emit(&Event::NotFolded { epoch, reason: reason.to_owned() });
+            return Ok(local.weights.clone());
+        }
+        let (ignore_seen, max_peers) = (self.options.ignore_seen, self.options.max_peers);
+        let arrived = self
+            .participant
+            .take_in(|updates, roster| {
+                let newest = updates.values().filter_map(|entries| entries.first());
+                let wanted = newest.filter(|entry| !(ignore_seen && roster.was_folded(entry.key.author())));
+                let mut chosen: Vec<_> = match max_peers {
+                    Some(most) => wanted.cloned().sample(&mut random.clone(), most),
+                    None => wanted.cloned().collect(),
+                };
+                chosen.sort_by_key(|entry| entry.key.author());
+                chosen
+            })
+            .await?;
+        let fresh = self.participant.fresh(arrived);
+        if fresh.is_empty() {
+            self.participant.emit(&Event::NotFolded { epoch, reason: "no peer has anything to fold".to_owned() });
+            return Ok(local.weights.clone());
+        }
+        let folded = self.participant.fold(Some((0, local)), fresh, epoch).await?;
+        Ok(folded.unwrap_or_else(|| local.weights.clone()))
+    }
+}

@@ -1,0 +1,178 @@
+use crate::weights::{CHUNK_BYTES, DType, ReadError, TensorReader};
+use half::{bf16, f16};
+
+/// What an update must satisfy before it counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checks {
+    /// Most examples that an update may claim.
+    pub max_num_examples: u64,
+    /// Largest Euclidean norm of all float tensors together.
+    pub max_norm: Option<f64>,
+}
+
+impl Default for Checks {
+    /// A hundred million examples, any norm.
+    fn default() -> Self {
+        Self { max_num_examples: 100_000_000, max_norm: None }
+    }
+}
+
+/// Why an update doesn't count.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejection {
+    /// Names, dtypes or shapes differ.
+    #[error("it has another layout: {difference}")]
+    Layout {
+        /// The first difference.
+        difference: String,
+    },
+    /// NaN or an infinity.
+    #[error("tensor {tensor:?} is not finite at element {element}")]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// The first such element, row-major.
+        element: u64,
+    },
+    /// Longer than allowed.
+    #[error("its norm is {norm:.6}, but at most {limit} is allowed")]
+    Norm {
+        /// Its norm.
+        norm: f64,
+        /// The limit.
+        limit: f64,
+    },
+    /// A claim of too many examples.
+    #[error("it claims {claimed} examples, but at most {limit} are believed")]
+    NumExamples {
+        /// What it claims.
+        claimed: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// What is stored isn't what its author signed.
+    #[error("{0}")]
+    Damaged(String),
+    /// It can't be read now; perhaps later.
+    #[error("{0}")]
+    OutOfReach(String),
+}
+
+impl Checks {
+    /// Checks what an entry claims.
+    pub fn claim(&self, num_examples: u64) -> Result<(), Rejection> {
+        if num_examples > self.max_num_examples {
+            return Err(Rejection::NumExamples { claimed: num_examples, limit: self.max_num_examples });
+        }
+        Ok(())
+    }
+
+    /// Reads the weights once, piece by piece. Blocks: call it off the async runtime.
+    pub fn weights(&self, weights: &dyn TensorReader) -> Result<(), Rejection> {
+        let mut square = 0.0;
+        for (tensor, spec) in weights.layout().tensors().iter().enumerate() {
+            // Integers are read too: every chunk must be there and be what was signed.
+            for start in (0..spec.bytes()).step_by(CHUNK_BYTES as usize) {
+                let end = spec.bytes().min(start + CHUNK_BYTES);
+                let bytes = weights.read(tensor, start..end).map_err(|error| match error {
+                    ReadError::Io { .. } => Rejection::OutOfReach(error.to_string()),
+                    ReadError::Damaged { .. } | ReadError::OutOfRange { .. } => Rejection::Damaged(error.to_string()),
+                })?;
+                let sum = sum_of_squares(spec.dtype, &bytes).map_err(|at| Rejection::NotFinite {
+                    tensor: spec.name.clone(),
+                    element: start / spec.dtype.size() + at,
+                })?;
+                square += sum;
+            }
+        }
+        match self.max_norm {
+            Some(limit) if square.sqrt() > limit => Err(Rejection::Norm { norm: square.sqrt(), limit }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The sum of the elements' squares, or the number of the first one that is not finite.
+fn sum_of_squares(dtype: DType, bytes: &[u8]) -> Result<f64, u64> {
+    fn sum<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Result<f64, u64> {
+        let (elements, _) = bytes.as_chunks::<N>();
+        // The common case has no branch in its loop: every non-finite element makes the sum of zeros NaN.
+        let (zeros, squares) = elements.iter().fold((0.0, 0.0), |(zeros, squares), &element| {
+            let element = value(element);
+            (zeros + element * 0.0, squares + element * element)
+        });
+        if zeros == 0.0 {
+            return Ok(squares);
+        }
+        Err(elements.iter().take_while(|&&element| value(element).is_finite()).count() as u64)
+    }
+    match dtype {
+        DType::F64 => sum(bytes, f64::from_le_bytes),
+        DType::F32 => sum(bytes, |element| f32::from_le_bytes(element).into()),
+        DType::F16 => sum(bytes, |element| f16::from_le_bytes(element).into()),
+        DType::BF16 => sum(bytes, |element| bf16::from_le_bytes(element).into()),
+        DType::I64 | DType::I32 | DType::U8 | DType::Bool => Ok(0.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::weights::{Tensor, TensorSpec, Weights};
+
+    fn tensor(name: &str, dtype: DType, data: Vec<u8>) -> Tensor {
+        let shape = vec![data.len() as u64 / dtype.size()];
+        Tensor { spec: TensorSpec { name: name.to_owned(), dtype, shape }, data: data.into() }
+    }
+
+    #[test]
+    fn finds_the_first_element_that_is_not_finite_in_every_float_dtype() {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let encode: [(DType, fn(f64) -> Vec<u8>); 4] = [
+                (DType::F64, |value| value.to_le_bytes().to_vec()),
+                (DType::F32, |value| (value as f32).to_le_bytes().to_vec()),
+                (DType::F16, |value| f16::from_f64(value).to_le_bytes().to_vec()),
+                (DType::BF16, |value| bf16::from_f64(value).to_le_bytes().to_vec()),
+            ];
+            for (dtype, encode) in encode {
+                // Far enough to lie behind the first block that is read.
+                let at = 600_000;
+                let mut data: Vec<u8> = std::iter::repeat_with(|| encode(1.5)).take(at).flatten().collect();
+                data.extend(encode(bad));
+                data.extend(encode(bad));
+                let weights = Weights::new(vec![tensor("w", dtype, data)]).unwrap();
+                let error = Checks::default().weights(&weights).unwrap_err();
+                assert!(matches!(error, Rejection::NotFinite { element, .. } if element == at as u64), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn large_finite_values_pass_and_integers_are_not_floats() {
+        let data = [f64::MAX, -f64::MAX].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let weights =
+            Weights::new(vec![tensor("w", DType::F64, data), tensor("n", DType::I32, vec![0xff; 8])]).unwrap();
+        Checks::default().weights(&weights).unwrap();
+    }
+
+    #[test]
+    fn the_norm_is_taken_over_all_tensors() {
+        let weights = Weights::new(vec![
+            tensor("a", DType::F32, 3f32.to_le_bytes().to_vec()),
+            tensor("b", DType::F64, 4f64.to_le_bytes().to_vec()),
+        ])
+        .unwrap();
+        let bound = |max_norm| Checks { max_norm: Some(max_norm), ..Checks::default() };
+        bound(5.0).weights(&weights).unwrap();
+        assert!(matches!(bound(4.99).weights(&weights), Err(Rejection::Norm { .. })));
+    }
+
+    #[test]
+    fn absurd_claims_are_refused() {
+        let checks = Checks::default();
+        checks.claim(0).unwrap();
+        checks.claim(checks.max_num_examples).unwrap();
+        assert!(matches!(checks.claim(1_000_000_000_000_000), Err(Rejection::NumExamples { .. })));
+    }
+}

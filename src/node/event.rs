@@ -1,0 +1,196 @@
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Where a node's first weights came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The federation's model seed: the same on every node.
+    Seed,
+    /// A file, `--init`.
+    Init,
+    /// A fold of the updates that were there.
+    Fold,
+    /// The checkpoint in its home.
+    Checkpoint,
+}
+
+/// One update in a fold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct FoldedUpdate {
+    /// Peer id of its author.
+    pub author: String,
+    /// The epoch that it comes after.
+    pub epoch: u64,
+    /// Examples it was trained on.
+    pub num_examples: u64,
+    /// Its weight in the fold; where the rule is a mean, all add up to 1.
+    pub weight: f64,
+    /// Staleness τ: 0 for a fresh one.
+    pub staleness: u64,
+    /// Whether it is this node's own.
+    pub own: bool,
+}
+
+/// What happens in a node, as it happens. With `--json` each is one line on standard output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The node has its first weights and begins.
+    Started {
+        /// Its peer id.
+        peer: String,
+        /// The federation's id: hash of name and run label.
+        federation: String,
+        /// Hash of the weights' names, dtypes and shapes.
+        layout: String,
+        /// The epoch it goes on from; 0 for a new federation.
+        epoch: u64,
+        /// Where its weights came from.
+        origin: Origin,
+        /// Root hash of the weights it begins with.
+        root: String,
+        /// Authors of the updates that it began from, if the origin is a fold.
+        authors: Vec<String>,
+    },
+    /// It waits for peers: at the start, or in a synchronous federation for the answers of an epoch.
+    Waiting {
+        /// The epoch.
+        epoch: u64,
+        /// Peers or members that are there.
+        present: usize,
+        /// How many it needs.
+        needed: usize,
+        /// Why it waits.
+        reason: String,
+    },
+    /// Its update is in the folder.
+    Published {
+        /// The epoch.
+        epoch: u64,
+        /// Root hash of the trained weights.
+        root: String,
+        /// Their bytes.
+        bytes: u64,
+        /// Number of the entry.
+        sequence: u64,
+        /// Examples trained on.
+        num_examples: u64,
+    },
+    /// A peer's update has arrived and passed the checks.
+    Received {
+        /// Peer id of its author.
+        author: String,
+        /// The epoch that it comes after.
+        epoch: u64,
+        /// Root hash.
+        root: String,
+        /// Its bytes.
+        bytes: u64,
+        /// Examples it was trained on.
+        num_examples: u64,
+    },
+    /// A peer's update does not count.
+    Rejected {
+        /// Peer id of its author.
+        author: String,
+        /// The epoch that it comes after.
+        epoch: u64,
+        /// Why.
+        reason: String,
+    },
+    /// A peer's update is too old for this fold.
+    LeftOut {
+        /// Peer id of its author.
+        author: String,
+        /// The epoch that it comes after.
+        epoch: u64,
+        /// Its staleness τ.
+        staleness: u64,
+    },
+    /// A peer runs with other hyper-parameters or began from other weights.
+    Mismatch {
+        /// Peer id.
+        author: String,
+        /// What differs, name by name: `name: theirs, here ours`.
+        differences: Vec<String>,
+    },
+    /// An author signed two entries under one number and is excluded.
+    Excluded {
+        /// Peer id.
+        author: String,
+        /// The proof in words.
+        reason: String,
+    },
+    /// Updates were folded.
+    Folded {
+        /// The epoch that the node has finished with it.
+        epoch: u64,
+        /// The node's own count of folds, from 1.
+        round: u64,
+        /// What was folded, in the order of the sum.
+        updates: Vec<FoldedUpdate>,
+    },
+    /// No fold in this epoch: the node goes on with its own weights.
+    NotFolded {
+        /// The epoch.
+        epoch: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The shared folder can't be written or read now. The node trains on, and tries again after the next epoch.
+    FolderFailed {
+        /// The epoch.
+        epoch: u64,
+        /// What failed.
+        reason: String,
+    },
+    /// It was behind and has taken over the epoch and the weights of the others.
+    CaughtUp {
+        /// The epoch it was at.
+        from: u64,
+        /// The epoch it is at now.
+        epoch: u64,
+    },
+    /// An epoch is complete: trained, published, folded, saved and evaluated.
+    EpochDone {
+        /// The epoch, from 1.
+        epoch: u64,
+        /// Epochs the run is to have.
+        epochs: u64,
+        /// `loss` on the training batches; `test_loss` and `accuracy` (0 to 1) of the weights after the fold.
+        metrics: BTreeMap<String, f64>,
+        /// Training steps.
+        steps: u64,
+        /// Seconds since the epoch began.
+        seconds: f64,
+        /// Bytes written to the folder so far.
+        written: u64,
+        /// Bytes read from the folder so far.
+        read: u64,
+    },
+    /// The run is over.
+    Finished {
+        /// The epoch it is at.
+        epoch: u64,
+        /// `test_loss` and `accuracy` (0 to 1) of the final weights.
+        metrics: BTreeMap<String, f64>,
+        /// Whether a signal ended it before its last epoch.
+        stopped: bool,
+        /// Root hash of the final weights.
+        root: String,
+        /// Seconds since the program began.
+        seconds: f64,
+        /// Bytes written to the folder.
+        written: u64,
+        /// Bytes read from the folder.
+        read: u64,
+    },
+}
+
+/// Where events go. Called from the node's task: it must not block for long.
+pub type EventSink = Arc<dyn Fn(&Event) + Send + Sync>;

@@ -1,0 +1,135 @@
+use crate::weights::Root;
+use libp2p_identity::PeerId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// An author's newest update, as this node knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Newest {
+    sequence: u64,
+    root: Root,
+    epoch: u64,
+    /// The node's count of folds when it first saw this update.
+    seen_at: u64,
+    /// Whether it has been folded.
+    folded: bool,
+}
+
+/// Who is known, what their newest updates are, and since when: what staleness is computed from.
+///
+/// A state machine without I/O or clock. It is part of the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Roster {
+    folds: u64,
+    authors: BTreeMap<Vec<u8>, Newest>,
+}
+
+impl Roster {
+    /// The node's own count of folds.
+    pub fn folds(&self) -> u64 {
+        self.folds
+    }
+
+    /// Notes an author's update, the node's own included. Older ones than the newest known change nothing.
+    pub fn saw(&mut self, author: PeerId, sequence: u64, root: Root, epoch: u64) {
+        let folds = self.folds;
+        let fresh = || Newest { sequence, root, epoch, seen_at: folds, folded: false };
+        let newest = self.authors.entry(author.to_bytes()).or_insert_with(fresh);
+        if newest.sequence < sequence {
+            // The same weights under a new number are no news: a restart puts them again.
+            *newest = if newest.root == root && newest.epoch == epoch {
+                Newest { sequence, ..newest.clone() }
+            } else {
+                fresh()
+            };
+        }
+    }
+
+    /// Staleness τ of an update with these claims, first seen when it was noted:
+    /// max(own folds since then, median newest epoch of the known authors − its epoch).
+    ///
+    /// Of an even number of epochs the lower middle one is the median, so that half of the authors can't make the
+    /// others look stale. The count of folds is the node's own: a claim can only add staleness.
+    pub fn staleness(&self, author: PeerId, epoch: u64) -> u64 {
+        let newest = self.authors.get(&author.to_bytes()).filter(|newest| newest.epoch == epoch);
+        let waited = newest.map_or(0, |newest| self.folds - newest.seen_at);
+        let behind = self.median_epoch().map_or(0, |median| median.saturating_sub(epoch));
+        waited.max(behind)
+    }
+
+    /// The lower median of the known authors' newest epochs.
+    pub fn median_epoch(&self) -> Option<u64> {
+        lower_median(self.authors.values().map(|newest| newest.epoch))
+    }
+
+    /// Whether the author's newest update was folded already.
+    pub fn was_folded(&self, author: PeerId) -> bool {
+        self.authors.get(&author.to_bytes()).is_some_and(|newest| newest.folded)
+    }
+
+    /// Counts a fold of the newest updates of these authors.
+    pub fn folded(&mut self, authors: impl IntoIterator<Item = PeerId>) {
+        self.folds += 1;
+        for author in authors {
+            if let Some(newest) = self.authors.get_mut(&author.to_bytes()) {
+                newest.folded = true;
+            }
+        }
+    }
+}
+
+/// The middle one of these numbers, the lower of two.
+pub(super) fn lower_median(numbers: impl IntoIterator<Item = u64>) -> Option<u64> {
+    let mut numbers: Vec<u64> = numbers.into_iter().collect();
+    numbers.sort_unstable();
+    let middle = numbers.len().checked_sub(1)? / 2;
+    numbers.get(middle).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(number: u8) -> Root {
+        Root::from_bytes([number; 32])
+    }
+
+    #[test]
+    fn staleness_grows_with_own_folds_until_something_new_comes() {
+        let (me, peer) = (PeerId::random(), PeerId::random());
+        let mut roster = Roster::default();
+        roster.saw(me, 1, root(1), 1);
+        roster.saw(peer, 1, root(9), 1);
+        for expected in 0..3 {
+            assert_eq!(roster.staleness(peer, 1), expected);
+            roster.folded([me, peer]);
+        }
+        // The same weights put again after a restart stay as old as they are.
+        roster.saw(peer, 2, root(9), 1);
+        assert_eq!(roster.staleness(peer, 1), 3);
+        roster.saw(peer, 3, root(8), 2);
+        assert_eq!(roster.staleness(peer, 2), 0);
+        assert!(!roster.was_folded(peer));
+    }
+
+    #[test]
+    fn an_old_epoch_is_stale_by_the_median_and_a_claim_of_the_future_is_never_negative() {
+        let mut roster = Roster::default();
+        let peers: Vec<PeerId> = (0..5).map(|_| PeerId::random()).collect();
+        for (&peer, epoch) in peers.iter().zip([3, 10, 12, 12, u64::MAX]) {
+            roster.saw(peer, 1, root(1), epoch);
+        }
+        assert_eq!(roster.median_epoch(), Some(12));
+        assert_eq!(roster.staleness(peers[0], 3), 9);
+        assert_eq!(roster.staleness(peers[4], u64::MAX), 0);
+    }
+
+    #[test]
+    fn half_of_the_authors_cannot_raise_the_median() {
+        let mut roster = Roster::default();
+        for epoch in [2, 3, u64::MAX, u64::MAX] {
+            roster.saw(PeerId::random(), 1, root(1), epoch);
+        }
+        assert_eq!(roster.median_epoch(), Some(3));
+    }
+}

@@ -1,0 +1,270 @@
+use super::{
+    AsyncNode, Beginning, Checkpoint, CheckpointError, Event, LocalUpdate, NodeError, Origin, Participant, Phase,
+    StartOptions, Stop, SyncNode,
+    participant::off_runtime,
+    start::{First, first_weights, publish_beginning, root_of},
+};
+use crate::weights::{FederationId, Weights};
+use bytes::Bytes;
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// An asynchronous or a synchronous node.
+pub enum Mode {
+    /// Never waits.
+    Async(AsyncNode),
+    /// Waits for the other members.
+    Sync(SyncNode),
+}
+
+impl From<AsyncNode> for Mode {
+    fn from(node: AsyncNode) -> Self {
+        Self::Async(node)
+    }
+}
+
+impl From<SyncNode> for Mode {
+    fn from(node: SyncNode) -> Self {
+        Self::Sync(node)
+    }
+}
+
+impl Mode {
+    fn participant(&mut self) -> &mut Participant {
+        match self {
+            Self::Async(node) => &mut node.participant,
+            Self::Sync(node) => &mut node.participant,
+        }
+    }
+
+    async fn exchange(&mut self, local: &LocalUpdate, stop: &Stop) -> Result<(Weights, u64), NodeError> {
+        match self {
+            Self::Async(node) => node.exchange(local).await.map(|weights| (weights, local.epoch)),
+            Self::Sync(node) => node.exchange(local, stop).await,
+        }
+    }
+
+    async fn catch_up(&mut self, epoch: u64) -> Result<Option<(Weights, u64)>, NodeError> {
+        match self {
+            Self::Async(_) => Ok(None),
+            Self::Sync(node) => node.catch_up(epoch).await,
+        }
+    }
+}
+
+/// How a session runs.
+pub struct SessionOptions {
+    /// The federation's id.
+    pub federation: FederationId,
+    /// Where the checkpoint is kept; `None` keeps none.
+    pub run_dir: Option<PathBuf>,
+    /// How to begin without a checkpoint.
+    pub start: StartOptions,
+    /// What all nodes of the federation should have alike, by name: told to peers, compared with theirs.
+    pub hyperparameters: BTreeMap<String, String>,
+    /// The request to stop.
+    pub stop: Stop,
+}
+
+/// What to train on from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Begun {
+    /// The weights.
+    pub weights: Weights,
+    /// The last complete epoch; 0 for a new federation.
+    pub epoch: u64,
+    /// Where the weights came from.
+    pub origin: Origin,
+    /// What the training program saved with its last complete epoch. The weights in it are those before the fold.
+    pub trainer: Option<Bytes>,
+}
+
+/// An epoch that was published and folded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completed {
+    /// The weights to train on from.
+    pub weights: Weights,
+    /// The epoch that is complete: the trained one, or a later one if this node has caught up with the others.
+    pub epoch: u64,
+}
+
+/// A node with its checkpoints: the order of what happens in an epoch.
+///
+/// 1. the program trains an epoch and calls [`epoch_trained`](Self::epoch_trained);
+/// 2. the checkpoint *trained(e)* is written: one file, renamed into place;
+/// 3. the update is put, the peers' are taken and folded;
+/// 4. the checkpoint *folded(e)* follows.
+///
+/// Killed before 2, the epoch is trained again from the same weights, data order and random numbers; killed after it,
+/// the same root is put again and nothing is trained twice. So no epoch is published twice with different weights.
+pub struct Session {
+    mode: Mode,
+    options: SessionOptions,
+    beginning: Option<Beginning>,
+    trainer: Bytes,
+}
+
+impl Session {
+    /// A session that has not begun.
+    pub fn new(mode: impl Into<Mode>, options: SessionOptions) -> Self {
+        Self { mode: mode.into(), options, beginning: None, trainer: Bytes::new() }
+    }
+
+    /// Begins, or goes on from the checkpoint: what was trained but not folded is published and folded first.
+    ///
+    /// `initial` are the weights for a federation that has no update yet, with `Origin::Seed` or `Origin::Init`;
+    /// `trainer` is the training program's state before its first step.
+    pub async fn begin(&mut self, initial: (Weights, Origin), trainer: Bytes) -> Result<Begun, NodeError> {
+        let layout = self.mode.participant().layout().clone();
+        if let Some(difference) = layout.difference(initial.0.layout()) {
+            return Err(NodeError::Layout { what: "the initial weights".to_owned(), difference });
+        }
+        match self.load().await? {
+            Some(checkpoint) => self.resume(checkpoint).await,
+            None => self.begin_anew(initial, trainer).await,
+        }
+    }
+
+    async fn begin_anew(&mut self, initial: (Weights, Origin), trainer: Bytes) -> Result<Begun, NodeError> {
+        let (options, stop) = (self.options.start.clone(), self.options.stop.clone());
+        let planned = self.beginning(&initial.0, initial.1, 0).await?;
+        let participant = self.mode.participant();
+        publish_beginning(participant, &planned).await?;
+        let First { weights, epoch, origin, authors } = first_weights(participant, &options, initial, &stop).await?;
+        let beginning = self.beginning(&weights, origin, epoch).await?;
+        let participant = self.mode.participant();
+        publish_beginning(participant, &beginning).await?;
+        participant.begin(&weights);
+        self.started(&beginning, authors).await?;
+        self.trainer = trainer;
+        self.save(Phase::Folded, epoch, &weights).await?;
+        Ok(Begun { weights, epoch, origin, trainer: None })
+    }
+
+    async fn resume(&mut self, checkpoint: Checkpoint) -> Result<Begun, NodeError> {
+        let Checkpoint { phase, mut epoch, mut weights, trainer, strategy, roster, members, .. } = checkpoint;
+        self.warn_of_changes(&checkpoint.hyperparameters);
+        let participant = self.mode.participant();
+        participant.restore_strategy(&strategy.1)?;
+        participant.roster = roster;
+        if let Mode::Sync(node) = &mut self.mode {
+            node.members.restore(&members);
+        }
+        self.trainer = trainer;
+        let beginning = self.beginning(&weights, Origin::Checkpoint, epoch).await?;
+        self.started(&beginning, Vec::new()).await?;
+        if let Phase::Trained { num_examples, metrics } = phase {
+            let local = LocalUpdate { weights, epoch, num_examples, metrics };
+            Completed { weights, epoch } = self.exchange(local).await?;
+        }
+        if let Some(caught_up) = self.mode.catch_up(epoch).await? {
+            (weights, epoch) = caught_up;
+            self.save(Phase::Folded, epoch, &weights).await?;
+        }
+        Ok(Begun { weights, epoch, origin: Origin::Checkpoint, trainer: Some(self.trainer.clone()) })
+    }
+
+    /// Publishes a trained epoch and folds. `trainer` is the training program's state after the epoch.
+    ///
+    /// On [`NodeError::Stopped`] the update is published and the checkpoint is *trained(e)*: a restart folds it.
+    pub async fn epoch_trained(&mut self, local: LocalUpdate, trainer: Bytes) -> Result<Completed, NodeError> {
+        let layout = self.mode.participant().layout();
+        if let Some(difference) = layout.difference(local.weights.layout()) {
+            return Err(NodeError::Layout { what: "the trained weights".to_owned(), difference });
+        }
+        self.trainer = trainer;
+        let phase = Phase::Trained { num_examples: local.num_examples, metrics: local.metrics.clone() };
+        fail::fail_point!("session::trained");
+        self.save(phase, local.epoch, &local.weights).await?;
+        fail::fail_point!("session::trained-saved");
+        self.exchange(local).await
+    }
+
+    async fn exchange(&mut self, local: LocalUpdate) -> Result<Completed, NodeError> {
+        let stop = self.options.stop.clone();
+        let (weights, epoch) = self.mode.exchange(&local, &stop).await?;
+        fail::fail_point!("session::folded");
+        if let Some(beginning) = &self.beginning {
+            // What peers say of their starts is a warning; that it can't be read must not end an epoch.
+            if let Err(error) = self.mode.participant().compare_starts(beginning).await {
+                tracing::debug!(%error, "comparing starts");
+            }
+        }
+        self.save(Phase::Folded, epoch, &weights).await?;
+        fail::fail_point!("session::folded-saved");
+        Ok(Completed { weights, epoch })
+    }
+
+    /// What the session's folder has moved so far.
+    pub fn traffic(&mut self) -> crate::folder::Traffic {
+        self.mode.participant().folder().traffic()
+    }
+
+    async fn beginning(&self, weights: &Weights, origin: Origin, epoch: u64) -> Result<Beginning, NodeError> {
+        let root = root_of(weights).await?.to_string();
+        Ok(Beginning { origin, weights: root, epoch, hyperparameters: self.options.hyperparameters.clone() })
+    }
+
+    async fn started(&mut self, beginning: &Beginning, authors: Vec<String>) -> Result<(), NodeError> {
+        let federation = self.options.federation.to_string();
+        let participant = self.mode.participant();
+        participant.emit(&Event::Started {
+            peer: participant.peer_id().to_string(),
+            federation,
+            layout: participant.layout().id().to_string(),
+            epoch: beginning.epoch,
+            origin: beginning.origin,
+            root: beginning.weights.clone(),
+            authors,
+        });
+        participant.compare_starts(beginning).await?;
+        self.beginning = Some(beginning.clone());
+        Ok(())
+    }
+
+    fn warn_of_changes(&self, saved: &BTreeMap<String, String>) {
+        for (name, value) in &self.options.hyperparameters {
+            if let Some(old) = saved.get(name).filter(|&old| old != value) {
+                tracing::warn!(name, old, new = value, "a hyper-parameter has changed since the checkpoint");
+            }
+        }
+    }
+
+    async fn load(&mut self) -> Result<Option<Checkpoint>, NodeError> {
+        let Some(run_dir) = self.options.run_dir.clone() else { return Ok(None) };
+        let participant = self.mode.participant();
+        let (layout, strategy) = (participant.layout().clone(), participant.save_strategy().0);
+        off_runtime(move || {
+            crate::durable_file::remove_partial(&run_dir).map_err(|source| CheckpointError::Io {
+                what: "cleaning up beside",
+                path: run_dir.clone(),
+                source,
+            })?;
+            let checkpoint = Checkpoint::load(&run_dir)?;
+            if let Some(checkpoint) = &checkpoint {
+                checkpoint.check(&run_dir, &layout, &strategy)?;
+            }
+            Ok(checkpoint)
+        })
+        .await?
+    }
+
+    async fn save(&mut self, phase: Phase, epoch: u64, weights: &Weights) -> Result<(), NodeError> {
+        let Some(run_dir) = self.options.run_dir.clone() else { return Ok(()) };
+        let participant = self.mode.participant();
+        let checkpoint = Checkpoint {
+            phase,
+            epoch,
+            weights: weights.clone(),
+            strategy: participant.save_strategy(),
+            roster: participant.roster.clone(),
+            trainer: self.trainer.clone(),
+            members: match &self.mode {
+                Mode::Async(_) => Vec::new(),
+                Mode::Sync(node) => node.members.save(),
+            },
+            hyperparameters: self.options.hyperparameters.clone(),
+        };
+        off_runtime(move || checkpoint.save(&run_dir)).await??;
+        Ok(())
+    }
+}

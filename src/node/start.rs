@@ -1,0 +1,150 @@
+use super::{Event, NodeError, Origin, Participant, Stop, participant::off_runtime, roster::lower_median};
+use crate::{
+    folder::Value,
+    strategy::StrategySpec,
+    weights::{Key, Metadata, Root, TensorReader, Weights, read_all},
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, time::Duration};
+use tokio::time::{Instant, timeout_at};
+
+/// Longest description of a start that is read of a peer.
+const MAX_BEGINNING_BYTES: u64 = 64 * 1024;
+
+/// How a node without a checkpoint begins.
+#[derive(Debug, Clone, Default)]
+pub struct StartOptions {
+    /// Peers to wait for: authors with any entry in the folder.
+    pub min_peers: usize,
+    /// How long to wait for them. The node then begins with those who are there.
+    pub deadline: Duration,
+}
+
+/// What a node began from and how it trains: its first entry in a federation, as JSON, under `<author>/start`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beginning {
+    /// Where the first weights came from.
+    pub origin: Origin,
+    /// Their root hash.
+    pub weights: String,
+    /// The epoch they come after.
+    pub epoch: u64,
+    /// What all nodes of a federation should have alike, by name.
+    pub hyperparameters: BTreeMap<String, String>,
+}
+
+impl Beginning {
+    /// Reads what a peer published. Bounded. Blocks.
+    pub(super) fn read(value: &Value) -> Result<Self, String> {
+        let length = value.layout().bytes();
+        if length > MAX_BEGINNING_BYTES {
+            return Err(format!("it has {length} bytes"));
+        }
+        let artifact = read_all(value).map_err(|error| error.to_string())?;
+        let bytes = artifact.artifact_bytes().ok_or("it is no plain artifact")?;
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+
+    /// What is different in another node's beginning, in words. Weights are compared where both are first weights: a
+    /// node that joined later began from a fold.
+    pub(super) fn differences(&self, theirs: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        let first = |beginning: &Self| matches!(beginning.origin, Origin::Seed | Origin::Init);
+        if first(self) && first(theirs) && self.weights != theirs.weights {
+            differences.push(format!("first weights: {:.8}, here {:.8}", theirs.weights, self.weights));
+        }
+        let names: std::collections::BTreeSet<&String> =
+            self.hyperparameters.keys().chain(theirs.hyperparameters.keys()).collect();
+        for name in names {
+            let (ours, theirs) = (self.hyperparameters.get(name), theirs.hyperparameters.get(name));
+            if ours != theirs {
+                let show = |value: Option<&String>| value.map_or("not set", String::as_str).to_owned();
+                // A peer's text goes to a terminal and a log.
+                let line = format!("{name}: {}, here {}", show(theirs), show(ours));
+                differences.push(line.chars().filter(|c| !c.is_control()).take(200).collect());
+            }
+        }
+        differences
+    }
+}
+
+/// The weights and the epoch that a new node begins with.
+pub(super) struct First {
+    pub(super) weights: Weights,
+    pub(super) epoch: u64,
+    pub(super) origin: Origin,
+    pub(super) authors: Vec<String>,
+}
+
+/// Waits for the peers that are wanted, at most until the deadline; then folds the updates that are there by FedAvg,
+/// whatever the strategy: a rule that takes steps has nothing yet to step from. Without any update, the weights are
+/// `initial`.
+pub(super) async fn first_weights(
+    participant: &mut Participant,
+    options: &StartOptions,
+    initial: (Weights, Origin),
+    stop: &Stop,
+) -> Result<First, NodeError> {
+    let deadline = Instant::now() + options.deadline;
+    let mut watch = participant.folder().watch("");
+    let mut told = None;
+    loop {
+        let present = participant.peers_present().await?;
+        if present >= options.min_peers {
+            break;
+        }
+        if told != Some(present) {
+            let reason = "peers wanted at the start".to_owned();
+            participant.emit(&Event::Waiting { epoch: 0, present, needed: options.min_peers, reason });
+            told = Some(present);
+        }
+        tokio::select! {
+            changed = timeout_at(deadline, watch.next()) => if changed.is_err() {
+                tracing::warn!(present, wanted = options.min_peers, "the start deadline has passed; beginning");
+                break;
+            },
+            () = stop.requested() => return Err(NodeError::Stopped),
+        }
+        // One look for all that came at once.
+        while watch.try_next().is_some() {}
+    }
+    drop(watch);
+    let own = participant.own_newest_update().await?;
+    let arrived = participant
+        .take_in(|updates, _| {
+            updates.values().filter_map(|entries| entries.first().cloned()).chain(own.clone()).collect()
+        })
+        .await?;
+    let fresh = participant.fresh(arrived);
+    let (weights, origin) = initial;
+    let epochs = fresh.iter().map(|(arrived, _)| arrived.metadata.epoch);
+    let Some(epoch) = lower_median(epochs) else {
+        return Ok(First { weights, epoch: 0, origin, authors: Vec::new() });
+    };
+    let authors = fresh.iter().map(|(arrived, _)| arrived.author().to_string()).collect();
+    let mean = StrategySpec::named("fedavg").build();
+    let mut mean = mean.map_err(|error| NodeError::Worker(error.to_string()))?;
+    let folded = off_runtime(move || super::participant::fold_peers(mean.as_mut(), &fresh)).await?;
+    match folded {
+        Ok(folded) => Ok(First { weights: folded.weights, epoch, origin: Origin::Fold, authors }),
+        Err(error) => {
+            participant.emit(&Event::NotFolded { epoch: 0, reason: error.to_string() });
+            Ok(First { weights, epoch: 0, origin, authors: Vec::new() })
+        }
+    }
+}
+
+/// Publishes what the node begins from, as its first entry, which also tells the others that it is there. Published
+/// again if it then begins from something else.
+pub(super) async fn publish_beginning(participant: &Participant, beginning: &Beginning) -> Result<(), NodeError> {
+    let json = serde_json::to_vec(beginning).map_err(|error| NodeError::Worker(error.to_string()))?;
+    let artifact = Weights::artifact(json).map_err(|error| NodeError::Worker(error.to_string()))?;
+    participant.folder().put(&Key::start(participant.peer_id()), &artifact, Metadata::default()).await?;
+    Ok(())
+}
+
+/// The root of weights. Hashes them on a blocking thread.
+pub(super) async fn root_of(weights: &Weights) -> Result<Root, NodeError> {
+    let weights = weights.clone();
+    off_runtime(move || weights.manifest().root()).await
+}

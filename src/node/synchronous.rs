@@ -1,0 +1,260 @@
+use super::{Event, LocalUpdate, NodeError, Participant, Stop};
+use crate::{
+    folder::FolderError,
+    weights::{SignedEntry, Weights},
+};
+use libp2p_identity::PeerId;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::{Instant, timeout_at};
+
+/// What a synchronous node does when the deadline of an epoch passes and fewer than the quorum have answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum BelowQuorum {
+    /// Wait on, and say so.
+    #[default]
+    Wait,
+    /// Go on with those who answered, if need be alone.
+    Alone,
+    /// End with an error; the checkpoint stays.
+    Stop,
+}
+
+/// How a synchronous node waits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyncOptions {
+    /// Members of the federation, this node included.
+    pub nodes: usize,
+    /// Members that must have answered for a fold after the deadline, this node included.
+    pub quorum: usize,
+    /// How long to wait for all members, from the node's own publishing.
+    pub deadline: Duration,
+    /// What to do when the deadline passes below the quorum.
+    pub below_quorum: BelowQuorum,
+}
+
+/// Who belongs to a synchronous federation: those who are allowed, or else the first `nodes` authors that were seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Members {
+    nodes: usize,
+    closed: bool,
+    ids: BTreeSet<PeerId>,
+}
+
+impl Members {
+    /// This node and the next `nodes - 1` authors seen.
+    pub fn first_seen(me: PeerId, nodes: usize) -> Self {
+        Self { nodes, closed: false, ids: BTreeSet::from([me]) }
+    }
+
+    /// This node and these, nobody else.
+    pub fn allowed(me: PeerId, others: impl IntoIterator<Item = PeerId>) -> Self {
+        let ids: BTreeSet<PeerId> = others.into_iter().chain([me]).collect();
+        Self { nodes: ids.len(), closed: true, ids }
+    }
+
+    /// Notes authors in the order in which they were seen.
+    pub fn saw(&mut self, authors: impl IntoIterator<Item = PeerId>) {
+        for author in authors {
+            if !self.closed && self.ids.len() < self.nodes {
+                self.ids.insert(author);
+            }
+        }
+    }
+
+    /// How many members the federation has, whether they have been seen or not.
+    pub fn count(&self) -> usize {
+        self.nodes
+    }
+
+    /// Whether this author is a member.
+    pub fn contains(&self, author: PeerId) -> bool {
+        self.ids.contains(&author)
+    }
+
+    pub(super) fn save(&self) -> Vec<Vec<u8>> {
+        self.ids.iter().map(|id| id.to_bytes()).collect()
+    }
+
+    pub(super) fn restore(&mut self, saved: &[Vec<u8>]) {
+        if !self.closed {
+            let ids = saved.iter().filter_map(|bytes| PeerId::from_bytes(bytes).ok());
+            self.ids.extend(ids.take(self.nodes));
+        }
+    }
+}
+
+/// The update with which an author answers for an epoch: that epoch's, or else the earliest later one.
+fn answer(entries: &[Arc<SignedEntry>], epoch: u64) -> Option<&Arc<SignedEntry>> {
+    let later = entries.iter().filter_map(|entry| Some((entry.key.update_epoch()?, entry)));
+    later.filter(|&(found, _)| found >= epoch).min_by_key(|&(found, _)| found).map(|(_, entry)| entry)
+}
+
+/// The epoch that the others have come to together: the highest one that at least `enough` of them have answered.
+fn epoch_of_others(newest: impl IntoIterator<Item = u64>, enough: usize) -> Option<u64> {
+    let mut newest: Vec<u64> = newest.into_iter().collect();
+    newest.sort_unstable_by(|a, b| b.cmp(a));
+    newest.get(enough.max(1) - 1).copied()
+}
+
+/// A node that folds what its peers fold: after each epoch it waits for the other members' updates of that epoch.
+///
+/// Updates are summed strictly by author id, its own in its place, so that with all members present every node holds
+/// equal bits. A member that dies hangs nobody: see [`SyncOptions`].
+pub struct SyncNode {
+    pub(super) participant: Participant,
+    options: SyncOptions,
+    pub(super) members: Members,
+}
+
+type Listing = BTreeMap<PeerId, Vec<Arc<SignedEntry>>>;
+
+impl SyncNode {
+    /// A node over a participant.
+    pub fn new(participant: Participant, options: SyncOptions, members: Members) -> Self {
+        Self { participant, options, members }
+    }
+
+    /// Publishes the update, waits for the other members, folds; gives the weights to go on with and the epoch they
+    /// belong to, which is a later one if the others were more than one epoch ahead.
+    ///
+    /// Cancelling it, or a stop request while it waits, leaves the update published and no fold counted.
+    pub async fn exchange(&mut self, local: &LocalUpdate, stop: &Stop) -> Result<(Weights, u64), NodeError> {
+        // Watching begins before the first look, so that nothing is missed in between.
+        let mut watch = self.participant.folder().watch("");
+        self.participant.publish(local).await?;
+        let deadline = Instant::now() + self.options.deadline;
+        let mut passed = false;
+        loop {
+            let listing = match self.list().await {
+                Ok(listing) => listing,
+                Err(NodeError::Folder(error @ FolderError::Io { .. })) => {
+                    let (epoch, reason) = (local.epoch, error.to_string());
+                    self.participant.emit(&Event::FolderFailed { epoch, reason });
+                    Listing::new()
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some(caught_up) = self.adopt(&listing, local.epoch).await? {
+                return Ok(caught_up);
+            }
+            let present = 1 + self.take_answers(local.epoch).await?.len();
+            let enough = match (passed, self.options.below_quorum) {
+                (false, _) => self.members.count(),
+                (true, BelowQuorum::Alone) => 1,
+                (true, _) => self.options.quorum,
+            };
+            if present >= enough {
+                return self.fold(local).await.map(|weights| (weights, local.epoch));
+            }
+            let reason = if passed { "below quorum after the deadline" } else { "answers of the other members" };
+            let needed = if passed { self.options.quorum } else { self.members.count() };
+            if passed && self.options.below_quorum == BelowQuorum::Stop {
+                let quorum = self.options.quorum;
+                return Err(NodeError::BelowQuorum { epoch: local.epoch, present, quorum });
+            }
+            self.participant.emit(&Event::Waiting { epoch: local.epoch, present, needed, reason: reason.to_owned() });
+            tokio::select! {
+                () = stop.requested() => return Err(NodeError::Stopped),
+                woken = timeout_at(deadline, watch.next()), if !passed => passed = woken.is_err(),
+                _ = watch.next(), if passed => {}
+            }
+            // One look for all that came at once.
+            while watch.try_next().is_some() {}
+        }
+    }
+
+    /// Looks whether the others are more than one epoch ahead of `epoch`, and if so gives the fold of their updates and
+    /// the epoch they have. What a node does before it trains on after a restart.
+    pub async fn catch_up(&mut self, epoch: u64) -> Result<Option<(Weights, u64)>, NodeError> {
+        let listing = self.list().await?;
+        self.adopt(&listing, epoch).await
+    }
+
+    async fn list(&mut self) -> Result<Listing, NodeError> {
+        let listing = self.participant.list_updates().await?;
+        self.members.saw(listing.keys().copied());
+        Ok(listing)
+    }
+
+    async fn adopt(&mut self, listing: &Listing, own_epoch: u64) -> Result<Option<(Weights, u64)>, NodeError> {
+        let of_members = listing.iter().filter(|(author, _)| self.members.contains(**author));
+        let newest = of_members.filter_map(|(_, entries)| entries.iter().filter_map(|e| e.key.update_epoch()).max());
+        // The quorum counts this node, which is not among the others.
+        let enough = self.options.quorum.min(self.members.count().saturating_sub(1));
+        let Some(epoch) = epoch_of_others(newest, enough).filter(|&epoch| epoch > own_epoch.saturating_add(1)) else {
+            return Ok(None);
+        };
+        let arrived = self.take_answers(epoch).await?;
+        if arrived.len() < enough.max(1) {
+            return Ok(None);
+        }
+        let fresh = arrived.into_iter().map(|arrived| (arrived, 0)).collect();
+        let Some(weights) = self.participant.fold(None, fresh, epoch).await? else { return Ok(None) };
+        self.participant.emit(&Event::CaughtUp { from: own_epoch, epoch });
+        Ok(Some((weights, epoch)))
+    }
+
+    /// The members' answers for an epoch that have passed the checks, by author id.
+    async fn take_answers(&mut self, epoch: u64) -> Result<Vec<super::participant::Arrived>, NodeError> {
+        let members = self.members.clone();
+        let choose = |updates: &Listing, _: &super::Roster| {
+            let of_members = updates.iter().filter(|(author, _)| members.contains(**author));
+            of_members.filter_map(|(_, entries)| answer(entries, epoch).cloned()).collect()
+        };
+        match self.participant.take_in(choose).await {
+            Err(NodeError::Folder(FolderError::Io { .. })) => Ok(Vec::new()),
+            result => result,
+        }
+    }
+
+    async fn fold(&mut self, local: &LocalUpdate) -> Result<Weights, NodeError> {
+        let answers = self.take_answers(local.epoch).await?;
+        if answers.is_empty() {
+            let reason = "no other member has answered".to_owned();
+            self.participant.emit(&Event::NotFolded { epoch: local.epoch, reason });
+            return Ok(local.weights.clone());
+        }
+        let me = self.participant.peer_id();
+        let place = answers.iter().take_while(|arrived| arrived.author() < me).count();
+        let fresh = answers.into_iter().map(|arrived| (arrived, 0)).collect();
+        let folded = self.participant.fold(Some((place, local)), fresh, local.epoch).await?;
+        Ok(folded.unwrap_or_else(|| local.weights.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_others_epoch_is_one_that_enough_of_them_have_answered() {
+        assert_eq!(epoch_of_others([7, 9, 8], 2), Some(8));
+        assert_eq!(epoch_of_others([7, 9, 8], 3), Some(7));
+        assert_eq!(epoch_of_others([7], 2), None);
+        assert_eq!(epoch_of_others([], 0), None);
+    }
+
+    #[test]
+    fn the_first_authors_seen_are_members_and_later_ones_are_not() {
+        let (me, a, b, c) = (PeerId::random(), PeerId::random(), PeerId::random(), PeerId::random());
+        let mut members = Members::first_seen(me, 3);
+        members.saw([a]);
+        members.saw([a, b, c]);
+        assert!([me, a, b].into_iter().all(|id| members.contains(id)));
+        assert!(!members.contains(c));
+        let mut restored = Members::first_seen(me, 3);
+        restored.restore(&members.save());
+        assert_eq!(restored, members);
+        let mut allowed = Members::allowed(me, [a]);
+        allowed.saw([b]);
+        assert!(!allowed.contains(b));
+        assert_eq!(allowed.count(), 2);
+    }
+}
