@@ -3,11 +3,43 @@
 //! A strategy is a deterministic state machine over weights: no I/O of its own, no clock, no randomness without a seed.
 //! It reads updates piece by piece through [`TensorReader`], so that a fold needs memory for its accumulator and about
 //! one update, not for all of them.
+//!
+//! Strategies are built by name from a [`StrategySpec`]; [`STRATEGIES`] lists the names with their parameters.
+//!
+//! # Whose arithmetic
+//!
+//! Without the parameter `reference`, sums run in f64 (f64 tensors: twice that), are divided once and rounded once to
+//! the tensor's dtype, and run over the updates in ascending order of their authors, so that every node that folds the
+//! same updates gets the same bits. With `reference = flwr-1.6 | flwr-1.41 | flwr-1.41-message` the operations, their
+//! order and their roundings are those of that version of Flower on f32 and f64 tensors; f16 and bf16 tensors are then
+//! summed in f32, where the reference sums in f16. See [`Reference`].
+//!
+//! # Inside
+//!
+//! `source` checks a round and reads from it; `engine` runs a closure over every piece of the layout on a few threads
+//! and gives it the same piece of each output plane; `mean` is the weighted mean as such a closure; `optimizer` is the
+//! frame of the rules that take a step from x towards the mean. A rule per coordinate (a median) is one more closure
+//! for `engine`, a rule over whole vectors (Krum) a first pass without output planes that returns a figure per piece,
+//! in the order of the pieces, before the second.
+
+mod engine;
+mod fedadam;
+mod fedavg;
+mod fedavgm;
+mod mean;
+mod number;
+mod optimizer;
+mod registry;
+mod source;
+mod state;
+
+pub use self::registry::{ParameterInfo, Reference, STRATEGIES, StrategyError, StrategyInfo, StrategySpec};
 
 use crate::weights::{ReadError, TensorReader, Weights};
 use libp2p_identity::PeerId;
 
 /// An update as a strategy sees it.
+#[derive(Clone, Copy)]
 pub struct Update<'a> {
     /// Who published it.
     pub author: PeerId,
@@ -26,11 +58,15 @@ pub struct Update<'a> {
 }
 
 /// What is folded at once.
+#[derive(Clone, Copy)]
 pub struct Round<'a> {
-    /// The node's own count of folds, from 1 (Flower's `server_round`).
+    /// The node's own count of folds, this one included: from 1 (Flower's `server_round`).
     pub number: u64,
-    /// The updates, the node's own among them, in the order in which the strategy sums them.
+    /// The updates, the node's own among them, in the order in which a `reference` sums them. Without a `reference`
+    /// the order is of no consequence.
     pub updates: &'a [Update<'a>],
+    /// Updates that the node knew of and could not use: not to be had, damaged, rejected. Flower's `failures`.
+    pub failures: u64,
 }
 
 /// A fold's result.
@@ -38,7 +74,8 @@ pub struct Round<'a> {
 pub struct Folded {
     /// The new weights, of the updates' layout.
     pub weights: Weights,
-    /// The share of each update in the result, in the round's order; they add up to 1 where the rule is a mean.
+    /// The share of each update in the result (in the mean, for a rule that takes a step towards one), in the round's
+    /// order; they add up to 1.
     pub shares: Vec<f64>,
 }
 
@@ -51,6 +88,18 @@ pub enum FoldError {
     /// Every update says that it was trained on no example.
     #[error("no update was trained on any example")]
     NoExamples,
+    /// Updates failed, and the strategy was told not to fold then.
+    #[error("{failures} updates could not be used, and accept_failures is false")]
+    Failures {
+        /// How many.
+        failures: u64,
+    },
+    /// A rule that takes steps from x was never told x.
+    #[error("{strategy} takes a step from the weights that the node began from, and was told none")]
+    NotBegun {
+        /// The strategy.
+        strategy: &'static str,
+    },
     /// Two updates, or an update and the strategy's state, differ in layout.
     #[error("the update of {author} has another layout: {difference}")]
     Layout {
@@ -78,21 +127,33 @@ pub enum FoldError {
 }
 
 /// A rule for folding.
+///
+/// ```
+/// use peerfold::strategy::StrategySpec;
+///
+/// let strategy = StrategySpec::new("fedavgm").with("server_momentum", 0.9).build()?;
+/// assert_eq!(strategy.name(), "fedavgm");
+/// # Ok::<(), peerfold::strategy::StrategyError>(())
+/// ```
 pub trait Strategy: Send {
     /// Its name, as in `--strategy`.
     fn name(&self) -> &'static str;
 
     /// Tells the weights from which the node begins: x of the rules that take steps from it. Called once before the
-    /// first fold, and not after [`restore`](Self::restore).
+    /// first fold, and not after [`restore`](Self::restore). Called again, it starts the rule anew.
     fn begin(&mut self, initial: &Weights);
 
-    /// Folds. On an error the state is as before. Reads may block and the arithmetic takes a while: call it off the
-    /// async runtime.
+    /// Folds. On an error the state is as before. Reads may block and the arithmetic takes a while, on several threads:
+    /// call it off the async runtime.
+    ///
+    /// Integer and boolean tensors are never averaged: they are those of the update with the highest epoch, of several
+    /// such that of the smallest author id. Layouts are compared before anything is read.
     fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError>;
 
     /// The state, to survive a restart; empty for a rule without memory.
     fn save(&self) -> Vec<u8>;
 
-    /// Takes up a saved state. On an error the state is as before.
+    /// Takes up a saved state, of the same strategy with the same `reference`; other parameters may have changed. On
+    /// an error the state is as before.
     fn restore(&mut self, state: &[u8]) -> Result<(), FoldError>;
 }

@@ -1,0 +1,256 @@
+//! The weighted mean Σ n_k·w_k / N of a piece, in several arithmetics.
+
+use super::{
+    FoldError, Update,
+    number::{BF16, F16, F32, F64, Wire, encode},
+    source::{Source, read},
+};
+use crate::weights::{DType, Piece};
+use bytes::Bytes;
+
+/// Updates whose pieces are held at once: as many as are read while one accumulator stays in the cache.
+const GROUP: usize = 8;
+/// Elements that are summed over all updates of a group before the next ones: their f64 accumulator takes 16 KiB, half
+/// of the smallest L1 cache around.
+const BLOCK: usize = 2048;
+
+/// Order and rounding of the mean's operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rounding {
+    /// Peerfold's own: Σ n_k·w_k in f64 (f64 tensors: in two f64), in the order of the authors, over N, rounded.
+    Once,
+    /// `(Σ w·n_k) / N`, each operation rounded to f32 (f64 tensors: to f64).
+    SumThenDivide,
+    /// `Σ f32(f64(w)·(n_k/N))`, summed in f32 (f64 tensors: all in f64).
+    ShareInDouble,
+    /// `Σ w·f32(n_k/N)` in f32 (f64 tensors: all in f64).
+    ShareInSingle,
+}
+
+/// The weighted mean of a round.
+pub(super) struct Mean<'a> {
+    rounding: Rounding,
+    updates: Vec<&'a Update<'a>>,
+    newest: &'a Update<'a>,
+    total: u128,
+}
+
+/// Memory of one thread, kept from piece to piece.
+#[derive(Default)]
+pub(super) struct Scratch {
+    single: Vec<f32>,
+    double: Vec<f64>,
+    twofold: Vec<Twofold>,
+    mean: Vec<f64>,
+}
+
+impl<'a> Mean<'a> {
+    pub(super) fn new(source: &Source<'a>, rounding: Rounding) -> Self {
+        let mut updates: Vec<_> = source.updates().iter().collect();
+        if rounding == Rounding::Once {
+            // One order on every node. Who trained on nothing can't even bring in a NaN.
+            updates.retain(|update| update.num_examples > 0);
+            updates.sort_by_key(|update| (update.author, update.epoch));
+        }
+        Self { rounding, updates, newest: source.newest(), total: source.total() }
+    }
+
+    /// The bytes of this piece of an integer tensor: not a mean, but the newest update's.
+    pub(super) fn newest(&self, piece: &Piece) -> Result<Bytes, FoldError> {
+        read(self.newest, piece)
+    }
+
+    /// The mean of a piece of a tensor of this float dtype, given to `sink` in f64 and block by block, in order: number
+    /// of the block's first element in the piece, and the elements, which are `sink`'s to overwrite.
+    pub(super) fn piece(
+        &self,
+        dtype: DType,
+        piece: &Piece,
+        scratch: &mut Scratch,
+        sink: &mut dyn FnMut(usize, &mut [f64]),
+    ) -> Result<(), FoldError> {
+        let Scratch { single, double, twofold, mean } = scratch;
+        let job = Job { mean: self, dtype, piece, out: mean, sink };
+        match dtype {
+            DType::F64 => self.doubles(job, double, twofold),
+            DType::F32 => self.singles::<F32>(job, single, double),
+            DType::F16 => self.singles::<F16>(job, single, double),
+            DType::BF16 => self.singles::<BF16>(job, single, double),
+            DType::I64 | DType::I32 | DType::U8 | DType::Bool => unreachable!("{dtype} is not averaged"),
+        }
+    }
+
+    fn singles<W: Wire<Value = f32>>(
+        &self,
+        job: Job<'_>,
+        single: &mut Vec<f32>,
+        double: &mut Vec<f64>,
+    ) -> Result<(), FoldError> {
+        let total = self.total as f64;
+        match self.rounding {
+            Rounding::Once => {
+                let term = |count: u64| Term(count as f64, |count: f64, weight: f32| count * f64::from(weight));
+                job.run::<W, f64, _>(double, term, |sum| sum / total)
+            }
+            Rounding::SumThenDivide => {
+                let total = self.total as f32;
+                let term = |count: u64| Term(count as f32, |count: f32, weight: f32| weight * count);
+                job.run::<W, f32, _>(single, term, |sum| f64::from(sum / total))
+            }
+            Rounding::ShareInDouble => {
+                let term = |count: u64| {
+                    Term(count as f64 / total, |share: f64, weight: f32| (f64::from(weight) * share) as f32)
+                };
+                job.run::<W, f32, _>(single, term, f64::from)
+            }
+            Rounding::ShareInSingle => {
+                let term = |count: u64| Term((count as f64 / total) as f32, |share: f32, weight: f32| weight * share);
+                job.run::<W, f32, _>(single, term, f64::from)
+            }
+        }
+    }
+
+    fn doubles(&self, job: Job<'_>, double: &mut Vec<f64>, twofold: &mut Vec<Twofold>) -> Result<(), FoldError> {
+        let total = self.total as f64;
+        match self.rounding {
+            Rounding::Once => {
+                job.run::<F64, _, _>(twofold, |count| Term(count, Twofold::product), |sum| sum.value() / total)
+            }
+            Rounding::SumThenDivide => {
+                let term = |count: u64| Term(count as f64, |count: f64, weight: f64| weight * count);
+                job.run::<F64, _, _>(double, term, |sum| sum / total)
+            }
+            Rounding::ShareInDouble | Rounding::ShareInSingle => {
+                let term = |count: u64| Term(count as f64 / total, |share: f64, weight: f64| weight * share);
+                job.run::<F64, _, _>(double, term, |sum| sum)
+            }
+        }
+    }
+}
+
+/// What an update adds for one element: a factor of the update, and how an element is multiplied by it.
+struct Term<F, M>(F, M);
+
+trait Addend<W, A> {
+    fn of(&self, weight: W) -> A;
+}
+
+impl<W, A, F: Copy, M: Fn(F, W) -> A> Addend<W, A> for Term<F, M> {
+    #[inline(always)]
+    fn of(&self, weight: W) -> A {
+        (self.1)(self.0, weight)
+    }
+}
+
+trait Accumulator: Copy + Default {
+    fn plus(self, term: Self) -> Self;
+}
+
+impl Accumulator for f32 {
+    #[inline(always)]
+    fn plus(self, term: f32) -> f32 {
+        self + term
+    }
+}
+
+impl Accumulator for f64 {
+    #[inline(always)]
+    fn plus(self, term: f64) -> f64 {
+        self + term
+    }
+}
+
+/// A sum and what its roundings lost. f64 tensors have no wider type to be summed in, and equal updates must still fold
+/// into themselves.
+#[derive(Debug, Clone, Copy, Default)]
+struct Twofold {
+    sum: f64,
+    lost: f64,
+}
+
+impl Twofold {
+    /// n·w: both are cut in halves whose products are exact (Dekker), w by its bits so that it can't overflow.
+    #[inline(always)]
+    fn product(count: u64, weight: f64) -> Self {
+        const LOW: u64 = (1 << 26) - 1;
+        let (count_high, count_low) = ((count & !LOW) as f64, (count & LOW) as f64);
+        let count = count as f64;
+        let high = f64::from_bits(weight.to_bits() & !LOW);
+        let low = weight - high;
+        let sum = count * weight;
+        let lost = ((high * count_high - sum) + high * count_low + low * count_high) + low * count_low;
+        Self { sum, lost }
+    }
+
+    #[inline(always)]
+    fn value(self) -> f64 {
+        self.sum + self.lost
+    }
+}
+
+impl Accumulator for Twofold {
+    #[inline(always)]
+    fn plus(self, term: Self) -> Self {
+        let sum = self.sum + term.sum;
+        let part = sum - self.sum;
+        let lost = (self.sum - (sum - part)) + (term.sum - part);
+        Self { sum, lost: self.lost + term.lost + lost }
+    }
+}
+
+/// One piece to be averaged.
+struct Job<'j> {
+    mean: &'j Mean<'j>,
+    dtype: DType,
+    piece: &'j Piece,
+    out: &'j mut Vec<f64>,
+    sink: &'j mut dyn FnMut(usize, &mut [f64]),
+}
+
+impl Job<'_> {
+    fn run<W: Wire, A: Accumulator, T: Addend<W::Value, A>>(
+        self,
+        accumulator: &mut Vec<A>,
+        term: impl Fn(u64) -> T,
+        finish: impl Fn(A) -> f64,
+    ) -> Result<(), FoldError> {
+        let Self { mean, dtype, piece, out, sink } = self;
+        let size = dtype.size() as usize;
+        let elements = (piece.range.end - piece.range.start) as usize / size;
+        // With one group each block is finished before the next and a block's accumulator is enough.
+        let groups = mean.updates.len().div_ceil(GROUP);
+        let kept = if groups == 1 { BLOCK.min(elements) } else { elements };
+        accumulator.resize(accumulator.len().max(kept), A::default());
+        out.resize(BLOCK, 0.0);
+        for (number, group) in mean.updates.chunks(GROUP).enumerate() {
+            let inputs = group.iter().map(|update| Ok((term(update.num_examples), read(update, piece)?)));
+            let inputs = inputs.collect::<Result<Vec<(T, Bytes)>, FoldError>>()?;
+            for start in (0..elements).step_by(BLOCK) {
+                let length = BLOCK.min(elements - start);
+                let first = if groups == 1 { 0 } else { start };
+                let sums = &mut accumulator[first..first + length];
+                for (at, (term, bytes)) in inputs.iter().enumerate() {
+                    let weights = W::values(&bytes[start * size..(start + length) * size]);
+                    if number == 0 && at == 0 {
+                        // Not added to zero: -0 would become +0.
+                        sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum = term.of(weight));
+                    } else {
+                        sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum = sum.plus(term.of(weight)));
+                    }
+                }
+                if number + 1 == groups {
+                    let out = &mut out[..length];
+                    out.iter_mut().zip(&*sums).for_each(|(out, &sum)| *out = finish(sum));
+                    sink(start, out);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A sink that writes the blocks as elements of a tensor.
+pub(super) fn write_to(dtype: DType, bytes: &mut [u8]) -> impl FnMut(usize, &mut [f64]) {
+    let size = dtype.size() as usize;
+    move |start, values| encode(dtype, values, &mut bytes[start * size..(start + values.len()) * size])
+}

@@ -1,0 +1,139 @@
+//! What a rule that takes steps remembers, and its encoding.
+
+use super::{FoldError, Reference, engine::Plane};
+use crate::weights::{Layout, TensorSpec, Weights};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+const VERSION: u8 = 1;
+const HASH_BYTES: usize = 32;
+
+/// The memory of a rule that takes steps.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct State {
+    /// The weights after the last fold, or those that the node began from.
+    pub(super) x: Option<Weights>,
+    /// x as the rule computed it, where that has more digits than the weights: a [`Plane::Wide`]. Empty before the
+    /// first fold.
+    pub(super) wide: Vec<Bytes>,
+    /// The moments. Empty before the first fold.
+    pub(super) moments: Vec<Vec<Bytes>>,
+    /// Folds that the moments know of.
+    pub(super) folds: u64,
+}
+
+/// Whose state, and of which form.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    pub(super) strategy: &'static str,
+    pub(super) reference: Option<Reference>,
+    /// Whether x is kept wide.
+    pub(super) wide: bool,
+    /// How many moments there are.
+    pub(super) moments: usize,
+}
+
+impl Form {
+    /// The plane that a moment is: as wide as x.
+    pub(super) fn moment(&self) -> Plane {
+        if self.wide { Plane::Wide } else { Plane::Moment }
+    }
+
+    fn error(&self, what: impl Into<String>) -> FoldError {
+        FoldError::State { strategy: self.strategy, what: what.into() }
+    }
+}
+
+/// Stands before the bytes of x, of wide x and of the moments, tensor by tensor without gaps.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u8,
+    strategy: String,
+    reference: Option<Reference>,
+    /// The layout of x, if there is an x.
+    tensors: Option<Vec<TensorSpec>>,
+    folds: u64,
+    wide: bool,
+    moments: u8,
+}
+
+impl State {
+    /// Hash, header, bytes. The hash makes sure that what was cut short or damaged is never taken up.
+    pub(super) fn encode(&self, form: &Form) -> Vec<u8> {
+        let header = Header {
+            version: VERSION,
+            strategy: form.strategy.to_owned(),
+            reference: form.reference,
+            tensors: self.x.as_ref().map(|x| x.layout().tensors().to_vec()),
+            folds: self.folds,
+            wide: !self.wide.is_empty(),
+            moments: self.moments.len() as u8,
+        };
+        let header = postcard::to_stdvec(&header).expect("writing to memory, and no sequence without a length");
+        let x = self.x.iter().flat_map(|x| x.tensors().map(|(_, data)| data));
+        let buffers: Vec<&Bytes> = x.chain(&self.wide).chain(self.moments.iter().flatten()).collect();
+        let length = buffers.iter().map(|buffer| buffer.len()).sum::<usize>();
+        let mut bytes = Vec::with_capacity(HASH_BYTES + header.len() + length);
+        bytes.extend_from_slice(&[0; HASH_BYTES]);
+        bytes.extend_from_slice(&header);
+        buffers.iter().for_each(|buffer| bytes.extend_from_slice(buffer));
+        let hash = hash(&bytes[HASH_BYTES..]);
+        bytes[..HASH_BYTES].copy_from_slice(hash.as_bytes());
+        bytes
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote for a strategy of this form. Moments of another number, as after a
+    /// momentum that was switched on, are left out: they start anew. Nothing is allocated that isn't in `bytes`.
+    pub(super) fn decode(bytes: &[u8], form: &Form) -> Result<Self, FoldError> {
+        let (expected, body) = bytes.split_at_checked(HASH_BYTES).ok_or_else(|| form.error("it is too short"))?;
+        if hash(body).as_bytes() != expected {
+            return Err(form.error("it is damaged, or none"));
+        }
+        if body.first() != Some(&VERSION) {
+            return Err(form.error(format!("its version is not {VERSION}")));
+        }
+        let malformed = |_| form.error("it is malformed");
+        let (header, rest): (Header, _) = postcard::take_from_bytes(body).map_err(malformed)?;
+        if header.strategy != form.strategy {
+            return Err(form.error(format!("it is one of {:.32}", header.strategy)));
+        }
+        if header.reference != form.reference {
+            let name = |reference: Option<Reference>| reference.map_or("none".to_owned(), |known| known.to_string());
+            let (saved, ours) = (name(header.reference), name(form.reference));
+            return Err(form.error(format!("its reference is {saved}, and ours {ours}")));
+        }
+        let Some(tensors) = header.tensors else {
+            return match (rest, header.folds, header.wide, header.moments) {
+                ([], 0, false, 0) => Ok(Self::default()),
+                _ => Err(form.error("it has a past but no weights")),
+            };
+        };
+        let layout = Arc::new(Layout::new(tensors).map_err(|error| form.error(error.to_string()))?);
+        let planes = usize::from(header.wide) + usize::from(header.moments);
+        let mut lengths: Vec<u64> = Plane::Weights.lengths(&layout).collect();
+        lengths.extend(header.wide.then(|| Plane::Wide.lengths(&layout)).into_iter().flatten());
+        (0..header.moments).for_each(|_| lengths.extend(form.moment().lengths(&layout)));
+        if header.wide && !form.wide || planes > 0 && header.folds == 0 {
+            return Err(form.error("it has a form that no state of this strategy has"));
+        }
+        if lengths.iter().sum::<u64>() != rest.len() as u64 {
+            return Err(form.error(format!("it has {} bytes of tensors, too few or too many", rest.len())));
+        }
+        let mut rest = Bytes::copy_from_slice(rest);
+        let mut buffers = lengths.into_iter().map(|length| rest.split_to(length as usize));
+        let tensors = layout.tensors().len();
+        let mut plane = || buffers.by_ref().take(tensors).collect::<Vec<_>>();
+        let x = Weights::from_layout(layout, plane()).map_err(|error| form.error(error.to_string()))?;
+        let wide = if header.wide { plane() } else { Vec::new() };
+        let moments: Vec<_> = (0..header.moments).map(|_| plane()).collect();
+        if moments.len() != form.moments && header.folds > 0 {
+            return Ok(Self { x: Some(x), wide, ..Self::default() });
+        }
+        Ok(Self { x: Some(x), wide, moments, folds: header.folds })
+    }
+}
+
+fn hash(body: &[u8]) -> blake3::Hash {
+    blake3::Hasher::new_derive_key("peerfold 2026 strategy state v1").update(body).finalize()
+}
