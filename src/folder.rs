@@ -9,6 +9,7 @@ mod entry_set;
 mod error;
 mod local;
 mod memory;
+mod url;
 mod value;
 mod watch;
 
@@ -18,6 +19,7 @@ pub use self::{
     error::FolderError,
     local::LocalFolder,
     memory::{MemoryFolder, MemoryStorage},
+    url::{FolderUrl, FolderUrlError},
     value::Value,
     watch::Watch,
 };

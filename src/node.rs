@@ -8,8 +8,10 @@
 //! threads, so that the async runtime answers meanwhile.
 
 mod asynchronous;
+mod blocking;
 mod checkpoint;
 mod checks;
+mod config;
 mod event;
 mod participant;
 mod roster;
@@ -20,8 +22,10 @@ mod synchronous;
 
 pub use self::{
     asynchronous::{AsyncNode, AsyncOptions},
+    blocking::BlockingSession,
     checkpoint::{Checkpoint, CheckpointError, Phase},
     checks::{Checks, Rejection},
+    config::{NodeConfig, Pace},
     event::{Event, EventSink, FoldedUpdate, Origin},
     participant::{LocalUpdate, Participant, ParticipantOptions},
     roster::Roster,
@@ -31,7 +35,11 @@ pub use self::{
     synchronous::{BelowQuorum, Members, SyncNode, SyncOptions},
 };
 
-use crate::{folder::FolderError, home::HomeError, strategy::FoldError};
+use crate::{
+    folder::FolderError,
+    home::HomeError,
+    strategy::{FoldError, StrategyError},
+};
 
 /// Why a node can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +53,9 @@ pub enum NodeError {
     /// The checkpoint can't be used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The strategy can't be made.
+    #[error(transparent)]
+    Strategy(#[from] StrategyError),
     /// The fold failed for a reason that no other update would cure.
     #[error(transparent)]
     Fold(#[from] FoldError),

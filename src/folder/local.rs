@@ -43,10 +43,14 @@ impl LocalFolder {
     /// Opens the view that `author` has of a directory, which is made if it isn't there. Cleans up what a crash of this
     /// author left. Blocks on the disk.
     ///
+    /// `readmitted` is the operator's word that these authors are to be trusted although they signed two entries under
+    /// one number.
+    ///
     /// Errors if the author's part of the directory can't be written.
-    pub fn open(dir: &Path, author: Author) -> Result<Self, FolderError> {
+    pub fn open(dir: &Path, author: Author, readmitted: &[PeerId]) -> Result<Self, FolderError> {
         let directory = Directory::create(dir, author.federation(), author.peer_id())?;
         let board = Arc::new(Board::new(author.federation()));
+        readmitted.iter().for_each(|&author| board.set().readmit(author));
         let shared = Shared { scan: Mutex::new(Scan::new(author.peer_id())), author, directory, board };
         shared.refresh()?;
         let own = shared.board.set().of_author(shared.author.peer_id()).map(|entry| entry.sequence).max();
@@ -54,12 +58,6 @@ impl LocalFolder {
         shared.with_scan(|scan| scan.own_is_known());
         shared.directory.remove_unnamed_values(&shared.board)?;
         Ok(Self { shared: Arc::new(shared), watcher: Mutex::default() })
-    }
-
-    /// The operator's word that an author is to be trusted although it signed two entries under one number.
-    pub fn readmit(&self, author: PeerId) {
-        self.shared.board.set().readmit(author);
-        self.shared.with_scan(Scan::forget);
     }
 
     async fn off_runtime<T: Send + 'static>(

@@ -39,6 +39,8 @@ pub struct ParticipantOptions {
     pub checks: Checks,
     /// Updates with a higher staleness τ are left out of a fold.
     pub max_staleness: u64,
+    /// The only authors whose updates count; everybody's if `None`.
+    pub allow: Option<BTreeSet<PeerId>>,
     /// Where events go.
     pub events: EventSink,
 }
@@ -70,6 +72,8 @@ pub struct Participant {
     /// Updates and authors that were complained of, so that it is said once.
     complained: BTreeSet<(PeerId, Option<Root>)>,
     compared: BTreeSet<Root>,
+    /// Chosen updates that could not be used, at the last look.
+    failures: u64,
 }
 
 impl Participant {
@@ -89,6 +93,7 @@ impl Participant {
             arrived: BTreeMap::new(),
             complained: BTreeSet::new(),
             compared: BTreeSet::new(),
+            failures: 0,
         }
     }
 
@@ -171,11 +176,17 @@ impl Participant {
             }
         }
         let layout = self.layout.id();
+        let mut present = BTreeSet::new();
         let mut updates: BTreeMap<PeerId, Vec<Arc<SignedEntry>>> = BTreeMap::new();
         for entry in self.folder.list("").await? {
             let (Some(epoch), Some(root)) = (entry.key.update_epoch(), entry.root()) else { continue };
             let author = entry.key.author();
             if author == me {
+                continue;
+            }
+            present.insert(root);
+            if self.options.allow.as_ref().is_some_and(|allowed| !allowed.contains(&author)) {
+                self.reject(author, root, epoch, &"its author is not on this node's allow-list");
                 continue;
             }
             if entry.layout != layout {
@@ -189,6 +200,8 @@ impl Participant {
             }
             updates.entry(author).or_default().push(Arc::new(entry));
         }
+        // What was said of updates that are gone need not be remembered: a flood of them would fill the memory.
+        self.complained.retain(|(_, root)| root.is_none_or(|root| present.contains(&root)));
         for entries in updates.values_mut() {
             entries.sort_by_key(|entry| std::cmp::Reverse(entry.sequence));
             // The roster takes the newest; the older one stays for who waits for its epoch.
@@ -211,6 +224,7 @@ impl Participant {
             let listing = self.list_updates().await?;
             let chosen = choose(&listing, &self.roster);
             taken.clear();
+            let wanted = chosen.len();
             let mut gone = false;
             for entry in chosen {
                 match self.arrive(entry).await {
@@ -219,6 +233,7 @@ impl Participant {
                     Err(error) => return Err(error),
                 }
             }
+            self.failures = (wanted - taken.len()) as u64;
             if !gone {
                 break;
             }
@@ -315,11 +330,11 @@ impl Participant {
         if let Some((place, local)) = own {
             inputs.insert(place, Input::own(self.peer_id(), local));
         }
-        let number = self.roster.folds() + 1;
+        let (number, failures) = (self.roster.folds() + 1, self.failures);
         let strategy = self.strategy.clone();
         let worked = off_runtime(move || {
             let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
-            let round = Round { number, updates: &updates };
+            let round = Round { number, updates: &updates, failures };
             let folded = strategy.lock().unwrap_or_else(PoisonError::into_inner).fold(&round);
             drop(updates);
             (folded, inputs)
@@ -367,7 +382,7 @@ impl Participant {
 pub(super) fn fold_peers(strategy: &mut dyn Strategy, peers: &[(Arrived, u64)]) -> Result<Folded, FoldError> {
     let inputs: Vec<Input> = peers.iter().map(|(arrived, staleness)| Input::of(arrived.clone(), *staleness)).collect();
     let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
-    strategy.fold(&Round { number: 1, updates: &updates })
+    strategy.fold(&Round { number: 1, updates: &updates, failures: 0 })
 }
 
 /// An update with what it borrows from.

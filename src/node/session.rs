@@ -29,7 +29,14 @@ impl From<SyncNode> for Mode {
 }
 
 impl Mode {
-    fn participant(&mut self) -> &mut Participant {
+    fn participant(&self) -> &Participant {
+        match self {
+            Self::Async(node) => &node.participant,
+            Self::Sync(node) => &node.participant,
+        }
+    }
+
+    fn participant_mut(&mut self) -> &mut Participant {
         match self {
             Self::Async(node) => &mut node.participant,
             Self::Sync(node) => &mut node.participant,
@@ -127,7 +134,7 @@ impl Session {
     async fn begin_anew(&mut self, initial: (Weights, Origin), trainer: Bytes) -> Result<Begun, NodeError> {
         let (options, stop) = (self.options.start.clone(), self.options.stop.clone());
         let planned = self.beginning(&initial.0, initial.1, 0).await?;
-        let participant = self.mode.participant();
+        let participant = self.mode.participant_mut();
         publish_beginning(participant, &planned).await?;
         let First { weights, epoch, origin, authors } = first_weights(participant, &options, initial, &stop).await?;
         let beginning = self.beginning(&weights, origin, epoch).await?;
@@ -143,7 +150,7 @@ impl Session {
     async fn resume(&mut self, checkpoint: Checkpoint) -> Result<Begun, NodeError> {
         let Checkpoint { phase, mut epoch, mut weights, trainer, strategy, roster, members, .. } = checkpoint;
         self.warn_of_changes(&checkpoint.hyperparameters);
-        let participant = self.mode.participant();
+        let participant = self.mode.participant_mut();
         participant.restore_strategy(&strategy.1)?;
         participant.roster = roster;
         if let Mode::Sync(node) = &mut self.mode {
@@ -185,7 +192,7 @@ impl Session {
         fail::fail_point!("session::folded");
         if let Some(beginning) = &self.beginning {
             // What peers say of their starts is a warning; that it can't be read must not end an epoch.
-            if let Err(error) = self.mode.participant().compare_starts(beginning).await {
+            if let Err(error) = self.mode.participant_mut().compare_starts(beginning).await {
                 tracing::debug!(%error, "comparing starts");
             }
         }
@@ -195,7 +202,7 @@ impl Session {
     }
 
     /// What the session's folder has moved so far.
-    pub fn traffic(&mut self) -> crate::folder::Traffic {
+    pub fn traffic(&self) -> crate::folder::Traffic {
         self.mode.participant().folder().traffic()
     }
 
@@ -206,7 +213,7 @@ impl Session {
 
     async fn started(&mut self, beginning: &Beginning, authors: Vec<String>) -> Result<(), NodeError> {
         let federation = self.options.federation.to_string();
-        let participant = self.mode.participant();
+        let participant = self.mode.participant_mut();
         participant.emit(&Event::Started {
             peer: participant.peer_id().to_string(),
             federation,

@@ -122,7 +122,7 @@ pub(super) async fn first_weights(
         return Ok(First { weights, epoch: 0, origin, authors: Vec::new() });
     };
     let authors = fresh.iter().map(|(arrived, _)| arrived.author().to_string()).collect();
-    let mean = StrategySpec::named("fedavg").build();
+    let mean = StrategySpec::new("fedavg").build();
     let mut mean = mean.map_err(|error| NodeError::Worker(error.to_string()))?;
     let folded = off_runtime(move || super::participant::fold_peers(mean.as_mut(), &fresh)).await?;
     match folded {

@@ -160,10 +160,16 @@ impl SyncNode {
                 return Err(NodeError::BelowQuorum { epoch: local.epoch, present, quorum });
             }
             self.participant.emit(&Event::Waiting { epoch: local.epoch, present, needed, reason: reason.to_owned() });
+            let woken = async {
+                if passed {
+                    watch.next().await;
+                    return false;
+                }
+                timeout_at(deadline, watch.next()).await.is_err()
+            };
             tokio::select! {
                 () = stop.requested() => return Err(NodeError::Stopped),
-                woken = timeout_at(deadline, watch.next()), if !passed => passed = woken.is_err(),
-                _ = watch.next(), if passed => {}
+                is_late = woken => passed |= is_late,
             }
             // One look for all that came at once.
             while watch.try_next().is_some() {}

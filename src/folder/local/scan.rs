@@ -46,12 +46,6 @@ impl Scan {
         self.written_elsewhere
     }
 
-    /// Reads every file anew the next time.
-    pub(super) fn forget(&mut self) {
-        let own = self.author.to_base58();
-        self.known.retain(|(author, _)| *author == own);
-    }
-
     /// Takes in all entries that are not known yet. What can't be an entry is left alone, with a warning.
     pub(super) fn run(&mut self, directory: &Directory, board: &Board) -> Result<(), FolderError> {
         let root = directory.federation_dir();

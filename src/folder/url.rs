@@ -1,0 +1,106 @@
+use super::{Author, FolderError, LocalFolder, MemoryFolder, MemoryStorage, SharedFolder};
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
+use url::Url;
+
+/// Why a text names no folder.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FolderUrlError {
+    /// Not a URL at all.
+    #[error("{text:?} is not a folder's URL; write file:///absolute/directory, or memory:")]
+    NotUrl {
+        /// The text.
+        text: String,
+    },
+    /// A URL of another kind.
+    #[error(
+        "{text:?} names a kind of folder that this version doesn't have; it has file:///absolute/directory and memory:"
+    )]
+    Scheme {
+        /// The text.
+        text: String,
+    },
+    /// A `file:` URL that isn't an absolute directory of this machine.
+    #[error("{text:?} doesn't name a directory of this machine; three slashes begin an absolute path: file:///dir")]
+    Path {
+        /// The text.
+        text: String,
+    },
+}
+
+/// Which shared folder: what `--folder` takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FolderUrl {
+    /// `memory:`: this process alone.
+    Memory,
+    /// `file:///dir`: a directory.
+    Local(PathBuf),
+}
+
+impl FolderUrl {
+    /// Opens the author's view of the folder. Blocks on a directory's disk.
+    pub fn open(
+        &self,
+        author: Author,
+        readmitted: &[libp2p_identity::PeerId],
+    ) -> Result<Arc<dyn SharedFolder>, FolderError> {
+        Ok(match self {
+            Self::Memory => Arc::new(MemoryFolder::new(&MemoryStorage::new(), author)),
+            Self::Local(dir) => Arc::new(LocalFolder::open(dir, author, readmitted)?),
+        })
+    }
+}
+
+impl FromStr for FolderUrl {
+    type Err = FolderUrlError;
+
+    fn from_str(text: &str) -> Result<Self, FolderUrlError> {
+        let url = Url::parse(text).map_err(|_| FolderUrlError::NotUrl { text: text.to_owned() })?;
+        match url.scheme() {
+            "memory" => Ok(Self::Memory),
+            "file" => {
+                // `file:dir` and `file://dir` would silently become other directories than the ones meant.
+                let absolute = text.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("file:///"));
+                let path = url.to_file_path().ok().filter(|_| absolute);
+                path.map(Self::Local).ok_or_else(|| FolderUrlError::Path { text: text.to_owned() })
+            }
+            _ => Err(FolderUrlError::Scheme { text: text.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for FolderUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory:"),
+            Self::Local(dir) => match Url::from_directory_path(dir) {
+                Ok(url) => f.write_str(url.as_str().trim_end_matches('/')),
+                Err(()) => write!(f, "file://{}", dir.display()),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn urls_are_read_and_shown() {
+        assert_eq!("memory:".parse(), Ok(FolderUrl::Memory));
+        for (text, path) in [("file:///a/b", "/a/b"), ("file:///a%20b/", "/a b/"), ("file:///a b", "/a b")] {
+            let url: FolderUrl = text.parse().unwrap();
+            assert_eq!(url, FolderUrl::Local(path.into()));
+            let again: FolderUrl = url.to_string().parse().unwrap();
+            assert_eq!(again.to_string(), url.to_string());
+        }
+    }
+
+    #[test]
+    fn mistakes_say_what_to_write() {
+        for text in ["", "./dir", "/dir", "file://dir", "file:dir", "file:", "s3://bucket", "https://x"] {
+            let error = text.parse::<FolderUrl>().unwrap_err().to_string();
+            assert!(error.contains("file:///"), "{text}: {error}");
+        }
+    }
+}

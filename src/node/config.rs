@@ -1,0 +1,115 @@
+use super::{
+    AsyncNode, AsyncOptions, BlockingSession, Checks, EventSink, Members, NodeError, Participant, ParticipantOptions,
+    Session, SessionOptions, StartOptions, Stop, SyncNode, SyncOptions,
+};
+use crate::{
+    folder::{Author, FolderUrl},
+    home::Home,
+    strategy::StrategySpec,
+    weights::{FederationId, Layout},
+};
+use libp2p_identity::PeerId;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// How a node takes turns with its peers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pace {
+    /// Never waiting.
+    Async(AsyncOptions),
+    /// Epoch by epoch, together.
+    Sync(SyncOptions),
+}
+
+/// Everything that makes a node, but its model and its data.
+#[derive(Clone)]
+pub struct NodeConfig {
+    /// The federation's name.
+    pub federation: String,
+    /// The run's label; another label is another federation.
+    pub run: String,
+    /// Where updates are put and found.
+    pub folder: FolderUrl,
+    /// The rule for folding.
+    pub strategy: StrategySpec,
+    /// Asynchronous or synchronous.
+    pub pace: Pace,
+    /// How to begin without a checkpoint.
+    pub start: StartOptions,
+    /// What a peer's update must satisfy.
+    pub checks: Checks,
+    /// Updates with a higher staleness τ are left out of a fold.
+    pub max_staleness: u64,
+    /// The only peers whose updates count, and the members of a synchronous federation; everybody's if `None`.
+    pub allow: Option<Vec<PeerId>>,
+    /// Authors to be trusted although they signed two entries under one number.
+    pub readmit: Vec<PeerId>,
+    /// What all nodes should have alike, by name.
+    pub hyperparameters: BTreeMap<String, String>,
+    /// Where events go.
+    pub events: EventSink,
+    /// The request to stop.
+    pub stop: Stop,
+}
+
+impl NodeConfig {
+    /// An asynchronous FedAvg node of the first run, with everything else as by default.
+    pub fn new(federation: impl Into<String>, folder: FolderUrl) -> Self {
+        Self {
+            federation: federation.into(),
+            run: "1".to_owned(),
+            folder,
+            strategy: StrategySpec::new("fedavg"),
+            pace: Pace::Async(AsyncOptions::default()),
+            start: StartOptions::default(),
+            checks: Checks::default(),
+            max_staleness: 10,
+            allow: None,
+            readmit: Vec::new(),
+            hyperparameters: BTreeMap::new(),
+            events: Arc::new(|_| {}),
+            stop: Stop::new(),
+        }
+    }
+
+    /// The federation's id.
+    pub fn federation_id(&self) -> FederationId {
+        FederationId::new(&self.federation, &self.run)
+    }
+
+    /// Opens the node in its home, for weights of this layout. Errors if the folder can't be written.
+    ///
+    /// The home must stay open as long as the node runs.
+    pub fn open(&self, home: &Home, layout: Arc<Layout>) -> Result<BlockingSession, NodeError> {
+        let run_dir = home.run_dir(&self.federation_id())?;
+        let author = Author::from_home(home, self.federation_id());
+        BlockingSession::new(|| {
+            let me = author.peer_id();
+            let folder = self.folder.open(author, &self.readmit)?;
+            let strategy = self.strategy.build()?;
+            let options = ParticipantOptions {
+                checks: self.checks.clone(),
+                max_staleness: self.max_staleness,
+                allow: self.allow.as_ref().map(|ids| ids.iter().copied().collect()),
+                events: self.events.clone(),
+            };
+            let participant = Participant::new(folder, strategy, layout, options);
+            let session = SessionOptions {
+                federation: self.federation_id(),
+                run_dir: Some(run_dir),
+                start: self.start.clone(),
+                hyperparameters: self.hyperparameters.clone(),
+                stop: self.stop.clone(),
+            };
+            Ok(match &self.pace {
+                Pace::Async(options) => Session::new(AsyncNode::new(participant, options.clone()), session),
+                Pace::Sync(options) => {
+                    let members = match &self.allow {
+                        Some(allowed) => Members::allowed(me, allowed.iter().copied()),
+                        None => Members::first_seen(me, options.nodes),
+                    };
+                    Session::new(SyncNode::new(participant, options.clone(), members), session)
+                }
+            })
+        })
+    }
+}
