@@ -100,9 +100,7 @@ fn load(directory: &Path, images: &'static str, labels: &'static str) -> Result<
 fn find(directory: &Path, name: &'static str) -> Result<PathBuf, MnistError> {
     let folders = [directory.to_owned(), directory.join("mnist")];
     let mut candidates = folders.iter().flat_map(|folder| [folder.join(name), folder.join(format!("{name}.gz"))]);
-    candidates
-        .find(|path| path.is_file())
-        .ok_or_else(|| MnistError::Missing { name, directory: directory.to_owned() })
+    candidates.find(|path| path.is_file()).ok_or_else(|| MnistError::Missing { name, directory: directory.to_owned() })
 }
 
 fn read<const RANK: usize>(path: &Path) -> Result<Idx<RANK>, MnistError> {

@@ -45,12 +45,7 @@ pub enum ExamplesError {
 impl Examples {
     /// `features` are the pixels, image by image, each row-major in the order channels, height, width; `labels` are
     /// class numbers under `classes` (1 to 256). There may be no example at all.
-    pub fn new(
-        features: Vec<f32>,
-        shape: [usize; 3],
-        labels: Vec<u8>,
-        classes: usize,
-    ) -> Result<Self, ExamplesError> {
+    pub fn new(features: Vec<f32>, shape: [usize; 3], labels: Vec<u8>, classes: usize) -> Result<Self, ExamplesError> {
         let pixels = shape.iter().try_fold(1usize, |product, &side| product.checked_mul(side));
         let pixels = pixels.filter(|&pixels| pixels > 0 && (1..=256).contains(&classes));
         let pixels = pixels.ok_or(ExamplesError::Shape { shape, classes })?;

@@ -58,7 +58,8 @@ pub fn layout_of<B: Backend, M: Module<B>>(module: &M) -> Result<Layout, ModuleW
 pub fn collect<B: Backend, M: Module<B>>(module: &M) -> Result<Weights, ModuleWeightsError> {
     settle(module);
     let layout = layout_of(module)?;
-    let mut visitor = Elements { path: Path::default(), found: Vec::with_capacity(layout.tensors().len()), error: None };
+    let mut visitor =
+        Elements { path: Path::default(), found: Vec::with_capacity(layout.tensors().len()), error: None };
     module.visit(&mut visitor);
     if let Some(error) = visitor.error {
         return Err(error);
@@ -273,3 +274,6 @@ pub(super) fn tensor_data(spec: &TensorSpec, bytes: &Bytes) -> TensorData {
 fn elements<const N: usize, E: Element>(bytes: &[u8], from: fn([u8; N]) -> E) -> Vec<E> {
     bytes.as_chunks().0.iter().map(|&chunk| from(chunk)).collect()
 }
+
+#[cfg(test)]
+mod tests;

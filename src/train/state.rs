@@ -67,10 +67,8 @@ where
     let mut visitor = Save::<M, B> { path: Path::default(), moments: &optimizer.to_record(), found: Vec::new() };
     model.visit(&mut visitor);
     for (name, data) in visitor.found {
-        let dtype = module_weights::weights_dtype(data.dtype).ok_or_else(|| ModuleWeightsError::DType {
-            name: name.clone(),
-            dtype: format!("{:?}", data.dtype),
-        })?;
+        let dtype = module_weights::weights_dtype(data.dtype)
+            .ok_or_else(|| ModuleWeightsError::DType { name: name.clone(), dtype: format!("{:?}", data.dtype) })?;
         let shape = data.shape.iter().map(|&side| side as u64).collect();
         let spec = TensorSpec { name, dtype, shape };
         tensors.push(NamedTensor { spec, data: Bytes::copy_from_slice(data.as_bytes()) });
@@ -209,3 +207,6 @@ impl<M: AutodiffModule<B>, B: AutodiffBackend> ModuleVisitor<B> for Restore<'_, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

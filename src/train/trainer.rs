@@ -292,3 +292,6 @@ fn images<B: Backend>(examples: &Examples, indices: &[usize], device: &B::Device
     indices.iter().for_each(|&index| pixels.extend_from_slice(examples.image(index)));
     Tensor::from_data(TensorData::new(pixels, [indices.len(), channels, height, width]), device)
 }
+
+#[cfg(test)]
+mod tests;
