@@ -1,7 +1,11 @@
 //! Peerfold
 mod durable_file;
+#[cfg(feature = "train")]
+pub mod experiment;
 pub mod folder;
 pub mod home;
 pub mod node;
 pub mod strategy;
+#[cfg(feature = "train")]
+pub mod train;
 pub mod weights;

@@ -1,0 +1,24 @@
+//! Data sets, and how they are split between nodes.
+
+mod digits;
+mod idx;
+mod mnist;
+mod partition;
+
+pub use self::{
+    digits::digits,
+    idx::{Idx, IdxError, MAX_IDX_BYTES},
+    mnist::{MnistError, mnist},
+    partition::{LabelSkew, MAX_NODES, PartitionError},
+};
+
+use crate::train::Examples;
+
+/// Examples to train on, and others to measure with. Only the former are split between nodes.
+#[derive(Debug, Clone)]
+pub struct DataSet {
+    /// To train on.
+    pub train: Examples,
+    /// To measure with.
+    pub test: Examples,
+}

@@ -1,0 +1,28 @@
+//! Training with burn: models, data order, optimizer, and their way into [`Weights`](crate::weights::Weights).
+//!
+//! Everything that is random here follows from a seed and from nothing else: no generator is shared between threads,
+//! so that equal seeds give equal initial weights on every machine, and equal trained weights on equal processors.
+//! (On unequal ones the last bits of a matrix product may differ: its blocks follow the caches, its instructions the
+//! processor. How many threads work on it makes no difference.)
+
+mod batches;
+mod device;
+mod draws;
+mod examples;
+mod init;
+mod model;
+mod module_weights;
+mod state;
+mod trainer;
+
+pub use self::{
+    batches::BatchOrder,
+    device::{Device, DeviceError, ParseDeviceError},
+    draws::Draws,
+    examples::{Examples, ExamplesError},
+    init::init_seeded,
+    model::{Classifier, DigitsMlp, MnistCnn, Model, ParseModelError},
+    module_weights::{ModuleWeightsError, apply, collect, layout_of},
+    state::StateError,
+    trainer::{Evaluation, Steps, Train, TrainError, TrainOptions, Trainer, trainer},
+};

@@ -1,0 +1,297 @@
+use super::{
+    BatchOrder, Classifier, Device, DeviceError, DigitsMlp, Examples, MnistCnn, Model, init_seeded,
+    module_weights::{self, ModuleWeightsError},
+    state::{self, AdamOver, StateError},
+};
+use crate::weights::{Layout, Weights};
+use burn::{
+    backend::{Autodiff, Flex},
+    module::AutodiffModule,
+    nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig},
+    optim::{AdamConfig, GradientsParams, Optimizer},
+    tensor::{
+        ElementConversion, Int, Tensor, TensorData,
+        backend::{AutodiffBackend, Backend},
+    },
+};
+use std::sync::Arc;
+
+/// How to train.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrainOptions {
+    /// Adam's learning rate: finite and above 0.
+    pub learning_rate: f64,
+    /// Examples in a step, at least 1; may be more than there are.
+    pub batch: usize,
+    /// Decides the initial weights; the same on every node of a federation.
+    pub model_seed: u64,
+    /// Decides the order of the examples; each node has its own.
+    pub data_seed: u64,
+}
+
+/// Why training can't begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The device can't be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The images are not such as the model takes.
+    #[error("the model {model} takes images of shape {expected:?} in {classes} classes, not {got:?} in {got_classes}")]
+    Examples {
+        /// The model.
+        model: Model,
+        /// The shape that it takes: channels, height, width.
+        expected: [usize; 3],
+        /// The classes that it tells apart.
+        classes: usize,
+        /// The examples' shape.
+        got: [usize; 3],
+        /// The examples' classes.
+        got_classes: usize,
+    },
+    /// There is nothing to train on.
+    #[error("there are no examples to train on")]
+    NoExamples,
+    /// An option is out of range.
+    #[error("{what}")]
+    Options {
+        /// Which one, and what it must be.
+        what: &'static str,
+    },
+    /// Weights that the model doesn't take, or can't give.
+    #[error(transparent)]
+    Weights(#[from] ModuleWeightsError),
+    /// A checkpoint that is none.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What [`Train::train_steps`] has done.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Steps {
+    /// Steps done: all that were asked for, unless it was interrupted.
+    pub done: u64,
+    /// Mean of the steps' losses (cross-entropy, natural logarithm), each before its step; `None` if no step was done.
+    pub loss: Option<f64>,
+    /// Whether it was asked to stop before the last step.
+    pub interrupted: bool,
+}
+
+/// How good a model is on some examples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// Mean cross-entropy, natural logarithm; NaN for no examples.
+    pub loss: f64,
+    /// Share of the examples whose class gets the highest logit, 0 to 1; NaN for no examples.
+    pub accuracy: f64,
+}
+
+/// A model in training, whatever its backend and architecture: what a node's epochs are made of.
+///
+/// All methods block; none needs or minds an async runtime.
+pub trait Train: Send {
+    /// Does the steps `first_step..first_step + count` of this node's data order, Adam on the mean cross-entropy of a
+    /// batch. Before each step `stop` is asked whether to stop instead.
+    ///
+    /// The result depends on the state and on the numbers of the steps only: ten and ten steps are twenty.
+    fn train_steps(&mut self, first_step: u64, count: u64, stop: &dyn Fn() -> bool) -> Result<Steps, TrainError>;
+
+    /// Measures the model, `batch` (at least 1) examples at a time. Errors if the examples are not the model's.
+    fn evaluate(&self, examples: &Examples, batch: usize) -> Result<Evaluation, TrainError>;
+
+    /// Names, dtypes and shapes of the weights.
+    fn layout(&self) -> Result<Layout, TrainError>;
+
+    /// A copy of the weights.
+    fn weights(&self) -> Result<Weights, TrainError>;
+
+    /// Trains on from these weights. The optimizer's moments stay. Nothing changes if it is an error.
+    fn load_weights(&mut self, weights: &Weights) -> Result<(), TrainError>;
+
+    /// Weights and optimizer as bytes; equal states give equal bytes. The number of steps done is the caller's to
+    /// remember.
+    fn save(&self) -> Result<Vec<u8>, TrainError>;
+
+    /// Goes on from what [`save`](Self::save) gave, bit for bit. Nothing changes if it is an error.
+    fn restore(&mut self, state: &[u8]) -> Result<(), TrainError>;
+
+    /// The examples trained on.
+    fn examples(&self) -> &Examples;
+}
+
+/// A built-in model on a device, with initial weights from the options' seed, ready to be trained on these examples.
+///
+/// Errors if the device can't be used, the examples don't fit the model or are none, or an option is out of range.
+pub fn trainer(
+    model: Model,
+    device: Device,
+    options: TrainOptions,
+    examples: Arc<Examples>,
+) -> Result<Box<dyn Train>, TrainError> {
+    device.check()?;
+    match device {
+        Device::Cpu => on_backend::<Autodiff<Flex>>(model, Default::default(), options, examples),
+        #[cfg(feature = "cuda")]
+        Device::Cuda => on_backend::<Autodiff<burn::backend::Cuda>>(model, Default::default(), options, examples),
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda => Err(DeviceError::NotBuilt.into()),
+    }
+}
+
+fn on_backend<B: AutodiffBackend>(
+    model: Model,
+    device: B::Device,
+    options: TrainOptions,
+    examples: Arc<Examples>,
+) -> Result<Box<dyn Train>, TrainError> {
+    Ok(match model {
+        Model::Digits => {
+            let module = DigitsMlp::<B>::new(&device);
+            Box::new(Trainer::new(model, module, device, options, examples)?)
+        }
+        Model::Mnist => {
+            let module = MnistCnn::<B>::new(&device);
+            Box::new(Trainer::new(model, module, device, options, examples)?)
+        }
+    })
+}
+
+/// A built-in model in training on backend `B`; [`trainer`] makes one without naming types.
+pub struct Trainer<B: AutodiffBackend, M: AutodiffModule<B>> {
+    kind: Model,
+    module: M,
+    optimizer: AdamOver<M, B>,
+    loss: CrossEntropyLoss<B>,
+    device: B::Device,
+    options: TrainOptions,
+    examples: Arc<Examples>,
+    order: BatchOrder,
+}
+
+impl<B, M> Trainer<B, M>
+where
+    B: AutodiffBackend,
+    M: AutodiffModule<B> + Classifier<B>,
+{
+    /// A trainer of `module`, which takes what `kind` takes; its weights are replaced by those of the options' seed.
+    pub fn new(
+        kind: Model,
+        module: M,
+        device: B::Device,
+        options: TrainOptions,
+        examples: Arc<Examples>,
+    ) -> Result<Self, TrainError> {
+        check_examples(kind, &examples)?;
+        if examples.is_empty() {
+            return Err(TrainError::NoExamples);
+        }
+        if !(options.learning_rate.is_finite() && options.learning_rate > 0.0) {
+            return Err(TrainError::Options { what: "the learning rate must be above 0 and finite" });
+        }
+        if options.batch == 0 {
+            return Err(TrainError::Options { what: "the batch size must be at least 1" });
+        }
+        Ok(Self {
+            kind,
+            module: init_seeded(module, options.model_seed),
+            optimizer: AdamConfig::new().init(),
+            loss: CrossEntropyLossConfig::new().init(&device),
+            order: BatchOrder::new(options.data_seed, examples.len(), options.batch),
+            device,
+            options,
+            examples,
+        })
+    }
+
+    fn step(&mut self, step: u64) -> f64 {
+        let indices = self.order.batch(step);
+        let images = images(&self.examples, &indices, &self.device);
+        let labels: Vec<i64> = indices.iter().map(|&index| i64::from(self.examples.labels()[index])).collect();
+        let labels = Tensor::<B, 1, Int>::from_data(TensorData::new(labels, [indices.len()]), &self.device);
+        let loss = self.loss.forward(self.module.forward(images), labels);
+        let value = loss.clone().into_scalar().elem();
+        let gradients = GradientsParams::from_grads(loss.backward(), &self.module);
+        self.module = self.optimizer.step(self.options.learning_rate, self.module.clone(), gradients);
+        value
+    }
+}
+
+impl<B, M> Train for Trainer<B, M>
+where
+    B: AutodiffBackend,
+    M: AutodiffModule<B> + Classifier<B>,
+    M::InnerModule: Classifier<B::InnerBackend>,
+{
+    fn train_steps(&mut self, first_step: u64, count: u64, stop: &dyn Fn() -> bool) -> Result<Steps, TrainError> {
+        let (mut done, mut sum) = (0, 0.0);
+        while done < count && !stop() {
+            sum += self.step(first_step + done);
+            done += 1;
+        }
+        Ok(Steps { done, loss: (done > 0).then(|| sum / done as f64), interrupted: done < count })
+    }
+
+    fn evaluate(&self, examples: &Examples, batch: usize) -> Result<Evaluation, TrainError> {
+        check_examples(self.kind, examples)?;
+        let module = self.module.valid();
+        let (mut loss, mut right) = (0.0, 0usize);
+        let all: Vec<usize> = (0..examples.len()).collect();
+        for indices in all.chunks(batch.max(1)) {
+            let logits = module.forward(images::<B::InnerBackend>(examples, indices, &self.device)).into_data();
+            let logits: Vec<f64> = logits.iter::<f64>().collect();
+            for (&index, logits) in indices.iter().zip(logits.chunks_exact(examples.classes())) {
+                let label = usize::from(examples.labels()[index]);
+                let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                loss += highest + logits.iter().map(|logit| (logit - highest).exp()).sum::<f64>().ln() - logits[label];
+                right += usize::from(logits.iter().position(|&logit| logit == highest) == Some(label));
+            }
+        }
+        let count = examples.len() as f64;
+        Ok(Evaluation { loss: loss / count, accuracy: right as f64 / count })
+    }
+
+    fn layout(&self) -> Result<Layout, TrainError> {
+        Ok(module_weights::layout_of(&self.module)?)
+    }
+
+    fn weights(&self) -> Result<Weights, TrainError> {
+        Ok(module_weights::collect(&self.module)?)
+    }
+
+    fn load_weights(&mut self, weights: &Weights) -> Result<(), TrainError> {
+        self.module = module_weights::apply(self.module.clone(), weights)?;
+        Ok(())
+    }
+
+    fn save(&self) -> Result<Vec<u8>, TrainError> {
+        Ok(state::save(&self.module, &self.optimizer)?)
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), TrainError> {
+        (self.module, self.optimizer) = state::restore(self.module.clone(), self.optimizer.clone(), bytes)?;
+        Ok(())
+    }
+
+    fn examples(&self) -> &Examples {
+        &self.examples
+    }
+}
+
+fn check_examples(model: Model, examples: &Examples) -> Result<(), TrainError> {
+    let (expected, classes) = (model.image_shape(), model.classes());
+    let (got, got_classes) = (examples.shape(), examples.classes());
+    if (expected, classes) != (got, got_classes) {
+        return Err(TrainError::Examples { model, expected, classes, got, got_classes });
+    }
+    Ok(())
+}
+
+fn images<B: Backend>(examples: &Examples, indices: &[usize], device: &B::Device) -> Tensor<B, 4> {
+    let [channels, height, width] = examples.shape();
+    let mut pixels = Vec::with_capacity(indices.len() * channels * height * width);
+    indices.iter().for_each(|&index| pixels.extend_from_slice(examples.image(index)));
+    Tensor::from_data(TensorData::new(pixels, [indices.len(), channels, height, width]), device)
+}
+
+#[cfg(test)]
+mod tests;

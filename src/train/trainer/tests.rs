@@ -1,0 +1,174 @@
+use super::*;
+use crate::{
+    experiment::digits,
+    weights::{Tensor as NamedTensor, Weights},
+};
+use std::cell::Cell;
+
+const OPTIONS: TrainOptions = TrainOptions { learning_rate: 1e-3, batch: 32, model_seed: 1, data_seed: 2 };
+
+fn never() -> bool {
+    false
+}
+
+fn new(options: TrainOptions) -> Box<dyn Train> {
+    trainer(Model::Digits, Device::Cpu, options, Arc::new(digits().train)).unwrap()
+}
+
+fn trained(steps: u64) -> Box<dyn Train> {
+    let mut trainer = new(OPTIONS);
+    trainer.train_steps(0, steps, &never).unwrap();
+    trainer
+}
+
+#[test]
+fn the_digits_are_learnt() {
+    let test = digits().test;
+    let mut trainer = new(TrainOptions { learning_rate: 3e-3, ..OPTIONS });
+    let before = trainer.evaluate(&test, 100).unwrap();
+    assert!(before.accuracy < 0.3 && before.loss > 2.0, "{before:?}");
+    let first = trainer.train_steps(0, 20, &never).unwrap();
+    let last = trainer.train_steps(20, 280, &never).unwrap();
+    assert!(first.loss > last.loss, "{first:?} {last:?}");
+    let after = trainer.evaluate(&test, 100).unwrap();
+    assert!(after.accuracy > 0.95 && after.loss < 0.3, "{after:?}");
+    // The batch size of a measurement makes no difference but in the last bits.
+    let again = trainer.evaluate(&test, 7).unwrap();
+    assert!(again.accuracy == after.accuracy && (again.loss - after.loss).abs() < 1e-6);
+}
+
+#[test]
+fn equal_seeds_give_equal_bits_with_any_number_of_threads() {
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut trainer = new(OPTIONS);
+            let steps = trainer.train_steps(0, 30, &never).unwrap();
+            (steps, trainer.save().unwrap())
+        })
+    };
+    let one = run(1);
+    assert!(run(2) == one && run(5) == one);
+    let other = |options| {
+        let mut trainer = new(options);
+        trainer.train_steps(0, 30, &never).unwrap();
+        trainer.save().unwrap()
+    };
+    assert!(other(TrainOptions { data_seed: 3, ..OPTIONS }) != one.1);
+    assert!(other(TrainOptions { model_seed: 3, ..OPTIONS }) != one.1);
+}
+
+/// Convolution, pooling and larger matrix products take other paths, some of which use several threads.
+#[test]
+fn the_convolutional_network_too_gives_equal_bits_with_any_number_of_threads() {
+    let examples = 64;
+    let features = (0..examples * 784).map(|index| (index * 7919 % 1009) as f32 / 1009.0).collect();
+    let labels = (0..examples).map(|index| (index % 10) as u8).collect();
+    let examples = Arc::new(Examples::new(features, [1, 28, 28], labels, 10).unwrap());
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut trainer = trainer(Model::Mnist, Device::Cpu, OPTIONS, examples.clone()).unwrap();
+            let steps = trainer.train_steps(0, 4, &never).unwrap();
+            (steps, trainer.save().unwrap(), trainer.evaluate(&examples, 32).unwrap())
+        })
+    };
+    let one = run(1);
+    assert!(run(2) == one && run(3) == one && run(8) == one);
+}
+
+#[test]
+fn a_restored_run_is_the_straight_run() {
+    let straight = trained(40).save().unwrap();
+    let state = trained(17).save().unwrap();
+    let mut other = new(TrainOptions { model_seed: 77, ..OPTIONS });
+    other.train_steps(0, 3, &never).unwrap();
+    other.restore(&state).unwrap();
+    assert_eq!(other.save().unwrap(), state);
+    other.train_steps(17, 23, &never).unwrap();
+    assert!(other.save().unwrap() == straight);
+    assert!(other.restore(&state[..100]).is_err());
+    assert!(other.save().unwrap() == straight);
+}
+
+#[test]
+fn loaded_weights_leave_the_optimizer_its_moments() {
+    let mut kept = trained(20);
+    let weights = kept.weights().unwrap();
+    // A fold that gives back the same weights changes nothing at all.
+    let state = kept.save().unwrap();
+    kept.load_weights(&weights).unwrap();
+    assert!(kept.save().unwrap() == state);
+    // With the same weights but a fresh optimizer the next step is another one.
+    let mut fresh = new(OPTIONS);
+    fresh.load_weights(&weights).unwrap();
+    assert_eq!(fresh.weights().unwrap(), weights);
+    kept.train_steps(20, 1, &never).unwrap();
+    fresh.train_steps(20, 1, &never).unwrap();
+    assert_ne!(kept.weights().unwrap(), fresh.weights().unwrap());
+    assert!(kept.weights().unwrap() == trained(21).weights().unwrap());
+}
+
+#[test]
+fn weights_of_another_model_are_refused() {
+    let mut trainer = trained(1);
+    let before = trainer.weights().unwrap();
+    let (spec, data) = before.tensors().next().unwrap();
+    let other = Weights::new(vec![NamedTensor { spec: spec.clone(), data: data.clone() }]).unwrap();
+    let error = trainer.load_weights(&other).unwrap_err();
+    assert!(error.to_string().contains("is missing"), "{error}");
+    assert_eq!(trainer.weights().unwrap(), before);
+    assert_eq!(**before.layout(), trainer.layout().unwrap());
+}
+
+#[test]
+fn training_stops_when_asked() {
+    let mut trainer = new(OPTIONS);
+    let asked = Cell::new(0);
+    let stop = || {
+        asked.set(asked.get() + 1);
+        asked.get() > 5
+    };
+    let steps = trainer.train_steps(0, 100, &stop).unwrap();
+    assert_eq!((steps.done, steps.interrupted), (5, true));
+    assert_eq!(trainer.weights().unwrap(), trained(5).weights().unwrap());
+    let none = trainer.train_steps(5, 10, &|| true).unwrap();
+    assert_eq!(none, Steps { done: 0, loss: None, interrupted: true });
+    let nothing_to_do = trainer.train_steps(5, 0, &|| true).unwrap();
+    assert!(!nothing_to_do.interrupted);
+}
+
+#[test]
+fn a_batch_may_be_larger_than_the_partition() {
+    let few = Arc::new(digits().train.select(&[0, 1, 2]));
+    let mut trainer = trainer(Model::Digits, Device::Cpu, OPTIONS, few.clone()).unwrap();
+    trainer.train_steps(0, 60, &never).unwrap();
+    assert_eq!(trainer.evaluate(&few, 32).unwrap().accuracy, 1.0);
+    assert_eq!(trainer.examples().len(), 3);
+}
+
+#[test]
+fn what_cannot_be_trained_is_an_error() {
+    let all = Arc::new(digits().train);
+    let new = |model, options, examples: &Arc<Examples>| trainer(model, Device::Cpu, options, examples.clone()).err();
+    assert!(matches!(new(Model::Mnist, OPTIONS, &all), Some(TrainError::Examples { .. })));
+    assert!(matches!(new(Model::Digits, OPTIONS, &Arc::new(all.select(&[]))), Some(TrainError::NoExamples)));
+    for learning_rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let options = TrainOptions { learning_rate, ..OPTIONS };
+        assert!(matches!(new(Model::Digits, options, &all), Some(TrainError::Options { .. })));
+    }
+    assert!(matches!(new(Model::Digits, TrainOptions { batch: 0, ..OPTIONS }, &all), Some(TrainError::Options { .. })));
+    #[cfg(not(feature = "cuda"))]
+    assert!(matches!(
+        trainer(Model::Digits, Device::Cuda, OPTIONS, all),
+        Err(TrainError::Device(DeviceError::NotBuilt))
+    ));
+}
+
+/// Node threads hold their trainer.
+#[test]
+fn a_trainer_can_move_to_another_thread() {
+    let trainer = new(OPTIONS);
+    let weights = std::thread::spawn(move || trainer.weights().unwrap()).join().unwrap();
+    assert_eq!(weights, new(OPTIONS).weights().unwrap());
+}
