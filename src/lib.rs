@@ -1,4 +1,8 @@
 //! Peerfold
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+mod demo;
 mod durable_file;
 #[cfg(feature = "train")]
 pub mod experiment;

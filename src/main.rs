@@ -1,1 +1,5 @@
-fn main() {}
+//! The `peerfold` program: see [`peerfold::cli`].
+
+fn main() -> std::process::ExitCode {
+    peerfold::cli::main()
+}

@@ -1,0 +1,295 @@
+//! `peerfold node`: from settings to a node that trains.
+
+use super::{
+    json_sink,
+    run::{Job, Outputs},
+    settings::{NodeFlags, SettingsError, default_home, environment},
+    show::text_sink,
+    stop_on_signals,
+};
+use crate::{
+    experiment::{DataSet, LabelSkew, digits, mnist},
+    folder::FolderUrl,
+    home::Home,
+    node::{AsyncOptions, BelowQuorum, Checks, NodeConfig, Origin, Pace, StartOptions, Stop, SyncOptions},
+    strategy::StrategySpec,
+    train::{Device, Draws, Model, TrainOptions, trainer},
+    weights::Weights,
+};
+use anyhow::Context;
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Longest time that a number of seconds may mean: a hundred years.
+const MAX_SECONDS: f64 = 3.2e9;
+
+/// The defaults of what is not set, given what is.
+pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsError> {
+    let dataset = set.dataset.clone().unwrap_or_else(|| Model::Digits.name().to_owned());
+    let is_mnist = dataset == Model::Mnist.name();
+    let sync = set.sync.unwrap_or(false);
+    let (index, parts) = parse_partition(set.partition.as_deref())?;
+    let nodes = set.nodes.unwrap_or(parts);
+    let seed = set.seed.unwrap_or(0);
+    let checks = Checks::default();
+    let whole = AsyncOptions::default();
+    let only_sync = |value| sync.then_some(value);
+    Ok(NodeFlags {
+        run: Some("1".to_owned()),
+        home: Some(default_home()?),
+        partition: Some("0/1".to_owned()),
+        skew: Some(0.0),
+        epochs: Some(if is_mnist { 3 } else { 8 }),
+        steps_per_epoch: Some(if is_mnist { 1200 } else { 40 }),
+        batch_size: Some(32),
+        lr: Some(1e-3),
+        seed: Some(seed),
+        // Below 2^63, because TOML has no larger integers.
+        data_seed: Some(Draws::new("data seed", seed, &(index as u64).to_le_bytes()).below(1 << 63)),
+        device: Some(Device::Cpu.to_string()),
+        strategy: Some("fedavg".to_owned()),
+        participation: Some(whole.participation),
+        epochs_between_folds: Some(whole.epochs_between_folds),
+        ignore_seen: Some(whole.ignore_seen),
+        upload_only: Some(whole.upload_only),
+        max_staleness: Some(10),
+        max_num_examples: Some(checks.max_num_examples),
+        sync: Some(sync),
+        nodes: only_sync(nodes),
+        quorum: only_sync(nodes),
+        deadline: sync.then_some(60.0),
+        below_quorum: sync.then(BelowQuorum::default),
+        min_peers: Some(if sync { nodes.saturating_sub(1) } else { 0 }),
+        start_deadline: Some(60.0),
+        json: Some(false),
+        dataset: Some(dataset),
+        ..NodeFlags::default()
+    })
+}
+
+/// `I/N` as two numbers; what is not set is the one part of one.
+pub(super) fn parse_partition(text: Option<&str>) -> Result<(usize, usize), SettingsError> {
+    let Some(text) = text else { return Ok((0, 1)) };
+    let parsed = text
+        .split_once('/')
+        .and_then(|(index, nodes)| Some((index.parse::<usize>().ok()?, nodes.parse::<usize>().ok()?)));
+    let wrong = |what: String| SettingsError::Value { key: "partition", value: text.to_owned(), what };
+    let (index, nodes) = parsed.ok_or_else(|| wrong("write I/N: 0/2 is the first of two parts".to_owned()))?;
+    if index >= nodes {
+        return Err(wrong(format!("parts are numbered from 0 to {}", nodes.saturating_sub(1))));
+    }
+    Ok((index, nodes))
+}
+
+fn missing(key: &'static str) -> SettingsError {
+    SettingsError::Missing { key, environment: environment(key) }
+}
+
+fn need<T: Clone>(value: &Option<T>, key: &'static str) -> Result<T, SettingsError> {
+    value.clone().ok_or_else(|| missing(key))
+}
+
+fn wrong(key: &'static str, value: impl ToString, what: impl ToString) -> SettingsError {
+    SettingsError::Value { key, value: value.to_string(), what: what.to_string() }
+}
+
+fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, key: &'static str) -> Result<T, SettingsError> {
+    text.parse().map_err(|error: T::Err| wrong(key, text, error))
+}
+
+fn seconds(value: Option<f64>, key: &'static str) -> Result<Duration, SettingsError> {
+    let value = need(&value, key)?;
+    if !(0.0..=MAX_SECONDS).contains(&value) {
+        return Err(wrong(key, value, "must be a number of seconds, 0 or more"));
+    }
+    Ok(Duration::from_secs_f64(value))
+}
+
+fn peers(ids: &Option<Vec<String>>, key: &'static str) -> Result<Option<Vec<PeerId>>, SettingsError> {
+    let parse = |id: &String| id.parse().map_err(|_| wrong(key, id, "is no peer id; `peerfold id` prints a node's"));
+    ids.as_ref().map(|ids| ids.iter().map(parse).collect()).transpose()
+}
+
+fn at_least_one(value: Option<u64>, key: &'static str) -> Result<u64, SettingsError> {
+    match need(&value, key)? {
+        0 => Err(wrong(key, 0, "must be at least 1")),
+        value => Ok(value),
+    }
+}
+
+fn strategy_of(settings: &NodeFlags) -> Result<StrategySpec, SettingsError> {
+    let name = need(&settings.strategy, "strategy")?;
+    let mut spec = StrategySpec::new(&name);
+    for param in settings.param.iter().flatten() {
+        let (key, value) = param.split_once('=').ok_or_else(|| wrong("param", param, "write NAME=VALUE"))?;
+        spec = spec.with(key.trim(), value.trim());
+    }
+    spec.build().map_err(|error| wrong("strategy", &name, error))?;
+    Ok(spec)
+}
+
+fn pace_of(settings: &NodeFlags, data_seed: u64) -> Result<Pace, SettingsError> {
+    if settings.sync != Some(true) {
+        let participation = need(&settings.participation, "participation")?;
+        if !(0.0..=1.0).contains(&participation) {
+            return Err(wrong("participation", participation, "must be a probability, 0 to 1"));
+        }
+        return Ok(Pace::Async(AsyncOptions {
+            ignore_seen: settings.ignore_seen.unwrap_or(false),
+            participation,
+            epochs_between_folds: at_least_one(settings.epochs_between_folds, "epochs-between-folds")?,
+            upload_only: settings.upload_only.unwrap_or(false),
+            max_peers: settings.max_peers,
+            seed: data_seed,
+        }));
+    }
+    let nodes = at_least_one(settings.nodes.map(|nodes| nodes as u64), "nodes")? as usize;
+    let quorum = at_least_one(settings.quorum.map(|quorum| quorum as u64), "quorum")? as usize;
+    if quorum > nodes {
+        return Err(wrong("quorum", quorum, format!("there are only {nodes} nodes (--nodes)")));
+    }
+    Ok(Pace::Sync(SyncOptions {
+        nodes,
+        quorum,
+        deadline: seconds(settings.deadline, "deadline")?,
+        below_quorum: need(&settings.below_quorum, "below-quorum")?,
+    }))
+}
+
+fn load(model: Model, data_dir: Option<&Path>) -> anyhow::Result<DataSet> {
+    match model {
+        Model::Digits => Ok(digits()),
+        Model::Mnist => {
+            let dir = data_dir.ok_or_else(|| missing("data-dir"))?;
+            mnist(dir).context("the data set mnist can't be loaded")
+        }
+    }
+}
+
+fn read_init(path: &Path) -> anyhow::Result<Weights> {
+    let file = std::fs::read(path).with_context(|| format!("--init {} can't be read", path.display()))?;
+    Weights::from_safetensors(&Bytes::from(file)).with_context(|| format!("--init {}", path.display()))
+}
+
+/// A file that could not be written at the end is told at the beginning.
+fn check_out(path: &Path) -> Result<(), SettingsError> {
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let writable = tempfile::tempfile_in(dir);
+    writable.map_err(|error| wrong("out", path.display(), format!("{} can't be written: {error}", dir.display())))?;
+    if path.is_dir() {
+        return Err(wrong("out", path.display(), "is a directory; name a file"));
+    }
+    Ok(())
+}
+
+/// Ends the process when standard input ends: whoever started the node is gone.
+fn end_with_stdin() {
+    thread::spawn(|| {
+        let mut rest = [0; 64];
+        while matches!(std::io::stdin().read(&mut rest), Ok(read) if read > 0) {}
+        std::process::exit(1);
+    });
+}
+
+/// Runs a node to its last epoch, or to the first signal. All mistakes that can be known are told before it begins.
+pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result<()> {
+    let began = Instant::now();
+    if ends_with_stdin {
+        end_with_stdin();
+    }
+    let stop = Stop::new();
+    stop_on_signals(stop.clone())?;
+
+    let federation = need(&settings.federation, "federation")?;
+    let folder: FolderUrl = parse(&need(&settings.folder, "folder")?, "folder")?;
+    let model: Model = parse(&need(&settings.dataset, "dataset")?, "dataset")?;
+    let device: Device = parse(&need(&settings.device, "device")?, "device")?;
+    let (index, parts) = parse_partition(settings.partition.as_deref())?;
+    let (seed, data_seed) = (need(&settings.seed, "seed")?, need(&settings.data_seed, "data-seed")?);
+    let skew = need(&settings.skew, "skew")?;
+    let strategy = strategy_of(settings)?;
+    let pace = pace_of(settings, data_seed)?;
+    let steps = at_least_one(settings.steps_per_epoch, "steps-per-epoch")?;
+    let epochs = at_least_one(settings.epochs, "epochs")?;
+    let options = TrainOptions {
+        learning_rate: need(&settings.lr, "lr")?,
+        batch: need(&settings.batch_size, "batch-size")?,
+        model_seed: seed,
+        data_seed,
+    };
+    let start = StartOptions {
+        min_peers: need(&settings.min_peers, "min-peers")?,
+        deadline: seconds(settings.start_deadline, "start-deadline")?,
+    };
+    if let Some(path) = &settings.out {
+        check_out(path)?;
+    }
+    let split = LabelSkew::new(parts, skew, seed)?;
+    let init = settings.init.as_deref().map(read_init).transpose()?;
+    device.check()?;
+
+    let home = Home::open(need(&settings.home, "home")?)?;
+    let DataSet { train, test } = load(model, settings.data_dir.as_deref())?;
+    let part = Arc::new(split.part(&train, index)?);
+    drop(train);
+    let examples = (steps.saturating_mul(options.batch as u64)).min(part.len() as u64);
+    let trainer = trainer(model, device, options, part)?;
+    let layout = Arc::new(trainer.layout()?);
+    let initial = match init {
+        Some(weights) => {
+            if let Some(difference) = layout.difference(weights.layout()) {
+                let path: PathBuf = settings.init.clone().unwrap_or_default();
+                anyhow::bail!("--init {} is of another model than {model}: {difference}", path.display());
+            }
+            (weights, Origin::Init)
+        }
+        None => (trainer.weights()?, Origin::Seed),
+    };
+
+    let events = if settings.json == Some(true) { json_sink() } else { text_sink() };
+    let mut hyperparameters: BTreeMap<String, String> = [
+        ("model", model.to_string()),
+        ("batch-size", options.batch.to_string()),
+        ("lr", options.learning_rate.to_string()),
+        ("steps-per-epoch", steps.to_string()),
+        ("seed", seed.to_string()),
+        ("partitions", parts.to_string()),
+        ("skew", skew.to_string()),
+        ("strategy", strategy.name.clone()),
+        ("pace", if matches!(pace, Pace::Sync(_)) { "sync" } else { "async" }.to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    hyperparameters.extend(strategy.params.iter().map(|(name, value)| (format!("param {name}"), value.clone())));
+    let config = NodeConfig {
+        run: need(&settings.run, "run")?,
+        strategy,
+        pace,
+        start,
+        checks: Checks {
+            max_num_examples: need(&settings.max_num_examples, "max-num-examples")?,
+            max_norm: settings.max_norm,
+        },
+        max_staleness: need(&settings.max_staleness, "max-staleness")?,
+        allow: peers(&settings.allow, "allow")?,
+        readmit: peers(&settings.readmit, "readmit")?.unwrap_or_default(),
+        hyperparameters,
+        events: events.clone(),
+        stop: stop.clone(),
+        ..NodeConfig::new(federation, folder)
+    };
+    let session = config.open(&home, layout)?;
+    let job = Job { trainer, session, test, epochs, steps, examples, stop, began };
+    job.run(initial, &Outputs { events, out: settings.out.clone() })
+}

@@ -1,0 +1,124 @@
+//! A node's epochs: train, publish and fold, evaluate, until the last one or a stop.
+
+use crate::{
+    durable_file,
+    node::{Begun, BlockingSession, Completed, Event, EventSink, LocalUpdate, NodeError, Origin, Stop},
+    train::{Evaluation, Examples, Train},
+    weights::{Metric, Weights},
+};
+use anyhow::Context;
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+
+/// Test examples that are evaluated at once.
+const EVALUATION_BATCH: usize = 256;
+
+/// A model in training, its session, and how long to go on.
+pub(super) struct Job {
+    pub(super) trainer: Box<dyn Train>,
+    pub(super) session: BlockingSession,
+    pub(super) test: Examples,
+    pub(super) epochs: u64,
+    pub(super) steps: u64,
+    /// Different examples that an epoch sees.
+    pub(super) examples: u64,
+    pub(super) stop: Stop,
+    pub(super) began: Instant,
+}
+
+/// Where results go.
+pub(super) struct Outputs {
+    pub(super) events: EventSink,
+    pub(super) out: Option<PathBuf>,
+}
+
+impl Job {
+    /// Runs to the last epoch. A stop request is no error: what is complete is published and saved.
+    pub(super) fn run(mut self, initial: (Weights, Origin), outputs: &Outputs) -> anyhow::Result<()> {
+        let begun = match self.session.begin(initial, self.trainer.save()?.into()) {
+            Err(NodeError::Stopped) => return Ok(()),
+            begun => begun?,
+        };
+        let Begun { mut weights, mut epoch, .. } = begun;
+        if let Some(state) = begun.trainer {
+            self.trainer.restore(&state).context("the checkpoint's training state")?;
+        }
+        self.trainer.load_weights(&weights)?;
+        let mut evaluation = None;
+        while epoch < self.epochs && !self.stop.is_requested() {
+            match self.epoch(epoch + 1, outputs)? {
+                Some((completed, measured)) => {
+                    Completed { weights, epoch } = completed;
+                    evaluation = Some(measured);
+                }
+                None => break,
+            }
+        }
+        let evaluation = match evaluation {
+            Some(evaluation) => evaluation,
+            None => {
+                // Nothing was trained: the node joined after the last epoch, or was stopped before its first fold.
+                self.trainer.load_weights(&weights)?;
+                self.trainer.evaluate(&self.test, EVALUATION_BATCH)?
+            }
+        };
+        if let Some(path) = &outputs.out {
+            let file = weights.to_safetensors().context("--out")?;
+            durable_file::replace(path, false, |out| out.write_all(&file))
+                .with_context(|| format!("--out {} can't be written", path.display()))?;
+        }
+        let traffic = self.session.traffic();
+        (outputs.events)(&Event::Finished {
+            epoch,
+            metrics: metrics(None, evaluation),
+            stopped: epoch < self.epochs,
+            root: weights.manifest().root().to_string(),
+            seconds: self.began.elapsed().as_secs_f64(),
+            written: traffic.written,
+            read: traffic.read,
+        });
+        Ok(())
+    }
+
+    /// One epoch; `None` if a stop was requested before it was complete.
+    fn epoch(&mut self, epoch: u64, outputs: &Outputs) -> anyhow::Result<Option<(Completed, Evaluation)>> {
+        let began = Instant::now();
+        let first_step = (epoch - 1).saturating_mul(self.steps);
+        let stop = self.stop.clone();
+        let steps = self.trainer.train_steps(first_step, self.steps, &|| stop.is_requested())?;
+        if steps.interrupted {
+            return Ok(None);
+        }
+        let loss = steps.loss.unwrap_or(f64::NAN);
+        let local = LocalUpdate {
+            weights: self.trainer.weights()?,
+            epoch,
+            num_examples: self.examples,
+            metrics: vec![Metric { name: "loss".to_owned(), value: loss }],
+        };
+        let completed = match self.session.epoch_trained(local, self.trainer.save()?.into()) {
+            Err(NodeError::Stopped) => return Ok(None),
+            completed => completed?,
+        };
+        self.trainer.load_weights(&completed.weights)?;
+        let evaluation = self.trainer.evaluate(&self.test, EVALUATION_BATCH)?;
+        let traffic = self.session.traffic();
+        (outputs.events)(&Event::EpochDone {
+            epoch: completed.epoch,
+            epochs: self.epochs,
+            metrics: metrics(steps.loss, evaluation),
+            steps: steps.done,
+            seconds: began.elapsed().as_secs_f64(),
+            written: traffic.written,
+            read: traffic.read,
+        });
+        Ok(Some((completed, evaluation)))
+    }
+}
+
+/// The figures of an event. JSON has no number for what isn't finite, so that is left out.
+fn metrics(loss: Option<f64>, evaluation: Evaluation) -> BTreeMap<String, f64> {
+    let named = [("loss", loss), ("test_loss", Some(evaluation.loss)), ("accuracy", Some(evaluation.accuracy))];
+    let finite =
+        named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.filter(|v| v.is_finite())?)));
+    finite.collect()
+}

@@ -1,0 +1,302 @@
+//! A node's settings, layer over layer: flags win over the environment, that over the TOML file, that over the defaults.
+
+use super::node::{default_settings, parse_partition};
+use crate::node::BelowQuorum;
+use clap::{ArgMatches, Args, parser::ValueSource};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+/// What is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The TOML file can't be read.
+    #[error("the configuration {} can't be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// It isn't TOML, or has keys or values that no setting has.
+    #[error("the configuration {} is wrong{place}: {message}", path.display())]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// ` at line N`, where known.
+        place: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// No default is possible.
+    #[error("--{key} is missing: give the flag, {environment}, or {key} = … in the configuration")]
+    Missing {
+        /// The setting.
+        key: &'static str,
+        /// Its environment variable.
+        environment: String,
+    },
+    /// A value is not one of those it can have.
+    #[error("--{key} {value}: {what}")]
+    Value {
+        /// The setting.
+        key: &'static str,
+        /// The value.
+        value: String,
+        /// Why not, and what would be right.
+        what: String,
+    },
+    /// There is no home directory to make a default of.
+    #[error("no home directory is known; give --home")]
+    NoHome,
+    /// The layers don't fit together.
+    #[error("the settings don't fit together: {0}")]
+    Merge(String),
+}
+
+/// The settings of a node. Each is a flag, an environment variable (`PEERFOLD_` and the name), and a TOML key.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct NodeFlags {
+    /// Name of the federation: the nodes that train one model together. No default.
+    #[arg(long, env = "PEERFOLD_FEDERATION", value_name = "NAME")]
+    pub federation: Option<String>,
+    /// Label of the run; nodes with another label are in another federation. [default: 1]
+    #[arg(long, env = "PEERFOLD_RUN", value_name = "LABEL")]
+    pub run: Option<String>,
+    /// Where updates are put and found: file:///directory, or memory: to train alone. No default.
+    #[arg(long, env = "PEERFOLD_FOLDER", value_name = "URL")]
+    pub folder: Option<String>,
+    /// The node's own directory: identity and checkpoints. One for each node. [default: ~/.peerfold]
+    #[arg(long, env = "PEERFOLD_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+
+    /// What to learn: digits (embedded) or mnist (in --data-dir). Each has its model. [default: digits]
+    #[arg(long, env = "PEERFOLD_DATASET", value_name = "NAME", help_heading = "Data")]
+    pub dataset: Option<String>,
+    /// Directory with the data set's files, or with a folder mnist of them.
+    #[arg(long, env = "PEERFOLD_DATA", value_name = "DIR", help_heading = "Data")]
+    pub data_dir: Option<PathBuf>,
+    /// Which part of the training examples is this node's: part I, from 0, of N. [default: 0/1]
+    #[arg(long, env = "PEERFOLD_PARTITION", value_name = "I/N", help_heading = "Data")]
+    pub partition: Option<String>,
+    /// Label skew: the probability with which an example goes to the part that owns its label. [default: 0]
+    #[arg(long, env = "PEERFOLD_SKEW", value_name = "0..1", help_heading = "Data")]
+    pub skew: Option<f64>,
+
+    /// Epochs of the run; a node that joins late takes over the others' epoch. [default: digits 8, mnist 3]
+    #[arg(long, env = "PEERFOLD_EPOCHS", value_name = "E", help_heading = "Training")]
+    pub epochs: Option<u64>,
+    /// Training steps between two folds. [default: digits 40, mnist 1200]
+    #[arg(long, env = "PEERFOLD_STEPS_PER_EPOCH", value_name = "K", help_heading = "Training")]
+    pub steps_per_epoch: Option<u64>,
+    /// Examples in a step. [default: 32]
+    #[arg(long, env = "PEERFOLD_BATCH_SIZE", value_name = "B", help_heading = "Training")]
+    pub batch_size: Option<usize>,
+    /// Adam's learning rate. [default: 0.001]
+    #[arg(long, env = "PEERFOLD_LR", value_name = "F", help_heading = "Training")]
+    pub lr: Option<f64>,
+    /// Decides the partition and the first weights: the same on all nodes. [default: 0]
+    #[arg(long, env = "PEERFOLD_SEED", value_name = "N", help_heading = "Training")]
+    pub seed: Option<u64>,
+    /// Decides the order of this node's examples and its sampling of peers. [default: seed and partition]
+    #[arg(long, env = "PEERFOLD_DATA_SEED", value_name = "N", help_heading = "Training")]
+    pub data_seed: Option<u64>,
+    /// What trains: cpu or cuda. [default: cpu]
+    #[arg(long, env = "PEERFOLD_DEVICE", value_name = "NAME", help_heading = "Training")]
+    pub device: Option<String>,
+    /// Begin from these weights, a safetensors file, if no peer has any yet.
+    #[arg(long, env = "PEERFOLD_INIT", value_name = "FILE", help_heading = "Training")]
+    pub init: Option<PathBuf>,
+
+    /// How to fold: see `peerfold strategies`. [default: fedavg]
+    #[arg(long, env = "PEERFOLD_STRATEGY", value_name = "NAME", help_heading = "Folding")]
+    pub strategy: Option<String>,
+    /// A parameter of the strategy; may be given several times.
+    #[arg(long, env = "PEERFOLD_PARAM", value_name = "K=V", value_delimiter = ',', help_heading = "Folding")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub param: Option<Vec<String>>,
+    /// Leave out updates that were folded already.
+    #[arg(long, env = "PEERFOLD_IGNORE_SEEN", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL", help_heading = "Folding")]
+    pub ignore_seen: Option<bool>,
+    /// Fold after an epoch with this probability only. [default: 1]
+    #[arg(long, env = "PEERFOLD_PARTICIPATION", value_name = "C", help_heading = "Folding")]
+    pub participation: Option<f64>,
+    /// Fold after every so many epochs. [default: 1]
+    #[arg(long, env = "PEERFOLD_EPOCHS_BETWEEN_FOLDS", value_name = "N", help_heading = "Folding")]
+    pub epochs_between_folds: Option<u64>,
+    /// Publish, but never fold.
+    #[arg(long, env = "PEERFOLD_UPLOAD_ONLY", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL", help_heading = "Folding")]
+    pub upload_only: Option<bool>,
+    /// Fold at most so many peers, each time a fresh random sample. [default: all]
+    #[arg(long, env = "PEERFOLD_MAX_PEERS", value_name = "K", help_heading = "Folding")]
+    pub max_peers: Option<usize>,
+    /// Leave out updates that are staler than this. [default: 10]
+    #[arg(long, env = "PEERFOLD_MAX_STALENESS", value_name = "EPOCHS", help_heading = "Folding")]
+    pub max_staleness: Option<u64>,
+    /// Refuse updates that claim more examples. [default: 100000000]
+    #[arg(long, env = "PEERFOLD_MAX_NUM_EXAMPLES", value_name = "N", help_heading = "Folding")]
+    pub max_num_examples: Option<u64>,
+    /// Refuse updates whose weights have a larger Euclidean norm. [default: any]
+    #[arg(long, env = "PEERFOLD_MAX_NORM", value_name = "F", help_heading = "Folding")]
+    pub max_norm: Option<f64>,
+
+    /// Wait after each epoch for the others' updates of that epoch.
+    #[arg(long, env = "PEERFOLD_SYNC", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_name = "BOOL", help_heading = "Waiting")]
+    pub sync: Option<bool>,
+    /// With --sync: nodes of the federation. [default: the N of --partition]
+    #[arg(long, env = "PEERFOLD_NODES", value_name = "N", help_heading = "Waiting")]
+    pub nodes: Option<usize>,
+    /// With --sync: nodes that suffice when the deadline passes, this one included. [default: all]
+    #[arg(long, env = "PEERFOLD_QUORUM", value_name = "Q", help_heading = "Waiting")]
+    pub quorum: Option<usize>,
+    /// With --sync: seconds to wait for all nodes. [default: 60]
+    #[arg(long, env = "PEERFOLD_DEADLINE", value_name = "SECONDS", help_heading = "Waiting")]
+    pub deadline: Option<f64>,
+    /// With --sync: what to do when the deadline passes and the quorum isn't there. [default: wait]
+    #[arg(long, env = "PEERFOLD_BELOW_QUORUM", value_name = "WHAT", help_heading = "Waiting")]
+    pub below_quorum: Option<BelowQuorum>,
+    /// Wait at the start until so many peers are there. [default: 0; with --sync all]
+    #[arg(long, env = "PEERFOLD_MIN_PEERS", value_name = "N", help_heading = "Waiting")]
+    pub min_peers: Option<usize>,
+    /// Seconds to wait for them; then the node begins with those who are there. [default: 60]
+    #[arg(long, env = "PEERFOLD_START_DEADLINE", value_name = "SECONDS", help_heading = "Waiting")]
+    pub start_deadline: Option<f64>,
+
+    /// Peer id whose updates count; may be given several times. With --sync they are the members. [default: anyone]
+    #[arg(long, env = "PEERFOLD_ALLOW", value_name = "PEER", value_delimiter = ',', help_heading = "Trust")]
+    pub allow: Option<Vec<String>>,
+    /// Peer id to trust again although it signed two entries under one number.
+    #[arg(long, env = "PEERFOLD_READMIT", value_name = "PEER", value_delimiter = ',', help_heading = "Trust")]
+    pub readmit: Option<Vec<String>>,
+
+    /// Write events as JSON lines to standard output: see `peerfold event-schema`.
+    #[arg(long, env = "PEERFOLD_JSON", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_name = "BOOL", help_heading = "Output")]
+    pub json: Option<bool>,
+    /// Save the final weights, after the last fold, as safetensors.
+    #[arg(long, env = "PEERFOLD_OUT", value_name = "FILE", help_heading = "Output")]
+    pub out: Option<PathBuf>,
+}
+
+/// Where a setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A flag.
+    Flag,
+    /// An environment variable.
+    Environment(String),
+    /// The TOML file.
+    File(PathBuf),
+    /// Nobody set it.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Environment(variable) => f.write_str(variable),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// One setting as it will be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// Its value.
+    pub value: Value,
+    /// Where that comes from.
+    pub source: Source,
+}
+
+/// The environment variable of a setting.
+pub(super) fn environment(key: &str) -> String {
+    match key {
+        "data-dir" => "PEERFOLD_DATA".to_owned(),
+        _ => format!("PEERFOLD_{}", key.replace('-', "_").to_uppercase()),
+    }
+}
+
+/// The home that is used when none is given: `~/.peerfold`.
+pub(crate) fn default_home() -> Result<PathBuf, SettingsError> {
+    std::env::home_dir()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .map(|dir| dir.join(".peerfold"))
+        .ok_or(SettingsError::NoHome)
+}
+
+/// Puts the layers over each other.
+pub(super) fn resolve(
+    flags: &NodeFlags,
+    matches: &ArgMatches,
+    config: Option<&Path>,
+) -> Result<BTreeMap<String, Setting>, SettingsError> {
+    let mut settings = BTreeMap::new();
+    if let Some(path) = config {
+        for (key, value) in set_values(&read_toml(path)?)? {
+            settings.insert(key, Setting { value, source: Source::File(path.to_owned()) });
+        }
+    }
+    for (key, value) in set_values(flags)? {
+        let source = match matches.value_source(&key.replace('-', "_")) {
+            Some(ValueSource::EnvVariable) => Source::Environment(environment(&key)),
+            _ => Source::Flag,
+        };
+        settings.insert(key, Setting { value, source });
+    }
+    let set = from_values(settings.iter().map(|(key, setting)| (key.clone(), setting.value.clone())))?;
+    parse_partition(set.partition.as_deref())?;
+    for (key, value) in set_values(&default_settings(&set)?)? {
+        settings.entry(key).or_insert(Setting { value, source: Source::Default });
+    }
+    Ok(settings)
+}
+
+/// The settings without their sources.
+pub(super) fn merged(settings: &BTreeMap<String, Setting>) -> Result<NodeFlags, SettingsError> {
+    from_values(settings.iter().map(|(key, setting)| (key.clone(), setting.value.clone())))
+}
+
+/// The settings as TOML, each with its source in a comment.
+pub(super) fn render(settings: &BTreeMap<String, Setting>) -> String {
+    let lines: Vec<(String, &Source)> = settings
+        .iter()
+        .filter_map(|(key, setting)| {
+            let value = toml::Value::try_from(&setting.value).ok()?;
+            Some((format!("{key} = {value}"), &setting.source))
+        })
+        .collect();
+    let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
+    lines.iter().map(|(line, source)| format!("{line:width$}  # {source}\n")).collect()
+}
+
+fn read_toml(path: &Path) -> Result<NodeFlags, SettingsError> {
+    let read = fs::read_to_string(path);
+    let text = read.map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+    toml::from_str(&text).map_err(|error| {
+        let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
+        let place = line.map(|line| format!(" at line {line}")).unwrap_or_default();
+        SettingsError::Toml { path: path.to_owned(), place, message: error.message().replace('\n', " ") }
+    })
+}
+
+fn set_values(flags: &NodeFlags) -> Result<Map<String, Value>, SettingsError> {
+    match serde_json::to_value(flags).map_err(|error| SettingsError::Merge(error.to_string()))? {
+        Value::Object(values) => Ok(values.into_iter().filter(|(_, value)| !value.is_null()).collect()),
+        other => Err(SettingsError::Merge(format!("{other} is no table"))),
+    }
+}
+
+fn from_values(values: impl Iterator<Item = (String, Value)>) -> Result<NodeFlags, SettingsError> {
+    serde_json::from_value(Value::Object(values.collect())).map_err(|error| SettingsError::Merge(error.to_string()))
+}

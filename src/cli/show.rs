@@ -1,0 +1,99 @@
+//! Events and strategies as text for people.
+
+use crate::{
+    node::{Event, EventSink, FoldedUpdate, Origin},
+    strategy::STRATEGIES,
+};
+use indicatif::HumanBytes;
+use std::{fmt::Write as _, io::Write as _, sync::Arc};
+
+/// The end of a peer id: the beginning is the same for all.
+pub(crate) fn short_peer(peer: &str) -> String {
+    let skip = peer.chars().count().saturating_sub(6);
+    format!("…{}", peer.chars().skip(skip).collect::<String>())
+}
+
+/// What was folded, without the own update: `…abc123 (epoch 4), …def456 (epoch 3, 1 stale)`.
+pub(crate) fn folded_text(updates: &[FoldedUpdate], name: impl Fn(&str) -> String) -> String {
+    let peers = updates.iter().filter(|update| !update.own).map(|update| match update.staleness {
+        0 => format!("{} (epoch {})", name(&update.author), update.epoch),
+        staleness => format!("{} (epoch {}, {staleness} stale)", name(&update.author), update.epoch),
+    });
+    let peers: Vec<String> = peers.collect();
+    if peers.is_empty() { "nobody".to_owned() } else { peers.join(", ") }
+}
+
+/// Writes what matters of each event as a line to standard output.
+pub(super) fn text_sink() -> EventSink {
+    Arc::new(|event| {
+        if let Some(line) = text(event) {
+            let mut out = std::io::stdout().lock();
+            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        }
+    })
+}
+
+fn text(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Started { peer, epoch, origin, authors, .. } => {
+            let from = match origin {
+                Origin::Seed => "the seed's weights".to_owned(),
+                Origin::Init => "the weights of --init".to_owned(),
+                Origin::Checkpoint => "its checkpoint".to_owned(),
+                Origin::Fold if authors.len() == 1 => "the update of one peer".to_owned(),
+                Origin::Fold => format!("a fold of the updates of {} peers", authors.len()),
+            };
+            format!("{peer} begins at epoch {epoch} from {from}")
+        }
+        Event::Waiting { epoch, present, needed, reason } => {
+            format!("epoch {epoch}: waiting, {present} of {needed} ({reason})")
+        }
+        Event::Rejected { author, epoch, reason } => {
+            format!("update of {} for epoch {epoch} rejected: {reason}", short_peer(author))
+        }
+        Event::LeftOut { author, epoch, staleness } => {
+            format!("update of {} for epoch {epoch} left out: {staleness} stale", short_peer(author))
+        }
+        Event::Mismatch { author, differences } => {
+            format!("{} runs with other settings: {}", short_peer(author), differences.join("; "))
+        }
+        Event::Excluded { reason, .. } => format!("excluded: {reason}"),
+        Event::FolderFailed { epoch, reason } => format!("epoch {epoch}: {reason}; training on"),
+        Event::Folded { epoch, updates, .. } => {
+            format!("epoch {epoch}: folded with {}", folded_text(updates, short_peer))
+        }
+        Event::NotFolded { epoch, reason } => format!("epoch {epoch}: not folded: {reason}"),
+        Event::CaughtUp { from, epoch } => format!("caught up from epoch {from} with epoch {epoch} of the others"),
+        Event::EpochDone { epoch, epochs, metrics, seconds, written, read, .. } => {
+            let metric = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
+            let (written, read) = (HumanBytes(*written), HumanBytes(*read));
+            format!(
+                "epoch {epoch} of {epochs}: loss {:.4}, test accuracy {:.2} %, {seconds:.1} s, wrote {written}, read {read}",
+                metric("loss"),
+                100.0 * metric("accuracy"),
+            )
+        }
+        Event::Finished { epoch, metrics, stopped, .. } => {
+            let accuracy = 100.0 * metrics.get("accuracy").copied().unwrap_or(f64::NAN);
+            let how = if *stopped { "stopped on request" } else { "finished" };
+            format!("{how} at epoch {epoch}: test accuracy {accuracy:.2} %")
+        }
+        Event::Published { .. } | Event::Received { .. } => return None,
+    })
+}
+
+/// The strategies with their parameters, for `peerfold strategies`.
+pub(super) fn strategies() -> String {
+    let mut text = String::new();
+    for strategy in STRATEGIES {
+        let _ = writeln!(text, "{}\n    {}\n    {}", strategy.name, strategy.summary, strategy.paper);
+        for parameter in strategy.parameters {
+            let _ = writeln!(
+                text,
+                "    --param {}=…   {} [default: {}]",
+                parameter.name, parameter.meaning, parameter.default
+            );
+        }
+    }
+    text
+}

@@ -1,0 +1,159 @@
+//! `peerfold demo`: several nodes as processes of this machine, first learning together, then each alone.
+//!
+//! The nodes are `peerfold node` processes with homes of their own in one temporary directory; the demo reads their
+//! events. Nothing stays behind, whatever happens to the demo: each node ends when its standard input does, and a guard
+//! process, which outlives the demo, removes the directory when the nodes are gone.
+
+mod directory;
+mod live;
+mod phase;
+mod process;
+mod table;
+
+pub(crate) use directory::guard;
+
+use crate::{
+    cli::stop_on_signals,
+    node::Stop,
+    strategy::StrategySpec,
+    train::{Model, ParseModelError},
+};
+use anyhow::{Context, bail};
+use clap::Args;
+use directory::Directory;
+use live::Live;
+use phase::{Outcome, Phase};
+use std::{path::PathBuf, process::ExitCode, str::FromStr, time::Instant};
+
+/// Exit code after Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+#[derive(Args, Clone)]
+pub(crate) struct DemoFlags {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    nodes: u16,
+    /// Epochs of each node.
+    #[arg(long, default_value_t = 8, value_name = "E", value_parser = clap::value_parser!(u64).range(1..))]
+    epochs: u64,
+    /// What to learn: digits (embedded) or mnist (in --data-dir).
+    #[arg(long, default_value = "digits", value_name = "NAME", value_parser = parse_model)]
+    dataset: Model,
+    /// Directory with MNIST's files, or with a folder mnist of them.
+    #[arg(long, env = "PEERFOLD_DATA", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Label skew: the probability with which an example goes to the node that owns its label.
+    #[arg(long, default_value_t = 0.9, value_name = "0..1")]
+    skew: f64,
+    /// Training steps between two folds. [default: digits 20, mnist 100]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
+    steps_per_epoch: Option<u64>,
+    /// How to fold: see `peerfold strategies`.
+    #[arg(long, default_value = "fedavg", value_name = "NAME")]
+    strategy: String,
+    /// A parameter of the strategy; may be given several times.
+    #[arg(long, value_name = "K=V")]
+    param: Vec<String>,
+    /// Wait after each epoch for the others' updates of that epoch.
+    #[arg(long)]
+    sync: bool,
+    /// Kill a node with SIGKILL in one of its epochs, and start it again two epochs later: 1@3 is node 1, epoch 3.
+    #[arg(long, value_name = "NODE@EPOCH")]
+    kill: Option<Kill>,
+    /// Decides partition, first weights and data order.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    seed: u64,
+    /// Write events as JSON lines instead of text: those of the nodes with the node's number, then a summary.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which node is killed, and in which epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kill {
+    node: usize,
+    epoch: u64,
+}
+
+impl FromStr for Kill {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once('@').and_then(|(node, epoch)| Some((node.parse().ok()?, epoch.parse().ok()?)));
+        let (node, epoch) = parsed.ok_or("write NODE@EPOCH: 1@3 kills node 1 in its epoch 3")?;
+        if epoch == 0 {
+            return Err("epochs are numbered from 1".to_owned());
+        }
+        Ok(Self { node, epoch })
+    }
+}
+
+fn parse_model(name: &str) -> Result<Model, ParseModelError> {
+    name.parse()
+}
+
+impl DemoFlags {
+    fn steps(&self) -> u64 {
+        self.steps_per_epoch.unwrap_or(match self.dataset {
+            Model::Digits => 20,
+            Model::Mnist => 100,
+        })
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        if !(0.0..=1.0).contains(&self.skew) {
+            bail!("--skew {}: must be between 0 and 1", self.skew);
+        }
+        let mut strategy = StrategySpec::new(&self.strategy);
+        for param in &self.param {
+            let (name, value) = param.split_once('=').with_context(|| format!("--param {param}: write NAME=VALUE"))?;
+            strategy = strategy.with(name, value);
+        }
+        strategy.build().with_context(|| format!("--strategy {}", self.strategy))?;
+        if let Some(kill) = self.kill {
+            let last = usize::from(self.nodes) - 1;
+            if kill.node > last {
+                bail!("--kill {}@{}: nodes are numbered from 0 to {last}", kill.node, kill.epoch);
+            }
+            if kill.epoch > self.epochs {
+                bail!("--kill {}@{}: there are only {} epochs", kill.node, kill.epoch, self.epochs);
+            }
+        }
+        if self.dataset == Model::Mnist && self.data_dir.is_none() {
+            bail!("--dataset mnist needs --data-dir (or PEERFOLD_DATA), a directory with MNIST's four files");
+        }
+        Ok(())
+    }
+}
+
+/// Runs the demo. Exit code 130 after Ctrl-C; an error if a node fails.
+pub(crate) fn run(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
+    flags.check()?;
+    let began = Instant::now();
+    let stop = Stop::new();
+    stop_on_signals(stop.clone())?;
+    let directory = Directory::create()?;
+    let live = Live::new(flags.json);
+    live.headline(&format!(
+        "{} nodes learn {} together, each with its own part of the data (label skew {}), {} epochs of {} steps.",
+        flags.nodes,
+        flags.dataset,
+        flags.skew,
+        flags.epochs,
+        flags.steps(),
+    ));
+    let together = Phase::together(flags, &directory).run(&live, &stop);
+    let together = match together? {
+        Outcome::Finished(results) => results,
+        Outcome::Stopped => return Ok(ExitCode::from(INTERRUPTED)),
+    };
+    live.headline("The same nodes alone: same data, seeds and number of steps, no peers.");
+    let alone = match Phase::alone(flags, &directory).run(&live, &stop)? {
+        Outcome::Finished(results) => results,
+        Outcome::Stopped => return Ok(ExitCode::from(INTERRUPTED)),
+    };
+    drop(directory);
+    let summary = table::Summary::new(&together, &alone, began.elapsed());
+    live.summary(&summary);
+    Ok(ExitCode::SUCCESS)
+}

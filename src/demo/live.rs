@@ -1,0 +1,168 @@
+//! What the demo shows while it runs: a line for each node that is updated in place on a terminal, plain lines when
+//! piped, JSON lines with `--json`.
+
+use super::table::Summary;
+use crate::{
+    cli::{folded_text, short_peer},
+    node::{Event, Origin},
+};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    io::{IsTerminal, Write},
+};
+
+enum Form {
+    Terminal(MultiProgress),
+    Lines,
+    Json,
+}
+
+struct Row {
+    bar: Option<ProgressBar>,
+    folded: String,
+}
+
+/// The display.
+pub(super) struct Live {
+    form: Form,
+    phase: RefCell<&'static str>,
+    rows: RefCell<Vec<Row>>,
+}
+
+impl Live {
+    pub(super) fn new(json: bool) -> Self {
+        let form = if json {
+            Form::Json
+        } else if std::io::stdout().is_terminal() {
+            Form::Terminal(MultiProgress::with_draw_target(ProgressDrawTarget::stdout()))
+        } else {
+            Form::Lines
+        };
+        Self { form, phase: RefCell::new(""), rows: RefCell::default() }
+    }
+
+    /// A line between the phases.
+    pub(super) fn headline(&self, text: &str) {
+        match self.form {
+            Form::Json => {}
+            _ => line(text),
+        }
+    }
+
+    /// The nodes of a phase begin.
+    pub(super) fn begin(&self, phase: &'static str, nodes: usize, epochs: u64) {
+        *self.phase.borrow_mut() = phase;
+        let row = |number: usize| {
+            let bar = match &self.form {
+                Form::Terminal(bars) => {
+                    let bar = bars.add(ProgressBar::new(epochs));
+                    if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:16.cyan/dim} {wide_msg}") {
+                        bar.set_style(style);
+                    }
+                    bar.set_prefix(format!("node {number}"));
+                    bar.set_message("starting");
+                    Some(bar)
+                }
+                _ => None,
+            };
+            Row { bar, folded: String::new() }
+        };
+        *self.rows.borrow_mut() = (0..nodes).map(row).collect();
+    }
+
+    /// The phase is over; its lines stay.
+    pub(super) fn end(&self) {
+        for bar in self.rows.borrow().iter().filter_map(|row| row.bar.as_ref()) {
+            bar.abandon();
+        }
+    }
+
+    /// Shows what happened in a node. `names` gives the nodes' names by peer id.
+    pub(super) fn event(&self, number: usize, event: &Event, names: &BTreeMap<String, String>) {
+        if let Form::Json = self.form {
+            let event = serde_json::json!({ "phase": *self.phase.borrow(), "node": number, "of": event });
+            return line(&event.to_string());
+        }
+        let name = |peer: &str| names.get(peer).cloned().unwrap_or_else(|| short_peer(peer));
+        match event {
+            Event::Folded { updates, .. } => self.folded(number, format!("folded {}", folded_text(updates, name))),
+            Event::NotFolded { .. } => self.folded(number, "nobody to fold with".to_owned()),
+            Event::CaughtUp { from, epoch } => {
+                self.note(number, &format!("caught up with the others: from epoch {from} to {epoch}"));
+            }
+            Event::Started { epoch, origin: Origin::Checkpoint, .. } => {
+                self.note(number, &format!("resumed from its checkpoint, epoch {epoch}"));
+            }
+            Event::Rejected { author, epoch, reason } => {
+                self.note(number, &format!("rejected the update of {} for epoch {epoch}: {reason}", name(author)));
+            }
+            Event::Waiting { reason, present, needed, .. } => {
+                if let Some(bar) = self.rows.borrow().get(number).and_then(|row| row.bar.as_ref()) {
+                    bar.set_message(format!("waiting, {present} of {needed} ({reason})"));
+                }
+            }
+            Event::EpochDone { epoch, epochs, metrics, written, read, .. } => {
+                let metric = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
+                let folded = self.rows.borrow().get(number).map(|row| row.folded.clone()).unwrap_or_default();
+                let text = format!(
+                    "epoch {epoch}/{epochs}  loss {:.3}  accuracy {:5.1} %  wrote {}, read {}  {folded}",
+                    metric("loss"),
+                    100.0 * metric("accuracy"),
+                    HumanBytes(*written),
+                    HumanBytes(*read),
+                );
+                self.update(number, *epoch, &text);
+            }
+            _ => {}
+        }
+    }
+
+    /// Something out of the ordinary, which stays to be seen.
+    pub(super) fn note(&self, number: usize, text: &str) {
+        let text = format!("node {number}  {text}");
+        match &self.form {
+            Form::Json => {
+                line(&serde_json::json!({ "phase": *self.phase.borrow(), "node": number, "note": text }).to_string());
+            }
+            Form::Terminal(bars) => {
+                let _ = bars.println(text);
+            }
+            Form::Lines => line(&text),
+        }
+    }
+
+    /// The table and what it shows.
+    pub(super) fn summary(&self, summary: &Summary) {
+        match self.form {
+            Form::Json => line(&summary.json().to_string()),
+            _ => {
+                line(&format!("\n{}\n", summary.table()));
+                line(&summary.sentence());
+            }
+        }
+    }
+
+    fn folded(&self, number: usize, text: String) {
+        if let Some(row) = self.rows.borrow_mut().get_mut(number) {
+            row.folded = text;
+        }
+    }
+
+    fn update(&self, number: usize, epoch: u64, text: &str) {
+        match self.rows.borrow().get(number).and_then(|row| row.bar.as_ref()) {
+            Some(bar) => {
+                bar.set_position(epoch);
+                bar.set_message(text.to_owned());
+            }
+            None => line(&format!("node {number}  {text}")),
+        }
+    }
+}
+
+/// Writes a line. That nobody reads any more is no error of the demo.
+fn line(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}

@@ -1,0 +1,240 @@
+//! All nodes once, from their start to their end.
+
+use super::{
+    DemoFlags, Kill,
+    directory::Directory,
+    live::Live,
+    process::{Message, NodeProcess},
+};
+use crate::{
+    folder::FolderUrl,
+    node::{Event, Stop},
+};
+use anyhow::{Context, bail};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::PathBuf,
+    sync::mpsc::{self, SyncSender},
+    thread,
+};
+use tokio::runtime::Builder;
+
+/// Events that may wait for the display.
+const MESSAGES: usize = 256;
+/// Epochs that the others complete while a killed node is away.
+const AWAY_EPOCHS: u64 = 2;
+/// Seconds that the others of a synchronous federation wait for a killed node, in each epoch.
+const KILL_DEADLINE: u64 = 3;
+
+/// How a phase ended.
+pub(super) enum Outcome {
+    /// Every node came to its last epoch.
+    Finished(Vec<NodeResult>),
+    /// A stop was requested.
+    Stopped,
+}
+
+/// What became of a node.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NodeResult {
+    /// Its peer id.
+    pub(super) peer: String,
+    /// Different examples it trained on in an epoch.
+    pub(super) num_examples: u64,
+    /// Share of the test set that its final weights get right.
+    pub(super) accuracy: f64,
+    /// Seconds it ran, over all its starts.
+    pub(super) seconds: f64,
+    /// Bytes written and read in the folder, over all its starts.
+    pub(super) written: u64,
+    pub(super) read: u64,
+}
+
+/// The nodes of one phase.
+pub(super) struct Phase<'a> {
+    flags: &'a DemoFlags,
+    dir: PathBuf,
+    name: &'static str,
+    together: bool,
+}
+
+struct Running {
+    process: Option<NodeProcess>,
+    result: NodeResult,
+    /// What earlier processes of this node have moved.
+    before: (u64, u64),
+    epoch: u64,
+    finished: bool,
+    killed: bool,
+}
+
+impl<'a> Phase<'a> {
+    /// The nodes meet in a folder.
+    pub(super) fn together(flags: &'a DemoFlags, directory: &Directory) -> Self {
+        Self { flags, dir: directory.path().to_owned(), name: "together", together: true }
+    }
+
+    /// Each for itself.
+    pub(super) fn alone(flags: &'a DemoFlags, directory: &Directory) -> Self {
+        Self { flags, dir: directory.path().to_owned(), name: "alone", together: false }
+    }
+
+    fn arguments(&self, node: usize) -> Vec<OsString> {
+        let flags = self.flags;
+        let nodes = usize::from(flags.nodes);
+        let folder = if self.together { FolderUrl::Local(self.dir.join("folder")) } else { FolderUrl::Memory };
+        let mut arguments: Vec<OsString> = vec!["node".into(), "--json".into(), "--end-with-stdin".into()];
+        let mut set = |name: &str, value: OsString| arguments.extend([format!("--{name}").into(), value]);
+        set("federation", "demo".into());
+        set("folder", folder.to_string().into());
+        set("home", self.dir.join(format!("{}-{node}", self.name)).into());
+        set("dataset", flags.dataset.to_string().into());
+        set("partition", format!("{node}/{nodes}").into());
+        set("skew", flags.skew.to_string().into());
+        set("epochs", flags.epochs.to_string().into());
+        set("steps-per-epoch", flags.steps().to_string().into());
+        set("seed", flags.seed.to_string().into());
+        if let Some(dir) = &flags.data_dir {
+            set("data-dir", dir.into());
+        }
+        if self.together {
+            set("strategy", flags.strategy.clone().into());
+            flags.param.iter().for_each(|param| set("param", param.into()));
+            set("min-peers", (nodes - 1).to_string().into());
+            if flags.sync {
+                set("nodes", nodes.to_string().into());
+                if flags.kill.is_some() {
+                    set("quorum", (nodes - 1).max(1).to_string().into());
+                    set("deadline", KILL_DEADLINE.to_string().into());
+                }
+                arguments.push("--sync".into());
+            }
+        }
+        arguments
+    }
+
+    fn start(&self, node: usize, messages: &SyncSender<Message>) -> anyhow::Result<NodeProcess> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let threads = (cores / usize::from(self.flags.nodes)).max(1);
+        NodeProcess::start(node, self.arguments(node), threads, messages.clone())
+    }
+
+    /// Runs the nodes and shows what they do. An error names the node that failed, and its reason; the others are
+    /// killed.
+    pub(super) fn run(&self, live: &Live, stop: &Stop) -> anyhow::Result<Outcome> {
+        let (sender, messages) = mpsc::sync_channel(MESSAGES);
+        forward_stop(stop.clone(), sender.clone())?;
+        let kill = self.flags.kill.filter(|_| self.together);
+        let nodes = usize::from(self.flags.nodes);
+        live.begin(self.name, nodes, self.flags.epochs);
+        let mut running = Vec::new();
+        for node in 0..nodes {
+            running.push(Running {
+                process: Some(self.start(node, &sender)?),
+                result: NodeResult::default(),
+                before: (0, 0),
+                epoch: 0,
+                finished: false,
+                killed: false,
+            });
+        }
+        let mut names = BTreeMap::new();
+        while running.iter().any(|node| node.process.is_some() || node.killed) {
+            match messages.recv().context("the nodes' events have ended")? {
+                Message::Stop => {
+                    live.end();
+                    return Ok(Outcome::Stopped);
+                }
+                Message::Event(number, event) => {
+                    if let Event::Started { peer, .. } = event.as_ref() {
+                        names.insert(peer.clone(), format!("node {number}"));
+                    }
+                    live.event(number, &event, &names);
+                    let node = running.get_mut(number).context("an event of an unknown node")?;
+                    node.note(&event);
+                    if let (Some(Kill { node: victim, epoch }), Event::Published { epoch: now, .. }) =
+                        (kill, event.as_ref())
+                        && (victim, epoch) == (number, *now)
+                        && let Some(process) = node.process.as_mut().filter(|_| !node.killed)
+                    {
+                        process.kill()?;
+                        node.killed = true;
+                        live.note(number, &format!("killed with SIGKILL in its epoch {epoch}"));
+                    }
+                }
+                Message::Ended(number) => {
+                    let node = running.get_mut(number).context("the end of an unknown node")?;
+                    let Some(process) = node.process.take() else { continue };
+                    let reason = process.wait()?;
+                    if !node.killed
+                        && let Some(reason) = reason.or_else(|| node.unfinished())
+                    {
+                        live.end();
+                        bail!("node {number} failed: {reason}");
+                    }
+                }
+            }
+            if let Some(Kill { node: victim, epoch }) = kill
+                && running[victim].killed
+                && running[victim].process.is_none()
+                && others_are_at(&running, victim, epoch.saturating_add(AWAY_EPOCHS))
+            {
+                running[victim].process = Some(self.start(victim, &sender)?);
+                running[victim].restarted();
+                live.note(victim, "started again");
+            }
+        }
+        live.end();
+        Ok(Outcome::Finished(running.into_iter().map(|node| node.result).collect()))
+    }
+}
+
+impl Running {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Started { peer, .. } => self.result.peer.clone_from(peer),
+            Event::Published { num_examples, .. } => self.result.num_examples = *num_examples,
+            Event::EpochDone { epoch, seconds, written, read, .. } => {
+                self.epoch = *epoch;
+                self.moved(*written, *read);
+                self.result.seconds += seconds;
+            }
+            Event::Finished { metrics, stopped, written, read, .. } => {
+                self.finished = !stopped;
+                self.result.accuracy = metrics.get("accuracy").copied().unwrap_or(f64::NAN);
+                self.moved(*written, *read);
+            }
+            _ => {}
+        }
+    }
+
+    fn moved(&mut self, written: u64, read: u64) {
+        (self.result.written, self.result.read) = (self.before.0 + written, self.before.1 + read);
+    }
+
+    fn restarted(&mut self) {
+        self.killed = false;
+        self.before = (self.result.written, self.result.read);
+    }
+
+    fn unfinished(&self) -> Option<String> {
+        (!self.finished).then(|| format!("it ended after epoch {}", self.epoch))
+    }
+}
+
+/// Whether all others have come to this epoch or to their end.
+fn others_are_at(running: &[Running], victim: usize, epoch: u64) -> bool {
+    let others = running.iter().enumerate().filter(|(number, _)| *number != victim);
+    others.into_iter().all(|(_, node)| node.epoch >= epoch || node.process.is_none())
+}
+
+/// Sends a message when the stop is requested.
+fn forward_stop(stop: Stop, messages: SyncSender<Message>) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread().build().context("starting the stop thread")?;
+    thread::spawn(move || {
+        runtime.block_on(stop.requested());
+        let _ = messages.send(Message::Stop);
+    });
+    Ok(())
+}

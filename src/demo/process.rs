@@ -1,0 +1,110 @@
+//! A node as a process of its own.
+
+use super::directory::program;
+use crate::node::Event;
+use anyhow::Context;
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    io::{BufRead, BufReader, Read},
+    process::{Child, ChildStdin, Stdio},
+    sync::mpsc::SyncSender,
+    thread::{self, JoinHandle},
+};
+
+/// Longest line that is read of a node.
+const MAX_LINE_BYTES: u64 = 1 << 20;
+/// Lines of a node's log that are kept to explain its end.
+const LOG_LINES: usize = 20;
+
+/// What comes from the processes and from the user.
+pub(super) enum Message {
+    /// A node's event.
+    Event(usize, Box<Event>),
+    /// A node's standard output has ended.
+    Ended(usize),
+    /// A stop was requested.
+    Stop,
+}
+
+/// A running node. Dropping it kills it.
+pub(super) struct NodeProcess {
+    child: Child,
+    /// The node ends when this does.
+    _stdin: Option<ChildStdin>,
+    log: Option<JoinHandle<VecDeque<String>>>,
+}
+
+impl NodeProcess {
+    /// Starts node `number`, whose events go to `messages`.
+    pub(super) fn start(
+        number: usize,
+        arguments: impl IntoIterator<Item = OsString>,
+        threads: usize,
+        messages: SyncSender<Message>,
+    ) -> anyhow::Result<Self> {
+        let mut command = program()?;
+        // Settings of the user's own nodes are not the demo's.
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_string_lossy().starts_with("PEERFOLD_") {
+                command.env_remove(variable);
+            }
+        }
+        command.env("RAYON_NUM_THREADS", threads.to_string());
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("node {number} can't be started"))?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        thread::spawn(move || {
+            for line in stdout.into_iter().flat_map(|out| lines(BufReader::new(out))) {
+                if let Ok(event) = serde_json::from_str(&line) {
+                    let _ = messages.send(Message::Event(number, Box::new(event)));
+                }
+            }
+            let _ = messages.send(Message::Ended(number));
+        });
+        let log = thread::spawn(move || {
+            let mut log = VecDeque::new();
+            for line in stderr.into_iter().flat_map(|err| lines(BufReader::new(err))) {
+                tracing::info!(node = number, "{line}");
+                log.push_back(line);
+                if log.len() > LOG_LINES {
+                    log.pop_front();
+                }
+            }
+            log
+        });
+        Ok(Self { child, _stdin: stdin, log: Some(log) })
+    }
+
+    /// SIGKILL.
+    pub(super) fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill().context("a node can't be killed")
+    }
+
+    /// Waits for the end; the reason, if it failed.
+    pub(super) fn wait(mut self) -> anyhow::Result<Option<String>> {
+        let status = self.child.wait().context("waiting for a node")?;
+        let log = self.log.take().and_then(|log| log.join().ok()).unwrap_or_default();
+        if status.success() {
+            return Ok(None);
+        }
+        let error = log.iter().rev().find_map(|line| line.strip_prefix("error: ")).or(log.back().map(String::as_str));
+        Ok(Some(error.map_or_else(|| format!("it ended with {status}"), str::to_owned)))
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lines of bounded length; a longer one is cut in pieces.
+fn lines(mut reader: impl BufRead) -> impl Iterator<Item = String> {
+    std::iter::from_fn(move || {
+        let mut line = Vec::new();
+        let read = reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).ok()?;
+        (read > 0).then(|| String::from_utf8_lossy(&line).trim_end().to_owned())
+    })
+}
