@@ -7,6 +7,7 @@ use super::{
 };
 use crate::weights::{DType, Piece};
 use bytes::Bytes;
+use std::ops::Range;
 
 /// Updates whose pieces are held at once: as many as are read while one accumulator stays in the cache.
 const GROUP: usize = 8;
@@ -143,10 +144,15 @@ impl<W, A, F: Copy, M: Fn(F, W) -> A> Addend<W, A> for Term<F, M> {
 }
 
 trait Accumulator: Copy + Default {
+    /// What a sum starts from: -0, as adding a first term of -0 to +0 would give +0.
+    const NOTHING: Self;
+
     fn plus(self, term: Self) -> Self;
 }
 
 impl Accumulator for f32 {
+    const NOTHING: f32 = -0.0;
+
     #[inline(always)]
     fn plus(self, term: f32) -> f32 {
         self + term
@@ -154,6 +160,8 @@ impl Accumulator for f32 {
 }
 
 impl Accumulator for f64 {
+    const NOTHING: f64 = -0.0;
+
     #[inline(always)]
     fn plus(self, term: f64) -> f64 {
         self + term
@@ -189,6 +197,8 @@ impl Twofold {
 }
 
 impl Accumulator for Twofold {
+    const NOTHING: Self = Self { sum: -0.0, lost: 0.0 };
+
     #[inline(always)]
     fn plus(self, term: Self) -> Self {
         let sum = self.sum + term.sum;
@@ -229,15 +239,11 @@ impl Job<'_> {
                 let length = BLOCK.min(elements - start);
                 let first = if groups == 1 { 0 } else { start };
                 let sums = &mut accumulator[first..first + length];
-                for (at, (term, bytes)) in inputs.iter().enumerate() {
-                    let weights = W::values(&bytes[start * size..(start + length) * size]);
-                    if number == 0 && at == 0 {
-                        // Not added to zero: -0 would become +0.
-                        sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum = term.of(weight));
-                    } else {
-                        sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum = sum.plus(term.of(weight)));
-                    }
+                let part = start * size..(start + length) * size;
+                if number == 0 {
+                    sums.fill(A::NOTHING);
                 }
+                add::<W, A, T>(sums, &inputs, part);
                 if number + 1 == groups {
                     let out = &mut out[..length];
                     out.iter_mut().zip(&*sums).for_each(|(out, &sum)| *out = finish(sum));
@@ -246,6 +252,35 @@ impl Job<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Adds the terms of these bytes of the inputs, in their order. Several inputs at a time, so that a sum is loaded and
+/// stored once for all of them.
+#[inline(always)]
+fn add<W: Wire, A: Accumulator, T: Addend<W::Value, A>>(sums: &mut [A], mut inputs: &[(T, Bytes)], part: Range<usize>) {
+    while let Some(([a, b, c, d, e, f, g, h], rest)) = inputs.split_first_chunk() {
+        let first = W::values(&a.1[part.clone()]).zip(W::values(&b.1[part.clone()]));
+        let first = first.zip(W::values(&c.1[part.clone()]).zip(W::values(&d.1[part.clone()])));
+        let second = W::values(&e.1[part.clone()]).zip(W::values(&f.1[part.clone()]));
+        let second = second.zip(W::values(&g.1[part.clone()]).zip(W::values(&h.1[part.clone()])));
+        let weights = first.zip(second);
+        for (sum, (((wa, wb), (wc, wd)), ((we, wf), (wg, wh)))) in sums.iter_mut().zip(weights) {
+            let half = sum.plus(a.0.of(wa)).plus(b.0.of(wb)).plus(c.0.of(wc)).plus(d.0.of(wd));
+            *sum = half.plus(e.0.of(we)).plus(f.0.of(wf)).plus(g.0.of(wg)).plus(h.0.of(wh));
+        }
+        inputs = rest;
+    }
+    while let Some(([a, b, c, d], rest)) = inputs.split_first_chunk() {
+        let weights = W::values(&a.1[part.clone()]).zip(W::values(&b.1[part.clone()]));
+        let weights = weights.zip(W::values(&c.1[part.clone()]).zip(W::values(&d.1[part.clone()])));
+        for (sum, ((wa, wb), (wc, wd))) in sums.iter_mut().zip(weights) {
+            *sum = sum.plus(a.0.of(wa)).plus(b.0.of(wb)).plus(c.0.of(wc)).plus(d.0.of(wd));
+        }
+        inputs = rest;
+    }
+    for (term, bytes) in inputs {
+        sums.iter_mut().zip(W::values(&bytes[part.clone()])).for_each(|(sum, weight)| *sum = sum.plus(term.of(weight)));
     }
 }
 
