@@ -67,6 +67,7 @@ struct Item<'a, 'o> {
 /// order of the [`ChunkPlan`].
 pub(super) struct Done<P> {
     pub(super) planes: Vec<Vec<Bytes>>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the rules that pass over whole vectors first"))]
     pub(super) partials: Vec<P>,
 }
 
@@ -166,4 +167,58 @@ fn items<'a, 'o>(
 /// The buffers of a [`Plane::Weights`] as weights.
 pub(super) fn weights(layout: &Arc<Layout>, plane: Vec<Bytes>) -> Weights {
     Weights::from_layout(layout.clone(), plane).expect("the buffers were made for this layout")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::TensorSpec;
+
+    /// A layout with packs, large tensors and an empty one.
+    fn layout() -> Layout {
+        let tensor = |name: &str, dtype, side| TensorSpec { name: name.to_owned(), dtype, shape: vec![side] };
+        let tensors = vec![
+            tensor("a", DType::F32, 700_001),
+            tensor("b", DType::F16, 3),
+            tensor("c", DType::F64, 0),
+            tensor("d", DType::I64, 10_000),
+            tensor("e", DType::F64, 300_000),
+        ];
+        Layout::new(tensors).expect("a layout")
+    }
+
+    #[test]
+    fn the_number_of_threads_is_of_no_consequence() {
+        let layout = layout();
+        let planes = [Plane::Weights, Plane::Moment, Plane::Wide];
+        let work = |_: &mut (), piece: &Piece, outputs: &mut [&mut [u8]]| {
+            for (plane, output) in outputs.iter_mut().enumerate() {
+                output.fill((piece.range.start / CHUNK_BYTES) as u8 + 10 * plane as u8 + 40 * piece.tensor as u8);
+            }
+            Ok((piece.tensor, piece.range.start))
+        };
+        let alone = run_on(1, &layout, &planes, || (), work).expect("no error");
+        let pieces: Vec<_> = ChunkPlan::new(&layout).chunks().concat();
+        assert_eq!(alone.partials, pieces.iter().map(|piece| (piece.tensor, piece.range.start)).collect::<Vec<_>>());
+        let lengths = |plane: usize| alone.planes[plane].iter().map(Bytes::len).collect::<Vec<_>>();
+        assert_eq!(lengths(0), [2_800_004, 6, 0, 80_000, 2_400_000]);
+        assert_eq!(lengths(1), [2_800_004, 12, 0, 0, 2_400_000]);
+        assert_eq!(lengths(2), [5_600_008, 24, 0, 0, 2_400_000]);
+        for threads in [2, 3, 20] {
+            let together = run_on(threads, &layout, &planes, || (), work).expect("no error");
+            assert_eq!(together.planes, alone.planes);
+            assert_eq!(together.partials, alone.partials);
+        }
+    }
+
+    #[test]
+    fn an_error_ends_the_run() {
+        let failing = |_: &mut (), piece: &Piece, _: &mut [&mut [u8]]| {
+            if piece.tensor == 4 { Err(FoldError::NoExamples) } else { Ok(()) }
+        };
+        for threads in [1, 2] {
+            let done = run_on(threads, &layout(), &[Plane::Weights], || (), failing);
+            assert!(matches!(done, Err(FoldError::NoExamples)));
+        }
+    }
 }
