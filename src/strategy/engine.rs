@@ -63,6 +63,9 @@ struct Item<'a, 'o> {
     outputs: Vec<Vec<&'o mut [u8]>>,
 }
 
+/// What a thread has done: the partials of each item, or the item that failed.
+type Worked<P> = Result<Vec<(usize, Vec<P>)>, (usize, FoldError)>;
+
 /// What [`run`] gives: the buffers of each plane in the layout's order, and what `work` returned for each piece in the
 /// order of the [`ChunkPlan`].
 pub(super) struct Done<P> {
@@ -97,11 +100,11 @@ fn run_on<S, P: Send>(
     let plan = ChunkPlan::new(layout);
     let zeroed = |plane: &Plane| plane.lengths(layout).map(|bytes| vec![0u8; bytes as usize]).collect();
     let mut buffers: Vec<Vec<Vec<u8>>> = planes.iter().map(zeroed).collect();
-    let (mut partials, errors) = {
+    let finished: Vec<Worked<P>> = {
         let items = Mutex::new(items(&plan, layout, planes, &mut buffers).into_iter());
         let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
         let stop = || items.lock().unwrap_or_else(PoisonError::into_inner).by_ref().for_each(drop);
-        let worker = || -> (Vec<(usize, Vec<P>)>, Option<(usize, FoldError)>) {
+        let worker = || {
             let mut scratch = scratch();
             let mut done = Vec::new();
             while let Some(Item { number, pieces, mut outputs }) = next() {
@@ -110,24 +113,30 @@ fn run_on<S, P: Send>(
                     Ok(partials) => done.push((number, partials)),
                     Err(error) => {
                         stop();
-                        return (done, Some((number, error)));
+                        return Err((number, error));
                     }
                 }
             }
-            (done, None)
+            Ok(done)
         };
-        let finished = thread::scope(|scope| {
+        thread::scope(|scope| {
             let others: Vec<_> = (1..threads.min(plan.chunks().len())).map(|_| scope.spawn(worker)).collect();
             let mut finished = vec![worker()];
             for other in others {
                 finished.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             }
             finished
-        });
-        let (partials, errors): (Vec<_>, Vec<_>) = finished.into_iter().unzip();
-        (partials.into_iter().flatten().collect::<Vec<_>>(), errors)
+        })
     };
-    if let Some((_, error)) = errors.into_iter().flatten().min_by_key(|&(number, _)| number) {
+    let (mut partials, mut first_error) = (Vec::new(), None);
+    for worked in finished {
+        match worked {
+            Ok(done) => partials.extend(done),
+            Err((number, _)) if first_error.as_ref().is_some_and(|&(first, _)| first < number) => {}
+            Err(error) => first_error = Some(error),
+        }
+    }
+    if let Some((_, error)) = first_error {
         return Err(error);
     }
     partials.sort_by_key(|&(number, _)| number);
@@ -147,7 +156,7 @@ fn items<'a, 'o>(
     let mut rests: Vec<Vec<&'o mut [u8]>> =
         buffers.iter_mut().map(|plane| plane.iter_mut().map(Vec::as_mut_slice).collect()).collect();
     let mut cut = |piece: &Piece| -> Vec<&'o mut [u8]> {
-        debug_assert!(piece.range.start % CHUNK_BYTES == 0, "pieces of a tensor follow each other");
+        debug_assert!(piece.range.start.is_multiple_of(CHUNK_BYTES), "pieces of a tensor follow each other");
         let dtype = layout.tensors()[piece.tensor].dtype;
         let elements = ((piece.range.end - piece.range.start) / dtype.size()) as usize;
         let planes = planes.iter().zip(&mut rests);

@@ -243,10 +243,10 @@ impl Job<'_> {
                 if number == 0 {
                     sums.fill(A::NOTHING);
                 }
-                add::<W, A, T>(sums, &inputs, part);
-                if number + 1 == groups {
-                    let out = &mut out[..length];
-                    out.iter_mut().zip(&*sums).for_each(|(out, &sum)| *out = finish(sum));
+                let last = number + 1 == groups;
+                let out = &mut out[..length];
+                add::<W, A, T>(sums, out, &inputs, part, last.then_some(&finish));
+                if last {
                     sink(start, out);
                 }
             }
@@ -255,33 +255,69 @@ impl Job<'_> {
     }
 }
 
-/// Adds the terms of these bytes of the inputs, in their order. Several inputs at a time, so that a sum is loaded and
-/// stored once for all of them.
+/// Adds the terms of these bytes of the inputs to the sums, in the order of the inputs; with a `finish`, what it makes
+/// of the sums goes to `out` instead. There is at least one input.
+fn add<W: Wire, A: Accumulator, T: Addend<W::Value, A>>(
+    sums: &mut [A],
+    out: &mut [f64],
+    inputs: &[(T, Bytes)],
+    part: Range<usize>,
+    finish: Option<&impl Fn(A) -> f64>,
+) {
+    let inputs: Vec<(&T, &[u8])> = inputs.iter().map(|(term, bytes)| (term, &bytes[part.clone()])).collect();
+    let mut rest = inputs.as_slice();
+    while !rest.is_empty() {
+        // Several at a time: a sum is loaded and stored once for all of them, and the processor waits for several
+        // parts of the memory at once.
+        let taken = [8, 4, 1].into_iter().find(|&count| count <= rest.len()).unwrap_or(1);
+        let (now, later) = rest.split_at(taken);
+        match finish.filter(|_| later.is_empty()) {
+            // In the same loop, so that the division goes on while the next elements come from memory.
+            Some(finish) => add_some::<W, A, T>(sums, out, now, |_, out, sum| *out = finish(sum)),
+            None => add_some::<W, A, T>(sums, out, now, |kept, _, sum| *kept = sum),
+        }
+        rest = later;
+    }
+}
+
 #[inline(always)]
-fn add<W: Wire, A: Accumulator, T: Addend<W::Value, A>>(sums: &mut [A], mut inputs: &[(T, Bytes)], part: Range<usize>) {
-    while let Some(([a, b, c, d, e, f, g, h], rest)) = inputs.split_first_chunk() {
-        let first = W::values(&a.1[part.clone()]).zip(W::values(&b.1[part.clone()]));
-        let first = first.zip(W::values(&c.1[part.clone()]).zip(W::values(&d.1[part.clone()])));
-        let second = W::values(&e.1[part.clone()]).zip(W::values(&f.1[part.clone()]));
-        let second = second.zip(W::values(&g.1[part.clone()]).zip(W::values(&h.1[part.clone()])));
-        let weights = first.zip(second);
-        for (sum, (((wa, wb), (wc, wd)), ((we, wf), (wg, wh)))) in sums.iter_mut().zip(weights) {
-            let half = sum.plus(a.0.of(wa)).plus(b.0.of(wb)).plus(c.0.of(wc)).plus(d.0.of(wd));
-            *sum = half.plus(e.0.of(we)).plus(f.0.of(wf)).plus(g.0.of(wg)).plus(h.0.of(wh));
+fn add_some<W: Wire, A: Accumulator, T: Addend<W::Value, A>>(
+    sums: &mut [A],
+    out: &mut [f64],
+    inputs: &[(&T, &[u8])],
+    store: impl Fn(&mut A, &mut f64, A),
+) {
+    let places = sums.iter_mut().zip(out);
+    match *inputs {
+        [a, b, c, d, e, f, g, h] => {
+            let (first, second) = (four::<W>(a.1, b.1, c.1, d.1), four::<W>(e.1, f.1, g.1, h.1));
+            for ((sum, out), ((wa, wb, wc, wd), (we, wf, wg, wh))) in places.zip(first.zip(second)) {
+                let half = sum.plus(a.0.of(wa)).plus(b.0.of(wb)).plus(c.0.of(wc)).plus(d.0.of(wd));
+                store(sum, out, half.plus(e.0.of(we)).plus(f.0.of(wf)).plus(g.0.of(wg)).plus(h.0.of(wh)));
+            }
         }
-        inputs = rest;
-    }
-    while let Some(([a, b, c, d], rest)) = inputs.split_first_chunk() {
-        let weights = W::values(&a.1[part.clone()]).zip(W::values(&b.1[part.clone()]));
-        let weights = weights.zip(W::values(&c.1[part.clone()]).zip(W::values(&d.1[part.clone()])));
-        for (sum, ((wa, wb), (wc, wd))) in sums.iter_mut().zip(weights) {
-            *sum = sum.plus(a.0.of(wa)).plus(b.0.of(wb)).plus(c.0.of(wc)).plus(d.0.of(wd));
+        [a, b, c, d] => {
+            for ((sum, out), (wa, wb, wc, wd)) in places.zip(four::<W>(a.1, b.1, c.1, d.1)) {
+                store(sum, out, sum.plus(a.0.of(wa)).plus(b.0.of(wb)).plus(c.0.of(wc)).plus(d.0.of(wd)));
+            }
         }
-        inputs = rest;
+        [(term, bytes)] => {
+            places.zip(W::values(bytes)).for_each(|((sum, out), weight)| store(sum, out, sum.plus(term.of(weight))));
+        }
+        _ => unreachable!("{} inputs at a time", inputs.len()),
     }
-    for (term, bytes) in inputs {
-        sums.iter_mut().zip(W::values(&bytes[part.clone()])).for_each(|(sum, weight)| *sum = sum.plus(term.of(weight)));
-    }
+}
+
+/// The elements of four tensors side by side.
+#[inline(always)]
+fn four<W: Wire>(
+    a: &[u8],
+    b: &[u8],
+    c: &[u8],
+    d: &[u8],
+) -> impl Iterator<Item = (W::Value, W::Value, W::Value, W::Value)> {
+    let (first, second) = (W::values(a).zip(W::values(b)), W::values(c).zip(W::values(d)));
+    first.zip(second).map(|((a, b), (c, d))| (a, b, c, d))
 }
 
 /// A sink that writes the blocks as elements of a tensor.
