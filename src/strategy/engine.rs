@@ -63,10 +63,14 @@ struct Item<'a, 'o> {
     outputs: Vec<Vec<&'o mut [u8]>>,
 }
 
+/// What a thread has done: the partials of each item, or the item that failed.
+type Worked<P> = Result<Vec<(usize, Vec<P>)>, (usize, FoldError)>;
+
 /// What [`run`] gives: the buffers of each plane in the layout's order, and what `work` returned for each piece in the
 /// order of the [`ChunkPlan`].
 pub(super) struct Done<P> {
     pub(super) planes: Vec<Vec<Bytes>>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the rules that pass over whole vectors first"))]
     pub(super) partials: Vec<P>,
 }
 
@@ -96,11 +100,11 @@ fn run_on<S, P: Send>(
     let plan = ChunkPlan::new(layout);
     let zeroed = |plane: &Plane| plane.lengths(layout).map(|bytes| vec![0u8; bytes as usize]).collect();
     let mut buffers: Vec<Vec<Vec<u8>>> = planes.iter().map(zeroed).collect();
-    let (mut partials, errors) = {
+    let finished: Vec<Worked<P>> = {
         let items = Mutex::new(items(&plan, layout, planes, &mut buffers).into_iter());
         let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
         let stop = || items.lock().unwrap_or_else(PoisonError::into_inner).by_ref().for_each(drop);
-        let worker = || -> (Vec<(usize, Vec<P>)>, Option<(usize, FoldError)>) {
+        let worker = || {
             let mut scratch = scratch();
             let mut done = Vec::new();
             while let Some(Item { number, pieces, mut outputs }) = next() {
@@ -109,24 +113,30 @@ fn run_on<S, P: Send>(
                     Ok(partials) => done.push((number, partials)),
                     Err(error) => {
                         stop();
-                        return (done, Some((number, error)));
+                        return Err((number, error));
                     }
                 }
             }
-            (done, None)
+            Ok(done)
         };
-        let finished = thread::scope(|scope| {
+        thread::scope(|scope| {
             let others: Vec<_> = (1..threads.min(plan.chunks().len())).map(|_| scope.spawn(worker)).collect();
             let mut finished = vec![worker()];
             for other in others {
                 finished.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             }
             finished
-        });
-        let (partials, errors): (Vec<_>, Vec<_>) = finished.into_iter().unzip();
-        (partials.into_iter().flatten().collect::<Vec<_>>(), errors)
+        })
     };
-    if let Some((_, error)) = errors.into_iter().flatten().min_by_key(|&(number, _)| number) {
+    let (mut partials, mut first_error) = (Vec::new(), None);
+    for worked in finished {
+        match worked {
+            Ok(done) => partials.extend(done),
+            Err((number, _)) if first_error.as_ref().is_some_and(|&(first, _)| first < number) => {}
+            Err(error) => first_error = Some(error),
+        }
+    }
+    if let Some((_, error)) = first_error {
         return Err(error);
     }
     partials.sort_by_key(|&(number, _)| number);
@@ -146,7 +156,7 @@ fn items<'a, 'o>(
     let mut rests: Vec<Vec<&'o mut [u8]>> =
         buffers.iter_mut().map(|plane| plane.iter_mut().map(Vec::as_mut_slice).collect()).collect();
     let mut cut = |piece: &Piece| -> Vec<&'o mut [u8]> {
-        debug_assert!(piece.range.start % CHUNK_BYTES == 0, "pieces of a tensor follow each other");
+        debug_assert!(piece.range.start.is_multiple_of(CHUNK_BYTES), "pieces of a tensor follow each other");
         let dtype = layout.tensors()[piece.tensor].dtype;
         let elements = ((piece.range.end - piece.range.start) / dtype.size()) as usize;
         let planes = planes.iter().zip(&mut rests);
@@ -166,4 +176,58 @@ fn items<'a, 'o>(
 /// The buffers of a [`Plane::Weights`] as weights.
 pub(super) fn weights(layout: &Arc<Layout>, plane: Vec<Bytes>) -> Weights {
     Weights::from_layout(layout.clone(), plane).expect("the buffers were made for this layout")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::TensorSpec;
+
+    /// A layout with packs, large tensors and an empty one.
+    fn layout() -> Layout {
+        let tensor = |name: &str, dtype, side| TensorSpec { name: name.to_owned(), dtype, shape: vec![side] };
+        let tensors = vec![
+            tensor("a", DType::F32, 700_001),
+            tensor("b", DType::F16, 3),
+            tensor("c", DType::F64, 0),
+            tensor("d", DType::I64, 10_000),
+            tensor("e", DType::F64, 300_000),
+        ];
+        Layout::new(tensors).expect("a layout")
+    }
+
+    #[test]
+    fn the_number_of_threads_is_of_no_consequence() {
+        let layout = layout();
+        let planes = [Plane::Weights, Plane::Moment, Plane::Wide];
+        let work = |_: &mut (), piece: &Piece, outputs: &mut [&mut [u8]]| {
+            for (plane, output) in outputs.iter_mut().enumerate() {
+                output.fill((piece.range.start / CHUNK_BYTES) as u8 + 10 * plane as u8 + 40 * piece.tensor as u8);
+            }
+            Ok((piece.tensor, piece.range.start))
+        };
+        let alone = run_on(1, &layout, &planes, || (), work).expect("no error");
+        let pieces: Vec<_> = ChunkPlan::new(&layout).chunks().concat();
+        assert_eq!(alone.partials, pieces.iter().map(|piece| (piece.tensor, piece.range.start)).collect::<Vec<_>>());
+        let lengths = |plane: usize| alone.planes[plane].iter().map(Bytes::len).collect::<Vec<_>>();
+        assert_eq!(lengths(0), [2_800_004, 6, 0, 80_000, 2_400_000]);
+        assert_eq!(lengths(1), [2_800_004, 12, 0, 0, 2_400_000]);
+        assert_eq!(lengths(2), [5_600_008, 24, 0, 0, 2_400_000]);
+        for threads in [2, 3, 20] {
+            let together = run_on(threads, &layout, &planes, || (), work).expect("no error");
+            assert_eq!(together.planes, alone.planes);
+            assert_eq!(together.partials, alone.partials);
+        }
+    }
+
+    #[test]
+    fn an_error_ends_the_run() {
+        let failing = |_: &mut (), piece: &Piece, _: &mut [&mut [u8]]| {
+            if piece.tensor == 4 { Err(FoldError::NoExamples) } else { Ok(()) }
+        };
+        for threads in [1, 2] {
+            let done = run_on(threads, &layout(), &[Plane::Weights], || (), failing);
+            assert!(matches!(done, Err(FoldError::NoExamples)));
+        }
+    }
 }

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::weights::{DType, Piece};
 use bytes::Bytes;
+use std::ops::Range;
 
 /// Updates whose pieces are held at once: as many as are read while one accumulator stays in the cache.
 const GROUP: usize = 8;
@@ -143,10 +144,15 @@ impl<W, A, F: Copy, M: Fn(F, W) -> A> Addend<W, A> for Term<F, M> {
 }
 
 trait Accumulator: Copy + Default {
+    /// What a sum starts from: -0, as adding a first term of -0 to +0 would give +0.
+    const NOTHING: Self;
+
     fn plus(self, term: Self) -> Self;
 }
 
 impl Accumulator for f32 {
+    const NOTHING: f32 = -0.0;
+
     #[inline(always)]
     fn plus(self, term: f32) -> f32 {
         self + term
@@ -154,6 +160,8 @@ impl Accumulator for f32 {
 }
 
 impl Accumulator for f64 {
+    const NOTHING: f64 = -0.0;
+
     #[inline(always)]
     fn plus(self, term: f64) -> f64 {
         self + term
@@ -189,6 +197,8 @@ impl Twofold {
 }
 
 impl Accumulator for Twofold {
+    const NOTHING: Self = Self { sum: -0.0, lost: 0.0 };
+
     #[inline(always)]
     fn plus(self, term: Self) -> Self {
         let sum = self.sum + term.sum;
@@ -229,24 +239,85 @@ impl Job<'_> {
                 let length = BLOCK.min(elements - start);
                 let first = if groups == 1 { 0 } else { start };
                 let sums = &mut accumulator[first..first + length];
-                for (at, (term, bytes)) in inputs.iter().enumerate() {
-                    let weights = W::values(&bytes[start * size..(start + length) * size]);
-                    if number == 0 && at == 0 {
-                        // Not added to zero: -0 would become +0.
-                        sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum = term.of(weight));
-                    } else {
-                        sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum = sum.plus(term.of(weight)));
-                    }
+                let part = start * size..(start + length) * size;
+                if number == 0 {
+                    sums.fill(A::NOTHING);
                 }
-                if number + 1 == groups {
-                    let out = &mut out[..length];
-                    out.iter_mut().zip(&*sums).for_each(|(out, &sum)| *out = finish(sum));
+                let last = number + 1 == groups;
+                let out = &mut out[..length];
+                add::<W, A, T>(sums, out, &inputs, part, last.then_some(&finish));
+                if last {
                     sink(start, out);
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Adds the terms of these bytes of the inputs to the sums, in the order of the inputs; with a `finish`, what it makes
+/// of the sums goes to `out` instead. There is at least one input.
+fn add<W: Wire, A: Accumulator, T: Addend<W::Value, A>>(
+    sums: &mut [A],
+    out: &mut [f64],
+    inputs: &[(T, Bytes)],
+    part: Range<usize>,
+    finish: Option<&impl Fn(A) -> f64>,
+) {
+    let inputs: Vec<(&T, &[u8])> = inputs.iter().map(|(term, bytes)| (term, &bytes[part.clone()])).collect();
+    let mut rest = inputs.as_slice();
+    while !rest.is_empty() {
+        // Several at a time: a sum is loaded and stored once for all of them, and the processor waits for several
+        // parts of the memory at once.
+        let taken = [8, 4, 1].into_iter().find(|&count| count <= rest.len()).unwrap_or(1);
+        let (now, later) = rest.split_at(taken);
+        match finish.filter(|_| later.is_empty()) {
+            // In the same loop, so that the division goes on while the next elements come from memory.
+            Some(finish) => add_some::<W, A, T>(sums, out, now, |_, out, sum| *out = finish(sum)),
+            None => add_some::<W, A, T>(sums, out, now, |kept, _, sum| *kept = sum),
+        }
+        rest = later;
+    }
+}
+
+#[inline(always)]
+fn add_some<W: Wire, A: Accumulator, T: Addend<W::Value, A>>(
+    sums: &mut [A],
+    out: &mut [f64],
+    inputs: &[(&T, &[u8])],
+    store: impl Fn(&mut A, &mut f64, A),
+) {
+    let places = sums.iter_mut().zip(out);
+    match *inputs {
+        [a, b, c, d, e, f, g, h] => {
+            let (first, second) = (four::<W>(a.1, b.1, c.1, d.1), four::<W>(e.1, f.1, g.1, h.1));
+            for ((sum, out), ((wa, wb, wc, wd), (we, wf, wg, wh))) in places.zip(first.zip(second)) {
+                let half = sum.plus(a.0.of(wa)).plus(b.0.of(wb)).plus(c.0.of(wc)).plus(d.0.of(wd));
+                store(sum, out, half.plus(e.0.of(we)).plus(f.0.of(wf)).plus(g.0.of(wg)).plus(h.0.of(wh)));
+            }
+        }
+        [a, b, c, d] => {
+            for ((sum, out), (wa, wb, wc, wd)) in places.zip(four::<W>(a.1, b.1, c.1, d.1)) {
+                store(sum, out, sum.plus(a.0.of(wa)).plus(b.0.of(wb)).plus(c.0.of(wc)).plus(d.0.of(wd)));
+            }
+        }
+        [(term, bytes)] => {
+            places.zip(W::values(bytes)).for_each(|((sum, out), weight)| store(sum, out, sum.plus(term.of(weight))));
+        }
+        _ => unreachable!("{} inputs at a time", inputs.len()),
+    }
+}
+
+/// The elements of four tensors side by side.
+#[inline(always)]
+fn four<W: Wire>(
+    a: &[u8],
+    b: &[u8],
+    c: &[u8],
+    d: &[u8],
+) -> impl Iterator<Item = (W::Value, W::Value, W::Value, W::Value)> {
+    let (first, second) = (W::values(a).zip(W::values(b)), W::values(c).zip(W::values(d)));
+    first.zip(second).map(|((a, b), (c, d))| (a, b, c, d))
 }
 
 /// A sink that writes the blocks as elements of a tensor.
