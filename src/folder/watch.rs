@@ -86,8 +86,9 @@ impl Watch {
     /// The next entry that is known already.
     pub fn try_next(&mut self) -> Option<SignedEntry> {
         let set = self.board.set();
-        let (revision, entry) = set.changed_since(self.seen, &self.prefix)?;
-        self.seen = revision;
-        Some(SignedEntry::clone(entry))
+        let found = set.changed_since(self.seen, &self.prefix);
+        // What lies under other prefixes is not looked at again.
+        self.seen = found.map_or(set.revision(), |(revision, _)| revision);
+        found.map(|(_, entry)| SignedEntry::clone(entry))
     }
 }
