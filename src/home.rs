@@ -176,6 +176,7 @@ fn load_or_create_identity(dir: &Path) -> Result<Keypair, HomeError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::fs;
 
     #[test]
     fn identity_stays_and_is_private() {

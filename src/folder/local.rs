@@ -120,9 +120,10 @@ impl Shared {
             self.refresh_with(scan)?;
             let standing = self.board.set().get(&draft.key).cloned();
             if let Some(standing) = standing.filter(|standing| draft.is_said_by(standing))
-                && standing.root().is_none_or(|root| self.directory.has_value(root)) {
-                    return Ok(SignedEntry::clone(&standing));
-                }
+                && standing.root().is_none_or(|root| self.directory.has_value(root))
+            {
+                return Ok(SignedEntry::clone(&standing));
+            }
             // What can't be published is found out before anything is written.
             let refused = |refused: Refused| refused.of_own(self.author.peer_id());
             self.board.set().check_room(&draft.key).map_err(refused)?;
