@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
     path::Path,
 };
-use tempfile::Builder;
+use tempfile::{Builder, NamedTempFile};
 
 /// What the name of a file begins with while it is being written.
 const PARTIAL: &str = ".partial-";
@@ -19,7 +19,27 @@ pub(crate) fn replace(
     secret: bool,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let dir = parent(path)?;
+    write_beside(dir, secret, write)?.persist(path).map_err(|error| error.error)?;
+    sync_dir(dir)
+}
+
+/// Like [`replace`], but `AlreadyExists` if there is such a file, which is left as it is.
+pub(crate) fn create(
+    path: &Path,
+    secret: bool,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let dir = parent(path)?;
+    write_beside(dir, secret, write)?.persist_noclobber(path).map_err(|error| error.error)?;
+    sync_dir(dir)
+}
+
+fn write_beside(
+    dir: &Path,
+    secret: bool,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
     builder.prefix(PARTIAL);
     #[cfg(unix)]
@@ -33,8 +53,38 @@ pub(crate) fn replace(
     buffered.flush()?;
     drop(buffered);
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    sync_dir(dir)
+    Ok(file)
+}
+
+/// The directory of a path; of a bare name, the current one.
+fn parent(path: &Path) -> io::Result<&Path> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })
+}
+
+/// Makes a directory and those above it, and flushes their names to the disk: a flushed file is lost with a directory
+/// that isn't. Only its owner may enter what is made `secret`.
+pub(crate) fn create_dir_all(dir: &Path, secret: bool) -> io::Result<()> {
+    if dir.is_dir() || dir.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let parent = parent(dir)?;
+    create_dir_all(parent, secret)?;
+    #[allow(unused_mut)]
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    if secret {
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    }
+    match builder.create(dir) {
+        Err(error) if !dir.is_dir() => return Err(error),
+        _ => {}
+    }
+    match sync_dir(parent) {
+        // To make a name in a directory one needn't be allowed to read it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
 }
 
 /// Flushes a directory's names to the disk, where the system can.

@@ -14,7 +14,7 @@ pub use sequence::{SequenceError, Sequences};
 use crate::{durable_file, weights::FederationId};
 use libp2p_identity::{Keypair, PeerId};
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{File, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -115,7 +115,7 @@ impl Home {
     /// Where what belongs to one federation is kept. Made if needed.
     pub fn run_dir(&self, federation: &FederationId) -> Result<PathBuf, HomeError> {
         let dir = self.dir.join("runs").join(federation.to_string());
-        fs::create_dir_all(&dir).map_err(failed("creating", &dir))?;
+        create_private_dir(&dir)?;
         Ok(dir)
     }
 }
@@ -125,11 +125,7 @@ fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> H
 }
 
 fn create_private_dir(dir: &Path) -> Result<(), HomeError> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir).map_err(failed("creating", dir))
+    durable_file::create_dir_all(dir, true).map_err(failed("creating", dir))
 }
 
 fn lock(dir: &Path) -> Result<File, HomeError> {
@@ -165,8 +161,12 @@ fn load_or_create_identity(dir: &Path) -> Result<Keypair, HomeError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let keypair = Keypair::generate_ed25519();
             let bytes = keypair.to_protobuf_encoding().map_err(|_| HomeError::Identity { path: path.clone() })?;
-            durable_file::replace(&path, true, |file| file.write_all(&bytes)).map_err(failed("writing", &path))?;
-            Ok(keypair)
+            match durable_file::create(&path, true, |file| file.write_all(&bytes)) {
+                Ok(()) => Ok(keypair),
+                // Another process was faster: `Home::peer_id` takes no lock.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => load_or_create_identity(dir),
+                Err(error) => Err(failed("writing", &path)(error)),
+            }
         }
         Err(error) => Err(failed("reading", &path)(error)),
     }
@@ -176,6 +176,7 @@ fn load_or_create_identity(dir: &Path) -> Result<Keypair, HomeError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::fs;
 
     #[test]
     fn identity_stays_and_is_private() {

@@ -17,11 +17,14 @@ pub use self::{
     entry::{Content, Entry, EntryError, MAX_ENTRY_BYTES, MAX_METRIC_NAME, MAX_METRICS, Metadata, Metric, SignedEntry},
     hash::{ChunkHash, Digest, EntryHash, FederationId, LayoutId, ParseHashError, Root},
     key::{Key, KeyError, MAX_KEY_BYTES},
-    layout::{Layout, LayoutError, MAX_RANK, MAX_TENSOR_NAME, MAX_TENSORS, MAX_VALUE_BYTES, TensorSpec},
+    layout::{
+        Layout, LayoutError, MAX_NAMES_BYTES, MAX_RANK, MAX_TENSOR_NAME, MAX_TENSORS, MAX_VALUE_BYTES, TensorSpec,
+    },
     manifest::{CHUNK_BYTES, ChunkPlan, MAX_MANIFEST_BYTES, Manifest, ManifestError, PACK_BELOW_BYTES, Piece},
     reader::{ReadError, TensorReader, read_all},
     safetensors::SafetensorsError,
 };
+pub(crate) use key::KeyPrefix;
 pub(crate) use reader::checked_spec;
 
 use bytes::Bytes;

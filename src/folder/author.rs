@@ -65,6 +65,11 @@ impl Author {
         self.federation
     }
 
+    /// The highest number that it may have signed with.
+    pub(super) fn last_sequence(&self) -> u64 {
+        self.sequences.last()
+    }
+
     /// Goes on above this number of its own, which a folder holds.
     pub fn raise_above(&self, seen: u64) {
         self.sequences.raise_above(seen);

@@ -1,5 +1,5 @@
 use super::FolderError;
-use crate::weights::{Digest, FederationId, Key, SignedEntry};
+use crate::weights::{Digest, FederationId, Key, KeyPrefix, SignedEntry};
 use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -135,36 +135,30 @@ impl EntrySet {
                 self.exclude(conflict.clone());
                 return Err(Refused::Conflict(Box::new(conflict)));
             }
-            if old > new {
+            if old > new || self.is_superseded(&entry) {
                 return Ok(false);
             }
-            self.drop_key(&other.key.clone());
+            self.drop_key(&other.key);
+        } else if self.is_superseded(&entry) {
+            return Ok(false);
         }
-        match self.held.get(&entry.key) {
-            Some(held) if held.entry.sequence > entry.sequence => return Ok(false),
-            Some(_) => self.drop_key(&entry.key),
-            None if entry.key.update_epoch().is_some() => {
-                let oldest = self.updates_of(author).first().cloned();
-                if self.updates_of(author).len() >= UPDATES_KEPT
-                    && let Some((sequence, key)) = oldest
-                {
-                    if sequence > entry.sequence {
-                        return Ok(false);
-                    }
-                    self.drop_key(&key);
-                }
-            }
-            None => {}
+        self.check_room(&entry.key)?;
+        self.drop_key(&entry.key);
+        if let Some(oldest) = self.update_to_drop(&entry.key) {
+            self.drop_key(&oldest.1);
         }
-        let of_author = self.by_sequence.entry(author).or_default();
-        if of_author.len() >= MAX_ENTRIES_PER_AUTHOR {
-            return Err(Refused::TooManyKeys);
-        }
-        of_author.insert(entry.sequence, entry.key.clone());
+        self.by_sequence.entry(author).or_default().insert(entry.sequence, entry.key.clone());
         self.revision += 1;
         self.by_revision.insert(self.revision, entry.key.clone());
         self.held.insert(entry.key.clone(), Held { entry, revision: self.revision });
         Ok(true)
+    }
+
+    /// Errors if a new entry of this key would be one too many of its author.
+    pub fn check_room(&self, key: &Key) -> Result<(), Refused> {
+        let held = self.by_sequence.get(&key.author()).map_or(0, BTreeMap::len);
+        let replaces = || self.held.contains_key(key) || self.update_to_drop(key).is_some();
+        if held >= MAX_ENTRIES_PER_AUTHOR && !replaces() { Err(Refused::TooManyKeys) } else { Ok(()) }
     }
 
     /// The newest entry of a key, put or tombstone.
@@ -174,7 +168,14 @@ impl EntrySet {
 
     /// All entries whose keys begin with `prefix`, tombstones included, in order of their keys.
     pub fn iter<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<SignedEntry>> + 'a {
-        self.held.values().map(|held| &held.entry).filter(move |entry| has_prefix(&entry.key, prefix))
+        let prefix = KeyPrefix::new(prefix);
+        let first = prefix.first();
+        let (from, contiguous) = (first.as_ref().map_or(Bound::Unbounded, Bound::Included), first.is_some());
+        let matching = self.held.range((from, Bound::Unbounded)).map(move |(key, held)| (prefix.matches(key), held));
+        matching
+            .take_while(move |(matches, _)| *matches || !contiguous)
+            .filter(|(matches, _)| *matches)
+            .map(|(_, held)| &held.entry)
     }
 
     /// Entries of one author, tombstones included, by their numbers.
@@ -190,9 +191,10 @@ impl EntrySet {
 
     /// The first change after `revision` under `prefix`, with its own revision.
     pub fn changed_since(&self, revision: u64, prefix: &str) -> Option<(u64, &Arc<SignedEntry>)> {
+        let prefix = KeyPrefix::new(prefix);
         let later = self.by_revision.range((Bound::Excluded(revision), Bound::Unbounded));
         later
-            .filter(|(_, key)| has_prefix(key, prefix))
+            .filter(|(_, key)| prefix.matches(key))
             .find_map(|(&revision, key)| self.get(key).map(|entry| (revision, entry)))
     }
 
@@ -220,10 +222,20 @@ impl EntrySet {
         self.get(key).cloned()
     }
 
-    fn updates_of(&self, author: PeerId) -> Vec<(u64, Key)> {
-        let of_author = self.by_sequence.get(&author).into_iter().flatten();
-        let updates = of_author.filter(|(_, key)| key.update_epoch().is_some());
-        updates.map(|(&sequence, key)| (sequence, key.clone())).collect()
+    /// Whether something newer is held that leaves no place for this entry.
+    fn is_superseded(&self, entry: &SignedEntry) -> bool {
+        let newer = self.held.get(&entry.key).is_some_and(|held| held.entry.sequence > entry.sequence);
+        newer || self.update_to_drop(&entry.key).is_some_and(|(sequence, _)| sequence > entry.sequence)
+    }
+
+    /// The update, with its number, that another one under `key` would push out.
+    fn update_to_drop(&self, key: &Key) -> Option<(u64, Key)> {
+        if key.update_epoch().is_none() || self.held.contains_key(key) {
+            return None;
+        }
+        let newest_first = self.by_sequence.get(&key.author())?.iter().rev();
+        let oldest_kept = newest_first.filter(|(_, key)| key.update_epoch().is_some()).nth(UPDATES_KEPT - 1);
+        oldest_kept.map(|(&sequence, key)| (sequence, key.clone()))
     }
 
     fn drop_key(&mut self, key: &Key) {
@@ -243,8 +255,4 @@ impl EntrySet {
         self.conflicts.insert(author, conflict);
         self.revision += 1;
     }
-}
-
-fn has_prefix(key: &Key, prefix: &str) -> bool {
-    prefix.is_empty() || key.to_string().starts_with(prefix)
 }

@@ -1,4 +1,4 @@
-use super::{Author, Conflict, FolderError, SharedFolder, Traffic, Value, Watch, author::Draft, watch::Board};
+use super::{Author, Conflict, FolderError, Refused, SharedFolder, Traffic, Value, Watch, author::Draft, watch::Board};
 use crate::weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights};
 use async_trait::async_trait;
 use libp2p_identity::PeerId;
@@ -43,21 +43,31 @@ impl LocalFolder {
     /// Opens the view that `author` has of a directory, which is made if it isn't there. Cleans up what a crash of this
     /// author left. Blocks on the disk.
     ///
-    /// `readmitted` is the operator's word that these authors are to be trusted although they signed two entries under
-    /// one number.
-    ///
-    /// Errors if the author's part of the directory can't be written.
-    pub fn open(dir: &Path, author: Author, readmitted: &[PeerId]) -> Result<Self, FolderError> {
+    /// Errors if the author's part of the directory can't be written. An author who is excluded for a copied identity can
+    /// open the folder, to be [readmitted](Self::readmit); all else it tries is [`FolderError::CopiedIdentity`].
+    pub fn open(dir: &Path, author: Author) -> Result<Self, FolderError> {
         let directory = Directory::create(dir, author.federation(), author.peer_id())?;
         let board = Arc::new(Board::new(author.federation()));
-        readmitted.iter().for_each(|&author| board.set().readmit(author));
-        let shared = Shared { scan: Mutex::new(Scan::new(author.peer_id())), author, directory, board };
-        shared.refresh()?;
-        let own = shared.board.set().of_author(shared.author.peer_id()).map(|entry| entry.sequence).max();
-        own.into_iter().for_each(|sequence| shared.author.raise_above(sequence));
-        shared.with_scan(|scan| scan.own_is_known());
-        shared.directory.remove_unnamed_values(&shared.board)?;
+        let shared = Shared { scan: Mutex::new(Scan::new(&author)), author, directory, board };
+        shared.with_scan(|scan| scan.take_stock(&shared.directory, &shared.board))?;
+        if !shared.board.is_excluded(shared.author.peer_id()) {
+            shared.directory.remove_unnamed_values(&shared.board)?;
+        }
         Ok(Self { shared: Arc::new(shared), watcher: Mutex::default() })
+    }
+
+    /// The operator's word that an author, this one included, is to be trusted although it signed two entries under one
+    /// number. Reads the directory anew, and blocks on it.
+    pub fn readmit(&self, author: PeerId) -> Result<(), FolderError> {
+        self.shared.with_scan(|scan| {
+            self.shared.board.readmit(author);
+            scan.forget();
+            if author == self.shared.author.peer_id() {
+                scan.take_stock(&self.shared.directory, &self.shared.board)
+            } else {
+                scan.run(&self.shared.directory, &self.shared.board)
+            }
+        })
     }
 
     async fn off_runtime<T: Send + 'static>(
@@ -82,13 +92,13 @@ impl Shared {
 
     /// Takes in what others have written since the last time.
     fn refresh(&self) -> Result<(), FolderError> {
-        self.with_scan(|scan| scan.run(&self.directory, &self.board))?;
-        self.check_identity()
+        self.with_scan(|scan| self.refresh_with(scan))
     }
 
-    fn check_identity(&self) -> Result<(), FolderError> {
+    fn refresh_with(&self, scan: &mut Scan) -> Result<(), FolderError> {
+        scan.run(&self.directory, &self.board)?;
         let author = self.author.peer_id();
-        if self.with_scan(|scan| scan.own_was_written_elsewhere()) || self.board.is_excluded(author) {
+        if scan.own_was_written_elsewhere() || self.board.is_excluded(author) {
             return Err(FolderError::CopiedIdentity { author });
         }
         Ok(())
@@ -106,21 +116,23 @@ impl Shared {
         write_value: impl FnOnce(&Directory) -> Result<(), FolderError>,
     ) -> Result<SignedEntry, FolderError> {
         // One writer at a time: what is unnamed is decided and removed under the scan's lock.
-        self.refresh()?;
         self.with_scan(|scan| {
+            self.refresh_with(scan)?;
             let standing = self.board.set().get(&draft.key).cloned();
-            if let Some(standing) = standing.filter(|standing| draft.is_said_by(standing)) {
-                if standing.root().is_none_or(|root| self.directory.has_value(root)) {
-                    return Ok(SignedEntry::clone(&standing));
-                }
+            if let Some(standing) = standing.filter(|standing| draft.is_said_by(standing))
+                && standing.root().is_none_or(|root| self.directory.has_value(root))
+            {
+                return Ok(SignedEntry::clone(&standing));
             }
-            write_value(&self.directory)?;
+            // What can't be published is found out before anything is written.
+            let refused = |refused: Refused| refused.of_own(self.author.peer_id());
+            self.board.set().check_room(&draft.key).map_err(refused)?;
             let entry = self.author.sign(draft)?;
+            write_value(&self.directory)?;
             scan.wrote(&entry);
             self.directory.write_entry(&entry)?;
-            let author = self.author.peer_id();
-            self.board.insert(Arc::new(entry.clone())).map_err(|refused| refused.of_own(author))?;
-            self.directory.remove_superseded(&self.board, &entry)?;
+            self.board.insert(Arc::new(entry.clone())).map_err(refused)?;
+            self.directory.remove_superseded(&self.board, &entry, scan)?;
             Ok(entry)
         })
     }

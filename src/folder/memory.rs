@@ -1,5 +1,6 @@
 use super::{
-    Author, Conflict, FolderError, SharedFolder, Traffic, Value, Watch, author::Draft, value::ChunkStore, watch::Board,
+    Author, Conflict, FolderError, Refused, SharedFolder, Traffic, Value, Watch, author::Draft, value::ChunkStore,
+    watch::Board,
 };
 use crate::weights::{Digest, Entry, FederationId, Key, Manifest, Metadata, Root, SignedEntry, Weights};
 use async_trait::async_trait;
@@ -22,6 +23,8 @@ struct StoredValue {
 struct Federation {
     board: Arc<Board>,
     values: Mutex<BTreeMap<(PeerId, Root), Arc<StoredValue>>>,
+    /// Held from storing a value until its entry stands, so that nobody takes it for unnamed.
+    publishing: Mutex<()>,
 }
 
 /// What the memory folders of one process share.
@@ -60,7 +63,8 @@ impl MemoryStorage {
 
     fn federation(&self, id: FederationId) -> Arc<Federation> {
         let mut federations = self.federations.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Federation { board: Arc::new(Board::new(id)), values: Mutex::default() };
+        let new =
+            || Federation { board: Arc::new(Board::new(id)), values: Mutex::default(), publishing: Mutex::default() };
         federations.entry(id).or_insert_with(|| Arc::new(new())).clone()
     }
 }
@@ -72,6 +76,9 @@ impl Federation {
 
     /// Drops the author's values that no entry names any more. Handles keep what they have.
     fn drop_unnamed(&self, author: PeerId) {
+        if self.board.is_excluded(author) {
+            return;
+        }
         let named: BTreeSet<Root> = self.board.set().of_author(author).filter_map(|entry| entry.root()).collect();
         self.values().retain(|(owner, root), _| *owner != author || named.contains(root));
     }
@@ -102,6 +109,17 @@ impl MemoryFolder {
         Self { author, federation, traffic: Arc::default() }
     }
 
+    /// The operator's word that an author is to be trusted although it signed two entries under one number. Of what it
+    /// published before, the later one of these two comes back; the rest when it is put again.
+    pub fn readmit(&self, author: PeerId) {
+        self.federation.board.readmit(author);
+    }
+
+    fn check_identity(&self) -> Result<(), FolderError> {
+        let author = self.author.peer_id();
+        if self.federation.board.is_excluded(author) { Err(FolderError::CopiedIdentity { author }) } else { Ok(()) }
+    }
+
     async fn off_runtime<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Author, &Federation) -> Result<T, FolderError> + Send + 'static,
@@ -112,15 +130,28 @@ impl MemoryFolder {
     }
 }
 
-fn publish(author: &Author, federation: &Federation, draft: Draft) -> Result<SignedEntry, FolderError> {
-    let standing = federation.board.set().get(&draft.key).cloned();
-    if let Some(standing) = standing.filter(|standing| draft.is_said_by(standing)) {
-        return Ok(SignedEntry::clone(&standing));
+fn publish(
+    author: &Author,
+    federation: &Federation,
+    draft: Draft,
+    value: Option<StoredValue>,
+) -> Result<SignedEntry, FolderError> {
+    let _publishing = federation.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+    let refused = |refused: Refused| refused.of_own(author.peer_id());
+    federation.board.set().check_room(&draft.key).map_err(refused)?;
+    if let Some(value) = value {
+        federation.values().insert((author.peer_id(), value.manifest.root()), Arc::new(value));
     }
-    let entry = author.sign(draft)?;
-    federation.board.insert(Arc::new(entry.clone())).map_err(|refused| refused.of_own(author.peer_id()))?;
+    let standing = federation.board.set().get(&draft.key).cloned();
+    let published = match standing.filter(|standing| draft.is_said_by(standing)) {
+        Some(standing) => Ok(SignedEntry::clone(&standing)),
+        None => author.sign(draft).and_then(|entry| {
+            federation.board.insert(Arc::new(entry.clone())).map_err(refused)?;
+            Ok(entry)
+        }),
+    };
     federation.drop_unnamed(author.peer_id());
-    Ok(entry)
+    published
 }
 
 #[async_trait]
@@ -131,25 +162,22 @@ impl SharedFolder for MemoryFolder {
 
     async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
         self.author.check_owns(key)?;
+        self.check_identity()?;
         let (key, value, traffic) = (key.clone(), value.clone(), self.traffic.clone());
         self.off_runtime(move |author, federation| {
             let manifest = value.manifest();
             let chunks = (0..manifest.chunks().len()).map(|chunk| manifest.chunk_bytes(&value, chunk)).collect();
             let (root, length) = (manifest.root(), manifest.layout().bytes());
             let draft = Draft::put(key, manifest.layout().id(), root, length, metadata);
-            let stored = Arc::new(StoredValue { manifest, chunks });
-            federation.values().insert((author.peer_id(), root), stored);
-            let published = publish(author, federation, draft);
-            if published.is_err() {
-                federation.drop_unnamed(author.peer_id());
-            }
+            let published = publish(author, federation, draft, Some(StoredValue { manifest, chunks }))?;
             traffic[0].fetch_add(length, Ordering::Relaxed);
-            published
+            Ok(published)
         })
         .await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError> {
+        self.check_identity()?;
         Ok(self.federation.board.list(prefix))
     }
 
@@ -167,15 +195,17 @@ impl SharedFolder for MemoryFolder {
 
     async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError> {
         self.author.check_owns(key)?;
+        self.check_identity()?;
         let key = key.clone();
         self.off_runtime(move |author, federation| {
             let layout = federation.board.set().get(&key).map(|entry| entry.layout);
-            publish(author, federation, Draft::tombstone(key, layout))
+            publish(author, federation, Draft::tombstone(key, layout), None)
         })
         .await
     }
 
     async fn digest(&self) -> Result<Digest, FolderError> {
+        self.check_identity()?;
         Ok(self.federation.board.digest())
     }
 

@@ -45,7 +45,11 @@ impl FolderUrl {
     ) -> Result<Arc<dyn SharedFolder>, FolderError> {
         Ok(match self {
             Self::Memory => Arc::new(MemoryFolder::new(&MemoryStorage::new(), author)),
-            Self::Local(dir) => Arc::new(LocalFolder::open(dir, author, readmitted)?),
+            Self::Local(dir) => {
+                let folder = LocalFolder::open(dir, author)?;
+                readmitted.iter().try_for_each(|&author| folder.readmit(author))?;
+                Arc::new(folder)
+            }
         })
     }
 }

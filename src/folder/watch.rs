@@ -25,8 +25,23 @@ impl Board {
 
     /// Takes an entry in and wakes who watches.
     pub(super) fn insert(&self, entry: Arc<SignedEntry>) -> Result<bool, Refused> {
+        self.change(|set| set.insert(entry))
+    }
+
+    /// Trusts an author again, and takes in the two entries that it was excluded for.
+    pub(super) fn readmit(&self, author: PeerId) {
+        self.change(|set| {
+            let proof = set.conflicts().find(|conflict| conflict.author() == author).cloned();
+            set.readmit(author);
+            for entry in proof.into_iter().flat_map(|conflict| conflict.entries) {
+                let _ = set.insert(entry);
+            }
+        });
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut EntrySet) -> T) -> T {
         let mut set = self.set();
-        let result = set.insert(entry);
+        let result = change(&mut set);
         let revision = set.revision();
         drop(set);
         self.revision.send_if_modified(|seen| {
@@ -86,8 +101,9 @@ impl Watch {
     /// The next entry that is known already.
     pub fn try_next(&mut self) -> Option<SignedEntry> {
         let set = self.board.set();
-        let (revision, entry) = set.changed_since(self.seen, &self.prefix)?;
-        self.seen = revision;
-        Some(SignedEntry::clone(entry))
+        let found = set.changed_since(self.seen, &self.prefix);
+        // What lies under other prefixes is not looked at again.
+        self.seen = found.map_or(set.revision(), |(revision, _)| revision);
+        found.map(|(_, entry)| SignedEntry::clone(entry))
     }
 }

@@ -82,6 +82,11 @@ impl Sequences {
         Ok(next)
     }
 
+    /// The highest number that may have been given.
+    pub fn last(&self) -> u64 {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).last
+    }
+
     /// Goes on above this number, which an entry of this author was seen with.
     pub fn raise_above(&self, seen: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,12 +16,19 @@ const SIGNATURE_BYTES: usize = 64;
 const DOMAIN: &[u8] = b"peerfold/entry\0";
 
 /// A named figure of an update: a loss, an accuracy.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Metric {
     /// At most [`MAX_METRIC_NAME`] bytes.
     pub name: String,
     /// Any number, NaN included.
     pub value: f64,
+}
+
+/// As encoded: NaN is what it is, or an update with a loss of NaN would differ from itself.
+impl PartialEq for Metric {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.value.to_bits() == other.value.to_bits()
+    }
 }
 
 /// What an author says of a value when publishing it.
@@ -161,9 +168,15 @@ struct Encoded {
 pub struct SignedEntry {
     entry: Entry,
     bytes: Vec<u8>,
+    hash: EntryHash,
 }
 
 impl SignedEntry {
+    fn new(entry: Entry, bytes: Vec<u8>) -> Self {
+        let hash = EntryHash::from_bytes(*blake3::hash(&bytes).as_bytes());
+        Self { entry, bytes, hash }
+    }
+
     /// Signs. Errors if the key isn't the signer's, or the metrics pass a limit.
     pub fn sign(entry: Entry, keypair: &Keypair) -> Result<Self, EntryError> {
         let signer = keypair.public().to_peer_id();
@@ -187,7 +200,7 @@ impl SignedEntry {
         if bytes.len() > MAX_ENTRY_BYTES {
             return Err(EntryError::TooLong { got: bytes.len() });
         }
-        Ok(Self { entry, bytes })
+        Ok(Self::new(entry, bytes))
     }
 
     /// Reads and verifies what [`bytes`](Self::bytes) gave. At most [`MAX_ENTRY_BYTES`] are looked at.
@@ -216,7 +229,7 @@ impl SignedEntry {
         let Encoded { federation, layout, sequence, content, .. } = encoded;
         let entry = Entry { federation, layout, key, sequence, content };
         check_metrics(&entry)?;
-        Ok(Self { entry, bytes: bytes.to_owned() })
+        Ok(Self::new(entry, bytes.to_owned()))
     }
 
     /// What was signed.
@@ -231,7 +244,7 @@ impl SignedEntry {
 
     /// The hash of the encoding.
     pub fn hash(&self) -> EntryHash {
-        EntryHash::from_bytes(*blake3::hash(&self.bytes).as_bytes())
+        self.hash
     }
 }
 

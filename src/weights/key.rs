@@ -86,6 +86,39 @@ impl fmt::Display for Key {
     }
 }
 
+/// What a key begins with, taken apart once, so that matching turns no peer id into text.
+pub(crate) enum KeyPrefix<'a> {
+    /// The author is whole: the name begins with this.
+    Name(PeerId, &'a str),
+    /// The beginning of an author's text, empty for everyone's.
+    Author(&'a str),
+}
+
+impl<'a> KeyPrefix<'a> {
+    pub(crate) fn new(prefix: &'a str) -> Self {
+        let (author, name) = prefix.split_once('/').unwrap_or((prefix, ""));
+        match author.parse() {
+            Ok(author) => Self::Name(author, name),
+            Err(_) => Self::Author(prefix),
+        }
+    }
+
+    pub(crate) fn matches(&self, key: &Key) -> bool {
+        match self {
+            Self::Name(author, name) => key.author == *author && key.name.starts_with(name),
+            Self::Author(text) => text.is_empty() || key.author.to_base58().starts_with(text),
+        }
+    }
+
+    /// No key that matches comes before this one, and those that match follow without a gap. `None` if that isn't so.
+    pub(crate) fn first(&self) -> Option<Key> {
+        match self {
+            Self::Name(author, name) => Some(Key { author: *author, name: (*name).to_owned() }),
+            Self::Author(_) => None,
+        }
+    }
+}
+
 impl FromStr for Key {
     type Err = KeyError;
 

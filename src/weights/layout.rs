@@ -1,5 +1,8 @@
 use super::{DType, LayoutId};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, SeqAccess, Visitor},
+};
 use std::fmt;
 
 /// Longest name of a tensor, in bytes.
@@ -8,6 +11,9 @@ pub const MAX_TENSOR_NAME: usize = 256;
 pub const MAX_RANK: usize = 8;
 /// Most tensors in one value.
 pub const MAX_TENSORS: usize = 65_536;
+/// Most bytes of the names of all tensors together: 4 MiB. With the limits above it keeps every manifest under
+/// [`MAX_MANIFEST_BYTES`](super::MAX_MANIFEST_BYTES).
+pub const MAX_NAMES_BYTES: u64 = 1 << 22;
 /// Most bytes in one value: 64 GiB.
 pub const MAX_VALUE_BYTES: u64 = 1 << 36;
 
@@ -19,7 +25,32 @@ pub struct TensorSpec {
     /// Type of its elements.
     pub dtype: DType,
     /// Its dimensions, row-major, at most [`MAX_RANK`]; empty for a scalar; a dimension may be 0.
+    #[serde(deserialize_with = "bounded_shape")]
     pub shape: Vec<u64>,
+}
+
+/// Stops at the first dimension too many, before it is stored.
+fn bounded_shape<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+    struct Shape;
+    impl<'de> Visitor<'de> for Shape {
+        type Value = Vec<u64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_RANK} dimensions")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sides: A) -> Result<Vec<u64>, A::Error> {
+            let mut shape = Vec::new();
+            while let Some(side) = sides.next_element()? {
+                if shape.len() == MAX_RANK {
+                    return Err(de::Error::invalid_length(MAX_RANK + 1, &self));
+                }
+                shape.push(side);
+            }
+            Ok(shape)
+        }
+    }
+    deserializer.deserialize_seq(Shape)
 }
 
 impl TensorSpec {
@@ -86,22 +117,24 @@ pub struct Layout {
 impl Layout {
     /// Sorts and checks. Errors name the tensor and the limit that it passes.
     pub fn new(mut tensors: Vec<TensorSpec>) -> Result<Self, LayoutError> {
-        check("the number of tensors", tensors.len() as u64, MAX_TENSORS as u64)?;
+        check(|| "the number of tensors".to_owned(), tensors.len() as u64, MAX_TENSORS as u64)?;
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         if let Some(pair) = tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
             return Err(LayoutError::DuplicateName { name: pair[0].name.clone() });
         }
-        let mut total = 0u64;
+        let (mut total, mut names) = (0u64, 0);
         for tensor in &tensors {
             let name_length = || format!("the length of tensor name {:.32?}", tensor.name);
-            check(name_length(), tensor.name.len() as u64, MAX_TENSOR_NAME as u64)?;
-            check(format!("the rank of tensor {:?}", tensor.name), tensor.shape.len() as u64, MAX_RANK as u64)?;
+            check(name_length, tensor.name.len() as u64, MAX_TENSOR_NAME as u64)?;
+            check(|| format!("the rank of tensor {:?}", tensor.name), tensor.shape.len() as u64, MAX_RANK as u64)?;
+            names += tensor.name.len() as u64;
             let bytes = tensor
                 .checked_bytes()
                 .ok_or_else(|| LayoutError::Overflow { name: tensor.name.clone(), shape: tensor.shape.clone() })?;
             total = total.saturating_add(bytes);
-            check("the number of bytes", total, MAX_VALUE_BYTES)?;
+            check(|| "the number of bytes".to_owned(), total, MAX_VALUE_BYTES)?;
         }
+        check(|| "the length of all tensor names together".to_owned(), names, MAX_NAMES_BYTES)?;
         Ok(Self { tensors })
     }
 
@@ -157,9 +190,9 @@ impl Layout {
     }
 }
 
-fn check(what: impl Into<String>, got: u64, limit: u64) -> Result<(), LayoutError> {
+fn check(what: impl FnOnce() -> String, got: u64, limit: u64) -> Result<(), LayoutError> {
     if got > limit {
-        return Err(LayoutError::Limit { what: what.into(), got, limit });
+        return Err(LayoutError::Limit { what: what(), got, limit });
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-use super::{ChunkHash, Layout, LayoutError, Root, TensorSpec, Weights};
+use super::{ChunkHash, Layout, LayoutError, MAX_TENSORS, Root, TensorSpec, Weights};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{ops::Range, sync::Arc};
@@ -65,7 +65,7 @@ impl ChunkPlan {
         &self.chunks
     }
 
-    /// Bytes of a chunk.
+    /// Bytes of a chunk. Panics if the plan has no such chunk.
     pub fn length(&self, chunk: usize) -> u64 {
         self.chunks[chunk].iter().map(|piece| piece.range.end - piece.range.start).sum()
     }
@@ -150,6 +150,12 @@ impl Manifest {
             None => return Err(ManifestError::Malformed),
             Some(&VERSION) => {}
             Some(&got) => return Err(ManifestError::Version { got }),
+        }
+        // A tensor takes twenty times the memory of its shortest encoding: counted before any is made.
+        let ((_, tensors), _) = postcard::take_from_bytes::<(u8, u64)>(bytes).map_err(|_| ManifestError::Malformed)?;
+        if tensors > MAX_TENSORS as u64 {
+            let (what, limit) = ("the number of tensors".to_owned(), MAX_TENSORS as u64);
+            return Err(LayoutError::Limit { what, got: tensors, limit }.into());
         }
         let encoded: Encoded<'_> = postcard::from_bytes(bytes).map_err(|_| ManifestError::Malformed)?;
         let layout = Arc::new(Layout::new(encoded.tensors.into_owned())?);

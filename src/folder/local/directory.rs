@@ -1,15 +1,16 @@
 //! The names of the files, and how they are written and removed.
 
-use super::{failed, value_file};
+use super::{failed, scan::Scan, value_file};
 use crate::{
     durable_file,
     folder::{FolderError, Value, watch::Board},
-    weights::{Entry, FederationId, Manifest, Root, SignedEntry, Weights},
+    weights::{Entry, FederationId, MAX_ENTRY_BYTES, Manifest, Root, SignedEntry, Weights},
 };
 use libp2p_identity::PeerId;
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -33,7 +34,7 @@ impl Directory {
     pub(super) fn create(dir: &Path, federation: FederationId, author: PeerId) -> Result<Self, FolderError> {
         let federation = dir.join(federation.to_string());
         let own = federation.join(author.to_base58());
-        fs::create_dir_all(&own).map_err(failed("creating", &own))?;
+        durable_file::create_dir_all(&own, false).map_err(failed("creating", &own))?;
         durable_file::remove_partial(&own).map_err(failed("cleaning", &own))?;
         // A directory that can't be written is an error now, not after the first epoch.
         tempfile::tempfile_in(&own).map_err(failed("writing into", &own))?;
@@ -77,7 +78,7 @@ impl Directory {
         let gone = || FolderError::Gone { key: entry.key.clone(), sequence: entry.sequence };
         let root = entry.root().ok_or_else(gone)?;
         let path = self.value_path(entry.key.author(), root);
-        match fs::File::open(&path) {
+        match open_file(&path) {
             Ok(file) => value_file::open(file, path, entry, self.counters.clone()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(gone()),
             Err(error) => Err(failed("opening", &path)(error)),
@@ -92,18 +93,32 @@ impl Directory {
     }
 
     /// Removes the author's entries that `newest` or an earlier one took the place of, and the values that were unnamed
-    /// before `newest` was written.
-    pub(super) fn remove_superseded(&self, board: &Board, newest: &SignedEntry) -> Result<(), FolderError> {
+    /// before `newest` was written. What the scan hasn't seen yet is left: it may be the proof of a copied identity.
+    pub(super) fn remove_superseded(
+        &self,
+        board: &Board,
+        newest: &SignedEntry,
+        scan: &Scan,
+    ) -> Result<(), FolderError> {
         let standing: Vec<_> = board.set().of_author(newest.key.author()).cloned().collect();
         let named: BTreeSet<String> = standing.iter().map(|entry| Self::entry_name(entry)).collect();
         let mut roots: BTreeSet<Root> = standing.iter().filter_map(|entry| entry.root()).collect();
         let mut superseded = Vec::new();
         for name in self.own_files(ENTRY)? {
-            if !named.contains(&name) {
-                let path = self.own.join(&name);
+            if named.contains(&name) || !scan.knows_own(&name) {
+                continue;
+            }
+            let path = self.own.join(&name);
+            let entry = read_entry(&path).ok().and_then(|bytes| SignedEntry::decode(&bytes).ok());
+            // Rubbish, and what a newer version of this program wrote, is not this one's to remove.
+            let earlier = |entry: &SignedEntry| {
+                entry.key.author() == newest.key.author()
+                    && entry.federation == newest.federation
+                    && entry.sequence < newest.sequence
+            };
+            if let Some(entry) = entry.filter(earlier) {
                 // Its value stays for once: someone may have listed it just now.
-                let bytes = fs::read(&path).unwrap_or_default();
-                roots.extend(SignedEntry::decode(&bytes).ok().and_then(|entry| entry.root()));
+                roots.extend(entry.root());
                 superseded.push(path);
             }
         }
@@ -131,6 +146,22 @@ impl Directory {
     fn own_files(&self, extension: &str) -> Result<Vec<String>, FolderError> {
         file_names(&self.own, extension).map_err(failed("listing", &self.own))
     }
+}
+
+/// Opens a file for reading. What isn't one is an error: to open a pipe would wait for its writer.
+fn open_file(path: &Path) -> io::Result<fs::File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
+    }
+    fs::File::open(path)
+}
+
+/// The bytes of what may be an entry.
+pub(super) fn read_entry(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(MAX_ENTRY_BYTES + 1);
+    // One more than allowed, so that what is too long is refused rather than cut.
+    open_file(path)?.take(MAX_ENTRY_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn remove_file(path: &Path) -> Result<(), FolderError> {

@@ -1,44 +1,75 @@
 //! Finding out what others have written.
 
 use super::{
-    directory::{Directory, ENTRY, file_names},
+    directory::{Directory, ENTRY, file_names, read_entry},
     failed,
 };
 use crate::{
-    folder::{FolderError, Refused, watch::Board},
-    weights::{MAX_ENTRY_BYTES, SignedEntry},
+    folder::{Author, FolderError, Refused, watch::Board},
+    weights::SignedEntry,
 };
 use libp2p_identity::PeerId;
 use std::{
-    collections::BTreeSet,
-    fs::{self, File},
-    io::{self, Read},
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
     path::Path,
     sync::{Arc, atomic::Ordering},
 };
 
+/// How often a directory is listed anew because a file vanished before it was read.
+const LISTINGS: usize = 16;
+/// Own entries that are remembered by their names.
+const REMEMBERED: usize = 4096;
+
 /// Which entry files are known. Files never change, so that none is read twice.
 pub(super) struct Scan {
-    author: PeerId,
+    author: Author,
+    own_dir: String,
     known: BTreeSet<(String, String)>,
-    /// Whether entries of the own author that this handle didn't write are still expected: at the opening they are.
-    opening: bool,
+    /// Names of the entries that this handle wrote, by number.
+    written: BTreeMap<u64, String>,
+    /// An entry of the own author that isn't in `written` is an old one that someone put back, if its number is not
+    /// above this.
+    written_above: u64,
+    /// Whether the own entries that are found now are the author's earlier ones.
+    taking_stock: bool,
     written_elsewhere: bool,
 }
 
 impl Scan {
-    pub(super) fn new(author: PeerId) -> Self {
-        Self { author, known: BTreeSet::new(), opening: true, written_elsewhere: false }
+    pub(super) fn new(author: &Author) -> Self {
+        Self {
+            own_dir: author.peer_id().to_base58(),
+            author: author.clone(),
+            known: BTreeSet::new(),
+            written: BTreeMap::new(),
+            written_above: 0,
+            taking_stock: false,
+            written_elsewhere: false,
+        }
     }
 
-    /// From now on only this handle writes entries of its author.
-    pub(super) fn own_is_known(&mut self) {
-        self.opening = false;
+    /// Takes in everything, own entries too. Those that appear later, and that this handle doesn't write, come from
+    /// elsewhere.
+    pub(super) fn take_stock(&mut self, directory: &Directory, board: &Board) -> Result<(), FolderError> {
+        self.taking_stock = true;
+        let done = self.run(directory, board);
+        self.taking_stock = false;
+        self.written_elsewhere = false;
+        self.written_above = self.author.last_sequence();
+        done
     }
 
     /// Notes an entry that this handle is about to write.
     pub(super) fn wrote(&mut self, entry: &SignedEntry) {
-        self.known.insert((self.author.to_base58(), Directory::entry_name(entry)));
+        let name = Directory::entry_name(entry);
+        self.known.insert((self.own_dir.clone(), name.clone()));
+        self.written.insert(entry.sequence, name);
+        if self.written.len() > REMEMBERED
+            && let Some((forgotten, _)) = self.written.pop_first()
+        {
+            self.written_above = self.written_above.max(forgotten);
+        }
     }
 
     /// Whether an entry of the own author has appeared that this handle didn't write.
@@ -46,7 +77,18 @@ impl Scan {
         self.written_elsewhere
     }
 
-    /// Takes in all entries that are not known yet. What can't be an entry is left alone, with a warning.
+    /// Whether this file of the own author's has been seen or written.
+    pub(super) fn knows_own(&self, name: &str) -> bool {
+        self.known.contains(&(self.own_dir.clone(), name.to_owned()))
+    }
+
+    /// Reads every file anew the next time.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+    }
+
+    /// Takes in all entries that are not known yet. What can't be an entry, or can't be read, is left alone, with a
+    /// warning: one author's files don't keep others from being seen.
     pub(super) fn run(&mut self, directory: &Directory, board: &Board) -> Result<(), FolderError> {
         let root = directory.federation_dir();
         let mut found = BTreeSet::new();
@@ -57,23 +99,56 @@ impl Scan {
             else {
                 continue;
             };
-            let files = match file_names(&author_dir, ENTRY) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                listed => listed.map_err(failed("listing", &author_dir))?,
-            };
-            for file in files {
-                let id = (text.clone(), file);
-                if !self.known.contains(&id) {
-                    let path = author_dir.join(&id.1);
-                    let Some(bytes) = read_entry(&path)? else { continue };
-                    directory.counters()[1].fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                    self.take_in(&path, author, &bytes, board);
+            // A file that was listed and is gone was superseded by one that the listing may lack: without another look
+            // the key would seem empty.
+            for _ in 0..LISTINGS {
+                match self.look_into(directory, &author_dir, (&text, author), &mut found, board) {
+                    Ok(true) => break,
+                    Ok(false) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                    Err(error) => {
+                        tracing::warn!(path = %author_dir.display(), %error, "can't be listed");
+                        break;
+                    }
                 }
-                found.insert(id);
             }
         }
         self.known = found;
         Ok(())
+    }
+
+    /// Whether everything that was listed could be read.
+    fn look_into(
+        &mut self,
+        directory: &Directory,
+        author_dir: &Path,
+        (text, author): (&str, PeerId),
+        found: &mut BTreeSet<(String, String)>,
+        board: &Board,
+    ) -> io::Result<bool> {
+        let mut complete = true;
+        for file in file_names(author_dir, ENTRY)? {
+            let id = (text.to_owned(), file);
+            if !self.known.contains(&id) && !found.contains(&id) {
+                let path = author_dir.join(&id.1);
+                match read_entry(&path) {
+                    Ok(bytes) => {
+                        directory.counters()[1].fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                        self.take_in(&path, author, &bytes, board);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        complete = false;
+                        continue;
+                    }
+                    Err(error) => {
+                        tracing::warn!(path = %path.display(), %error, "entry can't be read");
+                        continue;
+                    }
+                }
+            }
+            found.insert(id);
+        }
+        Ok(complete)
     }
 
     fn take_in(&mut self, path: &Path, author: PeerId, bytes: &[u8], board: &Board) {
@@ -85,24 +160,24 @@ impl Scan {
         if entry.key.author() != author {
             return refuse(format!("it is signed by {}, in another author's directory", entry.key.author()));
         }
-        if author == self.author && !self.opening {
-            self.written_elsewhere = true;
+        if entry.federation != self.author.federation() {
+            return refuse(Refused::OtherFederation.to_string());
+        }
+        if author == self.author.peer_id() {
+            self.take_in_own(&entry);
         }
         match board.insert(Arc::new(entry)) {
             Ok(_) | Err(Refused::Excluded) => {}
             Err(refused) => refuse(refused.to_string()),
         }
     }
-}
 
-/// The file's bytes, or `None` if it was superseded and removed meanwhile.
-fn read_entry(path: &Path) -> Result<Option<Vec<u8>>, FolderError> {
-    let mut bytes = Vec::with_capacity(MAX_ENTRY_BYTES + 1);
-    // One more than allowed, so that what is too long is refused rather than cut.
-    let read = File::open(path).and_then(|file| file.take(MAX_ENTRY_BYTES as u64 + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(_) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed("reading", path)(error)),
+    fn take_in_own(&mut self, entry: &SignedEntry) {
+        if self.taking_stock {
+            self.author.raise_above(entry.sequence);
+        } else if entry.sequence > self.written_above {
+            let ours = self.written.get(&entry.sequence).is_some_and(|name| *name == Directory::entry_name(entry));
+            self.written_elsewhere |= !ours;
+        }
     }
 }
