@@ -23,6 +23,6 @@ pub use self::{
     init::init_seeded,
     model::{Classifier, DigitsMlp, MnistCnn, Model, ParseModelError},
     module_weights::{ModuleWeightsError, apply, collect, layout_of},
-    state::StateError,
+    state::{AdamOver, StateError, restore_adam, save_adam},
     trainer::{Evaluation, Steps, Train, TrainError, TrainOptions, Trainer, trainer},
 };

@@ -73,7 +73,8 @@ pub enum MnistError {
 }
 
 /// MNIST from its four IDX files, plain or compressed, in `directory` or in its folder `mnist`: shape [1, 28, 28],
-/// pixels 0 to 1, 10 classes. Takes 220 MB of memory for the published files.
+/// pixels 0 to 1, 10 classes. The published files take 220 MB of memory, and 50 more while
+/// they are read.
 pub fn mnist(directory: &Path) -> Result<DataSet, MnistError> {
     // The small files first: what is missing is told at once.
     let test = load(directory, "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")?;

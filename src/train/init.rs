@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 /// threads drew meanwhile. Here every float tensor has draws of its own, made from seed and name. Tensors of two or
 /// more dimensions become Glorot uniform (first and second dimension are taken for the channels, the others for the
 /// kernel); tensors of one dimension called `bias` become zero; all others (norms' scales, running statistics) stay as
-/// they are. Works with `f32` modules.
+/// they are. A module of another precision gets the `f32` values rounded.
 pub fn init_seeded<B: Backend, M: Module<B>>(module: M, seed: u64) -> M {
     module.map(&mut Seeded::<B> { seed, path: Vec::new(), backend: PhantomData })
 }
@@ -48,7 +48,7 @@ impl<B: Backend> ModuleMapper<B> for Seeded<B> {
         };
         let device = param.lazy_device();
         param.map(|old| {
-            let new = Tensor::from_data(TensorData::new(values, shape), &device);
+            let new = Tensor::from_data(TensorData::new(values, shape), (&device, old.dtype()));
             new.set_require_grad(old.is_require_grad())
         })
     }

@@ -13,8 +13,8 @@ use burn::{
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
-/// burn's Adam over a whole module.
-pub(super) type AdamOver<M, B> = OptimizerAdaptor<Adam, M, B>;
+/// burn's Adam over a whole module, as `AdamConfig::init` makes it.
+pub type AdamOver<M, B> = OptimizerAdaptor<Adam, M, B>;
 type Moments<M, B> = <AdamOver<M, B> as Optimizer<M, B>>::Record;
 
 const MAGIC: &[u8; 16] = b"peerfold train 1";
@@ -25,6 +25,8 @@ const PARAMETER: &str = "p:";
 const FIRST_MOMENT: &str = "m:";
 const SECOND_MOMENT: &str = "v:";
 const STEPS: &str = "t:";
+/// Only with AMSGrad.
+const HIGHEST_MOMENT: &str = "x:";
 
 /// Why bytes are no training state, or not this model's. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +54,9 @@ pub enum StateError {
     Module(#[from] ModuleWeightsError),
 }
 
-/// Model and optimizer as bytes. Equal states give equal bytes.
-pub(super) fn save<B, M>(model: &M, optimizer: &AdamOver<M, B>) -> Result<Vec<u8>, StateError>
+/// Model and optimizer as bytes, for a checkpoint. Equal states give equal bytes. Learning rate, betas and such are not
+/// in them.
+pub fn save_adam<B, M>(model: &M, optimizer: &AdamOver<M, B>) -> Result<Vec<u8>, StateError>
 where
     B: AutodiffBackend,
     M: AutodiffModule<B>,
@@ -77,13 +80,10 @@ where
     Ok([MAGIC.as_slice(), blake3::hash(&file).as_bytes(), &file].concat())
 }
 
-/// Model and optimizer from bytes that [`save`] made of a model of this layout; both keep their settings, and the
-/// model its parameters' ids. All is checked before anything is changed.
-pub(super) fn restore<B, M>(
-    model: M,
-    optimizer: AdamOver<M, B>,
-    bytes: &[u8],
-) -> Result<(M, AdamOver<M, B>), StateError>
+/// Model and optimizer from bytes that [`save_adam`] made of a model of this layout, bit for bit; both keep their
+/// settings, and the model its parameters' ids. All is checked before anything is changed, and memory is bounded by
+/// the bytes' number.
+pub fn restore_adam<B, M>(model: M, optimizer: AdamOver<M, B>, bytes: &[u8]) -> Result<(M, AdamOver<M, B>), StateError>
 where
     B: AutodiffBackend,
     M: AutodiffModule<B>,
@@ -137,11 +137,13 @@ impl<M: AutodiffModule<B>, B: AutodiffBackend> ModuleVisitor<B> for Save<'_, M, 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         // Tensors that were never trained have no record.
         let Some(record) = self.moments.get(&param.id) else { return };
-        let AdaptiveMomentumState { time, moment_1, moment_2, .. } = record.clone().into_state::<D>().momentum;
+        let AdaptiveMomentumState { time, moment_1, moment_2, max_moment_2 } =
+            record.clone().into_state::<D>().momentum;
         let name = self.path.name();
         let steps = TensorData::new(vec![time as i64], Vec::<usize>::new());
         self.found.push((format!("{FIRST_MOMENT}{name}"), moment_1.into_data()));
         self.found.push((format!("{SECOND_MOMENT}{name}"), moment_2.into_data()));
+        self.found.extend(max_moment_2.map(|moment| (format!("{HIGHEST_MOMENT}{name}"), moment.into_data())));
         self.found.push((format!("{STEPS}{name}"), steps));
     }
 }
@@ -163,7 +165,8 @@ impl<M: AutodiffModule<B>, B: AutodiffBackend> Restore<'_, M, B> {
         param: &Param<Tensor<B, D>>,
     ) -> Result<Option<AdamState<B::InnerBackend, D>>, String> {
         let name = self.path.name();
-        let [first, second, steps] = [FIRST_MOMENT, SECOND_MOMENT, STEPS].map(|prefix| format!("{prefix}{name}"));
+        let [first, second, steps, highest] =
+            [FIRST_MOMENT, SECOND_MOMENT, STEPS, HIGHEST_MOMENT].map(|prefix| format!("{prefix}{name}"));
         if [&first, &second, &steps].iter().all(|name| self.saved.get(name).is_none()) {
             return Ok(None);
         }
@@ -180,7 +183,11 @@ impl<M: AutodiffModule<B>, B: AutodiffBackend> Restore<'_, M, B> {
         let time = time.and_then(|(_, bytes)| bytes.as_ref().try_into().ok()).map(i64::from_le_bytes);
         let time = time.and_then(|time| u32::try_from(time).ok()).filter(|time| (1..=i32::MAX as u32).contains(time));
         let time = time.ok_or_else(|| steps.clone())? as usize;
-        let momentum = AdaptiveMomentumState::new(time, moment(&first)?, moment(&second)?);
+        let mut momentum = AdaptiveMomentumState::new(time, moment(&first)?, moment(&second)?);
+        if self.saved.get(&highest).is_some() {
+            momentum.max_moment_2 = Some(moment(&highest)?);
+            self.taken.insert(highest);
+        }
         self.taken.extend([first, second, steps]);
         Ok(Some(AdamState::new(momentum)))
     }

@@ -264,11 +264,11 @@ where
     }
 
     fn save(&self) -> Result<Vec<u8>, TrainError> {
-        Ok(state::save(&self.module, &self.optimizer)?)
+        Ok(state::save_adam(&self.module, &self.optimizer)?)
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), TrainError> {
-        (self.module, self.optimizer) = state::restore(self.module.clone(), self.optimizer.clone(), bytes)?;
+        (self.module, self.optimizer) = state::restore_adam(self.module.clone(), self.optimizer.clone(), bytes)?;
         Ok(())
     }
 

@@ -37,31 +37,42 @@ fn forged(bytes: &[u8], change: impl Fn(&mut Vec<NamedTensor>)) -> Vec<u8> {
 #[test]
 fn another_module_goes_on_where_this_one_was() {
     let (model, mut optimizer) = trained();
-    let bytes = save(&model, &optimizer).unwrap();
+    let bytes = save_adam(&model, &optimizer).unwrap();
     let fresh = Mlp::new(&Default::default());
     let ids = burn::module::list_param_ids(&fresh);
-    let (other, mut other_optimizer) = restore(fresh, AdamConfig::new().init(), &bytes).unwrap();
+    let (other, mut other_optimizer) = restore_adam(fresh, AdamConfig::new().init(), &bytes).unwrap();
     assert_eq!(burn::module::list_param_ids(&other), ids);
-    assert_eq!(save(&other, &other_optimizer).unwrap(), bytes);
+    assert_eq!(save_adam(&other, &other_optimizer).unwrap(), bytes);
     let (model, other) = (step(model, &mut optimizer), step(other, &mut other_optimizer));
-    assert_eq!(save(&other, &other_optimizer).unwrap(), save(&model, &optimizer).unwrap());
+    assert_eq!(save_adam(&other, &other_optimizer).unwrap(), save_adam(&model, &optimizer).unwrap());
 }
 
 #[test]
 fn an_untrained_state_has_no_moments() {
     let model = init_seeded(Mlp::new(&Default::default()), 1);
-    let bytes = save::<B, _>(&model, &AdamConfig::new().init()).unwrap();
+    let bytes = save_adam::<B, _>(&model, &AdamConfig::new().init()).unwrap();
     let (_, optimizer) = trained();
-    let (model, optimizer) = restore(model, optimizer, &bytes).unwrap();
-    assert_eq!(save(&model, &optimizer).unwrap(), bytes);
+    let (model, optimizer) = restore_adam(model, optimizer, &bytes).unwrap();
+    assert_eq!(save_adam(&model, &optimizer).unwrap(), bytes);
     assert!(optimizer.to_record().is_empty());
+}
+
+#[test]
+fn amsgrad_keeps_its_highest_moments() {
+    let config = AdamConfig::new().with_amsgrad(true);
+    let (model, mut optimizer) = (init_seeded(Mlp::new(&Default::default()), 1), config.init());
+    let model = step(model, &mut optimizer);
+    let bytes = save_adam(&model, &optimizer).unwrap();
+    let (other, other_optimizer) = restore_adam(Mlp::new(&Default::default()), config.init(), &bytes).unwrap();
+    assert_eq!(save_adam(&other, &other_optimizer).unwrap(), bytes);
+    assert!(bytes.windows(15).any(|window| window == b"x:hidden.weight"));
 }
 
 #[test]
 fn no_damage_goes_unnoticed_or_panics() {
     let (model, optimizer) = trained();
-    let bytes = save(&model, &optimizer).unwrap();
-    let refused = |bytes: &[u8]| restore(model.clone(), optimizer.clone(), bytes).is_err();
+    let bytes = save_adam(&model, &optimizer).unwrap();
+    let refused = |bytes: &[u8]| restore_adam(model.clone(), optimizer.clone(), bytes).is_err();
     assert!((0..bytes.len()).step_by(997).chain(0..100).all(|cut| refused(&bytes[..cut])));
     for at in (0..bytes.len()).step_by(499) {
         let mut changed = bytes.clone();
@@ -75,7 +86,7 @@ fn no_damage_goes_unnoticed_or_panics() {
 #[test]
 fn tensors_that_do_not_fit_are_named() {
     let (model, optimizer) = trained();
-    let bytes = save(&model, &optimizer).unwrap();
+    let bytes = save_adam(&model, &optimizer).unwrap();
     type Change = fn(&mut Vec<NamedTensor>);
     let cases: [(&str, Change); 6] = [
         ("m:hidden.bias", |tensors| tensors.retain(|tensor| tensor.spec.name != "m:hidden.bias")),
@@ -100,9 +111,9 @@ fn tensors_that_do_not_fit_are_named() {
         ("output.weight", |tensors| tensors.retain(|tensor| tensor.spec.name != "p:output.weight")),
     ];
     for (name, change) in cases {
-        let error = restore(model.clone(), optimizer.clone(), &forged(&bytes, change)).err().unwrap().to_string();
+        let error = restore_adam(model.clone(), optimizer.clone(), &forged(&bytes, change)).err().unwrap().to_string();
         assert!(error.contains(name), "{name}: {error}");
     }
     assert_eq!(model.num_params(), 4_810);
-    assert_eq!(save(&model, &optimizer).unwrap(), bytes);
+    assert_eq!(save_adam(&model, &optimizer).unwrap(), bytes);
 }

@@ -77,6 +77,21 @@ fn the_convolutional_network_too_gives_equal_bits_with_any_number_of_threads() {
     assert!(run(2) == one && run(3) == one && run(8) == one);
 }
 
+/// Large enough that burn lets all threads work on it.
+#[test]
+fn a_large_matrix_product_gives_equal_bits_with_any_number_of_threads() {
+    let values = |seed: u32| {
+        let hashed = (0..600 * 600u32).map(|index| (index ^ seed).wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32);
+        Tensor::<Flex, 2>::from_data(TensorData::new(hashed.collect::<Vec<_>>(), [600, 600]), &Default::default())
+    };
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| values(1).matmul(values(2)).into_data())
+    };
+    let one = run(1);
+    assert!([2, 3, 8].into_iter().all(|threads| run(threads) == one));
+}
+
 #[test]
 fn a_restored_run_is_the_straight_run() {
     let straight = trained(40).save().unwrap();
