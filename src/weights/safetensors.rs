@@ -4,6 +4,8 @@ use super::{DType, Tensor, TensorSpec, Weights, WeightsError};
 use bytes::Bytes;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
+const RESERVED: &str = "__metadata__";
+
 /// Why bytes are no safetensors file of weights.
 #[derive(Debug, thiserror::Error)]
 pub enum SafetensorsError {
@@ -18,6 +20,9 @@ pub enum SafetensorsError {
         /// Its dtype in the file.
         dtype: String,
     },
+    /// A tensor has the name under which the format keeps its metadata.
+    #[error("a safetensors file can't hold a tensor of the name {RESERVED:?}")]
+    ReservedName,
     /// Too many tensors, too long a name.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -39,6 +44,9 @@ impl Weights {
 
     /// Writes a safetensors file into memory. Equal weights give equal bytes.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, SafetensorsError> {
+        if self.get(RESERVED).is_some() {
+            return Err(SafetensorsError::ReservedName);
+        }
         let views = self.tensors().map(|(spec, data)| {
             let shape = spec.shape.iter().map(|&side| side as usize).collect();
             Ok((spec.name.as_str(), TensorView::new(file_dtype(spec.dtype), shape, data)?))

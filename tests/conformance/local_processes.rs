@@ -122,23 +122,22 @@ async fn four_processes_write_and_one_reads() {
             let mut told: BTreeMap<Key, SignedEntry> = BTreeMap::new();
             let mut all_written = all_written;
             loop {
-                let entry = tokio::select! {
-                    entry = watch.next() => entry,
-                    written = &mut all_written, if expected.is_none() => {
-                        expected = Some(written.unwrap());
-                        continue;
+                tokio::select! {
+                    entry = watch.next() => {
+                        match fetch(&*reader, &entry).await {
+                            Ok(weights) => assert_eq!(weights, numbered(entry.metadata().unwrap().epoch)),
+                            Err(error) => assert!(matches!(error, FolderError::Gone { .. }), "{error}"),
+                        }
+                        let before = told.insert(entry.key.clone(), entry.clone());
+                        assert!(before.is_none_or(|before| before.sequence < entry.sequence));
                     }
-                };
-                match fetch(&*reader, &entry).await {
-                    Ok(weights) => assert_eq!(weights, numbered(entry.metadata().unwrap().epoch)),
-                    Err(error) => assert!(matches!(error, FolderError::Gone { .. }), "{error}"),
+                    written = &mut all_written, if expected.is_none() => expected = Some(written.unwrap()),
                 }
-                assert!(told.insert(entry.key.clone(), entry.clone()).is_none_or(|old| old.sequence < entry.sequence));
-                if expected
-                    .as_ref()
-                    .is_some_and(|expected| expected.iter().all(|(key, entry)| told.get(key) == Some(entry)))
-                {
-                    return expected.unwrap();
+                let complete = |expected: &mut BTreeMap<Key, SignedEntry>| {
+                    expected.iter().all(|(key, entry)| told.get(key) == Some(entry))
+                };
+                if let Some(expected) = expected.take_if(complete) {
+                    return expected;
                 }
             }
         }
