@@ -45,7 +45,7 @@ pub(crate) struct DemoFlags {
     /// Label skew: the probability with which an example goes to the node that owns its label.
     #[arg(long, default_value_t = 0.9, value_name = "0..1")]
     skew: f64,
-    /// Training steps between two folds. [default: digits 20, mnist 100]
+    /// Training steps between two folds. [default: digits 60, mnist 100]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
     steps_per_epoch: Option<u64>,
     /// How to fold: see `peerfold strategies`.
@@ -95,7 +95,7 @@ fn parse_model(name: &str) -> Result<Model, ParseModelError> {
 impl DemoFlags {
     fn steps(&self) -> u64 {
         self.steps_per_epoch.unwrap_or(match self.dataset {
-            Model::Digits => 20,
+            Model::Digits => 60,
             Model::Mnist => 100,
         })
     }

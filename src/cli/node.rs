@@ -48,9 +48,9 @@ pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsErr
         partition: Some("0/1".to_owned()),
         skew: Some(0.0),
         epochs: Some(if is_mnist { 3 } else { 8 }),
-        steps_per_epoch: Some(if is_mnist { 1200 } else { 40 }),
+        steps_per_epoch: Some(if is_mnist { 1200 } else { 60 }),
         batch_size: Some(32),
-        lr: Some(1e-3),
+        lr: Some(if is_mnist { 1e-3 } else { 3e-3 }),
         seed: Some(seed),
         // Below 2^63, because TOML has no larger integers.
         data_seed: Some(Draws::new("data seed", seed, &(index as u64).to_le_bytes()).below(1 << 63)),

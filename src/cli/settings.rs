@@ -91,13 +91,13 @@ pub struct NodeFlags {
     /// Epochs of the run; a node that joins late takes over the others' epoch. [default: digits 8, mnist 3]
     #[arg(long, env = "PEERFOLD_EPOCHS", value_name = "E", help_heading = "Training")]
     pub epochs: Option<u64>,
-    /// Training steps between two folds. [default: digits 40, mnist 1200]
+    /// Training steps between two folds. [default: digits 60, mnist 1200]
     #[arg(long, env = "PEERFOLD_STEPS_PER_EPOCH", value_name = "K", help_heading = "Training")]
     pub steps_per_epoch: Option<u64>,
     /// Examples in a step. [default: 32]
     #[arg(long, env = "PEERFOLD_BATCH_SIZE", value_name = "B", help_heading = "Training")]
     pub batch_size: Option<usize>,
-    /// Adam's learning rate. [default: 0.001]
+    /// Adam's learning rate. [default: digits 0.003, mnist 0.001]
     #[arg(long, env = "PEERFOLD_LR", value_name = "F", help_heading = "Training")]
     pub lr: Option<f64>,
     /// Decides the partition and the first weights: the same on all nodes. [default: 0]
