@@ -120,7 +120,7 @@ impl Shared {
             self.refresh_with(scan)?;
             let standing = self.board.set().get(&draft.key).cloned();
             if let Some(standing) = standing.filter(|standing| draft.is_said_by(standing))
-                && standing.root().is_none_or(|root| self.directory.has_value(root))
+                && (standing.root().is_none() || self.directory.value_is_whole(&standing))
             {
                 return Ok(SignedEntry::clone(&standing));
             }

@@ -58,8 +58,10 @@ impl Directory {
         self.federation.join(author.to_base58()).join(format!("{root}.{VALUE}"))
     }
 
-    pub(super) fn has_value(&self, root: Root) -> bool {
-        self.own.join(format!("{root}.{VALUE}")).exists()
+    /// Whether the value of an entry is stored as it was published. Reads all of it.
+    pub(super) fn value_is_whole(&self, entry: &Entry) -> bool {
+        let chunks = |value: Value| (0..value.manifest().chunks().len()).all(|chunk| value.chunk(chunk).is_ok());
+        self.open_value(entry).is_ok_and(chunks)
     }
 
     pub(super) fn write_value(&self, manifest: &Manifest, value: &Weights) -> Result<(), FolderError> {
