@@ -97,28 +97,28 @@ impl<B: Backend> Classifier<B> for DigitsMlp<B> {
 /// kernels of 4×4, ReLU, dense; no padding. 21,722 parameters.
 #[derive(Module, Debug)]
 pub struct MnistCnn<B: Backend> {
-    first: Conv2d<B>,
+    conv1: Conv2d<B>,
     pool: MaxPool2d,
-    second: Conv2d<B>,
-    output: Linear<B>,
+    conv2: Conv2d<B>,
+    dense: Linear<B>,
 }
 
 impl<B: Backend> MnistCnn<B> {
     /// With burn's random initial weights; see [`init_seeded`](super::init_seeded).
     pub fn new(device: &B::Device) -> Self {
         Self {
-            first: Conv2dConfig::new([1, 32], [4, 4]).init(device),
+            conv1: Conv2dConfig::new([1, 32], [4, 4]).init(device),
             pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
-            second: Conv2dConfig::new([32, 16], [4, 4]).init(device),
-            output: LinearConfig::new(16 * 9 * 9, 10).init(device),
+            conv2: Conv2dConfig::new([32, 16], [4, 4]).init(device),
+            dense: LinearConfig::new(16 * 9 * 9, 10).init(device),
         }
     }
 }
 
 impl<B: Backend> Classifier<B> for MnistCnn<B> {
     fn forward(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
-        let pooled = self.pool.forward(relu(self.first.forward(images)));
-        self.output.forward(relu(self.second.forward(pooled)).flatten(1, 3))
+        let pooled = self.pool.forward(relu(self.conv1.forward(images)));
+        self.dense.forward(relu(self.conv2.forward(pooled)).flatten(1, 3))
     }
 }
 
@@ -146,12 +146,12 @@ mod tests {
         assert_eq!(
             tensors,
             [
-                "first.bias f32[32]",
-                "first.weight f32[32, 1, 4, 4]",
-                "output.bias f32[10]",
-                "output.weight f32[1296, 10]",
-                "second.bias f32[16]",
-                "second.weight f32[16, 32, 4, 4]",
+                "conv1.bias f32[32]",
+                "conv1.weight f32[32, 1, 4, 4]",
+                "conv2.bias f32[16]",
+                "conv2.weight f32[16, 32, 4, 4]",
+                "dense.bias f32[10]",
+                "dense.weight f32[1296, 10]",
             ]
         );
     }
