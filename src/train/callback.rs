@@ -6,11 +6,11 @@ use super::{
 use crate::{
     home::Home,
     node::{Begun, BlockingSession, LocalUpdate, NodeConfig, NodeError, Origin, Stop},
-    weights::Metadata,
+    weights::{MAX_METRIC_NAME, MAX_METRICS, Metadata, Metric},
 };
 use burn::{module::AutodiffModule, optim::Optimizer, tensor::backend::AutodiffBackend};
 use libp2p_identity::PeerId;
-use std::{marker::PhantomData, path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 /// Why a module can't be federated, or not any longer.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,14 @@ pub enum CallbackError {
     /// The node can't begin or go on.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// Metrics that no entry can have.
+    #[error("the metrics of epoch {epoch} are not acceptable: {what}")]
+    Metrics {
+        /// The epoch.
+        epoch: u64,
+        /// What is wrong with them.
+        what: String,
+    },
     /// The module's tensors can't be weights, or folded weights don't fit it.
     #[error(transparent)]
     Module(#[from] ModuleWeightsError),
@@ -39,8 +47,8 @@ impl Epoch {
         Self { num_examples, metrics: Vec::new() }
     }
 
-    /// Adds a figure that peers may see. Of two with the same name the last one counts; at most 16, with short names,
-    /// or publishing is an error.
+    /// Adds a figure that peers may see. Of two with the same name the last one counts. At most [`MAX_METRICS`], with
+    /// names of at most [`MAX_METRIC_NAME`] bytes, or [`on_epoch_end`](FederatedCallback::on_epoch_end) is an error.
     #[must_use]
     pub fn metric(mut self, name: impl Into<String>, value: f64) -> Self {
         self.metrics.push((name.into(), value));
@@ -87,7 +95,6 @@ pub struct FederatedCallback<B: AutodiffBackend> {
     stopped: bool,
     seed: u64,
     device: B::Device,
-    backend: PhantomData<fn() -> B>,
     /// Locked until the session is gone.
     home: Home,
 }
@@ -118,7 +125,7 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         let initial = module_weights::collect(model)?;
         let state = state::save_state(model, optimizer)?;
         let home = Home::open(home_dir).map_err(NodeError::from)?;
-        let mut session = config.open(&home, Arc::new(initial.layout().clone()))?;
+        let mut session = config.open(&home, initial.layout().clone())?;
         let Begun { weights, epoch, trainer, .. } = session.begin((initial, Origin::Seed), state.into())?;
         let (mut begun, mut begun_optimizer) = (model.clone(), optimizer.clone());
         if let Some(state) = trainer {
@@ -133,7 +140,6 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
             stopped: false,
             seed: Draws::new("epoch seeds of a node", 0, &peer_id.to_bytes()).below(u64::MAX),
             device: model.devices().into_iter().next().unwrap_or_default(),
-            backend: PhantomData,
             home,
         })
     }
@@ -182,14 +188,10 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         M: AutodiffModule<B>,
         O: Optimizer<M, B>,
     {
-        let Epoch { num_examples, metrics } = report;
-        let metrics = metrics.iter().map(|(name, value)| (name.as_str(), *value));
-        let local = LocalUpdate {
-            weights: module_weights::collect(model)?,
-            epoch: self.epoch + 1,
-            num_examples,
-            metrics: Metadata::default().with_metrics(metrics).metrics,
-        };
+        let epoch = self.epoch + 1;
+        let metrics = metrics_of(&report).map_err(|what| CallbackError::Metrics { epoch, what })?;
+        let weights = module_weights::collect(model)?;
+        let local = LocalUpdate { weights, epoch, num_examples: report.num_examples, metrics };
         let state = state::save_state(model, optimizer)?;
         let completed = match self.session.epoch_trained(local, state.into()) {
             Err(NodeError::Stopped) => {
@@ -216,5 +218,18 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
     /// This node's name among its peers.
     pub fn peer_id(&self) -> PeerId {
         self.home.keypair().public().to_peer_id()
+    }
+}
+
+/// As an entry wants them. Checked here, because what is saved for a restart must be publishable.
+fn metrics_of(report: &Epoch) -> Result<Vec<Metric>, String> {
+    let named = report.metrics.iter().map(|(name, value)| (name.as_str(), *value));
+    let metrics = Metadata::default().with_metrics(named).metrics;
+    if metrics.len() > MAX_METRICS {
+        return Err(format!("{} of them, but at most {MAX_METRICS} are allowed", metrics.len()));
+    }
+    match metrics.iter().find(|metric| metric.name.len() > MAX_METRIC_NAME) {
+        Some(metric) => Err(format!("the name {:.40?} has over {MAX_METRIC_NAME} bytes", metric.name)),
+        None => Ok(metrics),
     }
 }
