@@ -3,24 +3,21 @@
 //!     cargo run --example own_model -- 0 /tmp/own_model
 //!     cargo run --example own_model -- 1 /tmp/own_model
 //!
-//! Each process is a node that sees one half of a sine wave; together they learn all of it. The directory stands for
-//! one that both can reach. End one with Ctrl-C and start it again: it goes on where it was. Without arguments both
-//! nodes run here, in two threads and a directory that is removed in the end.
+//! Each process is a node that sees one half of a sine wave; together they learn all of it. End one with Ctrl-C and
+//! start it again: it goes on where it was. Without arguments both nodes run here, in two threads.
 
-use burn::{
-    backend::{Autodiff, Flex},
-    module::Module,
-    nn::{Dropout, DropoutConfig, Linear, LinearConfig},
-    optim::{AdamConfig, GradientsParams, Optimizer},
-    tensor::{Distribution, Tensor, activation::tanh, backend::Backend},
-};
+use burn::backend::{Autodiff, Flex};
+use burn::module::{AutodiffModule, Module};
+use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::optim::{AdamConfig, GradientsParams, Optimizer};
+use burn::tensor::{Distribution, Int, Tensor, activation::tanh, backend::Backend};
 use peerfold::prelude::*;
 use std::{error::Error, f32::consts::PI, path::Path, sync::Arc, time::Duration};
 
 type B = Autodiff<Flex>;
 const EPOCHS: u64 = 30;
-const STEPS: usize = 100;
-const BATCH: usize = 32;
+const STEPS: u64 = 100;
+const BATCH: u64 = 32;
 
 /// Any burn module will do.
 #[derive(Module, Debug)]
@@ -51,7 +48,7 @@ fn node(number: u32, dir: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut model: Sine<B> = init_seeded(Sine::new(&device), 7);
     let mut optimizer = AdamConfig::new().init();
 
-    // Which federation, and where its updates are shared. Wait up to a minute for the other node to be there.
+    // Which federation, and where its updates are shared. The first node waits for the other, a minute at most.
     let mut config = NodeConfig::new("sine", FolderUrl::Local(dir.join("shared")));
     config.start = StartOptions { min_peers: 1, deadline: Duration::from_secs(60) };
     config.events = Arc::new(move |event| match event {
@@ -62,21 +59,21 @@ fn node(number: u32, dir: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
         _ => {}
     });
 
-    // Each node has a home of its own: its identity and its checkpoints. From here on the model is what to train on.
+    // Each node has a home of its own: identity and checkpoints. The model becomes what to train on from here.
     let home = dir.join(format!("home-{number}"));
     let mut federation = FederatedCallback::join(&config, home, &mut model, &mut optimizer)?;
     while let Some(epoch) = federation.next_epoch(EPOCHS) {
         let mut sum = 0.0;
         for _ in 0..STEPS {
             // Node 0 has the numbers from -π to 0, node 1 those from 0 to π.
-            let half = Tensor::<B, 2>::random([BATCH, 1], Distribution::Default, &device) * PI;
+            let half = Tensor::<B, 2>::random([BATCH as usize, 1], Distribution::Default, &device) * PI;
             let loss = model.loss(if number == 0 { -half } else { half });
             let gradients = GradientsParams::from_grads(loss.backward(), &model);
             model = optimizer.step(1e-3, model, gradients);
             sum += f64::from(loss.into_scalar());
         }
         // Publishes the model, folds the peers' into it, and saves all that a restart needs.
-        let report = Epoch::of((STEPS * BATCH) as u64).metric("loss", sum / STEPS as f64);
+        let report = Epoch::of(STEPS * BATCH).metric("loss", sum / STEPS as f64);
         federation.on_epoch_end(&mut model, &optimizer, report)?;
         println!("node {number} epoch {epoch}: error on the whole wave {:.4}", error(&model));
     }
@@ -85,23 +82,18 @@ fn node(number: u32, dir: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
 
 /// On both halves, without dropout.
 fn error(model: &Sine<B>) -> f32 {
-    let x = Tensor::<Flex, 1, burn::tensor::Int>::arange(-100..101, &Default::default()).float() * (PI / 100.0);
-    burn::module::AutodiffModule::valid(model).loss(x.reshape([201, 1])).into_scalar()
+    let x = Tensor::<Flex, 1, Int>::arange(-100..101, &Default::default()).float() * (PI / 100.0);
+    model.valid().loss(x.reshape([201, 1])).into_scalar()
 }
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    let args: Vec<String> = std::env::args().collect();
-    if let [_, number, dir] = args.as_slice() {
+    if let [_, number, dir] = std::env::args().collect::<Vec<_>>().as_slice() {
         return node(number.parse()?, Path::new(dir));
     }
     let dir = tempfile::tempdir()?;
     std::thread::scope(|scope| {
-        let nodes = [0, 1].map(|number| {
-            scope.spawn({
-                let dir = dir.path();
-                move || node(number, dir)
-            })
-        });
-        nodes.into_iter().try_for_each(|node| node.join().map_err(|_| "a node panicked")?)
+        let other = scope.spawn(|| node(1, dir.path()));
+        node(0, dir.path())?;
+        other.join().map_err(|_| "node 1 panicked")?
     })
 }

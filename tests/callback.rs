@@ -280,6 +280,7 @@ fn a_node_that_was_behind_goes_on_with_the_epoch_of_the_others() {
     run(&mut ahead, (&mut net, &mut adam), 7, [1, 1, 1]);
     let mut behind = FederatedCallback::join(&config, dir.path().join("a"), &mut slow, &mut slow_adam).unwrap();
     assert_eq!(behind.next_epoch(9), Some(8));
+    assert_eq!(collect(&slow).unwrap(), collect(&net).unwrap());
 }
 
 /// Joins, trains two epochs, restarts, and drops, wherever it is called.
