@@ -29,6 +29,8 @@ pub mod experiment;
 pub mod folder;
 pub mod home;
 pub mod node;
+#[cfg(feature = "train")]
+pub mod prelude;
 pub mod strategy;
 #[cfg(feature = "train")]
 pub mod train;

@@ -6,6 +6,7 @@
 //! processor. How many threads work on it makes no difference.)
 
 mod batches;
+mod callback;
 mod device;
 mod draws;
 mod examples;
@@ -17,12 +18,13 @@ mod trainer;
 
 pub use self::{
     batches::BatchOrder,
+    callback::{CallbackError, Epoch, FederatedCallback},
     device::{Device, DeviceError, ParseDeviceError},
     draws::Draws,
     examples::{Examples, ExamplesError},
     init::init_seeded,
     model::{Classifier, DigitsMlp, MnistCnn, Model, ParseModelError},
     module_weights::{ModuleWeightsError, apply, collect, layout_of},
-    state::{AdamOver, StateError, restore_adam, save_adam},
+    state::{StateError, restore_state, save_state},
     trainer::{Evaluation, Steps, Train, TrainError, TrainOptions, Trainer, trainer},
 };

@@ -132,11 +132,16 @@ impl Participant {
         self.strategy.lock().unwrap_or_else(PoisonError::into_inner).restore(state)
     }
 
-    /// Puts the update into the folder. Its own checks come first: what peers would refuse is not published.
-    pub(super) async fn publish(&mut self, local: &LocalUpdate) -> Result<(), NodeError> {
+    /// Errors if peers would refuse these weights.
+    pub(super) async fn check_own(&self, local: &LocalUpdate) -> Result<(), NodeError> {
         let (checks, weights) = (self.options.checks.clone(), local.weights.clone());
         let checked = off_runtime(move || checks.weights(&weights)).await?;
-        checked.map_err(|reason| NodeError::Diverged { epoch: local.epoch, reason })?;
+        checked.map_err(|reason| NodeError::Diverged { epoch: local.epoch, reason })
+    }
+
+    /// Puts the update into the folder. Its own checks come first: what peers would refuse is not published.
+    pub(super) async fn publish(&mut self, local: &LocalUpdate) -> Result<(), NodeError> {
+        self.check_own(local).await?;
         let key = Key::update(self.peer_id(), local.epoch);
         let entry = self.folder.put(&key, &local.weights, local.metadata()).await?;
         let root = entry.root().unwrap_or(Root::from_bytes([0; 32]));

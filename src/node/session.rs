@@ -172,12 +172,15 @@ impl Session {
 
     /// Publishes a trained epoch and folds. `trainer` is the training program's state after the epoch.
     ///
-    /// On [`NodeError::Stopped`] the update is published and the checkpoint is *trained(e)*: a restart folds it.
+    /// On [`NodeError::Diverged`] nothing is saved: a restart trains the epoch again. On [`NodeError::Stopped`] the
+    /// update is published and the checkpoint is *trained(e)*: a restart folds it.
     pub async fn epoch_trained(&mut self, local: LocalUpdate, trainer: Bytes) -> Result<Completed, NodeError> {
         let layout = self.mode.participant().layout();
         if let Some(difference) = layout.difference(local.weights.layout()) {
             return Err(NodeError::Layout { what: "the trained weights".to_owned(), difference });
         }
+        // Before it is saved: a restart would go on from it, and fail again.
+        self.mode.participant().check_own(&local).await?;
         self.trainer = trainer;
         let phase = Phase::Trained { num_examples: local.num_examples, metrics: local.metrics.clone() };
         fail::fail_point!("session::trained");

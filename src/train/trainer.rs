@@ -1,14 +1,14 @@
 use super::{
     BatchOrder, Classifier, Device, DeviceError, DigitsMlp, Examples, MnistCnn, Model, init_seeded,
     module_weights::{self, ModuleWeightsError},
-    state::{self, AdamOver, StateError},
+    state::{self, StateError},
 };
 use crate::weights::{Layout, Weights};
 use burn::{
     backend::{Autodiff, Flex},
     module::AutodiffModule,
     nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig},
-    optim::{AdamConfig, GradientsParams, Optimizer},
+    optim::{Adam, AdamConfig, GradientsParams, Optimizer, adaptor::OptimizerAdaptor},
     tensor::{
         ElementConversion, Int, Tensor, TensorData,
         backend::{AutodiffBackend, Backend},
@@ -160,7 +160,7 @@ fn on_backend<B: AutodiffBackend>(
 pub struct Trainer<B: AutodiffBackend, M: AutodiffModule<B>> {
     kind: Model,
     module: M,
-    optimizer: AdamOver<M, B>,
+    optimizer: OptimizerAdaptor<Adam, M, B>,
     loss: CrossEntropyLoss<B>,
     device: B::Device,
     options: TrainOptions,
@@ -264,11 +264,11 @@ where
     }
 
     fn save(&self) -> Result<Vec<u8>, TrainError> {
-        Ok(state::save_adam(&self.module, &self.optimizer)?)
+        Ok(state::save_state(&self.module, &self.optimizer)?)
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), TrainError> {
-        (self.module, self.optimizer) = state::restore_adam(self.module.clone(), self.optimizer.clone(), bytes)?;
+        (self.module, self.optimizer) = state::restore_state(self.module.clone(), self.optimizer.clone(), bytes)?;
         Ok(())
     }
 

@@ -1,0 +1,47 @@
+//! What a program needs to federate a burn module of its own.
+//!
+//! Train as ever, and call [`FederatedCallback`] before the first epoch and at the end of each. Two processes that run
+//! this program with homes of their own learn together through a directory:
+//!
+//! ```
+//! use burn::{
+//!     backend::{Autodiff, Flex},
+//!     nn::{Linear, LinearConfig},
+//!     optim::{GradientsParams, Optimizer, SgdConfig},
+//!     tensor::Tensor,
+//! };
+//! use peerfold::prelude::*;
+//!
+//! type B = Autodiff<Flex>;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let (shared, home) = (dir.path().join("shared"), dir.path().join("home"));
+//! let device = Default::default();
+//! // Equal first weights on all nodes.
+//! let mut model: Linear<B> = init_seeded(LinearConfig::new(1, 1).init(&device), 42);
+//! let mut optimizer = SgdConfig::new().init();
+//!
+//! let config = NodeConfig::new("lines", FolderUrl::Local(shared));
+//! let mut federation = FederatedCallback::join(&config, home, &mut model, &mut optimizer)?;
+//! while let Some(_epoch) = federation.next_epoch(3) {
+//!     let x = Tensor::<B, 2>::from_floats([[1.0], [2.0], [3.0]], &device);
+//!     let loss = (model.forward(x.clone()) - x * 2.0).powi_scalar(2).mean();
+//!     let gradients = GradientsParams::from_grads(loss.backward(), &model);
+//!     model = optimizer.step(0.05, model, gradients);
+//!
+//!     let report = Epoch::of(3).metric("loss", loss.into_scalar().into());
+//!     federation.on_epoch_end(&mut model, &optimizer, report)?;
+//! }
+//! assert_eq!(federation.epoch(), 3);
+//! # Ok(()) }
+//! ```
+//!
+//! `examples/own_model.rs` has two nodes, a model with normalisation and dropout, and events.
+
+pub use crate::{
+    folder::FolderUrl,
+    node::{AsyncOptions, Event, NodeConfig, NodeError, Pace, StartOptions, Stop, SyncOptions},
+    strategy::StrategySpec,
+    train::{BatchOrder, CallbackError, Epoch, FederatedCallback, init_seeded},
+};

@@ -1,0 +1,235 @@
+use super::{
+    Draws,
+    module_weights::{self, ModuleWeightsError},
+    state::{self, StateError},
+};
+use crate::{
+    home::Home,
+    node::{Begun, BlockingSession, LocalUpdate, NodeConfig, NodeError, Origin, Stop},
+    weights::{MAX_METRIC_NAME, MAX_METRICS, Metadata, Metric},
+};
+use burn::{module::AutodiffModule, optim::Optimizer, tensor::backend::AutodiffBackend};
+use libp2p_identity::PeerId;
+use std::path::PathBuf;
+
+/// Why a module can't be federated, or not any longer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallbackError {
+    /// The node can't begin or go on.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// Metrics that no entry can have.
+    #[error("the metrics of epoch {epoch} are not acceptable: {what}")]
+    Metrics {
+        /// The epoch.
+        epoch: u64,
+        /// What is wrong with them.
+        what: String,
+    },
+    /// The module's tensors can't be weights, or folded weights don't fit it.
+    #[error(transparent)]
+    Module(#[from] ModuleWeightsError),
+    /// The training state can't be saved, or that of the checkpoint is another optimizer's.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What a node tells of a trained epoch.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Epoch {
+    num_examples: u64,
+    metrics: Vec<(String, f64)>,
+}
+
+impl Epoch {
+    /// An epoch that was trained on this many examples: how much the update counts in a mean.
+    pub fn of(num_examples: u64) -> Self {
+        Self { num_examples, metrics: Vec::new() }
+    }
+
+    /// Adds a figure that peers may see. Of two with the same name the last one counts. At most [`MAX_METRICS`], with
+    /// names of at most [`MAX_METRIC_NAME`] bytes, or [`on_epoch_end`](FederatedCallback::on_epoch_end) is an error.
+    #[must_use]
+    pub fn metric(mut self, name: impl Into<String>, value: f64) -> Self {
+        self.metrics.push((name.into(), value));
+        self
+    }
+}
+
+/// Federates a burn module of one's own: what to call before training and at the end of each epoch.
+///
+/// ```no_run
+/// # use peerfold::prelude::*;
+/// # use burn::{backend::{Autodiff, Flex}, nn::LinearConfig, optim::AdamConfig};
+/// # type B = Autodiff<Flex>;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut model = init_seeded(LinearConfig::new(4, 1).init::<B>(&Default::default()), 0);
+/// let mut optimizer = AdamConfig::new().init();
+/// let config = NodeConfig::new("demo", "file:///shared/demo".parse()?);
+/// let mut federation = FederatedCallback::join(&config, "home", &mut model, &mut optimizer)?;
+/// while let Some(epoch) = federation.next_epoch(10) {
+///     // … train `model` for an epoch with `optimizer` …
+///     federation.on_epoch_end(&mut model, &optimizer, Epoch::of(1000).metric("loss", 0.1))?;
+/// }
+/// # Ok(()) }
+/// ```
+///
+/// **Blocking.** `join` and `on_epoch_end` block until they are done; the network is answered by a thread of the
+/// node's own, also while the program trains. They work outside tokio and inside any of its runtimes, whose thread
+/// they block as the training itself does; so does dropping it. Where other tasks should run meanwhile, the whole
+/// training belongs into `tokio::task::spawn_blocking`. To end a call that waits for peers, request the configuration's
+/// [`Stop`] from elsewhere.
+///
+/// **Crashes.** After each epoch the home has a checkpoint with weights, optimizer, strategy and epoch. A process that
+/// ends at any moment goes on from there with `join`; an epoch that was not trained to its end is trained again, one
+/// that was trained is never trained twice. So the run is the same, bit for bit, as long as the data of an epoch
+/// depend on its number alone; see [`seed`](Self::seed), also for dropout.
+///
+/// Dropping it leaves the federation, and makes the home free for another.
+pub struct FederatedCallback<B: AutodiffBackend> {
+    session: BlockingSession,
+    /// The last complete epoch.
+    epoch: u64,
+    stop: Stop,
+    /// A stop request has cut an epoch's end short.
+    stopped: bool,
+    seed: u64,
+    device: B::Device,
+    /// Locked until the session is gone.
+    home: Home,
+}
+
+impl<B: AutodiffBackend> FederatedCallback<B> {
+    /// Opens the home in `home_dir` (made, with a new identity, if there is none) and the configuration's folder, and
+    /// begins: from the home's checkpoint of this federation and run; else from a fold of the updates that are there;
+    /// else from the module's own weights, which therefore must be the same on all nodes: make them by
+    /// [`init_seeded`](super::init_seeded), or load them from one file. Model and optimizer become what to train on
+    /// with.
+    ///
+    /// Blocks while it waits for the peers that the configuration wants at the start, and in a synchronous federation
+    /// for the fold of an epoch that was trained before a restart.
+    ///
+    /// Errors if another process or value has the home, the folder can't be written, a stop was requested meanwhile
+    /// ([`NodeError::Stopped`]), or the checkpoint is of another model, strategy or optimizer. Model and optimizer are
+    /// unchanged then.
+    pub fn join<M, O>(
+        config: &NodeConfig,
+        home_dir: impl Into<PathBuf>,
+        model: &mut M,
+        optimizer: &mut O,
+    ) -> Result<Self, CallbackError>
+    where
+        M: AutodiffModule<B>,
+        O: Optimizer<M, B>,
+    {
+        let initial = module_weights::collect(model)?;
+        let state = state::save_state(model, optimizer)?;
+        let home = Home::open(home_dir).map_err(NodeError::from)?;
+        let mut session = config.open(&home, initial.layout().clone())?;
+        let Begun { weights, epoch, trainer, .. } = session.begin((initial, Origin::Seed), state.into())?;
+        let (mut begun, mut begun_optimizer) = (model.clone(), optimizer.clone());
+        if let Some(state) = trainer {
+            (begun, begun_optimizer) = state::restore_state(begun, begun_optimizer, &state)?;
+        }
+        (*model, *optimizer) = (module_weights::apply(begun, &weights)?, begun_optimizer);
+        let peer_id = home.keypair().public().to_peer_id();
+        Ok(Self {
+            session,
+            epoch,
+            stop: config.stop.clone(),
+            stopped: false,
+            seed: Draws::new("epoch seeds of a node", 0, &peer_id.to_bytes()).below(u64::MAX),
+            device: model.devices().into_iter().next().unwrap_or_default(),
+            home,
+        })
+    }
+
+    /// Makes [`seed`](Self::seed) follow from this number instead of the node's identity: for runs that are to be
+    /// repeated in other homes. Each node should have its own.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The epoch to train now, from 1, or `None` if epoch `last` is complete or a stop was requested. Asking again
+    /// gives the same. Numbers may be left out: a synchronous node that was behind takes over the epoch of the others.
+    ///
+    /// Sets burn's random numbers (dropout, noise) by [`seed`](Self::seed), so that a restarted run draws the same.
+    /// burn's CPU backend has one generator for the whole process: that holds only while nothing else in the process
+    /// draws, so not for two nodes that train with dropout in two threads.
+    pub fn next_epoch(&mut self, last: u64) -> Option<u64> {
+        if self.is_stopped() || self.epoch >= last {
+            return None;
+        }
+        let epoch = self.epoch + 1;
+        B::seed(&self.device, self.seed(epoch));
+        Some(epoch)
+    }
+
+    /// A number that depends on the node and the epoch only, for what must be the same when an epoch is trained again
+    /// after a crash: the order of the data, their augmentation.
+    pub fn seed(&self, epoch: u64) -> u64 {
+        Draws::new("epoch seed", self.seed, &epoch.to_le_bytes()).below(u64::MAX)
+    }
+
+    /// Publishes the model as it was trained, saves it with the optimizer, takes what the peers have, and folds: the
+    /// model becomes the one to train on with. Its optimizer's moments and its parameters' ids stay.
+    ///
+    /// Gives the epoch that is complete: the one of [`next_epoch`](Self::next_epoch), or a later one if this node has
+    /// caught up with the others. If a stop was requested while it waited, it is the epoch before, the model is as
+    /// trained, `next_epoch` gives no more, and a restart folds what is published and saved already.
+    ///
+    /// On an error the model is unchanged. Errors if the weights are not finite, the home can't be written or, by
+    /// configuration, too few members answered. A folder that fails is none for an asynchronous node: that is an
+    /// event, and the next epoch tries again.
+    pub fn on_epoch_end<M, O>(&mut self, model: &mut M, optimizer: &O, report: Epoch) -> Result<u64, CallbackError>
+    where
+        M: AutodiffModule<B>,
+        O: Optimizer<M, B>,
+    {
+        let epoch = self.epoch + 1;
+        let metrics = metrics_of(&report).map_err(|what| CallbackError::Metrics { epoch, what })?;
+        let weights = module_weights::collect(model)?;
+        let local = LocalUpdate { weights, epoch, num_examples: report.num_examples, metrics };
+        let state = state::save_state(model, optimizer)?;
+        let completed = match self.session.epoch_trained(local, state.into()) {
+            Err(NodeError::Stopped) => {
+                self.stopped = true;
+                return Ok(self.epoch);
+            }
+            completed => completed?,
+        };
+        *model = module_weights::apply(model.clone(), &completed.weights)?;
+        self.epoch = completed.epoch;
+        Ok(self.epoch)
+    }
+
+    /// The last complete epoch; 0 for a new federation.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether a stop was requested.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped || self.stop.is_requested()
+    }
+
+    /// This node's name among its peers.
+    pub fn peer_id(&self) -> PeerId {
+        self.home.keypair().public().to_peer_id()
+    }
+}
+
+/// As an entry wants them. Checked here, because what is saved for a restart must be publishable.
+fn metrics_of(report: &Epoch) -> Result<Vec<Metric>, String> {
+    let named = report.metrics.iter().map(|(name, value)| (name.as_str(), *value));
+    let metrics = Metadata::default().with_metrics(named).metrics;
+    if metrics.len() > MAX_METRICS {
+        return Err(format!("{} of them, but at most {MAX_METRICS} are allowed", metrics.len()));
+    }
+    match metrics.iter().find(|metric| metric.name.len() > MAX_METRIC_NAME) {
+        Some(metric) => Err(format!("the name {:.40?} has over {MAX_METRIC_NAME} bytes", metric.name)),
+        None => Ok(metrics),
+    }
+}
