@@ -1,10 +1,10 @@
 //! What the demo shows while it runs: a line for each node that is updated in place on a terminal, plain lines when
 //! piped, JSON lines with `--json`.
 
-use super::table::Summary;
+use super::{phase::ALONE, table::Summary};
 use crate::{
     cli::{folded_text, short_peer},
-    node::{Event, Origin},
+    node::{Event, Origin, Stop},
 };
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
@@ -27,12 +27,14 @@ struct Row {
 /// The display.
 pub(super) struct Live {
     form: Form,
+    /// Requested when nobody reads any more.
+    stop: Stop,
     phase: RefCell<&'static str>,
     rows: RefCell<Vec<Row>>,
 }
 
 impl Live {
-    pub(super) fn new(json: bool) -> Self {
+    pub(super) fn new(json: bool, stop: Stop) -> Self {
         let form = if json {
             Form::Json
         } else if std::io::stdout().is_terminal() {
@@ -40,14 +42,14 @@ impl Live {
         } else {
             Form::Lines
         };
-        Self { form, phase: RefCell::new(""), rows: RefCell::default() }
+        Self { form, stop, phase: RefCell::new(""), rows: RefCell::default() }
     }
 
     /// A line between the phases.
     pub(super) fn headline(&self, text: &str) {
         match self.form {
             Form::Json => {}
-            _ => line(text),
+            _ => self.line(text),
         }
     }
 
@@ -83,12 +85,16 @@ impl Live {
     pub(super) fn event(&self, number: usize, event: &Event, names: &BTreeMap<String, String>) {
         if let Form::Json = self.form {
             let event = serde_json::json!({ "phase": *self.phase.borrow(), "node": number, "of": event });
-            return line(&event.to_string());
+            return self.line(&event.to_string());
         }
         let name = |peer: &str| names.get(peer).cloned().unwrap_or_else(|| short_peer(peer));
         match event {
             Event::Folded { updates, .. } => self.folded(number, format!("folded {}", folded_text(updates, name))),
-            Event::NotFolded { .. } => self.folded(number, "nobody to fold with".to_owned()),
+            // Alone there is nobody to fold with, which need not be said after each epoch.
+            Event::NotFolded { .. } if *self.phase.borrow() == ALONE => {}
+            Event::NotFolded { reason, .. } => self.folded(number, format!("not folded: {reason}")),
+            Event::FolderFailed { epoch, reason } => self.note(number, &format!("epoch {epoch}: {reason}; trains on")),
+            Event::Excluded { author, reason } => self.note(number, &format!("excluded {}: {reason}", name(author))),
             Event::CaughtUp { from, epoch } => {
                 self.note(number, &format!("caught up with the others: from epoch {from} to {epoch}"));
             }
@@ -121,25 +127,25 @@ impl Live {
 
     /// Something out of the ordinary, which stays to be seen.
     pub(super) fn note(&self, number: usize, text: &str) {
-        let text = format!("node {number}  {text}");
         match &self.form {
             Form::Json => {
-                line(&serde_json::json!({ "phase": *self.phase.borrow(), "node": number, "note": text }).to_string());
+                let note = serde_json::json!({ "phase": *self.phase.borrow(), "node": number, "note": text });
+                self.line(&note.to_string());
             }
             Form::Terminal(bars) => {
-                let _ = bars.println(text);
+                let _ = bars.println(format!("node {number}  {text}"));
             }
-            Form::Lines => line(&text),
+            Form::Lines => self.line(&format!("node {number}  {text}")),
         }
     }
 
     /// The table and what it shows.
     pub(super) fn summary(&self, summary: &Summary) {
         match self.form {
-            Form::Json => line(&summary.json().to_string()),
+            Form::Json => self.line(&summary.json().to_string()),
             _ => {
-                line(&format!("\n{}\n", summary.table()));
-                line(&summary.sentence());
+                self.line(&format!("\n{}\n", summary.table()));
+                self.line(&summary.sentence());
             }
         }
     }
@@ -156,13 +162,15 @@ impl Live {
                 bar.set_position(epoch);
                 bar.set_message(text.to_owned());
             }
-            None => line(&format!("node {number}  {text}")),
+            None => self.line(&format!("node {number}  {text}")),
         }
     }
-}
 
-/// Writes a line. That nobody reads any more is no error of the demo.
-fn line(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    /// Writes a line. A demo that nobody reads any more ends.
+    fn line(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+            self.stop.request();
+        }
+    }
 }
