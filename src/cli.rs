@@ -12,11 +12,7 @@ mod show;
 mod signals;
 
 pub use self::settings::{NodeFlags, Setting, SettingsError, Source};
-pub(crate) use self::{
-    events::json_sink,
-    show::{folded_text, short_peer},
-    signals::stop_on_signals,
-};
+pub(crate) use self::{events::json_sink, show::short_peer, signals::stop_on_signals};
 
 use crate::{demo, home::Home};
 use anyhow::Context;

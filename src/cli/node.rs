@@ -108,7 +108,7 @@ fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, key: &'static
 fn seconds(value: Option<f64>, key: &'static str) -> Result<Duration, SettingsError> {
     let value = need(&value, key)?;
     if !(0.0..=MAX_SECONDS).contains(&value) {
-        return Err(wrong(key, value, "must be a number of seconds, 0 or more"));
+        return Err(wrong(key, value, "must be a number of seconds, from 0 to a hundred years"));
     }
     Ok(Duration::from_secs_f64(value))
 }

@@ -118,7 +118,6 @@ pub struct NodeFlags {
     pub strategy: Option<String>,
     /// A parameter of the strategy; may be given several times.
     #[arg(long, env = "PEERFOLD_PARAM", value_name = "K=V", value_delimiter = ',', help_heading = "Folding")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub param: Option<Vec<String>>,
     /// Leave out updates that were folded already.
     #[arg(long, env = "PEERFOLD_IGNORE_SEEN", num_args = 0..=1, require_equals = true,

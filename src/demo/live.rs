@@ -3,8 +3,8 @@
 
 use super::{phase::ALONE, table::Summary};
 use crate::{
-    cli::{folded_text, short_peer},
-    node::{Event, Origin, Stop},
+    cli::short_peer,
+    node::{Event, FoldedUpdate, Origin, Stop},
 };
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
@@ -60,7 +60,7 @@ impl Live {
             let bar = match &self.form {
                 Form::Terminal(bars) => {
                     let bar = bars.add(ProgressBar::new(epochs));
-                    if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:16.cyan/dim} {wide_msg}") {
+                    if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:8.cyan/dim} {wide_msg}") {
                         bar.set_style(style);
                     }
                     bar.set_prefix(format!("node {number}"));
@@ -89,7 +89,7 @@ impl Live {
         }
         let name = |peer: &str| names.get(peer).cloned().unwrap_or_else(|| short_peer(peer));
         match event {
-            Event::Folded { updates, .. } => self.folded(number, format!("folded {}", folded_text(updates, name))),
+            Event::Folded { updates, .. } => self.folded(number, format!("folded {}", stale_text(updates, name))),
             // Alone there is nobody to fold with, which need not be said after each epoch.
             Event::NotFolded { .. } if *self.phase.borrow() == ALONE => {}
             Event::NotFolded { reason, .. } => self.folded(number, format!("not folded: {reason}")),
@@ -105,15 +105,13 @@ impl Live {
                 self.note(number, &format!("rejected the update of {} for epoch {epoch}: {reason}", name(author)));
             }
             Event::Waiting { reason, present, needed, .. } => {
-                if let Some(bar) = self.rows.borrow().get(number).and_then(|row| row.bar.as_ref()) {
-                    bar.set_message(format!("waiting, {present} of {needed} ({reason})"));
-                }
+                self.status(number, &format!("waiting, {present} of {needed} ({reason})"));
             }
             Event::EpochDone { epoch, epochs, metrics, written, read, .. } => {
                 let metric = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
                 let folded = self.rows.borrow().get(number).map(|row| row.folded.clone()).unwrap_or_default();
                 let text = format!(
-                    "epoch {epoch}/{epochs}  loss {:.3}  accuracy {:5.1} %  wrote {}, read {}  {folded}",
+                    "epoch {epoch}/{epochs}  loss {:.3}  accuracy {:5.1} %  {folded}wrote {}, read {}",
                     metric("loss"),
                     100.0 * metric("accuracy"),
                     HumanBytes(*written),
@@ -122,6 +120,13 @@ impl Live {
                 self.update(number, *epoch, &text);
             }
             _ => {}
+        }
+    }
+
+    /// What a node does now, on a terminal.
+    pub(super) fn status(&self, number: usize, text: &str) {
+        if let Some(bar) = self.rows.borrow().get(number).and_then(|row| row.bar.as_ref()) {
+            bar.set_message(text.to_owned());
         }
     }
 
@@ -152,7 +157,7 @@ impl Live {
 
     fn folded(&self, number: usize, text: String) {
         if let Some(row) = self.rows.borrow_mut().get_mut(number) {
-            row.folded = text;
+            row.folded = format!("{text}  ");
         }
     }
 
@@ -173,4 +178,13 @@ impl Live {
             self.stop.request();
         }
     }
+}
+
+/// What was folded, without the own update: `node 0, node 2 (1 stale)`.
+fn stale_text(updates: &[FoldedUpdate], name: impl Fn(&str) -> String) -> String {
+    let peers = updates.iter().filter(|update| !update.own).map(|update| match update.staleness {
+        0 => name(&update.author),
+        staleness => format!("{} ({staleness} stale)", name(&update.author)),
+    });
+    peers.collect::<Vec<_>>().join(", ")
 }

@@ -167,6 +167,7 @@ impl<'a> Phase<'a> {
                         process.kill()?;
                         node.killed = true;
                         live.note(number, &format!("killed with SIGKILL in its epoch {epoch}"));
+                        live.status(number, "killed; the others go on");
                     }
                 }
                 Message::Ended(number) => {
@@ -191,6 +192,7 @@ impl<'a> Phase<'a> {
                 running[victim].process = Some(self.start(victim, &sender)?);
                 running[victim].restarted();
                 live.note(victim, "started again");
+                live.status(victim, "starting again");
             }
         }
         live.end();
