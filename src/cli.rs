@@ -38,7 +38,7 @@ enum Command {
     /// Watch several nodes learn together on this machine, and compare it with each of them learning alone.
     Demo(demo::DemoFlags),
     /// Run one training node.
-    Node(NodeCommand),
+    Node(Box<NodeCommand>),
     /// Print the peer id of a home, which is made if it isn't there.
     Id(HomeFlag),
     /// List the strategies with their parameters.

@@ -6,7 +6,7 @@ use crate::{
     cli::short_peer,
     node::{Event, FoldedUpdate, Origin, Stop},
 };
-use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -114,8 +114,8 @@ impl Live {
                     "epoch {epoch}/{epochs}  loss {:.3}  accuracy {:5.1} %  {folded}wrote {}, read {}",
                     metric("loss"),
                     100.0 * metric("accuracy"),
-                    HumanBytes(*written),
-                    HumanBytes(*read),
+                    amount(*written),
+                    amount(*read),
                 );
                 self.update(number, *epoch, &text);
             }
@@ -187,4 +187,14 @@ fn stale_text(updates: &[FoldedUpdate], name: impl Fn(&str) -> String) -> String
         staleness => format!("{} ({staleness} stale)", name(&update.author)),
     });
     peers.collect::<Vec<_>>().join(", ")
+}
+
+/// Bytes in few characters.
+pub(super) fn amount(bytes: u64) -> String {
+    const KIB: f64 = 1024.0;
+    match bytes as f64 {
+        few if few < KIB => format!("{bytes} B"),
+        some if some < KIB * KIB => format!("{:.0} KiB", some / KIB),
+        many => format!("{:.1} MiB", many / (KIB * KIB)),
+    }
 }

@@ -167,13 +167,15 @@ impl<'a> Phase<'a> {
                         process.kill()?;
                         node.killed = true;
                         live.note(number, &format!("killed with SIGKILL in its epoch {epoch}"));
-                        live.status(number, "killed; the others go on");
                     }
                 }
                 Message::Ended(number) => {
                     let node = running.get_mut(number).context("the end of an unknown node")?;
                     let Some(process) = node.process.take() else { continue };
                     let reason = process.wait()?;
+                    if node.killed {
+                        live.status(number, "killed; the others go on");
+                    }
                     if !node.killed
                         && let Some(reason) = reason.or_else(|| node.unfinished())
                     {

@@ -57,9 +57,14 @@ fn after_two_signals() {
 
 #[test]
 fn after_a_kill() {
-    let sandbox = Sandbox::new();
-    at_work(&sandbox).kill();
-    sandbox.wait_until_nothing_is_left();
+    // HUP: its terminal was closed.
+    for name in ["KILL", "HUP"] {
+        let sandbox = Sandbox::new();
+        let demo = at_work(&sandbox);
+        demo.signal(name);
+        assert_eq!(demo.wait().status.code(), None);
+        sandbox.wait_until_nothing_is_left();
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The program as its users have it: the real binary, its output, its exit codes, its signals.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "cli"))]
 #![allow(clippy::unwrap_used)]
 
 mod config;
