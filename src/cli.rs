@@ -4,6 +4,7 @@
 //! before anything begins. Results go to standard output, logs to standard error (`RUST_LOG` chooses them).
 
 mod events;
+mod mistakes;
 mod node;
 mod run;
 mod settings;
@@ -11,16 +12,16 @@ mod show;
 mod signals;
 
 pub use self::settings::{NodeFlags, Setting, SettingsError, Source};
-pub(crate) use self::{
-    events::json_sink,
-    show::{folded_text, short_peer},
-    signals::stop_on_signals,
-};
+pub(crate) use self::{events::json_sink, show::short_peer, signals::stop_on_signals};
 
 use crate::{demo, home::Home};
 use anyhow::Context;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 use tracing_subscriber::EnvFilter;
 
 /// Federated learning without a server: every node trains on its own data, publishes its weights, and folds what the
@@ -37,7 +38,7 @@ enum Command {
     /// Watch several nodes learn together on this machine, and compare it with each of them learning alone.
     Demo(demo::DemoFlags),
     /// Run one training node.
-    Node(NodeCommand),
+    Node(Box<NodeCommand>),
     /// Print the peer id of a home, which is made if it isn't there.
     Id(HomeFlag),
     /// List the strategies with their parameters.
@@ -49,12 +50,10 @@ enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// Clean up after a demo that was killed: waits for the end of standard input, then for the homes to be free.
+    /// Keep a demo's temporary directory: makes it and prints its path; removes it when standard input has ended and
+    /// its homes are free.
     #[command(hide = true)]
-    DemoGuard {
-        /// The demo's directory.
-        dir: PathBuf,
-    },
+    DemoGuard,
 }
 
 #[derive(Args)]
@@ -67,7 +66,7 @@ struct NodeCommand {
     /// Print every setting with where it comes from, as TOML, and do nothing else.
     #[arg(long)]
     print_config: bool,
-    /// End when standard input ends: for programs that start nodes and may die.
+    /// End when standard input ends, and use only a home that is there: for programs that start nodes and may die.
     #[arg(long, hide = true)]
     end_with_stdin: bool,
 }
@@ -84,13 +83,10 @@ struct HomeFlag {
 pub fn main() -> ExitCode {
     // Failpoints exist in test builds only.
     let _failpoints = fail::has_failpoints().then(fail::FailScenario::setup);
-    let matches = match Cli::command().try_get_matches() {
-        Ok(matches) => matches,
-        Err(error) => error.exit(),
-    };
-    let cli = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
-        Err(error) => error.exit(),
+    let parsed = command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return mistakes::in_arguments(&error),
     };
     let color = std::io::stderr().is_terminal();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
@@ -98,9 +94,28 @@ pub fn main() -> ExitCode {
     match dispatch(cli.command, &matches) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", mistakes::one_line(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The command line's description. A variable of the environment that is empty is one that is not set.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommands(|command| {
+        command.mut_args(|arg| match arg.get_env().map(std::env::var_os) {
+            Some(Some(value)) if value.is_empty() => arg.env(None),
+            _ => arg,
+        })
+    })
+}
+
+/// Writes to standard output. That its reader has left is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing to standard output"),
+        _ => Ok(()),
     }
 }
 
@@ -111,21 +126,23 @@ fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> 
             let matches = matches.subcommand_matches("node").context("no node arguments")?;
             let settings = settings::resolve(&node.flags, matches, node.config.as_deref())?;
             if node.print_config {
-                print!("{}", settings::render(&settings));
+                print(&settings::render(&settings))?;
             } else {
                 node::run(&settings::merged(&settings)?, node.end_with_stdin)?;
             }
         }
         Command::Id(HomeFlag { home }) => {
             let dir = home.map_or_else(settings::default_home, Ok)?;
-            println!("{}", Home::peer_id(&dir)?);
+            print(&format!("{}\n", Home::peer_id(&dir)?))?;
         }
-        Command::Strategies => print!("{}", show::strategies()),
-        Command::EventSchema => println!("{}", events::schema()?),
+        Command::Strategies => print(&show::strategies())?,
+        Command::EventSchema => print(&format!("{}\n", events::schema()?))?,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "peerfold", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "peerfold", &mut script);
+            print(&String::from_utf8(script)?)?;
         }
-        Command::DemoGuard { dir } => demo::guard(&dir)?,
+        Command::DemoGuard => demo::guard()?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -133,7 +133,7 @@ pub(crate) fn run(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
     let stop = Stop::new();
     stop_on_signals(stop.clone())?;
     let directory = Directory::create()?;
-    let live = Live::new(flags.json);
+    let live = Live::new(flags.json, stop.clone());
     live.headline(&format!(
         "{} nodes learn {} together, each with its own part of the data (label skew {}), {} epochs of {} steps.",
         flags.nodes,

@@ -88,13 +88,12 @@ impl Home {
         Ok(load_or_create_identity(dir)?.public().to_peer_id())
     }
 
-    /// Blocks until no process has the home in `dir` open.
-    pub fn wait_until_free(dir: &Path) -> io::Result<()> {
-        match File::open(dir.join(LOCK)) {
-            Ok(file) => file.lock(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
+    /// Blocks until no process has the home in `dir` open, and keeps others from opening it as long as the file that
+    /// comes back is open. Errors if there is no such directory.
+    pub fn wait_until_free(dir: &Path) -> io::Result<File> {
+        let file = File::options().write(true).create(true).truncate(false).open(dir.join(LOCK))?;
+        file.lock()?;
+        Ok(file)
     }
 
     /// The key that this home's node signs with.

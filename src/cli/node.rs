@@ -108,7 +108,7 @@ fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, key: &'static
 fn seconds(value: Option<f64>, key: &'static str) -> Result<Duration, SettingsError> {
     let value = need(&value, key)?;
     if !(0.0..=MAX_SECONDS).contains(&value) {
-        return Err(wrong(key, value, "must be a number of seconds, 0 or more"));
+        return Err(wrong(key, value, "must be a number of seconds, from 0 to a hundred years"));
     }
     Ok(Duration::from_secs_f64(value))
 }
@@ -212,6 +212,9 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
     stop_on_signals(stop.clone())?;
 
     let federation = need(&settings.federation, "federation")?;
+    if federation.is_empty() {
+        return Err(wrong("federation", "\"\"", "a federation has a name").into());
+    }
     let folder: FolderUrl = parse(&need(&settings.folder, "folder")?, "folder")?;
     let model: Model = parse(&need(&settings.dataset, "dataset")?, "dataset")?;
     let device: Device = parse(&need(&settings.device, "device")?, "device")?;
@@ -232,6 +235,12 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         min_peers: need(&settings.min_peers, "min-peers")?,
         deadline: seconds(settings.start_deadline, "start-deadline")?,
     };
+    let checks =
+        Checks { max_num_examples: need(&settings.max_num_examples, "max-num-examples")?, max_norm: settings.max_norm };
+    if let Some(norm) = checks.max_norm.filter(|&norm| norm <= 0.0) {
+        return Err(wrong("max-norm", norm, "must be above 0").into());
+    }
+    let (allow, readmit) = (peers(&settings.allow, "allow")?, peers(&settings.readmit, "readmit")?);
     if let Some(path) = &settings.out {
         check_out(path)?;
     }
@@ -239,7 +248,12 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
     let init = settings.init.as_deref().map(read_init).transpose()?;
     device.check()?;
 
-    let home = Home::open(need(&settings.home, "home")?)?;
+    let home = need(&settings.home, "home")?;
+    if ends_with_stdin && !home.is_dir() {
+        // Who started this node is gone and has taken the home along.
+        anyhow::bail!("the home {} isn't there", home.display());
+    }
+    let home = Home::open(home)?;
     let DataSet { train, test } = load(model, settings.data_dir.as_deref())?;
     let part = Arc::new(split.part(&train, index)?);
     drop(train);
@@ -277,13 +291,10 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         strategy,
         pace,
         start,
-        checks: Checks {
-            max_num_examples: need(&settings.max_num_examples, "max-num-examples")?,
-            max_norm: settings.max_norm,
-        },
+        checks,
         max_staleness: need(&settings.max_staleness, "max-staleness")?,
-        allow: peers(&settings.allow, "allow")?,
-        readmit: peers(&settings.readmit, "readmit")?.unwrap_or_default(),
+        allow,
+        readmit: readmit.unwrap_or_default(),
         hyperparameters,
         events: events.clone(),
         stop: stop.clone(),

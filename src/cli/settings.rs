@@ -118,7 +118,6 @@ pub struct NodeFlags {
     pub strategy: Option<String>,
     /// A parameter of the strategy; may be given several times.
     #[arg(long, env = "PEERFOLD_PARAM", value_name = "K=V", value_delimiter = ',', help_heading = "Folding")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub param: Option<Vec<String>>,
     /// Leave out updates that were folded already.
     #[arg(long, env = "PEERFOLD_IGNORE_SEEN", num_args = 0..=1, require_equals = true,
@@ -284,13 +283,42 @@ fn read_toml(path: &Path) -> Result<NodeFlags, SettingsError> {
     let read = fs::read_to_string(path);
     let text = read.map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
     toml::from_str(&text).map_err(|error| {
-        let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
-        let place = line.map(|line| format!(" at line {line}")).unwrap_or_default();
-        SettingsError::Toml { path: path.to_owned(), place, message: error.message().replace('\n', " ") }
+        let place = error.span().map(|span| place(&text, span.start)).unwrap_or_default();
+        // The names of all settings follow, which `--help` shows better.
+        let message = error.message().split(", expected one of `federation`").next().unwrap_or_default();
+        SettingsError::Toml { path: path.to_owned(), place, message: message.replace('\n', " ") }
     })
 }
 
+/// ` at line N (key)`: where in a TOML file something is wrong.
+fn place(text: &str, at: usize) -> String {
+    let before = text.get(..at).unwrap_or(text);
+    let number = before.matches('\n').count();
+    let key = text.lines().nth(number).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
+    let key = key.map(|key| format!(" ({key})")).unwrap_or_default();
+    format!(" at line {}{key}", number + 1)
+}
+
+/// JSON, in which the layers are merged, has no such numbers, and no setting means anything with one.
+fn check_finite(flags: &NodeFlags) -> Result<(), SettingsError> {
+    let numbers = [
+        ("skew", flags.skew),
+        ("lr", flags.lr),
+        ("participation", flags.participation),
+        ("max-norm", flags.max_norm),
+        ("deadline", flags.deadline),
+        ("start-deadline", flags.start_deadline),
+    ];
+    for (key, number) in numbers {
+        if let Some(number) = number.filter(|number| !number.is_finite()) {
+            return Err(SettingsError::Value { key, value: number.to_string(), what: "must be finite".to_owned() });
+        }
+    }
+    Ok(())
+}
+
 fn set_values(flags: &NodeFlags) -> Result<Map<String, Value>, SettingsError> {
+    check_finite(flags)?;
     match serde_json::to_value(flags).map_err(|error| SettingsError::Merge(error.to_string()))? {
         Value::Object(values) => Ok(values.into_iter().filter(|(_, value)| !value.is_null()).collect()),
         other => Err(SettingsError::Merge(format!("{other} is no table"))),

@@ -14,7 +14,7 @@ pub(crate) fn short_peer(peer: &str) -> String {
 }
 
 /// What was folded, without the own update: `…abc123 (epoch 4), …def456 (epoch 3, 1 stale)`.
-pub(crate) fn folded_text(updates: &[FoldedUpdate], name: impl Fn(&str) -> String) -> String {
+fn folded_text(updates: &[FoldedUpdate], name: impl Fn(&str) -> String) -> String {
     let peers = updates.iter().filter(|update| !update.own).map(|update| match update.staleness {
         0 => format!("{} (epoch {})", name(&update.author), update.epoch),
         staleness => format!("{} (epoch {}, {staleness} stale)", name(&update.author), update.epoch),

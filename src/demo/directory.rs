@@ -1,10 +1,10 @@
 //! The demo's temporary directory, and the guard that removes it.
 
 use crate::home::Home;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::{
     fs,
-    io::{self, Read},
+    io::{self, BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
 };
@@ -18,13 +18,28 @@ pub(super) struct Directory {
 }
 
 impl Directory {
+    /// The guard makes the directory, so that there is no moment in which nobody would remove it.
     pub(super) fn create() -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("peerfold-demo-").tempdir().context("no temporary directory")?;
         let mut command = program()?;
-        command.arg("demo-guard").arg(dir.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.arg("demo-guard").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut guard = command.spawn().context("the demo's guard can't be started")?;
-        let pipe = guard.stdin.take();
-        Ok(Self { path: dir.keep(), guard, pipe })
+        let (pipe, stdout) = (guard.stdin.take(), guard.stdout.take());
+        let mut path = String::new();
+        BufReader::new(stdout.context("the guard's output")?).read_line(&mut path).context("the guard's output")?;
+        if path.is_empty() {
+            let output = guard.wait_with_output().context("waiting for the guard")?;
+            let reason = String::from_utf8_lossy(&output.stderr);
+            let reason = reason.trim();
+            bail!("no temporary directory: {}", reason.strip_prefix("error: ").unwrap_or(reason));
+        }
+        Ok(Self { path: path.trim_end_matches('\n').into(), guard, pipe })
+    }
+
+    /// Makes an empty home in the directory.
+    pub(super) fn home(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let home = self.path.join(name);
+        fs::create_dir_all(&home).with_context(|| format!("creating {}", home.display()))?;
+        Ok(home)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -52,13 +67,31 @@ pub(super) fn program() -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Waits for the end of standard input, then until no node uses a home in the directory, then removes the directory.
-pub(crate) fn guard(dir: &Path) -> anyhow::Result<()> {
+/// Makes the directory and writes its path to standard output. Waits for the end of standard input, then until no node
+/// uses a home in the directory, then removes it.
+pub(crate) fn guard() -> anyhow::Result<()> {
+    let dir = tempfile::Builder::new().prefix("peerfold-demo-").tempdir()?;
+    let path = dir.path().to_str().with_context(|| format!("{} is not UTF-8", dir.path().display()))?;
+    // If nobody reads it, standard input has ended too.
+    let _ = writeln!(io::stdout(), "{path}");
     io::stdin().read_to_end(&mut Vec::new()).context("waiting for the demo")?;
-    let homes = fs::read_dir(dir).with_context(|| format!("listing {}", dir.display()))?;
-    for home in homes {
-        let home = home?.path();
-        Home::wait_until_free(&home).with_context(|| format!("waiting for {}", home.display()))?;
+    let dir = dir.keep();
+    while dir.exists() {
+        // A node that is only just starting finds its home locked, or gone: it makes none.
+        let homes: Vec<PathBuf> =
+            fs::read_dir(&dir)?.map(|home| home.map(|home| home.path())).collect::<Result<_, _>>()?;
+        let locks = homes.iter().map(|home| Home::wait_until_free(home)).collect::<Result<Vec<_>, _>>()?;
+        match fs::remove_dir_all(&dir) {
+            Err(error) if !is_transient(&error) => {
+                return Err(error).with_context(|| format!("removing {}", dir.display()));
+            }
+            _ => drop(locks),
+        }
     }
-    fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))
+    Ok(())
+}
+
+/// Whether somebody made a file between the listing and the removal.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound)
 }

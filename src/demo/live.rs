@@ -1,12 +1,12 @@
 //! What the demo shows while it runs: a line for each node that is updated in place on a terminal, plain lines when
 //! piped, JSON lines with `--json`.
 
-use super::table::Summary;
+use super::{phase::ALONE, table::Summary};
 use crate::{
-    cli::{folded_text, short_peer},
-    node::{Event, Origin},
+    cli::short_peer,
+    node::{Event, FoldedUpdate, Origin, Stop},
 };
-use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -27,12 +27,14 @@ struct Row {
 /// The display.
 pub(super) struct Live {
     form: Form,
+    /// Requested when nobody reads any more.
+    stop: Stop,
     phase: RefCell<&'static str>,
     rows: RefCell<Vec<Row>>,
 }
 
 impl Live {
-    pub(super) fn new(json: bool) -> Self {
+    pub(super) fn new(json: bool, stop: Stop) -> Self {
         let form = if json {
             Form::Json
         } else if std::io::stdout().is_terminal() {
@@ -40,14 +42,14 @@ impl Live {
         } else {
             Form::Lines
         };
-        Self { form, phase: RefCell::new(""), rows: RefCell::default() }
+        Self { form, stop, phase: RefCell::new(""), rows: RefCell::default() }
     }
 
     /// A line between the phases.
     pub(super) fn headline(&self, text: &str) {
         match self.form {
             Form::Json => {}
-            _ => line(text),
+            _ => self.line(text),
         }
     }
 
@@ -58,7 +60,7 @@ impl Live {
             let bar = match &self.form {
                 Form::Terminal(bars) => {
                     let bar = bars.add(ProgressBar::new(epochs));
-                    if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:16.cyan/dim} {wide_msg}") {
+                    if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:8.cyan/dim} {wide_msg}") {
                         bar.set_style(style);
                     }
                     bar.set_prefix(format!("node {number}"));
@@ -83,12 +85,16 @@ impl Live {
     pub(super) fn event(&self, number: usize, event: &Event, names: &BTreeMap<String, String>) {
         if let Form::Json = self.form {
             let event = serde_json::json!({ "phase": *self.phase.borrow(), "node": number, "of": event });
-            return line(&event.to_string());
+            return self.line(&event.to_string());
         }
         let name = |peer: &str| names.get(peer).cloned().unwrap_or_else(|| short_peer(peer));
         match event {
-            Event::Folded { updates, .. } => self.folded(number, format!("folded {}", folded_text(updates, name))),
-            Event::NotFolded { .. } => self.folded(number, "nobody to fold with".to_owned()),
+            Event::Folded { updates, .. } => self.folded(number, format!("folded {}", stale_text(updates, name))),
+            // Alone there is nobody to fold with, which need not be said after each epoch.
+            Event::NotFolded { .. } if *self.phase.borrow() == ALONE => {}
+            Event::NotFolded { reason, .. } => self.folded(number, format!("not folded: {reason}")),
+            Event::FolderFailed { epoch, reason } => self.note(number, &format!("epoch {epoch}: {reason}; trains on")),
+            Event::Excluded { author, reason } => self.note(number, &format!("excluded {}: {reason}", name(author))),
             Event::CaughtUp { from, epoch } => {
                 self.note(number, &format!("caught up with the others: from epoch {from} to {epoch}"));
             }
@@ -99,19 +105,17 @@ impl Live {
                 self.note(number, &format!("rejected the update of {} for epoch {epoch}: {reason}", name(author)));
             }
             Event::Waiting { reason, present, needed, .. } => {
-                if let Some(bar) = self.rows.borrow().get(number).and_then(|row| row.bar.as_ref()) {
-                    bar.set_message(format!("waiting, {present} of {needed} ({reason})"));
-                }
+                self.status(number, &format!("waiting, {present} of {needed} ({reason})"));
             }
             Event::EpochDone { epoch, epochs, metrics, written, read, .. } => {
                 let metric = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
                 let folded = self.rows.borrow().get(number).map(|row| row.folded.clone()).unwrap_or_default();
                 let text = format!(
-                    "epoch {epoch}/{epochs}  loss {:.3}  accuracy {:5.1} %  wrote {}, read {}  {folded}",
+                    "epoch {epoch}/{epochs}  loss {:.3}  accuracy {:5.1} %  {folded}wrote {}, read {}",
                     metric("loss"),
                     100.0 * metric("accuracy"),
-                    HumanBytes(*written),
-                    HumanBytes(*read),
+                    amount(*written),
+                    amount(*read),
                 );
                 self.update(number, *epoch, &text);
             }
@@ -119,34 +123,41 @@ impl Live {
         }
     }
 
+    /// What a node does now, on a terminal.
+    pub(super) fn status(&self, number: usize, text: &str) {
+        if let Some(bar) = self.rows.borrow().get(number).and_then(|row| row.bar.as_ref()) {
+            bar.set_message(text.to_owned());
+        }
+    }
+
     /// Something out of the ordinary, which stays to be seen.
     pub(super) fn note(&self, number: usize, text: &str) {
-        let text = format!("node {number}  {text}");
         match &self.form {
             Form::Json => {
-                line(&serde_json::json!({ "phase": *self.phase.borrow(), "node": number, "note": text }).to_string());
+                let note = serde_json::json!({ "phase": *self.phase.borrow(), "node": number, "note": text });
+                self.line(&note.to_string());
             }
             Form::Terminal(bars) => {
-                let _ = bars.println(text);
+                let _ = bars.println(format!("node {number}  {text}"));
             }
-            Form::Lines => line(&text),
+            Form::Lines => self.line(&format!("node {number}  {text}")),
         }
     }
 
     /// The table and what it shows.
     pub(super) fn summary(&self, summary: &Summary) {
         match self.form {
-            Form::Json => line(&summary.json().to_string()),
+            Form::Json => self.line(&summary.json().to_string()),
             _ => {
-                line(&format!("\n{}\n", summary.table()));
-                line(&summary.sentence());
+                self.line(&format!("\n{}\n", summary.table()));
+                self.line(&summary.sentence());
             }
         }
     }
 
     fn folded(&self, number: usize, text: String) {
         if let Some(row) = self.rows.borrow_mut().get_mut(number) {
-            row.folded = text;
+            row.folded = format!("{text}  ");
         }
     }
 
@@ -156,13 +167,34 @@ impl Live {
                 bar.set_position(epoch);
                 bar.set_message(text.to_owned());
             }
-            None => line(&format!("node {number}  {text}")),
+            None => self.line(&format!("node {number}  {text}")),
+        }
+    }
+
+    /// Writes a line. A demo that nobody reads any more ends.
+    fn line(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+            self.stop.request();
         }
     }
 }
 
-/// Writes a line. That nobody reads any more is no error of the demo.
-fn line(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+/// What was folded, without the own update: `node 0, node 2 (1 stale)`.
+fn stale_text(updates: &[FoldedUpdate], name: impl Fn(&str) -> String) -> String {
+    let peers = updates.iter().filter(|update| !update.own).map(|update| match update.staleness {
+        0 => name(&update.author),
+        staleness => format!("{} ({staleness} stale)", name(&update.author)),
+    });
+    peers.collect::<Vec<_>>().join(", ")
+}
+
+/// Bytes in few characters.
+pub(super) fn amount(bytes: u64) -> String {
+    const KIB: f64 = 1024.0;
+    match bytes as f64 {
+        few if few < KIB => format!("{bytes} B"),
+        some if some < KIB * KIB => format!("{:.0} KiB", some / KIB),
+        many => format!("{:.1} MiB", many / (KIB * KIB)),
+    }
 }

@@ -20,6 +20,10 @@ use std::{
 };
 use tokio::runtime::Builder;
 
+/// The phase in which the nodes meet.
+const TOGETHER: &str = "together";
+/// The phase in which each is for itself.
+pub(super) const ALONE: &str = "alone";
 /// Events that may wait for the display.
 const MESSAGES: usize = 256;
 /// Epochs that the others complete while a killed node is away.
@@ -54,7 +58,7 @@ pub(super) struct NodeResult {
 /// The nodes of one phase.
 pub(super) struct Phase<'a> {
     flags: &'a DemoFlags,
-    dir: PathBuf,
+    directory: &'a Directory,
     name: &'static str,
     together: bool,
 }
@@ -71,24 +75,25 @@ struct Running {
 
 impl<'a> Phase<'a> {
     /// The nodes meet in a folder.
-    pub(super) fn together(flags: &'a DemoFlags, directory: &Directory) -> Self {
-        Self { flags, dir: directory.path().to_owned(), name: "together", together: true }
+    pub(super) fn together(flags: &'a DemoFlags, directory: &'a Directory) -> Self {
+        Self { flags, directory, name: TOGETHER, together: true }
     }
 
     /// Each for itself.
-    pub(super) fn alone(flags: &'a DemoFlags, directory: &Directory) -> Self {
-        Self { flags, dir: directory.path().to_owned(), name: "alone", together: false }
+    pub(super) fn alone(flags: &'a DemoFlags, directory: &'a Directory) -> Self {
+        Self { flags, directory, name: ALONE, together: false }
     }
 
-    fn arguments(&self, node: usize) -> Vec<OsString> {
+    fn arguments(&self, node: usize, home: PathBuf) -> Vec<OsString> {
         let flags = self.flags;
         let nodes = usize::from(flags.nodes);
-        let folder = if self.together { FolderUrl::Local(self.dir.join("folder")) } else { FolderUrl::Memory };
+        let folder =
+            if self.together { FolderUrl::Local(self.directory.path().join("folder")) } else { FolderUrl::Memory };
         let mut arguments: Vec<OsString> = vec!["node".into(), "--json".into(), "--end-with-stdin".into()];
         let mut set = |name: &str, value: OsString| arguments.extend([format!("--{name}").into(), value]);
         set("federation", "demo".into());
         set("folder", folder.to_string().into());
-        set("home", self.dir.join(format!("{}-{node}", self.name)).into());
+        set("home", home.into());
         set("dataset", flags.dataset.to_string().into());
         set("partition", format!("{node}/{nodes}").into());
         set("skew", flags.skew.to_string().into());
@@ -117,7 +122,8 @@ impl<'a> Phase<'a> {
     fn start(&self, node: usize, messages: &SyncSender<Message>) -> anyhow::Result<NodeProcess> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = (cores / usize::from(self.flags.nodes)).max(1);
-        NodeProcess::start(node, self.arguments(node), threads, messages.clone())
+        let home = self.directory.home(&format!("{}-{node}", self.name))?;
+        NodeProcess::start(node, self.arguments(node, home), threads, messages.clone())
     }
 
     /// Runs the nodes and shows what they do. An error names the node that failed, and its reason; the others are
@@ -125,7 +131,7 @@ impl<'a> Phase<'a> {
     pub(super) fn run(&self, live: &Live, stop: &Stop) -> anyhow::Result<Outcome> {
         let (sender, messages) = mpsc::sync_channel(MESSAGES);
         forward_stop(stop.clone(), sender.clone())?;
-        let kill = self.flags.kill.filter(|_| self.together);
+        let mut kill = self.flags.kill.filter(|_| self.together);
         let nodes = usize::from(self.flags.nodes);
         live.begin(self.name, nodes, self.flags.epochs);
         let mut running = Vec::new();
@@ -167,6 +173,9 @@ impl<'a> Phase<'a> {
                     let node = running.get_mut(number).context("the end of an unknown node")?;
                     let Some(process) = node.process.take() else { continue };
                     let reason = process.wait()?;
+                    if node.killed {
+                        live.status(number, "killed; the others go on");
+                    }
                     if !node.killed
                         && let Some(reason) = reason.or_else(|| node.unfinished())
                     {
@@ -180,9 +189,12 @@ impl<'a> Phase<'a> {
                 && running[victim].process.is_none()
                 && others_are_at(&running, victim, epoch.saturating_add(AWAY_EPOCHS))
             {
+                // Once: the node publishes the same epoch again.
+                kill = None;
                 running[victim].process = Some(self.start(victim, &sender)?);
                 running[victim].restarted();
                 live.note(victim, "started again");
+                live.status(victim, "starting again");
             }
         }
         live.end();

@@ -1,9 +1,7 @@
 //! What the demo has shown, in figures.
 
-use super::phase::NodeResult;
-use crate::cli::short_peer;
+use super::{live::amount, phase::NodeResult};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
-use indicatif::HumanBytes;
 use std::time::Duration;
 
 /// Each node together and alone.
@@ -30,21 +28,20 @@ impl Summary {
     pub(super) fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
-        table.set_header(["node", "peer", "examples", "alone", "federated", "gain", "time", "wrote", "read"]);
+        table.set_header(["node", "examples", "alone", "federated", "gain", "time", "wrote", "read"]);
         for (number, ((node, alone), gain)) in self.rows.iter().zip(self.gains()).enumerate() {
             table.add_row([
                 number.to_string(),
-                short_peer(&node.peer),
                 node.num_examples.to_string(),
                 format!("{:.1} %", 100.0 * alone),
                 format!("{:.1} %", 100.0 * node.accuracy),
                 format!("{gain:+.1}"),
                 format!("{:.1} s", node.seconds),
-                HumanBytes(node.written).to_string(),
-                HumanBytes(node.read).to_string(),
+                amount(node.written),
+                amount(node.read),
             ]);
         }
-        for column in table.column_iter_mut().skip(2) {
+        for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         table

@@ -1,0 +1,140 @@
+//! Flags over environment over file over defaults.
+
+use super::process::{Ended, Sandbox};
+use peerfold::cli::NodeFlags;
+use std::{collections::BTreeMap, fs};
+
+/// Every setting: its key, a value as flag and variable have it, and as TOML has it.
+const SETTINGS: [(&str, &str, &str); 37] = [
+    ("federation", "hospitals", "\"hospitals\""),
+    ("run", "2", "\"2\""),
+    ("folder", "memory:", "\"memory:\""),
+    ("home", "some/where", "\"some/where\""),
+    ("dataset", "mnist", "\"mnist\""),
+    ("data-dir", "/data", "\"/data\""),
+    ("partition", "1/4", "\"1/4\""),
+    ("skew", "0.5", "0.5"),
+    ("epochs", "7", "7"),
+    ("steps-per-epoch", "9", "9"),
+    ("batch-size", "11", "11"),
+    ("lr", "0.25", "0.25"),
+    ("seed", "3", "3"),
+    ("data-seed", "4", "4"),
+    ("device", "cuda", "\"cuda\""),
+    ("init", "a.safetensors", "\"a.safetensors\""),
+    ("strategy", "fedadam", "\"fedadam\""),
+    ("param", "eta=0.1,tau=0.01", "[\"eta=0.1\", \"tau=0.01\"]"),
+    ("ignore-seen", "true", "true"),
+    ("participation", "0.75", "0.75"),
+    ("epochs-between-folds", "2", "2"),
+    ("upload-only", "true", "true"),
+    ("max-peers", "5", "5"),
+    ("max-staleness", "6", "6"),
+    ("max-num-examples", "1000", "1000"),
+    ("max-norm", "12.5", "12.5"),
+    ("sync", "true", "true"),
+    ("nodes", "4", "4"),
+    ("quorum", "3", "3"),
+    ("deadline", "1.5", "1.5"),
+    ("below-quorum", "alone", "\"alone\""),
+    ("min-peers", "2", "2"),
+    ("start-deadline", "2.5", "2.5"),
+    ("allow", "12D3a,12D3b", "[\"12D3a\", \"12D3b\"]"),
+    ("readmit", "12D3c", "[\"12D3c\"]"),
+    ("json", "true", "true"),
+    ("out", "b.safetensors", "\"b.safetensors\""),
+];
+
+fn variable(key: &str) -> String {
+    match key {
+        "data-dir" => "PEERFOLD_DATA".to_owned(),
+        _ => format!("PEERFOLD_{}", key.replace('-', "_").to_uppercase()),
+    }
+}
+
+/// Key → value as TOML, and its source.
+fn printed(ended: &Ended) -> BTreeMap<String, (String, String)> {
+    let setting = |line: &String| {
+        let (setting, source) = line.rsplit_once("  # ").unwrap();
+        let (key, value) = setting.split_once(" = ").unwrap();
+        (key.to_owned(), (value.trim().to_owned(), source.to_owned()))
+    };
+    ended.lines.iter().map(setting).collect()
+}
+
+fn all_from(source: impl Fn(&str) -> String) -> BTreeMap<String, (String, String)> {
+    SETTINGS.iter().map(|&(key, _, toml)| (key.to_owned(), (toml.to_owned(), source(key)))).collect()
+}
+
+#[test]
+fn every_setting_is_a_flag_a_variable_and_a_key() {
+    let names: Vec<String> = match serde_json::to_value(NodeFlags::default()).unwrap() {
+        serde_json::Value::Object(settings) => settings.keys().cloned().collect(),
+        other => panic!("{other}"),
+    };
+    let mut known: Vec<&str> = SETTINGS.iter().map(|(key, ..)| *key).collect();
+    known.sort_unstable();
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(known, names, "this table has all settings");
+
+    let sandbox = Sandbox::new();
+    let print = ["node", "--print-config"];
+    let flags = SETTINGS.iter().map(|(key, value, _)| format!("--{key}={value}"));
+    let by_flags = Ended::of(sandbox.command(print.map(str::to_owned).into_iter().chain(flags))).success();
+    assert_eq!(printed(&by_flags), all_from(|_| "flag".to_owned()));
+
+    let mut command = sandbox.command(print);
+    command.envs(SETTINGS.iter().map(|(key, value, _)| (variable(key), value)));
+    assert_eq!(printed(&Ended::of(command).success()), all_from(variable));
+
+    let file = sandbox.path("all.toml");
+    let lines: Vec<String> = SETTINGS.iter().map(|(key, _, toml)| format!("{key} = {toml}\n")).collect();
+    fs::write(&file, lines.concat()).unwrap();
+    let mut command = sandbox.command(print);
+    command.arg("--config").arg(&file);
+    assert_eq!(printed(&Ended::of(command).success()), all_from(|_| file.display().to_string()));
+}
+
+#[test]
+fn flags_win_over_variables_over_the_file_over_defaults() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("node.toml");
+    fs::write(&file, "epochs = 1\nseed = 1\nlr = 0.5\njson = true\n").unwrap();
+    let mut command = sandbox.command(["node", "--print-config", "--epochs", "3", "--json=false"]);
+    command.env("PEERFOLD_CONFIG", &file).env("PEERFOLD_EPOCHS", "2").env("PEERFOLD_SEED", "2");
+    let settings = printed(&Ended::of(command).success());
+    let setting = |key: &str| settings[key].clone();
+    let of = |value: &str, source: &str| (value.to_owned(), source.to_owned());
+    assert_eq!(setting("epochs"), of("3", "flag"));
+    assert_eq!(setting("json"), of("false", "flag"));
+    assert_eq!(setting("seed"), of("2", "PEERFOLD_SEED"));
+    assert_eq!(setting("lr"), of("0.5", &file.display().to_string()));
+    assert_eq!(setting("batch-size"), of("32", "default"));
+    let home = format!("\"{}\"", sandbox.user_home().join(".peerfold").display());
+    assert_eq!(setting("home"), of(&home, "default"));
+}
+
+#[test]
+fn what_is_printed_can_be_read_again() {
+    let sandbox = Sandbox::new();
+    for args in [&["node", "--print-config"][..], &["node", "--print-config", "--sync", "--partition", "2/3"]] {
+        let first = Ended::of(sandbox.command(args)).success();
+        let file = sandbox.path("printed.toml");
+        fs::write(&file, first.text()).unwrap();
+        let mut command = sandbox.command(["node", "--print-config", "--config"]);
+        command.arg(&file);
+        let (first, second) = (printed(&first), printed(&Ended::of(command).success()));
+        assert!(second.values().all(|(_, source)| *source == file.display().to_string()));
+        assert!(first.iter().map(|(key, (value, _))| (key, value)).eq(second.iter().map(|(k, (v, _))| (k, v))));
+    }
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command(["node", "--print-config"]);
+    command.envs(SETTINGS.iter().map(|(key, ..)| (variable(key), ""))).env("PEERFOLD_CONFIG", "");
+    let settings = printed(&Ended::of(command).success());
+    assert!(settings.values().all(|(_, source)| source == "default"), "{settings:#?}");
+}

@@ -1,0 +1,176 @@
+//! The demo shows what it promises.
+
+use super::process::{Ended, Running, Sandbox, event};
+use peerfold::node::{Event, Origin};
+use serde_json::Value;
+use std::process::Command;
+
+fn demo(sandbox: &Sandbox, args: &[&str]) -> Command {
+    sandbox.command(["demo"].iter().chain(args))
+}
+
+/// What a demo with `--json` has told.
+struct Told {
+    /// Events of the phase in which the nodes are together, with the node's number.
+    together: Vec<(u64, Event)>,
+    notes: Vec<(u64, String)>,
+    summary: Value,
+}
+
+fn told(args: &[&str]) -> Told {
+    let sandbox = Sandbox::new();
+    let ended = Ended::of(demo(&sandbox, &[args, &["--json"]].concat())).success();
+    assert_eq!(ended.log, "");
+    let (mut together, mut notes) = (Vec::new(), Vec::new());
+    let (last, lines) = ended.lines.split_last().unwrap();
+    for line in lines {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let number = line["node"].as_u64().unwrap();
+        if let Some(note) = line["note"].as_str() {
+            notes.push((number, note.to_owned()));
+        } else {
+            let event = event(&line["of"].to_string());
+            match line["phase"].as_str() {
+                Some("together") => together.push((number, event)),
+                Some("alone") => assert!(!matches!(event, Event::Folded { .. }), "{event:?}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let summary: Value = serde_json::from_str(last).unwrap();
+    sandbox.wait_until_nothing_is_left();
+    Told { together, notes, summary: summary["summary"].clone() }
+}
+
+impl Told {
+    fn gains(&self) -> Vec<f64> {
+        let nodes = self.summary["nodes"].as_array().unwrap();
+        nodes.iter().map(|node| node["gain_points"].as_f64().unwrap()).collect()
+    }
+
+    /// Where in the events of the node is the first such one?
+    fn position(&self, node: u64, wanted: impl Fn(&Event) -> bool) -> Option<usize> {
+        self.together.iter().position(|(number, event)| *number == node && wanted(event))
+    }
+
+    /// Every node has come to the last epoch.
+    fn all_finished(&self, nodes: u64, epochs: u64) -> bool {
+        let at_end = |event: &Event| matches!(event, Event::Finished { epoch, stopped: false, .. } if *epoch == epochs);
+        (0..nodes).all(|node| self.position(node, at_end).is_some())
+    }
+}
+
+#[test]
+fn federating_gains_ten_points_and_five_on_every_node() {
+    let mut means = Vec::new();
+    for seed in ["0", "1", "2"] {
+        let told = told(&["--seed", seed]);
+        assert!(told.all_finished(3, 8));
+        let gains = told.gains();
+        assert!(gains.len() == 3 && gains.iter().all(|gain| *gain >= 5.0), "seed {seed}: {gains:?}");
+        means.push(told.summary["gain_points"].as_f64().unwrap());
+    }
+    assert!(means.iter().sum::<f64>() / 3.0 >= 10.0, "{means:?}");
+}
+
+#[test]
+fn a_killed_node_resumes_and_the_others_go_on() {
+    let told = told(&["--kill", "1@3", "--epochs", "12"]);
+    let notes: Vec<&str> = told.notes.iter().map(|(node, note)| (assert_eq!(*node, 1), note.as_str()).1).collect();
+    assert_eq!(notes, ["killed with SIGKILL in its epoch 3", "started again"]);
+    let resumed = |event: &Event| match event {
+        // It may have come further in the moment before the signal.
+        Event::Started { origin: Origin::Checkpoint, epoch, .. } => (3..=5).contains(epoch),
+        _ => false,
+    };
+    let resumed = told.position(1, resumed).unwrap();
+    for other in [0, 2] {
+        let on = |event: &Event| matches!(event, Event::EpochDone { epoch, .. } if *epoch == 5);
+        assert!(told.position(other, on).unwrap() < resumed, "the others went on meanwhile");
+    }
+    let folds = |event: &Event| matches!(event, Event::Folded { updates, .. } if updates.len() > 1);
+    assert!(told.together[resumed..].iter().any(|(node, event)| *node == 1 && folds(event)));
+    assert!(told.all_finished(3, 12));
+    let stale =
+        |event: &Event| matches!(event, Event::Folded { updates, .. } if updates.iter().any(|u| u.staleness > 0));
+    assert!(told.together.iter().any(|(_, event)| stale(event)), "the others fold what it had published");
+}
+
+#[test]
+fn a_killed_node_of_a_synchronous_federation_catches_up() {
+    for nodes in ["2", "3"] {
+        let told = told(&["--sync", "--kill", "1@2", "--epochs", "6", "--nodes", nodes, "--steps-per-epoch", "10"]);
+        assert!(told.position(1, |event| matches!(event, Event::CaughtUp { from: 2, .. })).is_some());
+        assert!(told.all_finished(nodes.parse().unwrap(), 6));
+    }
+}
+
+#[test]
+fn few_nodes_many_nodes_and_a_kill_in_the_last_epoch() {
+    let short = ["--epochs", "3", "--steps-per-epoch", "5"];
+    for (nodes, args) in [
+        (1, &["--nodes", "1"][..]),
+        (1, &["--nodes", "1", "--kill", "0@2"]),
+        (1, &["--nodes", "1", "--sync", "--kill", "0@3"]),
+        (3, &["--kill", "2@3"]),
+        (3, &["--kill", "2@3", "--sync"]),
+        (2, &["--kill", "0@2", "--nodes", "2", "--strategy", "fedadam", "--param", "eta=0.01"]),
+        (12, &["--nodes", "12"]),
+        (12, &["--nodes", "12", "--sync"]),
+    ] {
+        let told = told(&[args, &short].concat());
+        assert!(told.all_finished(nodes, 3), "{args:?}: {:?}", told.notes);
+        assert_eq!(told.gains().len() as u64, nodes);
+        assert_eq!(told.notes.len(), if args.contains(&"--kill") { 2 } else { 0 }, "{args:?}: {:?}", told.notes);
+    }
+}
+
+#[test]
+fn synchronous_nodes_end_with_equal_weights() {
+    let told = told(&["--sync", "--epochs", "3", "--steps-per-epoch", "10", "--seed", "5"]);
+    let root = |(_, event): &(u64, Event)| match event {
+        Event::Finished { root, .. } => Some(root.clone()),
+        _ => None,
+    };
+    let mut roots: Vec<String> = told.together.iter().filter_map(root).collect();
+    assert_eq!(roots.len(), 3);
+    roots.dedup();
+    assert_eq!(roots.len(), 1, "with all members present every node holds equal bits");
+}
+
+#[test]
+fn piped_it_writes_plain_lines_and_a_table() {
+    let sandbox = Sandbox::new();
+    let mut command = demo(&sandbox, &["--nodes", "2", "--epochs", "2"]);
+    // Settings of the user's own nodes are not the demo's.
+    command.env("PEERFOLD_FOLDER", "memory:").env("PEERFOLD_EPOCHS", "1").env("PEERFOLD_HOME", "/proc/none");
+    let ended = Ended::of(command).success();
+    let text = ended.text();
+    assert!(!text.contains('\u{1b}') && !text.contains('\r'), "{text}");
+    for part in ["epoch 2/2  loss ", "accuracy ", "folded node ", "wrote ", " read ", "federated", "alone", "points"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    assert_eq!(ended.lines.iter().filter(|line| line.contains("epoch 2/2")).count(), 4);
+}
+
+#[test]
+fn on_a_terminal_it_updates_a_line_for_each_node() {
+    if Command::new("script").arg("--version").output().is_err() {
+        println!("skipped: there is no `script` to make a terminal with");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let plain = sandbox.command([""; 0]);
+    let mut command = Command::new("script");
+    let program = format!("stty cols 110; exec '{}' demo --epochs 3", plain.get_program().display());
+    command.args(["-qec", &program, "/dev/null"]).env_clear();
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("TERM", "xterm").env("PATH", "/usr/local/bin:/usr/bin:/bin").env("SHELL", "/bin/sh");
+    let ended = Running::start(command).wait().success();
+    let text = ended.text();
+    assert!(text.contains("\u{1b}["), "lines are written over: {text:?}");
+    for part in ["node 0", "node 2", "epoch 3/3", "folded node", "federated", "Federating made every node better"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    sandbox.wait_until_nothing_is_left();
+}

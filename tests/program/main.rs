@@ -1,0 +1,12 @@
+//! The program as its users have it: the real binary, its output, its exit codes, its signals.
+#![cfg(all(target_os = "linux", feature = "cli"))]
+#![allow(clippy::unwrap_used)]
+
+mod config;
+mod demo;
+mod demo_ends;
+mod mistakes;
+mod node;
+mod process;
+mod restart;
+mod signals;

@@ -1,0 +1,209 @@
+//! Mistakes: one clear line, a non-zero exit code, and nothing begun.
+
+use super::process::{Ended, Running, Sandbox};
+use peerfold::node::Event;
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+/// An IDX file of unsigned bytes.
+fn idx(dimensions: &[u32], elements: &[u8]) -> Vec<u8> {
+    let mut file = vec![0, 0, 8, dimensions.len() as u8];
+    dimensions.iter().for_each(|side| file.extend(side.to_be_bytes()));
+    file.extend(elements);
+    file
+}
+
+/// A data set in MNIST's format with a few images.
+pub(crate) fn small_mnist(dir: &Path) {
+    fs::create_dir_all(dir).unwrap();
+    for name in ["train", "t10k"] {
+        let images: Vec<u8> = (0..20 * 784u32).map(|pixel| (pixel % 251) as u8).collect();
+        let labels: Vec<u8> = (0..20).map(|image| image % 10).collect();
+        fs::write(dir.join(format!("{name}-images-idx3-ubyte")), idx(&[20, 28, 28], &images)).unwrap();
+        fs::write(dir.join(format!("{name}-labels-idx1-ubyte")), idx(&[20], &labels)).unwrap();
+    }
+}
+
+/// Cuts the last byte off.
+pub(crate) fn truncate(file: &Path) {
+    let bytes = fs::read(file).unwrap();
+    fs::write(file, &bytes[..bytes.len() - 1]).unwrap();
+}
+
+/// The error of a node that must not begin.
+fn refused(sandbox: &Sandbox, args: &[&str]) -> String {
+    let ended = Ended::of(sandbox.node("node", args));
+    assert_eq!(ended.lines, [""; 0], "{args:?} began");
+    ended.error().to_owned()
+}
+
+#[test]
+fn arguments_that_cannot_be() {
+    let sandbox = Sandbox::new();
+    let alone = ["--folder", "memory:"];
+    for (args, parts) in [
+        (&["--partition", "3/3"][..], &["--partition 3/3", "0 to 2"][..]),
+        (&["--partition", "3"], &["--partition 3", "I/N"]),
+        (&["--partition", "0/0"], &["--partition 0/0"]),
+        (&["--strategy", "fedx"], &["--strategy fedx", "fedavg"]),
+        (&["--strategy", "fedadam", "--param", "speed=1"], &["fedadam has no parameter \"speed\"", "eta"]),
+        (&["--strategy", "fedadam", "--param", "eta=fast"], &["eta", "fast"]),
+        (&["--param", "eta"], &["--param eta", "NAME=VALUE"]),
+        (&["--folder", "s3://bucket"], &["--folder s3://bucket", "file:///"]),
+        (&["--folder", "some/dir"], &["--folder some/dir", "file:///"]),
+        (&["--allow", "me"], &["--allow me", "peer id"]),
+        (&["--readmit", "me"], &["--readmit me", "peer id"]),
+        (&["--start-deadline=-1"], &["--start-deadline -1", "seconds"]),
+        (&["--start-deadline", "nan"], &["--start-deadline NaN", "finite"]),
+        (&["--sync", "--deadline", "1e10"], &["--deadline 10000000000", "a hundred years"]),
+        (&["--sync", "--nodes", "2", "--quorum", "3"], &["--quorum 3", "only 2 nodes"]),
+        (&["--sync", "--nodes", "2", "--quorum", "0"], &["--quorum 0", "at least 1"]),
+        (&["--below-quorum", "panic"], &["below-quorum", "panic", "wait, alone, stop"]),
+        (&["--participation", "2"], &["--participation 2", "0 to 1"]),
+        (&["--max-norm=-1"], &["--max-norm -1", "above 0"]),
+        (&["--epochs", "0"], &["--epochs 0", "at least 1"]),
+        (&["--epochs", "many"], &["--epochs", "many"]),
+        (&["--lr", "0"], &["learning rate"]),
+        (&["--lr", "nan"], &["--lr NaN"]),
+        (&["--batch-size", "0"], &["batch size"]),
+        (&["--skew", "2"], &["skew", "between 0 and 1"]),
+        (&["--dataset", "cats"], &["--dataset cats", "digits and mnist"]),
+        (&["--dataset", "mnist"], &["--data-dir is missing", "PEERFOLD_DATA"]),
+        (&["--device", "abacus"], &["--device abacus", "cpu"]),
+        (&["--out", "none/model.safetensors"], &["--out none/model.safetensors"]),
+        (&["--out", "."], &["--out ."]),
+        (&["--init", "none.safetensors"], &["--init none.safetensors", "No such file"]),
+        (&["--federation", ""], &["--federation", "name"]),
+        (&["--epoch", "1"], &["--epoch", "--epochs"]),
+        (&["--config", "none.toml"], &["none.toml", "No such file"]),
+    ] {
+        let has_folder = args.contains(&"--folder");
+        let args: Vec<&str> = if has_folder { args.to_vec() } else { [&alone, args].concat() };
+        let error = refused(&sandbox, &args);
+        for part in parts {
+            assert!(error.contains(part), "{args:?}: {part} is not in: {error}");
+        }
+        assert!(error.matches("No such file").count() <= 1, "said twice: {error}");
+    }
+    assert!(!sandbox.path("node/runs").exists(), "nothing has begun");
+    let missing = Ended::of(sandbox.command(["node", "--folder", "memory:"]));
+    assert!(missing.error().contains("--federation is missing"), "{}", missing.error());
+}
+
+#[test]
+fn configurations_that_are_wrong() {
+    let sandbox = Sandbox::new();
+    for (text, parts) in [
+        ("seed = 1\nepoch = 3\n", &["line 2", "`epoch`"][..]),
+        ("seed = 1\n\nepochs = \"many\"\n", &["line 3", "epochs", "many"]),
+        ("epochs = -1\n", &["line 1", "epochs", "-1"]),
+        ("epochs = [\n", &["line 1"]),
+        ("[training]\nepochs = 1\n", &["line 1", "training"]),
+        ("seed = 1\nbelow-quorum = \"panic\"\n", &["line 2", "below-quorum", "panic", "alone"]),
+        ("lr = nan\n", &["--lr NaN"]),
+    ] {
+        fs::write(sandbox.path("node.toml"), text).unwrap();
+        let error = refused(&sandbox, &["--folder", "memory:", "--config", "node.toml"]);
+        for part in ["node.toml"].iter().chain(parts).filter(|part| !(**part == "node.toml" && text.contains("nan"))) {
+            assert!(error.contains(part), "{text:?}: {part} is not in: {error}");
+        }
+    }
+}
+
+#[test]
+fn data_sets_that_are_damaged() {
+    let sandbox = Sandbox::new();
+    let data = sandbox.path("data");
+    let load = || refused(&sandbox, &["--folder", "memory:", "--dataset", "mnist", "--data-dir", "data"]);
+    assert!(load().contains("is missing"), "{}", load());
+    small_mnist(&data);
+    truncate(&data.join("train-images-idx3-ubyte"));
+    assert!(load().contains("train-images-idx3-ubyte"), "{}", load());
+    small_mnist(&data);
+    fs::write(data.join("t10k-labels-idx1-ubyte"), "no labels at all").unwrap();
+    assert!(load().contains("t10k-labels-idx1-ubyte"), "{}", load());
+    small_mnist(&data);
+    fs::remove_file(data.join("train-labels-idx1-ubyte")).unwrap();
+    fs::create_dir(data.join("train-labels-idx1-ubyte")).unwrap();
+    assert!(load().contains("train-labels-idx1-ubyte"), "{}", load());
+}
+
+#[test]
+fn folders_and_homes_that_cannot_be_written() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("file"), "in the way").unwrap();
+    let folder = url::Url::from_file_path(sandbox.path("file")).unwrap().to_string();
+    let error = refused(&sandbox, &["--folder", &folder]);
+    assert!(error.contains(&sandbox.path("file").display().to_string()), "{error}");
+    for home in ["file", "file/home", "/proc/peerfold"] {
+        let error = refused(&sandbox, &["--folder", "memory:", "--home", home]);
+        assert!(error.contains(home), "{error}");
+    }
+    // To root every directory can be written.
+    let closed = sandbox.path("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
+    if fs::write(closed.join("file"), "").is_err() {
+        let folder = url::Url::from_file_path(&closed).unwrap().to_string();
+        assert!(refused(&sandbox, &["--folder", &folder]).contains("ermission denied"));
+    }
+}
+
+#[test]
+fn a_home_in_use() {
+    let sandbox = Sandbox::new();
+    let mut first = Running::start(sandbox.node("node", &["--folder", &sandbox.folder(), "--min-peers", "1"]));
+    first.event(|event| matches!(event, Event::Waiting { .. }));
+    let error = refused(&sandbox, &["--folder", "memory:"]);
+    assert!(error.contains("in use") && error.contains(&format!("(process {})", first.id())), "{error}");
+    // Its id can be asked for all the same.
+    let mut id = sandbox.command(["id", "--home"]);
+    id.arg(sandbox.path("node"));
+    Ended::of(id).success();
+    first.kill();
+    Ended::of(sandbox.node("node", &["--folder", "memory:", "--epochs", "1"])).success();
+}
+
+#[test]
+fn weights_of_another_model() {
+    let sandbox = Sandbox::new();
+    small_mnist(&sandbox.path("data"));
+    let mnist = ["--folder", "memory:", "--dataset", "mnist", "--data-dir", "data"];
+    Ended::of(sandbox.node("node", &["--folder", "memory:", "--epochs", "1", "--out", "digits.safetensors"])).success();
+    let error = refused(&sandbox, &mnist);
+    assert!(error.contains("checkpoint") && error.contains("another model"), "{error}");
+    let ended = Ended::of(sandbox.node("other", &[&mnist[..], &["--init", "digits.safetensors"]].concat()));
+    assert!(ended.error().contains("--init digits.safetensors is of another model"), "{}", ended.error());
+    fs::write(sandbox.path("text"), "no weights").unwrap();
+    let ended = Ended::of(sandbox.node("other", &["--folder", "memory:", "--init", "text"]));
+    assert!(ended.error().contains("--init text"), "{}", ended.error());
+    let error = refused(&sandbox, &["--folder", "memory:", "--strategy", "fedadam"]);
+    assert!(error.contains("checkpoint") && error.contains("fedavg"), "{error}");
+}
+
+#[test]
+fn demos_that_cannot_be() {
+    let sandbox = Sandbox::new();
+    for (args, part) in [
+        (&["--nodes", "0"][..], "--nodes"),
+        (&["--nodes", "65"], "--nodes"),
+        (&["--epochs", "0"], "--epochs"),
+        (&["--skew", "1.5"], "--skew 1.5"),
+        (&["--skew", "nan"], "--skew NaN"),
+        (&["--strategy", "fedx"], "--strategy fedx"),
+        (&["--strategy", "fedadam", "--param", "eta"], "--param eta"),
+        (&["--kill", "1"], "NODE@EPOCH"),
+        (&["--kill", "3@1"], "from 0 to 2"),
+        (&["--kill", "1@9"], "only 8 epochs"),
+        (&["--kill", "1@0"], "from 1"),
+        (&["--dataset", "mnist"], "--data-dir"),
+        (&["--dataset", "cats"], "cats"),
+    ] {
+        let ended = Ended::of(sandbox.command(["demo"].iter().chain(args)));
+        assert!(ended.error().contains(part), "{args:?}: {}", ended.error());
+        assert_eq!(ended.lines, [""; 0]);
+    }
+    let mut command = sandbox.command(["demo"]);
+    command.env("TMPDIR", sandbox.path("none"));
+    assert!(Ended::of(command).error().contains("temporary directory"));
+    sandbox.wait_until_nothing_is_left();
+}

@@ -1,0 +1,162 @@
+//! What a node says and writes.
+
+use super::{
+    mistakes::small_mnist,
+    process::{Ended, Running, Sandbox},
+};
+use peerfold::{
+    node::{Event, Origin},
+    weights::Weights,
+};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
+
+fn root(file: &Path) -> String {
+    Weights::from_safetensors(&fs::read(file).unwrap().into()).unwrap().manifest().root().to_string()
+}
+
+fn started(events: &[Event]) -> (u64, Origin, usize) {
+    let of = |event: &Event| match event {
+        Event::Started { epoch, origin, authors, .. } => Some((*epoch, *origin, authors.len())),
+        _ => None,
+    };
+    events.iter().find_map(of).unwrap()
+}
+
+/// Epoch, accuracy and root at the end.
+fn finished(events: &[Event]) -> (u64, f64, String) {
+    match events.last() {
+        Some(Event::Finished { epoch, metrics, root, stopped: false, .. }) => {
+            (*epoch, metrics["accuracy"], root.clone())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_identity_is_made_once_and_is_private() {
+    let sandbox = Sandbox::new();
+    let first = Ended::of(sandbox.command(["id"])).success();
+    let key = sandbox.user_home().join(".peerfold/identity.key");
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(key.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(Ended::of(sandbox.command(["id"])).success().lines, first.lines);
+    let mut by_variable = sandbox.command(["id"]);
+    by_variable.env("PEERFOLD_HOME", "a relative home");
+    let other = Ended::of(by_variable).success();
+    assert!(other.lines != first.lines && sandbox.path("a relative home/identity.key").exists());
+    let events =
+        Ended::of(sandbox.node("a relative home", &["--folder", "memory:", "--epochs", "1"])).success().events();
+    assert!(matches!(&events[0], Event::Started { peer, .. } if [peer.clone()] == other.lines[..]));
+}
+
+#[test]
+fn events_tell_the_epochs_and_the_output_is_the_last_fold() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command(["node", "--json", "--federation=test", "--steps-per-epoch=5", "--epochs=3"]);
+    command.args(["--home", "relative home", "--folder", "memory:", "--out", "model.safetensors"]);
+    command.env("RUST_LOG", "debug");
+    let ended = Ended::of(command).success();
+    assert!(ended.log.contains("DEBUG"), "logs go to standard error: {}", ended.log);
+    let events = ended.events();
+    let (epoch, _, last) = finished(&events);
+    assert_eq!((epoch, started(&events)), (3, (0, Origin::Seed, 0)));
+    assert_eq!(root(&sandbox.path("model.safetensors")), last);
+    let done = events.iter().filter_map(|event| match event {
+        Event::EpochDone { epoch, epochs: 3, steps: 5, metrics, .. } => {
+            assert!(["loss", "test_loss", "accuracy"].iter().all(|&name| metrics.contains_key(name)));
+            Some(*epoch)
+        }
+        _ => None,
+    });
+    assert!(done.eq(1..=3));
+    let sequences: Vec<u64> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Published { sequence, .. } => Some(*sequence),
+            _ => None,
+        })
+        .collect();
+    assert!(sequences.len() == 3 && sequences.is_sorted_by(|a, b| a < b), "{sequences:?}");
+
+    // The same without JSON.
+    let mut command = sandbox.command(["node", "--federation", "test", "--steps-per-epoch", "5", "--epochs", "3"]);
+    command.args(["--home", "another", "--folder", "memory:", "--out", "again.safetensors"]);
+    let text = Ended::of(command).success();
+    assert!(text.text().contains("epoch 3 of 3: loss") && text.log.is_empty(), "{}{}", text.text(), text.log);
+    let [one, other] = ["model", "again"].map(|name| fs::read(sandbox.path(format!("{name}.safetensors"))).unwrap());
+    assert!(one == other, "the same seed gives the same bits under another identity");
+}
+
+#[test]
+fn a_node_that_nobody_reads_trains_on() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.node("node", &["--folder", "memory:", "--out", "model.safetensors"]);
+    let mut node = command.stdout(Stdio::piped()).spawn().unwrap();
+    drop(node.stdout.take());
+    assert!(node.wait().unwrap().success());
+    assert!(sandbox.path("model.safetensors").exists());
+    for args in [&["node", "--print-config"][..], &["strategies"], &["event-schema"], &["completions", "bash"], &["id"]]
+    {
+        let mut command = sandbox.command(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        assert!(ended.status.success() && ended.stderr.is_empty(), "{args:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn the_order_of_the_starts_does_not_matter() {
+    for order in [[0, 1, 2], [2, 0, 1]] {
+        let sandbox = Sandbox::new();
+        let folder = sandbox.folder();
+        let common = ["--folder", &folder, "--skew", "0.5", "--steps-per-epoch", "30", "--epochs", "4"];
+        let node = |number: usize, more: &[&str]| {
+            let (partition, out) = (format!("{number}/3"), format!("{number}.safetensors"));
+            let args = [&common[..], &["--partition", &partition, "--out", &out], more].concat();
+            Running::start(sandbox.node(&number.to_string(), &args))
+        };
+        let [first, second, late] = order;
+        let mut nodes = vec![node(first, &["--min-peers", "1"])];
+        nodes[0].event(|event| matches!(event, Event::Waiting { .. }));
+        nodes.push(node(second, &["--min-peers", "1"]));
+        let ended: Vec<_> = nodes.into_iter().map(|node| finished(&node.wait().success().events())).collect();
+        assert!(ended.iter().all(|(epoch, accuracy, _)| *epoch == 4 && *accuracy > 0.8), "{ended:?}");
+
+        // One that comes when all is over begins where they ended, and has nothing left to do.
+        let joined = node(late, &[]).wait().success().events();
+        assert_eq!(started(&joined), (4, Origin::Fold, 2));
+        let (epoch, accuracy, last) = finished(&joined);
+        assert!(epoch == 4 && accuracy > 0.8, "{joined:?}");
+        assert_eq!(root(&sandbox.path(format!("{late}.safetensors"))), last);
+        assert!(!joined.iter().any(|event| matches!(event, Event::Published { .. } | Event::EpochDone { .. })));
+    }
+}
+
+#[test]
+fn one_that_joins_for_more_epochs_trains_them() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.folder();
+    let args = |partition, epochs| ["--folder", &folder, "--partition", partition, "--epochs", epochs];
+    Ended::of(sandbox.node("early", &args("0/2", "3"))).success();
+    let events = Ended::of(sandbox.node("late", &args("1/2", "5"))).success().events();
+    assert_eq!(started(&events), (3, Origin::Fold, 1));
+    let done = events.iter().filter_map(|event| match event {
+        Event::EpochDone { epoch, .. } => Some(*epoch),
+        _ => None,
+    });
+    assert!(done.eq(4..=5));
+    let peers_folded = |event: &Event| matches!(event, Event::Folded { updates, .. } if updates.len() == 2);
+    assert_eq!(events.iter().filter(|event| peers_folded(event)).count(), 2);
+}
+
+#[test]
+fn mnist_is_learned_from_its_files() {
+    let sandbox = Sandbox::new();
+    small_mnist(&sandbox.path("data/mnist"));
+    let args =
+        ["--folder", "memory:", "--dataset", "mnist", "--data-dir", "data", "--epochs", "2", "--batch-size", "4"];
+    let events = Ended::of(sandbox.node("node", &args)).success().events();
+    assert_eq!(finished(&events).0, 2);
+}

@@ -1,0 +1,266 @@
+//! Running the program: in a sandbox of its own, with an empty environment, killed when a test fails.
+
+use peerfold::node::Event;
+use serde_json::Value;
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// Longer than anything takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// How often to look at what no event tells.
+pub(crate) const LOOK: Duration = Duration::from_millis(10);
+
+/// A directory with all that a test's processes may touch.
+pub(crate) struct Sandbox {
+    dir: TempDir,
+}
+
+impl Sandbox {
+    pub(crate) fn new() -> Self {
+        let sandbox = Self { dir: tempfile::tempdir().unwrap() };
+        for dir in [sandbox.user_home(), sandbox.temporary()] {
+            fs::create_dir_all(dir).unwrap();
+        }
+        sandbox
+    }
+
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `$HOME`.
+    pub(crate) fn user_home(&self) -> PathBuf {
+        self.path("user")
+    }
+
+    /// `$TMPDIR`: with what an URL or a shell would stumble over.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.path("temporary, 100%20 files")
+    }
+
+    /// The program with nothing of this process's environment.
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_peerfold"));
+        command.env_clear().env("HOME", self.user_home()).env("TMPDIR", self.temporary());
+        command.current_dir(self.dir.path()).args(args);
+        command
+    }
+
+    /// A node with a home of this name, short epochs, and events as JSON lines.
+    pub(crate) fn node(&self, home: &str, args: &[&str]) -> Command {
+        let mut command = self.command(["node"].iter().chain(args));
+        // As variables, so that a test's flags win.
+        command.env("PEERFOLD_FEDERATION", "test").env("PEERFOLD_HOME", self.path(home));
+        command.env("PEERFOLD_STEPS_PER_EPOCH", "5").env("PEERFOLD_JSON", "true");
+        command
+    }
+
+    /// A folder's URL.
+    pub(crate) fn folder(&self) -> String {
+        url::Url::from_directory_path(self.path("folder")).unwrap().to_string()
+    }
+
+    /// The ids of the processes that were started in this sandbox, by their environment.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let variable = format!("TMPDIR={}", self.temporary().display());
+        let of_sandbox = |process: &fs::DirEntry| {
+            let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+            environment.split(|&byte| byte == 0).any(|entry| entry == variable.as_bytes())
+        };
+        let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok).filter(of_sandbox);
+        processes.filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Waits until no process of the sandbox runs and its temporary directory is empty.
+    pub(crate) fn wait_until_nothing_is_left(&self) {
+        let left = || (self.processes(), fs::read_dir(self.temporary()).unwrap().map(|f| f.unwrap().path()).collect());
+        let nothing: (Vec<u32>, Vec<PathBuf>) = Default::default();
+        until(|| left() == nothing, || format!("left behind: {:?}", left()));
+    }
+}
+
+/// Waits for what no event tells.
+pub(crate) fn until(done: impl Fn() -> bool, what: impl Fn() -> String) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "{}", what());
+        thread::sleep(LOOK);
+    }
+}
+
+/// Sends a signal by its name.
+pub(crate) fn signal(process: u32, name: &str) {
+    let sent = Command::new("/bin/sh").arg("-c").arg(format!("kill -{name} {process}")).status().unwrap();
+    assert!(sent.success(), "kill -{name} {process}: {sent}");
+}
+
+/// A process whose output is read. Killed when dropped.
+pub(crate) struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+    log: Option<JoinHandle<String>>,
+}
+
+/// What a process has left.
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) lines: Vec<String>,
+    pub(crate) log: String,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            // A kill may cut the last line.
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let log = thread::spawn(move || {
+            let mut log = Vec::new();
+            let _ = stderr.read_to_end(&mut log);
+            String::from_utf8_lossy(&log).into_owned()
+        });
+        Self { child, lines, seen: Vec::new(), log: Some(log) }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line; panics if the process ends without it.
+    pub(crate) fn line(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+        let began = Instant::now();
+        loop {
+            match self.lines.recv_timeout(PATIENCE.saturating_sub(began.elapsed())) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if wanted(&line) {
+                        return line;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("waited too long after {:#?}", self.seen),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let log = self.log.take().map(|log| log.join().unwrap());
+                    panic!("ended without the line, after {:#?}: {log:?}", self.seen)
+                }
+            }
+        }
+    }
+
+    /// Waits for a node's event.
+    pub(crate) fn event(&mut self, wanted: impl Fn(&Event) -> bool) -> Event {
+        event(&self.line(|line| wanted(&event(line))))
+    }
+
+    /// Waits until no thread of the process runs: it sleeps at a failpoint, or waits for others.
+    pub(crate) fn sleeps(&self) {
+        let tasks = format!("/proc/{}/task", self.id());
+        let asleep = || {
+            let states = fs::read_dir(&tasks).unwrap().filter_map(|task| {
+                let stat = fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+                stat.rsplit_once(')')?.1.trim_start().chars().next()
+            });
+            states.into_iter().all(|state| state == 'S')
+        };
+        // Threads also sleep for a moment when they wait for each other.
+        until(
+            || {
+                (0..8).all(|_| {
+                    thread::sleep(LOOK);
+                    asleep()
+                })
+            },
+            || "the process never sleeps".to_owned(),
+        );
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.id(), name);
+    }
+
+    /// SIGKILL; gives what was written before.
+    pub(crate) fn kill(mut self) -> Ended {
+        self.child.kill().unwrap();
+        self.wait()
+    }
+
+    /// Waits for the end.
+    pub(crate) fn wait(mut self) -> Ended {
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(began.elapsed() < PATIENCE, "doesn't end, after {:#?}", self.seen);
+            thread::sleep(LOOK);
+        };
+        let mut lines = std::mem::take(&mut self.seen);
+        lines.extend(self.lines.iter());
+        Ended { status, lines, log: self.log.take().map(|log| log.join().unwrap()).unwrap_or_default() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ended {
+    /// Runs a process to its end.
+    pub(crate) fn of(command: Command) -> Self {
+        Running::start(command).wait()
+    }
+
+    /// Panics if it was no success.
+    pub(crate) fn success(self) -> Self {
+        assert!(self.status.success(), "{}: {}", self.status, self.log);
+        self
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.lines.join("\n")
+    }
+
+    /// The events of a node. A line that a kill has cut is left out.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        let whole = |line: &&String| self.status.success() || line.ends_with('}');
+        self.lines.iter().filter(whole).map(|line| event(line)).collect()
+    }
+
+    /// The only line of the error; panics if there is more, or less, or any result.
+    pub(crate) fn error(&self) -> &str {
+        assert!(!self.status.success(), "no error, but {}", self.text());
+        let lines: Vec<&str> = self.log.lines().collect();
+        let [line] = lines[..] else { panic!("not one line: {lines:#?}") };
+        line.strip_prefix("error: ").unwrap_or_else(|| panic!("no error: {line}"))
+    }
+}
+
+/// An event, which is all that its line says.
+pub(crate) fn event(line: &str) -> Event {
+    let event: Event = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let again = serde_json::to_value(&event).unwrap();
+    assert_eq!(again, serde_json::from_str::<Value>(line).unwrap(), "something is lost of {line}");
+    event
+}
