@@ -135,12 +135,12 @@ pub(crate) fn run(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
     let directory = Directory::create()?;
     let live = Live::new(flags.json, stop.clone());
     live.headline(&format!(
-        "{} nodes learn {} together, each with its own part of the data (label skew {}), {} epochs of {} steps.",
+        "{} nodes learn {} together: {} epochs of {} steps, label skew {}.",
         flags.nodes,
         flags.dataset,
-        flags.skew,
         flags.epochs,
         flags.steps(),
+        flags.skew,
     ));
     let together = Phase::together(flags, &directory).run(&live, &stop);
     let together = match together? {

@@ -60,7 +60,7 @@ impl Live {
             let bar = match &self.form {
                 Form::Terminal(bars) => {
                     let bar = bars.add(ProgressBar::new(epochs));
-                    if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:8.cyan/dim} {wide_msg}") {
+                    if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:6.cyan/dim} {wide_msg}") {
                         bar.set_style(style);
                     }
                     bar.set_prefix(format!("node {number}"));
@@ -84,12 +84,17 @@ impl Live {
     /// Shows what happened in a node. `names` gives the nodes' names by peer id.
     pub(super) fn event(&self, number: usize, event: &Event, names: &BTreeMap<String, String>) {
         if let Form::Json = self.form {
-            let event = serde_json::json!({ "phase": *self.phase.borrow(), "node": number, "of": event });
-            return self.line(&event.to_string());
+            // The event's own line, with two fields more.
+            if let Ok(serde_json::Value::Object(mut line)) = serde_json::to_value(event) {
+                line.insert("phase".to_owned(), (*self.phase.borrow()).into());
+                line.insert("node".to_owned(), number.into());
+                self.line(&serde_json::Value::Object(line).to_string());
+            }
+            return;
         }
         let name = |peer: &str| names.get(peer).cloned().unwrap_or_else(|| short_peer(peer));
         match event {
-            Event::Folded { updates, .. } => self.folded(number, format!("folded {}", stale_text(updates, name))),
+            Event::Folded { updates, .. } => self.folded(number, format!("folded node {}", stale_text(updates, name))),
             // Alone there is nobody to fold with, which need not be said after each epoch.
             Event::NotFolded { .. } if *self.phase.borrow() == ALONE => {}
             Event::NotFolded { reason, .. } => self.folded(number, format!("not folded: {reason}")),
@@ -110,14 +115,22 @@ impl Live {
             Event::EpochDone { epoch, epochs, metrics, written, read, .. } => {
                 let metric = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
                 let folded = self.rows.borrow().get(number).map(|row| row.folded.clone()).unwrap_or_default();
-                let text = format!(
-                    "epoch {epoch}/{epochs}  loss {:.3}  accuracy {:5.1} %  {folded}wrote {}, read {}",
-                    metric("loss"),
-                    100.0 * metric("accuracy"),
-                    amount(*written),
-                    amount(*read),
-                );
-                self.update(number, *epoch, &text);
+                let (loss, accuracy) = (metric("loss"), 100.0 * metric("accuracy"));
+                let (written, read) = (amount(*written), amount(*read));
+                match self.rows.borrow().get(number).and_then(|row| row.bar.as_ref()) {
+                    // Eighty columns hold three nodes; what doesn't fit is cut at the end.
+                    Some(bar) => {
+                        bar.set_position(*epoch);
+                        bar.set_message(format!(
+                            "{epoch}/{epochs} loss {loss:.3} acc {accuracy:4.1} % ↑{written} ↓{read} {}",
+                            folded.replace("folded node ", "folded ")
+                        ));
+                    }
+                    None => self.line(&format!(
+                        "node {number}  epoch {epoch}/{epochs}  loss {loss:.3}  accuracy {accuracy:4.1} %  \
+                         wrote {written}, read {read}  {folded}"
+                    )),
+                }
             }
             _ => {}
         }
@@ -157,17 +170,7 @@ impl Live {
 
     fn folded(&self, number: usize, text: String) {
         if let Some(row) = self.rows.borrow_mut().get_mut(number) {
-            row.folded = format!("{text}  ");
-        }
-    }
-
-    fn update(&self, number: usize, epoch: u64, text: &str) {
-        match self.rows.borrow().get(number).and_then(|row| row.bar.as_ref()) {
-            Some(bar) => {
-                bar.set_position(epoch);
-                bar.set_message(text.to_owned());
-            }
-            None => self.line(&format!("node {number}  {text}")),
+            row.folded = text;
         }
     }
 
@@ -182,6 +185,7 @@ impl Live {
 
 /// What was folded, without the own update: `node 0, node 2 (1 stale)`.
 fn stale_text(updates: &[FoldedUpdate], name: impl Fn(&str) -> String) -> String {
+    let name = |peer: &str| name(peer).trim_start_matches("node ").to_owned();
     let peers = updates.iter().filter(|update| !update.own).map(|update| match update.staleness {
         0 => name(&update.author),
         staleness => format!("{} ({staleness} stale)", name(&update.author)),

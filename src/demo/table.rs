@@ -65,7 +65,7 @@ impl Summary {
         };
         format!(
             "{verdict}: test accuracy {alone:.1} % alone, {together:.1} % together. No example left its node. \
-             The whole demo took {seconds:.0} s."
+             It all took {seconds:.1} s."
         )
     }
 
