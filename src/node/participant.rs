@@ -2,7 +2,7 @@ use super::{Checks, Event, EventSink, NodeError, Rejection, Roster, event::Folde
 use crate::{
     folder::{FolderError, SharedFolder, Value},
     strategy::{FoldError, Folded, Round, Strategy, Update},
-    weights::{EntryHash, Key, Layout, Metadata, Metric, Root, SignedEntry, TensorReader, Weights},
+    weights::{EntryHash, Key, Layout, Metadata, Metric, ReadError, Root, SignedEntry, TensorReader, Weights},
 };
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -406,11 +406,11 @@ impl Participant {
         });
         let (strategy, folded, inputs, unread) = worked.await?;
         *self.strategy.lock().unwrap_or_else(PoisonError::into_inner) = Some(strategy);
-        for (entry, reason) in unread {
+        for (entry, complaint, reason) in unread {
             if let Some(root) = entry.root() {
                 self.arrived.remove(&(entry.key.author(), root));
             }
-            self.complain(&entry, Complaint::OutOfReach, &reason);
+            self.complain(&entry, complaint, &reason);
         }
         let Folded { weights, shares } = match folded {
             Ok(folded) => folded,
@@ -466,7 +466,7 @@ fn fold_readable(
     inputs: &mut Vec<Input>,
     number: u64,
     failures: u64,
-) -> (Result<Folded, FoldError>, Vec<(Arc<SignedEntry>, String)>) {
+) -> (Result<Folded, FoldError>, Vec<(Arc<SignedEntry>, Complaint, String)>) {
     let mut unread = Vec::new();
     loop {
         let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
@@ -478,7 +478,11 @@ fn fold_readable(
         let Some((place, Source::Peer(arrived))) = place.map(|at| (at, &inputs[at].weights)) else {
             return (folded, unread);
         };
-        unread.push((arrived.entry.clone(), source.to_string()));
+        let complaint = match source {
+            ReadError::Io { .. } => Complaint::OutOfReach,
+            ReadError::Damaged { .. } | ReadError::OutOfRange { .. } => Complaint::Rejected,
+        };
+        unread.push((arrived.entry.clone(), complaint, source.to_string()));
         inputs.remove(place);
     }
 }

@@ -26,6 +26,8 @@ pub struct Faults {
     pub before_get: Option<Hook>,
     /// Values that were asked for.
     pub opened: Vec<Key>,
+    /// Entries that stood when a `put` returned.
+    pub published: Vec<SignedEntry>,
 }
 
 /// Another folder, with faults.
@@ -65,7 +67,9 @@ impl SharedFolder for FaultyFolder {
 
     async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
         self.fail("writing", |faults| faults.put)?;
-        self.inner.put(key, value, metadata).await
+        let entry = self.inner.put(key, value, metadata).await?;
+        self.set(|faults| faults.published.push(entry.clone()));
+        Ok(entry)
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError> {
