@@ -1,4 +1,4 @@
-use super::{Checks, Event, EventSink, NodeError, Rejection, Roster, event::FoldedUpdate};
+use super::{Checks, Event, EventSink, NodeError, Rejection, Roster, event::FoldedUpdate, roster::Stale};
 use crate::{
     folder::{FolderError, SharedFolder, Value},
     strategy::{FoldError, Folded, Round, Strategy, Update},
@@ -364,7 +364,7 @@ impl Participant {
     }
 
     /// Tells of updates that they are too old, once of each as long as it stands.
-    pub(super) fn leave_out(&mut self, stale: Vec<(Arc<SignedEntry>, u64)>) {
+    pub(super) fn leave_out(&mut self, stale: Vec<Stale>) {
         for (entry, staleness) in stale {
             if self.left_out.insert(entry.hash()) {
                 let author = entry.key.author().to_string();
@@ -406,7 +406,7 @@ impl Participant {
         });
         let (strategy, folded, inputs, unread) = worked.await?;
         *self.strategy.lock().unwrap_or_else(PoisonError::into_inner) = Some(strategy);
-        for (entry, complaint, reason) in unread {
+        for Unread { entry, complaint, reason } in unread {
             if let Some(root) = entry.root() {
                 self.arrived.remove(&(entry.key.author(), root));
             }
@@ -460,13 +460,20 @@ impl Participant {
     }
 }
 
+/// An update that could not be read while it was folded.
+struct Unread {
+    entry: Arc<SignedEntry>,
+    complaint: Complaint,
+    reason: String,
+}
+
 /// Folds those of the inputs that can be read. The others are taken out and given back, each with the reason.
 fn fold_readable(
     strategy: &mut dyn Strategy,
     inputs: &mut Vec<Input>,
     number: u64,
     failures: u64,
-) -> (Result<Folded, FoldError>, Vec<(Arc<SignedEntry>, Complaint, String)>) {
+) -> (Result<Folded, FoldError>, Vec<Unread>) {
     let mut unread = Vec::new();
     loop {
         let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
@@ -482,7 +489,7 @@ fn fold_readable(
             ReadError::Io { .. } => Complaint::OutOfReach,
             ReadError::Damaged { .. } | ReadError::OutOfRange { .. } => Complaint::Rejected,
         };
-        unread.push((arrived.entry.clone(), complaint, source.to_string()));
+        unread.push(Unread { entry: arrived.entry.clone(), complaint, reason: source.to_string() });
         inputs.remove(place);
     }
 }

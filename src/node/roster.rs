@@ -15,6 +15,9 @@ struct Newest {
     folded: bool,
 }
 
+/// An update that is too old, with its staleness.
+pub(super) type Stale = (Arc<SignedEntry>, u64);
+
 /// Who is known, what their newest updates are, and since when: what staleness is computed from.
 ///
 /// A state machine without I/O or clock. It is part of the checkpoint.
@@ -66,7 +69,7 @@ impl Roster {
         &self,
         updates: impl IntoIterator<Item = Arc<SignedEntry>>,
         max_staleness: u64,
-    ) -> (Vec<Arc<SignedEntry>>, Vec<(Arc<SignedEntry>, u64)>) {
+    ) -> (Vec<Arc<SignedEntry>>, Vec<Stale>) {
         let (mut fresh, mut stale) = (Vec::new(), Vec::new());
         let median = self.median_epoch();
         for update in updates {

@@ -26,8 +26,6 @@ pub struct Faults {
     pub before_get: Option<Hook>,
     /// Values that were asked for.
     pub opened: Vec<Key>,
-    /// Entries that stood when a `put` returned.
-    pub published: Vec<SignedEntry>,
 }
 
 /// Another folder, with faults.
@@ -35,11 +33,13 @@ pub struct Faults {
 pub struct FaultyFolder {
     inner: Arc<dyn SharedFolder>,
     pub faults: Arc<Mutex<Faults>>,
+    /// Entries that stood when a `put` returned.
+    pub published: Arc<Mutex<Vec<SignedEntry>>>,
 }
 
 impl FaultyFolder {
     pub fn new(inner: Arc<dyn SharedFolder>) -> Self {
-        Self { inner, faults: Arc::default() }
+        Self { inner, faults: Arc::default(), published: Arc::default() }
     }
 
     pub fn set(&self, change: impl FnOnce(&mut Faults)) {
@@ -68,7 +68,7 @@ impl SharedFolder for FaultyFolder {
     async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
         self.fail("writing", |faults| faults.put)?;
         let entry = self.inner.put(key, value, metadata).await?;
-        self.set(|faults| faults.published.push(entry.clone()));
+        self.published.lock().unwrap().push(entry.clone());
         Ok(entry)
     }
 
