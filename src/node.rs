@@ -13,6 +13,7 @@ mod checkpoint;
 mod checks;
 mod config;
 mod event;
+mod fold;
 mod participant;
 mod roster;
 mod session;

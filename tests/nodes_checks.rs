@@ -9,7 +9,7 @@ use peerfold::{
     folder::{Author, FolderError, LocalFolder, MemoryFolder, SharedFolder},
     node::{AsyncNode, AsyncOptions, Checks, Event, LocalUpdate, NodeError, Participant, ParticipantOptions},
     strategy::StrategySpec,
-    weights::{DType, Key, Metadata, Tensor, TensorSpec, Weights},
+    weights::{DType, Key, Metadata, SignedEntry, Tensor, TensorSpec, Weights},
 };
 use std::{fs, sync::Arc};
 
@@ -198,7 +198,7 @@ async fn storage_that_goes_bad_between_two_folds_costs_one_update_not_the_fold()
         let folder: Arc<dyn SharedFolder> = open(number);
         Peer { id: folder.author(), folder }
     });
-    good.publish_weights(1, &large(2.0), 10).await;
+    let good_entry = good.publish_weights(1, &large(2.0), 10).await;
     let entry = bad.publish_weights(1, &large(4.0), 10).await;
     let events = Recorder::new();
     let layout = large(0.0).layout().clone();
@@ -209,18 +209,26 @@ async fn storage_that_goes_bad_between_two_folds_costs_one_update_not_the_fold()
         value_of(&patiently(node.exchange(&update)).await.unwrap())
     };
     assert_eq!(exchange(&mut node, 1).await, 2.0);
-    let author_dir = dir.path().join(federation().to_string()).join(bad.id.to_string());
-    let path = author_dir.join(format!("{}.value", entry.root().unwrap()));
-    let mut bytes = fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&path, bytes).unwrap();
+    let damage = |peer: &Peer, entry: &SignedEntry| {
+        let author_dir = dir.path().join(federation().to_string()).join(peer.id.to_string());
+        let path = author_dir.join(format!("{}.value", entry.root().unwrap()));
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    };
+    damage(&bad, &entry);
     for epoch in 2..=4 {
         assert_eq!(exchange(&mut node, epoch).await, 1.0);
     }
     assert!(events.rejected().iter().all(|(author, _)| *author == bad.id.to_string()));
     assert_eq!(events.rejected().len(), 1);
     assert_eq!(events.folds().len(), 4);
+    // With nobody left there is no fold at all.
+    damage(&good, &good_entry);
+    let events_before = events.not_folded().len();
+    assert_eq!(exchange(&mut node, 5).await, 0.0);
+    assert_eq!((events.folds().len(), events.not_folded().len()), (4, events_before + 1));
 }
 
 /// Dropped at each of its awaits in turn, a node has published or not and has counted no fold; unless that was in the

@@ -1,8 +1,12 @@
-use super::{Checks, Event, EventSink, NodeError, Rejection, Roster, event::FoldedUpdate, roster::Stale};
+use super::{
+    Checks, Event, EventSink, NodeError, Rejection, Roster,
+    fold::{Input, Unread, fold_readable},
+    roster::Stale,
+};
 use crate::{
     folder::{FolderError, SharedFolder, Value},
-    strategy::{FoldError, Folded, Round, Strategy, Update},
-    weights::{EntryHash, Key, Layout, Metadata, Metric, ReadError, Root, SignedEntry, TensorReader, Weights},
+    strategy::{Folded, Strategy},
+    weights::{EntryHash, Key, Layout, Metadata, Metric, Root, SignedEntry, TensorReader, Weights},
 };
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -30,7 +34,7 @@ pub struct LocalUpdate {
 }
 
 impl LocalUpdate {
-    fn metadata(&self) -> Metadata {
+    pub(super) fn metadata(&self) -> Metadata {
         Metadata { epoch: self.epoch, num_examples: self.num_examples, metrics: self.metrics.clone() }
     }
 }
@@ -52,7 +56,7 @@ pub struct ParticipantOptions {
 pub(super) struct Arrived {
     pub(super) entry: Arc<SignedEntry>,
     pub(super) metadata: Metadata,
-    value: Arc<Value>,
+    pub(super) value: Arc<Value>,
 }
 
 impl Arrived {
@@ -66,7 +70,7 @@ pub(super) type Listing = BTreeMap<PeerId, Vec<Arc<SignedEntry>>>;
 
 /// What has been said of an update that doesn't count.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Complaint {
+pub(super) enum Complaint {
     /// It will never count.
     Rejected,
     /// It could not be read, and is tried again.
@@ -457,100 +461,6 @@ impl Participant {
         }
         self.compared.retain(|author, _| present.contains(author));
         Ok(())
-    }
-}
-
-/// An update that could not be read while it was folded.
-struct Unread {
-    entry: Arc<SignedEntry>,
-    complaint: Complaint,
-    reason: String,
-}
-
-/// Folds those of the inputs that can be read. The others are taken out and given back, each with the reason.
-fn fold_readable(
-    strategy: &mut dyn Strategy,
-    inputs: &mut Vec<Input>,
-    number: u64,
-    failures: u64,
-) -> (Result<Folded, FoldError>, Vec<Unread>) {
-    let mut unread = Vec::new();
-    loop {
-        let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
-        let failures = failures + unread.len() as u64;
-        let folded = strategy.fold(&Round { number, updates: &updates, failures });
-        drop(updates);
-        let Err(FoldError::Read { author, source }) = &folded else { return (folded, unread) };
-        let place = inputs.iter().position(|input| input.author == *author);
-        let Some((place, Source::Peer(arrived))) = place.map(|at| (at, &inputs[at].weights)) else {
-            return (folded, unread);
-        };
-        let complaint = match source {
-            ReadError::Io { .. } => Complaint::OutOfReach,
-            ReadError::Damaged { .. } | ReadError::OutOfRange { .. } => Complaint::Rejected,
-        };
-        unread.push(Unread { entry: arrived.entry.clone(), complaint, reason: source.to_string() });
-        inputs.remove(place);
-    }
-}
-
-/// Folds peers' updates apart from the node's own strategy and count of folds.
-pub(super) fn fold_peers(strategy: &mut dyn Strategy, peers: &[(Arrived, u64)]) -> Result<Folded, FoldError> {
-    let inputs: Vec<Input> = peers.iter().map(|(arrived, staleness)| Input::of(arrived.clone(), *staleness)).collect();
-    let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
-    strategy.fold(&Round { number: 1, updates: &updates, failures: 0 })
-}
-
-/// An update with what it borrows from.
-struct Input {
-    author: PeerId,
-    weights: Source,
-    metadata: Metadata,
-    staleness: u64,
-    own: bool,
-}
-
-enum Source {
-    Own(Weights),
-    Peer(Arrived),
-}
-
-impl Input {
-    fn of(arrived: Arrived, staleness: u64) -> Self {
-        let (author, metadata) = (arrived.author(), arrived.metadata.clone());
-        Self { author, weights: Source::Peer(arrived), metadata, staleness, own: false }
-    }
-
-    fn own(author: PeerId, local: &LocalUpdate) -> Self {
-        let weights = Source::Own(local.weights.clone());
-        Self { author, weights, metadata: local.metadata(), staleness: 0, own: true }
-    }
-
-    fn update(&self) -> Update<'_> {
-        let weights: &dyn TensorReader = match &self.weights {
-            Source::Own(weights) => weights,
-            Source::Peer(arrived) => arrived.value.as_ref(),
-        };
-        Update {
-            author: self.author,
-            weights,
-            num_examples: self.metadata.num_examples,
-            epoch: self.metadata.epoch,
-            staleness: self.staleness,
-            loss: self.metadata.metric("loss"),
-            own: self.own,
-        }
-    }
-
-    fn event(&self, weight: f64) -> FoldedUpdate {
-        FoldedUpdate {
-            author: self.author.to_string(),
-            epoch: self.metadata.epoch,
-            num_examples: self.metadata.num_examples,
-            weight,
-            staleness: self.staleness,
-            own: self.own,
-        }
     }
 }
 

@@ -144,7 +144,7 @@ pub(super) async fn first_weights(
     let authors = fresh.iter().map(|(arrived, _)| arrived.author().to_string()).collect();
     let mean = StrategySpec::new("fedavg").build();
     let mut mean = mean.map_err(|error| NodeError::Worker(error.to_string()))?;
-    let folded = off_runtime(move || super::participant::fold_peers(mean.as_mut(), &fresh)).await?;
+    let folded = off_runtime(move || super::fold::fold_peers(mean.as_mut(), &fresh)).await?;
     match folded {
         Ok(folded) => Ok(First { weights: folded.weights, epoch, origin: Origin::Fold, authors }),
         Err(error) => {
