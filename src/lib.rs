@@ -8,8 +8,8 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `cli`, `demo` | the `peerfold` program |
-//! | [`experiment`] | data sets and how they are split |
-//! | [`train`] | burn: models, devices, the callback for modules of one's own |
+//! | `experiment` | data sets and how they are split |
+//! | `train` | burn: models, devices, the callback for modules of one's own |
 //! | [`node`] | asynchronous and synchronous nodes, checkpoints |
 //! | [`strategy`] | folding |
 //! | [`folder`] | the shared folder, in memory and in a directory |

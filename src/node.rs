@@ -13,6 +13,7 @@ mod checkpoint;
 mod checks;
 mod config;
 mod event;
+mod fold;
 mod participant;
 mod roster;
 mod session;
@@ -85,6 +86,9 @@ pub enum NodeError {
         /// Members needed.
         quorum: usize,
     },
+    /// The fold before was cancelled, and nobody knows whether the strategy has taken its step.
+    #[error("a fold was cancelled, so this node can't go on; open it again from its checkpoint")]
+    FoldCancelled,
     /// A stop was requested while the node waited.
     #[error("stopped on request")]
     Stopped,

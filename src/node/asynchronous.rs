@@ -53,7 +53,8 @@ impl AsyncNode {
     ///
     /// A folder that fails is told as an event, and training goes on; the next epoch tries again.
     ///
-    /// Cancelling it leaves the update published or not, and no fold counted.
+    /// Cancelling it leaves the update published or not, and no fold counted. A node that is cancelled in the middle of
+    /// a fold can't go on: [`NodeError::FoldCancelled`].
     pub async fn exchange(&mut self, local: &LocalUpdate) -> Result<Weights, NodeError> {
         match self.try_exchange(local).await {
             Err(NodeError::Folder(error @ FolderError::Io { .. })) => {
@@ -87,20 +88,26 @@ impl AsyncNode {
             return Ok(local.weights.clone());
         }
         let (ignore_seen, max_peers) = (self.options.ignore_seen, self.options.max_peers);
+        let max_staleness = self.participant.max_staleness();
+        let mut stale = Vec::new();
         let arrived = self
             .participant
             .take_in(|updates, roster| {
                 let newest = updates.values().filter_map(|entries| entries.first());
                 let wanted = newest.filter(|entry| !(ignore_seen && roster.was_folded(entry.key.author())));
-                let mut chosen: Vec<_> = match max_peers {
-                    Some(most) => wanted.cloned().sample(&mut random.clone(), most),
-                    None => wanted.cloned().collect(),
+                // What is too old is not even read, and takes no place in the sample.
+                let fresh;
+                (fresh, stale) = roster.split_by_staleness(wanted.cloned(), max_staleness);
+                let mut chosen = match max_peers {
+                    Some(most) => fresh.into_iter().sample(&mut random.clone(), most),
+                    None => fresh,
                 };
                 chosen.sort_by_key(|entry| entry.key.author());
                 chosen
             })
             .await?;
-        let fresh = self.participant.fresh(arrived);
+        self.participant.leave_out(stale);
+        let fresh = self.participant.with_staleness(arrived);
         if fresh.is_empty() {
             self.participant.emit(&Event::NotFolded { epoch, reason: "no peer has anything to fold".to_owned() });
             return Ok(local.weights.clone());

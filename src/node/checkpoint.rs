@@ -163,7 +163,7 @@ impl Checkpoint {
         }))
     }
 
-    /// Errors unless the checkpoint can go on with this layout, strategy and mode.
+    /// Errors unless the checkpoint can go on with this layout and strategy.
     pub(super) fn check(&self, run_dir: &Path, layout: &Layout, strategy: &str) -> Result<(), CheckpointError> {
         let settings = |what| CheckpointError::Settings { path: Self::path(run_dir), what };
         if let Some(difference) = layout.difference(self.weights.layout()) {

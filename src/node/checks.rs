@@ -121,6 +121,8 @@ mod tests {
     use super::*;
     use crate::weights::{Tensor, TensorSpec, Weights};
 
+    type Encode = fn(f64) -> Vec<u8>;
+
     fn tensor(name: &str, dtype: DType, data: Vec<u8>) -> Tensor {
         let shape = vec![data.len() as u64 / dtype.size()];
         Tensor { spec: TensorSpec { name: name.to_owned(), dtype, shape }, data: data.into() }
@@ -129,7 +131,6 @@ mod tests {
     #[test]
     fn finds_the_first_element_that_is_not_finite_in_every_float_dtype() {
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            type Encode = fn(f64) -> Vec<u8>;
             let encode: [(DType, Encode); 4] = [
                 (DType::F64, |value| value.to_le_bytes().to_vec()),
                 (DType::F32, |value| (value as f32).to_le_bytes().to_vec()),

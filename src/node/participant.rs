@@ -1,8 +1,12 @@
-use super::{Checks, Event, EventSink, NodeError, Rejection, Roster, event::FoldedUpdate};
+use super::{
+    Checks, Event, EventSink, NodeError, Rejection, Roster,
+    fold::{Input, Unread, fold_readable},
+    roster::Stale,
+};
 use crate::{
     folder::{FolderError, SharedFolder, Value},
-    strategy::{FoldError, Folded, Round, Strategy, Update},
-    weights::{Key, Layout, Metadata, Metric, Root, SignedEntry, TensorReader, Weights},
+    strategy::{Folded, Strategy},
+    weights::{EntryHash, Key, Layout, Metadata, Metric, Root, SignedEntry, TensorReader, Weights},
 };
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -13,6 +17,8 @@ use std::{
 
 /// How often a listing is taken anew because a value was replaced between the listing and the reading.
 const LISTINGS: usize = 4;
+/// Most characters of the reason for a rejection.
+const MAX_REASON_CHARS: usize = 500;
 
 /// What a node publishes after an epoch.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +34,7 @@ pub struct LocalUpdate {
 }
 
 impl LocalUpdate {
-    fn metadata(&self) -> Metadata {
+    pub(super) fn metadata(&self) -> Metadata {
         Metadata { epoch: self.epoch, num_examples: self.num_examples, metrics: self.metrics.clone() }
     }
 }
@@ -50,7 +56,7 @@ pub struct ParticipantOptions {
 pub(super) struct Arrived {
     pub(super) entry: Arc<SignedEntry>,
     pub(super) metadata: Metadata,
-    value: Arc<Value>,
+    pub(super) value: Arc<Value>,
 }
 
 impl Arrived {
@@ -59,19 +65,37 @@ impl Arrived {
     }
 }
 
+/// Other authors' updates, the newest first.
+pub(super) type Listing = BTreeMap<PeerId, Vec<Arc<SignedEntry>>>;
+
+/// What has been said of an update that doesn't count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Complaint {
+    /// It will never count.
+    Rejected,
+    /// It could not be read, and is tried again.
+    OutOfReach,
+}
+
 /// One member of a federation: publishes, takes in, checks and folds. How long it waits and for whom is decided by
 /// [`AsyncNode`](super::AsyncNode) and [`SyncNode`](super::SyncNode).
 pub struct Participant {
     folder: Arc<dyn SharedFolder>,
-    strategy: Arc<Mutex<Box<dyn Strategy>>>,
+    /// Away while it folds, and for good if the fold was cancelled: it may have taken half a step.
+    strategy: Mutex<Option<Box<dyn Strategy>>>,
+    strategy_name: &'static str,
     layout: Arc<Layout>,
     options: ParticipantOptions,
     pub(super) roster: Roster,
     /// Checked updates by root, those of the last look only.
     arrived: BTreeMap<(PeerId, Root), Arrived>,
-    /// Updates and authors that were complained of, so that it is said once.
-    complained: BTreeSet<(PeerId, Option<Root>)>,
-    compared: BTreeSet<Root>,
+    /// Updates in the folder that don't count, so that it is said once and nothing is read twice.
+    complained: BTreeMap<EntryHash, Complaint>,
+    /// Updates in the folder that were told as too old.
+    left_out: BTreeSet<EntryHash>,
+    excluded: BTreeSet<PeerId>,
+    /// What peers say of their starts: the root that was compared, and the differences told.
+    compared: BTreeMap<PeerId, (Root, Vec<String>)>,
     /// Chosen updates that could not be used, at the last look.
     failures: u64,
 }
@@ -86,13 +110,16 @@ impl Participant {
     ) -> Self {
         Self {
             folder,
-            strategy: Arc::new(Mutex::new(strategy)),
+            strategy_name: strategy.name(),
+            strategy: Mutex::new(Some(strategy)),
             layout,
             options,
             roster: Roster::default(),
             arrived: BTreeMap::new(),
-            complained: BTreeSet::new(),
-            compared: BTreeSet::new(),
+            complained: BTreeMap::new(),
+            left_out: BTreeSet::new(),
+            excluded: BTreeSet::new(),
+            compared: BTreeMap::new(),
             failures: 0,
         }
     }
@@ -118,18 +145,27 @@ impl Participant {
     }
 
     /// Tells the strategy from which weights the node begins.
-    pub(super) fn begin(&self, initial: &Weights) {
-        self.strategy.lock().unwrap_or_else(PoisonError::into_inner).begin(initial);
+    pub(super) fn begin(&self, initial: &Weights) -> Result<(), NodeError> {
+        self.with_strategy(|strategy| strategy.begin(initial))
+    }
+
+    /// The strategy's name.
+    pub(super) fn strategy_name(&self) -> &'static str {
+        self.strategy_name
     }
 
     /// The strategy's name and state.
-    pub(super) fn save_strategy(&self) -> (String, Bytes) {
-        let strategy = self.strategy.lock().unwrap_or_else(PoisonError::into_inner);
-        (strategy.name().to_owned(), strategy.save().into())
+    pub(super) fn save_strategy(&self) -> Result<(String, Bytes), NodeError> {
+        self.with_strategy(|strategy| (strategy.name().to_owned(), strategy.save().into()))
     }
 
-    pub(super) fn restore_strategy(&self, state: &[u8]) -> Result<(), FoldError> {
-        self.strategy.lock().unwrap_or_else(PoisonError::into_inner).restore(state)
+    pub(super) fn restore_strategy(&self, state: &[u8]) -> Result<(), NodeError> {
+        Ok(self.with_strategy(|strategy| strategy.restore(state))??)
+    }
+
+    fn with_strategy<T>(&self, work: impl FnOnce(&mut (dyn Strategy + 'static)) -> T) -> Result<T, NodeError> {
+        let mut strategy = self.strategy.lock().unwrap_or_else(PoisonError::into_inner);
+        strategy.as_deref_mut().map(work).ok_or(NodeError::FoldCancelled)
     }
 
     /// Errors if peers would refuse these weights.
@@ -144,6 +180,7 @@ impl Participant {
         self.check_own(local).await?;
         let key = Key::update(self.peer_id(), local.epoch);
         let entry = self.folder.put(&key, &local.weights, local.metadata()).await?;
+        fail::fail_point!("session::put");
         let root = entry.root().unwrap_or(Root::from_bytes([0; 32]));
         self.roster.saw(self.peer_id(), entry.sequence, root, local.epoch);
         self.emit(&Event::Published {
@@ -156,10 +193,14 @@ impl Participant {
         Ok(())
     }
 
-    /// How many other authors have anything in the folder.
+    /// How many other authors that are allowed here have anything in the folder.
     pub(super) async fn peers_present(&self) -> Result<usize, NodeError> {
         let authors: BTreeSet<PeerId> = self.folder.list("").await?.iter().map(|entry| entry.key.author()).collect();
-        Ok(authors.iter().filter(|&&author| author != self.peer_id()).count())
+        Ok(authors.iter().filter(|&&author| author != self.peer_id() && self.allows(author)).count())
+    }
+
+    fn allows(&self, author: PeerId) -> bool {
+        self.options.allow.as_ref().is_none_or(|allowed| allowed.contains(&author))
     }
 
     /// What this identity published last, in an earlier life: known only by the folder if the checkpoint is lost.
@@ -172,41 +213,39 @@ impl Participant {
 
     /// The updates that stand in the folder, by author, the newest first, the node's own left out. Those of another
     /// layout are left out with an event.
-    pub(super) async fn list_updates(&mut self) -> Result<BTreeMap<PeerId, Vec<Arc<SignedEntry>>>, NodeError> {
+    pub(super) async fn list_updates(&mut self) -> Result<Listing, NodeError> {
         let me = self.peer_id();
         for conflict in self.folder.conflicts().await? {
-            if self.complained.insert((conflict.author(), None)) {
+            // What it claimed counts no more for anybody's staleness.
+            self.roster.forget(conflict.author());
+            if self.excluded.insert(conflict.author()) {
                 let (author, reason) = (conflict.author().to_string(), conflict.to_string());
                 self.emit(&Event::Excluded { author, reason });
             }
         }
         let layout = self.layout.id();
         let mut present = BTreeSet::new();
-        let mut updates: BTreeMap<PeerId, Vec<Arc<SignedEntry>>> = BTreeMap::new();
+        let mut updates = Listing::new();
         for entry in self.folder.list("").await? {
-            let (Some(epoch), Some(root)) = (entry.key.update_epoch(), entry.root()) else { continue };
+            let (Some(epoch), Some(metadata)) = (entry.key.update_epoch(), entry.metadata()) else { continue };
             let author = entry.key.author();
             if author == me {
                 continue;
             }
-            present.insert(root);
-            if self.options.allow.as_ref().is_some_and(|allowed| !allowed.contains(&author)) {
-                self.reject(author, root, epoch, &"its author is not on this node's allow-list");
-                continue;
+            present.insert(entry.hash());
+            if !self.allows(author) {
+                self.reject(&entry, &"its author is not on this node's allow-list");
+            } else if entry.layout != layout {
+                self.reject(&entry, &"it has another layout than this node's model");
+            } else if metadata.epoch != epoch {
+                self.reject(&entry, &"its key and its entry name different epochs");
+            } else {
+                updates.entry(author).or_default().push(Arc::new(entry));
             }
-            if entry.layout != layout {
-                let reason = "it has another layout than this node's model";
-                self.reject(author, root, epoch, &reason);
-                continue;
-            }
-            if entry.metadata().is_some_and(|metadata| metadata.epoch != epoch) {
-                self.reject(author, root, epoch, &"its key and its entry name different epochs");
-                continue;
-            }
-            updates.entry(author).or_default().push(Arc::new(entry));
         }
         // What was said of updates that are gone need not be remembered: a flood of them would fill the memory.
-        self.complained.retain(|(_, root)| root.is_none_or(|root| present.contains(&root)));
+        self.complained.retain(|hash, _| present.contains(hash));
+        self.left_out.retain(|hash| present.contains(hash));
         for entries in updates.values_mut() {
             entries.sort_by_key(|entry| std::cmp::Reverse(entry.sequence));
             // The roster takes the newest; the older one stays for who waits for its epoch.
@@ -220,9 +259,11 @@ impl Participant {
 
     /// Takes in the updates that `choose` picks of a listing: reads and checks each once, and remembers the verdict.
     /// An update that was replaced meanwhile makes it list again. Forgets the values of all others.
+    ///
+    /// Cancelling it loses nothing that has arrived.
     pub(super) async fn take_in(
         &mut self,
-        mut choose: impl FnMut(&BTreeMap<PeerId, Vec<Arc<SignedEntry>>>, &Roster) -> Vec<Arc<SignedEntry>> + Send,
+        mut choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
     ) -> Result<Vec<Arrived>, NodeError> {
         let mut taken = Vec::new();
         for _ in 0..LISTINGS {
@@ -243,20 +284,26 @@ impl Participant {
                 break;
             }
         }
-        let kept = |arrived: &Arrived| Some(((arrived.author(), arrived.entry.root()?), arrived.clone()));
-        self.arrived = taken.iter().filter_map(kept).collect();
+        let kept: BTreeSet<_> =
+            taken.iter().filter_map(|arrived| Some((arrived.author(), arrived.entry.root()?))).collect();
+        self.arrived.retain(|key, _| kept.contains(key));
         Ok(taken)
+    }
+
+    /// Whether an update that stands in the folder could not be read when it was last tried: it may be later, and
+    /// nothing will tell.
+    pub(super) fn has_unread(&self) -> bool {
+        self.complained.values().any(|&complaint| complaint == Complaint::OutOfReach)
     }
 
     async fn arrive(&mut self, entry: Arc<SignedEntry>) -> Result<Option<Arrived>, NodeError> {
         let author = entry.key.author();
         let (Some(root), Some(metadata)) = (entry.root(), entry.metadata()) else { return Ok(None) };
-        if let Some(arrived) = self.arrived.get(&(author, root)) {
-            // The same weights may stand under a new number, with other claims.
-            if arrived.metadata == *metadata {
-                return Ok(Some(arrived.clone()));
-            }
-        } else if self.complained.contains(&(author, Some(root))) {
+        // The same weights may stand under a new number, with other claims.
+        if let Some(arrived) = self.arrived.get(&(author, root)).filter(|arrived| arrived.metadata == *metadata) {
+            return Ok(Some(arrived.clone()));
+        }
+        if self.complained.get(&entry.hash()) == Some(&Complaint::Rejected) {
             return Ok(None);
         }
         let metadata = metadata.clone();
@@ -266,6 +313,7 @@ impl Participant {
         };
         match verdict {
             Ok(value) => {
+                self.complained.remove(&entry.hash());
                 self.emit(&Event::Received {
                     author: author.to_string(),
                     epoch: metadata.epoch,
@@ -273,13 +321,16 @@ impl Participant {
                     bytes: self.layout.bytes(),
                     num_examples: metadata.num_examples,
                 });
-                Ok(Some(Arrived { entry, metadata, value }))
+                let arrived = Arrived { entry, metadata, value };
+                self.arrived.insert((author, root), arrived.clone());
+                Ok(Some(arrived))
+            }
+            Err(Rejection::OutOfReach(reason)) => {
+                self.complain(&entry, Complaint::OutOfReach, &reason);
+                Ok(None)
             }
             Err(rejection) => {
-                self.reject(author, root, metadata.epoch, &rejection);
-                if matches!(rejection, Rejection::OutOfReach(_)) {
-                    self.complained.remove(&(author, Some(root)));
-                }
+                self.reject(&entry, &rejection);
                 Ok(None)
             }
         }
@@ -300,30 +351,50 @@ impl Participant {
         off_runtime(move || checks.weights(value.as_ref()).map(|()| value)).await
     }
 
-    fn reject(&mut self, author: PeerId, root: Root, epoch: u64, reason: &(dyn std::fmt::Display + Sync)) {
-        if self.complained.insert((author, Some(root))) {
-            tracing::warn!(%author, epoch, %reason, "update rejected");
-            self.emit(&Event::Rejected { author: author.to_string(), epoch, reason: reason.to_string() });
+    fn reject(&mut self, entry: &SignedEntry, reason: &(dyn std::fmt::Display + Sync)) {
+        self.complain(entry, Complaint::Rejected, reason);
+    }
+
+    fn complain(&mut self, entry: &SignedEntry, complaint: Complaint, reason: &(dyn std::fmt::Display + Sync)) {
+        if self.complained.insert(entry.hash(), complaint) != Some(complaint) {
+            let author = entry.key.author();
+            let epoch = entry.metadata().map_or(0, |metadata| metadata.epoch);
+            // It may name a peer's tensors, and goes to a terminal and a log.
+            let reason: String =
+                reason.to_string().chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect();
+            tracing::warn!(%author, epoch, reason, "update rejected");
+            self.emit(&Event::Rejected { author: author.to_string(), epoch, reason });
         }
     }
 
-    /// Those of the updates that are fresh enough, with their staleness.
-    pub(super) fn fresh(&self, arrived: Vec<Arrived>) -> Vec<(Arrived, u64)> {
-        let with_staleness = arrived.into_iter().map(|arrived| {
-            let staleness = self.roster.staleness(arrived.author(), arrived.metadata.epoch);
-            (arrived, staleness)
-        });
-        let (fresh, stale): (Vec<_>, Vec<_>) =
-            with_staleness.partition(|&(_, staleness)| staleness <= self.options.max_staleness);
-        for (arrived, staleness) in stale {
-            let (author, epoch) = (arrived.author().to_string(), arrived.metadata.epoch);
-            self.emit(&Event::LeftOut { author, epoch, staleness });
-        }
-        fresh
+    /// Highest staleness τ of an update that is folded.
+    pub(super) fn max_staleness(&self) -> u64 {
+        self.options.max_staleness
     }
 
-    /// Folds. `own_place` says where among the peers' updates the node's own stands. An error of the strategy is told
-    /// as an event, and `None` comes back: the node goes on with its own weights.
+    /// Tells of updates that they are too old, once of each as long as it stands.
+    pub(super) fn leave_out(&mut self, stale: Vec<Stale>) {
+        for (entry, staleness) in stale {
+            if self.left_out.insert(entry.hash()) {
+                let author = entry.key.author().to_string();
+                let epoch = entry.metadata().map_or(0, |metadata| metadata.epoch);
+                self.emit(&Event::LeftOut { author, epoch, staleness });
+            }
+        }
+    }
+
+    /// The updates with their staleness.
+    pub(super) fn with_staleness(&self, arrived: Vec<Arrived>) -> Vec<(Arrived, u64)> {
+        let staleness = |arrived: &Arrived| self.roster.staleness(arrived.author(), arrived.metadata.epoch);
+        arrived.into_iter().map(|arrived| (staleness(&arrived), arrived)).map(|(tau, arrived)| (arrived, tau)).collect()
+    }
+
+    /// Folds. `own` says where among the peers' updates the node's own stands. An update that can be read no longer is
+    /// left out, with an event. An error of the strategy is told as an event, and `None` comes back: the node goes on
+    /// with its own weights.
+    ///
+    /// Cancelling it counts no fold. The strategy may have taken its step all the same, so that this participant can't
+    /// go on: [`NodeError::FoldCancelled`].
     pub(super) async fn fold(
         &mut self,
         own: Option<(usize, &LocalUpdate)>,
@@ -336,15 +407,20 @@ impl Participant {
             inputs.insert(place, Input::own(self.peer_id(), local));
         }
         let (number, failures) = (self.roster.folds() + 1, self.failures);
-        let strategy = self.strategy.clone();
+        let taken = self.strategy.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut strategy = taken.ok_or(NodeError::FoldCancelled)?;
         let worked = off_runtime(move || {
-            let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
-            let round = Round { number, updates: &updates, failures };
-            let folded = strategy.lock().unwrap_or_else(PoisonError::into_inner).fold(&round);
-            drop(updates);
-            (folded, inputs)
+            let (folded, unread) = fold_readable(strategy.as_mut(), &mut inputs, number, failures);
+            (strategy, folded, inputs, unread)
         });
-        let (folded, inputs) = worked.await?;
+        let (strategy, folded, inputs, unread) = worked.await?;
+        *self.strategy.lock().unwrap_or_else(PoisonError::into_inner) = Some(strategy);
+        for Unread { entry, complaint, reason } in unread {
+            if let Some(root) = entry.root() {
+                self.arrived.remove(&(entry.key.author(), root));
+            }
+            self.complain(&entry, complaint, &reason);
+        }
         let Folded { weights, shares } = match folded {
             Ok(folded) => folded,
             Err(error) => {
@@ -359,11 +435,17 @@ impl Participant {
         Ok(Some(weights))
     }
 
-    /// Compares what peers began from with what this node began from, and tells each difference once.
+    /// Compares what peers began from with what this node began from, and tells each peer's differences once.
     pub(super) async fn compare_starts(&mut self, own: &super::Beginning) -> Result<(), NodeError> {
+        let mut present = BTreeSet::new();
         for entry in self.folder.list("").await? {
-            let Some(root) = entry.root().filter(|_| entry.key == Key::start(entry.key.author())) else { continue };
-            if entry.key.author() == self.peer_id() || !self.compared.insert(root) {
+            let author = entry.key.author();
+            let Some(root) = entry.root().filter(|_| entry.key == Key::start(author)) else { continue };
+            if author == self.peer_id() || !self.allows(author) {
+                continue;
+            }
+            present.insert(author);
+            if self.compared.get(&author).is_some_and(|&(compared, _)| compared == root) {
                 continue;
             }
             let value = match self.folder.get(&entry).await {
@@ -372,74 +454,18 @@ impl Participant {
                 Err(error) => return Err(error.into()),
             };
             let read = off_runtime(move || super::Beginning::read(&value)).await?;
-            let author = entry.key.author().to_string();
-            match read.map(|theirs| own.differences(&theirs)) {
-                Ok(differences) if differences.is_empty() => {}
-                Ok(differences) => self.emit(&Event::Mismatch { author, differences }),
-                Err(reason) => tracing::warn!(%author, reason, "what a peer says of its start can't be read"),
+            let differences = read.map(|theirs| own.differences(&theirs)).unwrap_or_else(|reason| {
+                tracing::warn!(%author, reason, "what a peer says of its start can't be read");
+                Vec::new()
+            });
+            // A node that began from a fold has put its start twice, and the second may differ in nothing new.
+            let told = self.compared.insert(author, (root, differences.clone()));
+            if !differences.is_empty() && told.is_none_or(|(_, told)| told != differences) {
+                self.emit(&Event::Mismatch { author: author.to_string(), differences });
             }
         }
+        self.compared.retain(|author, _| present.contains(author));
         Ok(())
-    }
-}
-
-/// Folds peers' updates apart from the node's own strategy and count of folds.
-pub(super) fn fold_peers(strategy: &mut dyn Strategy, peers: &[(Arrived, u64)]) -> Result<Folded, FoldError> {
-    let inputs: Vec<Input> = peers.iter().map(|(arrived, staleness)| Input::of(arrived.clone(), *staleness)).collect();
-    let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
-    strategy.fold(&Round { number: 1, updates: &updates, failures: 0 })
-}
-
-/// An update with what it borrows from.
-struct Input {
-    author: PeerId,
-    weights: Source,
-    metadata: Metadata,
-    staleness: u64,
-    own: bool,
-}
-
-enum Source {
-    Own(Weights),
-    Peer(Arc<Value>),
-}
-
-impl Input {
-    fn of(arrived: Arrived, staleness: u64) -> Self {
-        let author = arrived.author();
-        Self { author, weights: Source::Peer(arrived.value), metadata: arrived.metadata, staleness, own: false }
-    }
-
-    fn own(author: PeerId, local: &LocalUpdate) -> Self {
-        let weights = Source::Own(local.weights.clone());
-        Self { author, weights, metadata: local.metadata(), staleness: 0, own: true }
-    }
-
-    fn update(&self) -> Update<'_> {
-        let weights: &dyn TensorReader = match &self.weights {
-            Source::Own(weights) => weights,
-            Source::Peer(value) => value.as_ref(),
-        };
-        Update {
-            author: self.author,
-            weights,
-            num_examples: self.metadata.num_examples,
-            epoch: self.metadata.epoch,
-            staleness: self.staleness,
-            loss: self.metadata.metric("loss"),
-            own: self.own,
-        }
-    }
-
-    fn event(&self, weight: f64) -> FoldedUpdate {
-        FoldedUpdate {
-            author: self.author.to_string(),
-            epoch: self.metadata.epoch,
-            num_examples: self.metadata.num_examples,
-            weight,
-            staleness: self.staleness,
-            own: self.own,
-        }
     }
 }
 

@@ -1,7 +1,7 @@
-use crate::weights::Root;
+use crate::weights::{Root, SignedEntry};
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// An author's newest update, as this node knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ struct Newest {
     /// Whether it has been folded.
     folded: bool,
 }
+
+/// An update that is too old, with its staleness.
+pub(super) type Stale = (Arc<SignedEntry>, u64);
 
 /// Who is known, what their newest updates are, and since when: what staleness is computed from.
 ///
@@ -51,10 +54,32 @@ impl Roster {
     /// Of an even number of epochs the lower middle one is the median, so that half of the authors can't make the
     /// others look stale. The count of folds is the node's own: a claim can only add staleness.
     pub fn staleness(&self, author: PeerId, epoch: u64) -> u64 {
+        self.staleness_by(self.median_epoch(), author, epoch)
+    }
+
+    fn staleness_by(&self, median: Option<u64>, author: PeerId, epoch: u64) -> u64 {
         let newest = self.authors.get(&author.to_bytes()).filter(|newest| newest.epoch == epoch);
-        let waited = newest.map_or(0, |newest| self.folds - newest.seen_at);
-        let behind = self.median_epoch().map_or(0, |median| median.saturating_sub(epoch));
+        let waited = newest.map_or(0, |newest| self.folds.saturating_sub(newest.seen_at));
+        let behind = median.map_or(0, |median| median.saturating_sub(epoch));
         waited.max(behind)
+    }
+
+    /// Parts updates into those that are fresh enough and those that are not, these with their staleness.
+    pub(super) fn split_by_staleness(
+        &self,
+        updates: impl IntoIterator<Item = Arc<SignedEntry>>,
+        max_staleness: u64,
+    ) -> (Vec<Arc<SignedEntry>>, Vec<Stale>) {
+        let (mut fresh, mut stale) = (Vec::new(), Vec::new());
+        let median = self.median_epoch();
+        for update in updates {
+            let epoch = update.metadata().map_or(0, |metadata| metadata.epoch);
+            match self.staleness_by(median, update.key.author(), epoch) {
+                staleness if staleness > max_staleness => stale.push((update, staleness)),
+                _ => fresh.push(update),
+            }
+        }
+        (fresh, stale)
     }
 
     /// The lower median of the known authors' newest epochs.
@@ -65,6 +90,11 @@ impl Roster {
     /// Whether the author's newest update was folded already.
     pub fn was_folded(&self, author: PeerId) -> bool {
         self.authors.get(&author.to_bytes()).is_some_and(|newest| newest.folded)
+    }
+
+    /// Forgets an author: it was excluded, and what it claims is nobody's measure.
+    pub fn forget(&mut self, author: PeerId) {
+        self.authors.remove(&author.to_bytes());
     }
 
     /// Counts a fold of the newest updates of these authors.

@@ -140,7 +140,7 @@ impl Session {
         let beginning = self.beginning(&weights, origin, epoch).await?;
         let participant = self.mode.participant();
         publish_beginning(participant, &beginning).await?;
-        participant.begin(&weights);
+        participant.begin(&weights)?;
         self.started(&beginning, authors).await?;
         self.trainer = trainer;
         self.save(Phase::Folded, epoch, &weights).await?;
@@ -193,12 +193,7 @@ impl Session {
         let stop = self.options.stop.clone();
         let (weights, epoch) = self.mode.exchange(&local, &stop).await?;
         fail::fail_point!("session::folded");
-        if let Some(beginning) = &self.beginning {
-            // What peers say of their starts is a warning; that it can't be read must not end an epoch.
-            if let Err(error) = self.mode.participant_mut().compare_starts(beginning).await {
-                tracing::debug!(%error, "comparing starts");
-            }
-        }
+        self.compare_starts().await;
         self.save(Phase::Folded, epoch, &weights).await?;
         fail::fail_point!("session::folded-saved");
         Ok(Completed { weights, epoch })
@@ -226,9 +221,18 @@ impl Session {
             root: beginning.weights.clone(),
             authors,
         });
-        participant.compare_starts(beginning).await?;
         self.beginning = Some(beginning.clone());
+        self.compare_starts().await;
         Ok(())
+    }
+
+    /// What peers say of their starts is a warning; that it can't be read must not end an epoch.
+    async fn compare_starts(&mut self) {
+        if let Some(beginning) = &self.beginning
+            && let Err(error) = self.mode.participant_mut().compare_starts(beginning).await
+        {
+            tracing::debug!(%error, "comparing starts");
+        }
     }
 
     fn warn_of_changes(&self, saved: &BTreeMap<String, String>) {
@@ -242,7 +246,7 @@ impl Session {
     async fn load(&mut self) -> Result<Option<Checkpoint>, NodeError> {
         let Some(run_dir) = self.options.run_dir.clone() else { return Ok(None) };
         let participant = self.mode.participant();
-        let (layout, strategy) = (participant.layout().clone(), participant.save_strategy().0);
+        let (layout, strategy) = (participant.layout().clone(), participant.strategy_name());
         off_runtime(move || {
             crate::durable_file::remove_partial(&run_dir).map_err(|source| CheckpointError::Io {
                 what: "cleaning up beside",
@@ -251,7 +255,7 @@ impl Session {
             })?;
             let checkpoint = Checkpoint::load(&run_dir)?;
             if let Some(checkpoint) = &checkpoint {
-                checkpoint.check(&run_dir, &layout, &strategy)?;
+                checkpoint.check(&run_dir, &layout, strategy)?;
             }
             Ok(checkpoint)
         })
@@ -265,7 +269,7 @@ impl Session {
             phase,
             epoch,
             weights: weights.clone(),
-            strategy: participant.save_strategy(),
+            strategy: participant.save_strategy()?,
             roster: participant.roster.clone(),
             trainer: self.trainer.clone(),
             members: match &self.mode {

@@ -10,6 +10,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// Longest description of a start that is read of a peer.
 const MAX_BEGINNING_BYTES: u64 = 64 * 1024;
+/// Most differences to a peer's start that are told, and the most characters of each: a peer wrote them.
+const MAX_DIFFERENCES: usize = 20;
+const MAX_DIFFERENCE_CHARS: usize = 200;
 
 /// How a node without a checkpoint begins.
 #[derive(Debug, Clone, Default)]
@@ -59,12 +62,17 @@ impl Beginning {
             let (ours, theirs) = (self.hyperparameters.get(name), theirs.hyperparameters.get(name));
             if ours != theirs {
                 let show = |value: Option<&String>| value.map_or("not set", String::as_str).to_owned();
-                // A peer's text goes to a terminal and a log.
-                let line = format!("{name}: {}, here {}", show(theirs), show(ours));
-                differences.push(line.chars().filter(|c| !c.is_control()).take(200).collect());
+                differences.push(format!("{name}: {}, here {}", show(theirs), show(ours)));
             }
         }
-        differences
+        let more = differences.len().saturating_sub(MAX_DIFFERENCES);
+        differences.truncate(MAX_DIFFERENCES);
+        if more > 0 {
+            differences.push(format!("and {more} more"));
+        }
+        // A peer's text goes to a terminal and a log.
+        let printable = |line: &String| line.chars().filter(|c| !c.is_control()).take(MAX_DIFFERENCE_CHARS).collect();
+        differences.iter().map(printable).collect()
     }
 }
 
@@ -76,6 +84,12 @@ pub(super) struct First {
     pub(super) authors: Vec<String>,
 }
 
+/// The moment this long from now; years ahead if there is no such moment.
+pub(super) fn deadline_in(wait: Duration) -> Instant {
+    const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    Instant::now() + wait.min(YEARS)
+}
+
 /// Waits for the peers that are wanted, at most until the deadline; then folds the updates that are there by FedAvg,
 /// whatever the strategy: a rule that takes steps has nothing yet to step from. Without any update, the weights are
 /// `initial`.
@@ -85,7 +99,7 @@ pub(super) async fn first_weights(
     initial: (Weights, Origin),
     stop: &Stop,
 ) -> Result<First, NodeError> {
-    let deadline = Instant::now() + options.deadline;
+    let deadline = deadline_in(options.deadline);
     let mut watch = participant.folder().watch("");
     let mut told = None;
     loop {
@@ -110,12 +124,18 @@ pub(super) async fn first_weights(
     }
     drop(watch);
     let own = participant.own_newest_update().await?;
+    let max_staleness = participant.max_staleness();
+    let mut stale = Vec::new();
     let arrived = participant
-        .take_in(|updates, _| {
-            updates.values().filter_map(|entries| entries.first().cloned()).chain(own.clone()).collect()
+        .take_in(|updates, roster| {
+            let newest = updates.values().filter_map(|entries| entries.first().cloned());
+            let fresh;
+            (fresh, stale) = roster.split_by_staleness(newest.chain(own.clone()), max_staleness);
+            fresh
         })
         .await?;
-    let fresh = participant.fresh(arrived);
+    participant.leave_out(stale);
+    let fresh = participant.with_staleness(arrived);
     let (weights, origin) = initial;
     let epochs = fresh.iter().map(|(arrived, _)| arrived.metadata.epoch);
     let Some(epoch) = lower_median(epochs) else {
@@ -124,7 +144,7 @@ pub(super) async fn first_weights(
     let authors = fresh.iter().map(|(arrived, _)| arrived.author().to_string()).collect();
     let mean = StrategySpec::new("fedavg").build();
     let mut mean = mean.map_err(|error| NodeError::Worker(error.to_string()))?;
-    let folded = off_runtime(move || super::participant::fold_peers(mean.as_mut(), &fresh)).await?;
+    let folded = off_runtime(move || super::fold::fold_peers(mean.as_mut(), &fresh)).await?;
     match folded {
         Ok(folded) => Ok(First { weights: folded.weights, epoch, origin: Origin::Fold, authors }),
         Err(error) => {

@@ -1,16 +1,16 @@
-use super::{Event, LocalUpdate, NodeError, Participant, Stop};
+use super::{
+    Event, LocalUpdate, NodeError, Participant, Stop,
+    participant::{Arrived, Listing},
+    start::deadline_in,
+};
 use crate::{
     folder::FolderError,
     weights::{SignedEntry, Weights},
 };
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
-use tokio::time::{Instant, timeout_at};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// What a synchronous node does when the deadline of an epoch passes and fewer than the quorum have answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -83,10 +83,7 @@ impl Members {
     }
 
     pub(super) fn restore(&mut self, saved: &[Vec<u8>]) {
-        if !self.closed {
-            let ids = saved.iter().filter_map(|bytes| PeerId::from_bytes(bytes).ok());
-            self.ids.extend(ids.take(self.nodes));
-        }
+        self.saw(saved.iter().filter_map(|bytes| PeerId::from_bytes(bytes).ok()));
     }
 }
 
@@ -103,6 +100,17 @@ fn epoch_of_others(newest: impl IntoIterator<Item = u64>, enough: usize) -> Opti
     newest.get(enough.max(1) - 1).copied()
 }
 
+/// How soon a folder that has failed is tried again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What a look at the folder has shown.
+enum Looked {
+    /// The others were far ahead: their fold and its epoch.
+    CaughtUp(Weights, u64),
+    /// The other members' answers.
+    Answers(Vec<Arrived>),
+}
+
 /// A node that folds what its peers fold: after each epoch it waits for the other members' updates of that epoch.
 ///
 /// Updates are summed strictly by author id, its own in its place, so that with all members present every node holds
@@ -113,8 +121,6 @@ pub struct SyncNode {
     pub(super) members: Members,
 }
 
-type Listing = BTreeMap<PeerId, Vec<Arc<SignedEntry>>>;
-
 impl SyncNode {
     /// A node over a participant.
     pub fn new(participant: Participant, options: SyncOptions, members: Members) -> Self {
@@ -124,63 +130,91 @@ impl SyncNode {
     /// Publishes the update, waits for the other members, folds; gives the weights to go on with and the epoch they
     /// belong to, which is a later one if the others were more than one epoch ahead.
     ///
-    /// Cancelling it, or a stop request while it waits, leaves the update published and no fold counted.
+    /// A folder that fails is told as an event and tried again; what holds of members that don't answer holds then too.
+    ///
+    /// Cancelling it, or a stop request while it waits, leaves the update published and no fold counted. A node that is
+    /// cancelled in the middle of a fold can't go on: [`NodeError::FoldCancelled`].
     pub async fn exchange(&mut self, local: &LocalUpdate, stop: &Stop) -> Result<(Weights, u64), NodeError> {
-        // Watching begins before the first look, so that nothing is missed in between.
         let mut watch = self.participant.folder().watch("");
-        self.participant.publish(local).await?;
-        let deadline = Instant::now() + self.options.deadline;
-        let mut passed = false;
+        let deadline = deadline_in(self.options.deadline);
+        let (mut published, mut told, mut failed) = (false, None, None);
         loop {
-            let listing = match self.list().await {
-                Ok(listing) => listing,
+            // What comes from here on wakes it; what came before is in the listing.
+            while watch.try_next().is_some() {}
+            let passed = Instant::now() >= deadline;
+            let answers = match self.look(local, &mut published).await {
+                Ok(Looked::CaughtUp(weights, epoch)) => return Ok((weights, epoch)),
+                Ok(Looked::Answers(answers)) => {
+                    failed = None;
+                    answers
+                }
                 Err(NodeError::Folder(error @ FolderError::Io { .. })) => {
                     let (epoch, reason) = (local.epoch, error.to_string());
-                    self.participant.emit(&Event::FolderFailed { epoch, reason });
-                    Listing::new()
+                    if failed.as_ref() != Some(&reason) {
+                        self.participant.emit(&Event::FolderFailed { epoch, reason: reason.clone() });
+                    }
+                    failed = Some(reason);
+                    Vec::new()
                 }
                 Err(error) => return Err(error),
             };
-            if let Some(caught_up) = self.adopt(&listing, local.epoch).await? {
-                return Ok(caught_up);
-            }
-            let present = 1 + self.take_answers(local.epoch).await?.len();
-            let enough = match (passed, self.options.below_quorum) {
+            let present = 1 + answers.len();
+            let quorum = self.options.quorum.min(self.members.count());
+            let needed = match (passed, self.options.below_quorum) {
                 (false, _) => self.members.count(),
                 (true, BelowQuorum::Alone) => 1,
-                (true, _) => self.options.quorum,
+                (true, _) => quorum,
             };
-            if present >= enough {
-                return self.fold(local).await.map(|weights| (weights, local.epoch));
+            if present >= needed && (failed.is_none() || passed) {
+                return self.fold(local, answers).await.map(|weights| (weights, local.epoch));
             }
-            let reason = if passed { "below quorum after the deadline" } else { "answers of the other members" };
-            let needed = if passed { self.options.quorum } else { self.members.count() };
             if passed && self.options.below_quorum == BelowQuorum::Stop {
-                let quorum = self.options.quorum;
                 return Err(NodeError::BelowQuorum { epoch: local.epoch, present, quorum });
             }
-            self.participant.emit(&Event::Waiting { epoch: local.epoch, present, needed, reason: reason.to_owned() });
-            let woken = async {
-                if passed {
-                    watch.next().await;
-                    return false;
-                }
-                timeout_at(deadline, watch.next()).await.is_err()
-            };
+            if told.replace((present, passed)) != Some((present, passed)) {
+                let reason = if passed { "below quorum after the deadline" } else { "answers of the other members" };
+                let (epoch, reason) = (local.epoch, reason.to_owned());
+                self.participant.emit(&Event::Waiting { epoch, present, needed, reason });
+            }
+            // No watch tells that a storage works again.
+            let again = failed.is_some() || self.participant.has_unread();
             tokio::select! {
                 () = stop.requested() => return Err(NodeError::Stopped),
-                is_late = woken => passed |= is_late,
+                _ = watch.next() => {}
+                () = sleep_until(deadline), if !passed => {}
+                () = sleep(TRY_AGAIN_AFTER), if again => {}
             }
-            // One look for all that came at once.
-            while watch.try_next().is_some() {}
         }
     }
 
-    /// Looks whether the others are more than one epoch ahead of `epoch`, and if so gives the fold of their updates and
-    /// the epoch they have. What a node does before it trains on after a restart.
-    pub async fn catch_up(&mut self, epoch: u64) -> Result<Option<(Weights, u64)>, NodeError> {
+    /// One look at the folder.
+    async fn look(&mut self, local: &LocalUpdate, published: &mut bool) -> Result<Looked, NodeError> {
+        if !*published {
+            self.participant.publish(local).await?;
+            *published = true;
+        }
         let listing = self.list().await?;
-        self.adopt(&listing, epoch).await
+        if let Some((weights, epoch)) = self.adopt(&listing, local.epoch).await? {
+            return Ok(Looked::CaughtUp(weights, epoch));
+        }
+        self.take_answers(local.epoch).await.map(Looked::Answers)
+    }
+
+    /// Looks whether the others are more than one epoch ahead of `epoch`, and if so gives the fold of their updates and
+    /// the epoch they have. What a node does before it trains on after a restart. A folder that fails is told as an
+    /// event.
+    pub async fn catch_up(&mut self, epoch: u64) -> Result<Option<(Weights, u64)>, NodeError> {
+        let caught_up = match self.list().await {
+            Ok(listing) => self.adopt(&listing, epoch).await,
+            Err(error) => Err(error),
+        };
+        match caught_up {
+            Err(NodeError::Folder(error @ FolderError::Io { .. })) => {
+                self.participant.emit(&Event::FolderFailed { epoch, reason: error.to_string() });
+                Ok(None)
+            }
+            result => result,
+        }
     }
 
     async fn list(&mut self) -> Result<Listing, NodeError> {
@@ -208,20 +242,16 @@ impl SyncNode {
     }
 
     /// The members' answers for an epoch that have passed the checks, by author id.
-    async fn take_answers(&mut self, epoch: u64) -> Result<Vec<super::participant::Arrived>, NodeError> {
+    async fn take_answers(&mut self, epoch: u64) -> Result<Vec<Arrived>, NodeError> {
         let members = self.members.clone();
         let choose = |updates: &Listing, _: &super::Roster| {
             let of_members = updates.iter().filter(|(author, _)| members.contains(**author));
             of_members.filter_map(|(_, entries)| answer(entries, epoch).cloned()).collect()
         };
-        match self.participant.take_in(choose).await {
-            Err(NodeError::Folder(FolderError::Io { .. })) => Ok(Vec::new()),
-            result => result,
-        }
+        self.participant.take_in(choose).await
     }
 
-    async fn fold(&mut self, local: &LocalUpdate) -> Result<Weights, NodeError> {
-        let answers = self.take_answers(local.epoch).await?;
+    async fn fold(&mut self, local: &LocalUpdate, answers: Vec<Arrived>) -> Result<Weights, NodeError> {
         if answers.is_empty() {
             let reason = "no other member has answered".to_owned();
             self.participant.emit(&Event::NotFolded { epoch: local.epoch, reason });

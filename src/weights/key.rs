@@ -96,10 +96,10 @@ pub(crate) enum KeyPrefix<'a> {
 
 impl<'a> KeyPrefix<'a> {
     pub(crate) fn new(prefix: &'a str) -> Self {
-        let (author, name) = prefix.split_once('/').unwrap_or((prefix, ""));
-        match author.parse() {
-            Ok(author) => Self::Name(author, name),
-            Err(_) => Self::Author(prefix),
+        // Without the slash it may be the beginning of a longer id, even where it is an id itself.
+        match prefix.split_once('/').and_then(|(author, name)| Some((author.parse().ok()?, name))) {
+            Some((author, name)) => Self::Name(author, name),
+            None => Self::Author(prefix),
         }
     }
 

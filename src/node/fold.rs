@@ -1,0 +1,109 @@
+//! A fold of checked updates: what the strategy is given, and what becomes of updates that can be read no longer.
+
+use super::{
+    FoldedUpdate, LocalUpdate,
+    participant::{Arrived, Complaint},
+};
+use crate::{
+    strategy::{FoldError, Folded, Round, Strategy, Update},
+    weights::{Metadata, ReadError, SignedEntry, TensorReader, Weights},
+};
+use libp2p_identity::PeerId;
+use std::sync::Arc;
+
+/// An update that could not be read while it was folded.
+pub(super) struct Unread {
+    pub(super) entry: Arc<SignedEntry>,
+    pub(super) complaint: Complaint,
+    pub(super) reason: String,
+}
+
+/// Folds those of the inputs that can be read. The others are taken out and given back, each with the reason.
+pub(super) fn fold_readable(
+    strategy: &mut dyn Strategy,
+    inputs: &mut Vec<Input>,
+    number: u64,
+    failures: u64,
+) -> (Result<Folded, FoldError>, Vec<Unread>) {
+    let mut unread = Vec::new();
+    loop {
+        let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
+        let failures = failures + unread.len() as u64;
+        let folded = strategy.fold(&Round { number, updates: &updates, failures });
+        drop(updates);
+        let Err(FoldError::Read { author, source }) = &folded else { return (folded, unread) };
+        let place = inputs.iter().position(|input| input.author == *author);
+        let Some((place, Source::Peer(arrived))) = place.map(|at| (at, &inputs[at].weights)) else {
+            return (folded, unread);
+        };
+        let complaint = match source {
+            ReadError::Io { .. } => Complaint::OutOfReach,
+            ReadError::Damaged { .. } | ReadError::OutOfRange { .. } => Complaint::Rejected,
+        };
+        unread.push(Unread { entry: arrived.entry.clone(), complaint, reason: source.to_string() });
+        inputs.remove(place);
+        if inputs.iter().all(|input| input.own) {
+            return (folded, unread);
+        }
+    }
+}
+
+/// Folds peers' updates apart from the node's own strategy and count of folds.
+pub(super) fn fold_peers(strategy: &mut dyn Strategy, peers: &[(Arrived, u64)]) -> Result<Folded, FoldError> {
+    let inputs: Vec<Input> = peers.iter().map(|(arrived, staleness)| Input::of(arrived.clone(), *staleness)).collect();
+    let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
+    strategy.fold(&Round { number: 1, updates: &updates, failures: 0 })
+}
+
+/// An update with what it borrows from.
+pub(super) struct Input {
+    pub(super) author: PeerId,
+    weights: Source,
+    metadata: Metadata,
+    staleness: u64,
+    own: bool,
+}
+
+enum Source {
+    Own(Weights),
+    Peer(Arrived),
+}
+
+impl Input {
+    pub(super) fn of(arrived: Arrived, staleness: u64) -> Self {
+        let (author, metadata) = (arrived.author(), arrived.metadata.clone());
+        Self { author, weights: Source::Peer(arrived), metadata, staleness, own: false }
+    }
+
+    pub(super) fn own(author: PeerId, local: &LocalUpdate) -> Self {
+        let weights = Source::Own(local.weights.clone());
+        Self { author, weights, metadata: local.metadata(), staleness: 0, own: true }
+    }
+
+    fn update(&self) -> Update<'_> {
+        let weights: &dyn TensorReader = match &self.weights {
+            Source::Own(weights) => weights,
+            Source::Peer(arrived) => arrived.value.as_ref(),
+        };
+        Update {
+            author: self.author,
+            weights,
+            num_examples: self.metadata.num_examples,
+            epoch: self.metadata.epoch,
+            staleness: self.staleness,
+            loss: self.metadata.metric("loss"),
+            own: self.own,
+        }
+    }
+
+    pub(super) fn event(&self, weight: f64) -> FoldedUpdate {
+        FoldedUpdate {
+            author: self.author.to_string(),
+            epoch: self.metadata.epoch,
+            num_examples: self.metadata.num_examples,
+            weight,
+            staleness: self.staleness,
+            own: self.own,
+        }
+    }
+}

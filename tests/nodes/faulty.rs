@@ -1,0 +1,109 @@
+//! A folder that fails when told to.
+
+use async_trait::async_trait;
+use libp2p_identity::PeerId;
+use peerfold::{
+    folder::{Conflict, FolderError, SharedFolder, Traffic, Value, Watch},
+    weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
+};
+use std::{
+    future::Future,
+    io,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+type Hook = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+#[derive(Default)]
+pub struct Faults {
+    pub put: bool,
+    pub list: bool,
+    /// Authors whose values can't be opened.
+    pub get: Vec<PeerId>,
+    /// Runs once, between a listing and the first value that is opened after it.
+    pub before_get: Option<Hook>,
+    /// Values that were asked for.
+    pub opened: Vec<Key>,
+}
+
+/// Another folder, with faults.
+#[derive(Clone)]
+pub struct FaultyFolder {
+    inner: Arc<dyn SharedFolder>,
+    pub faults: Arc<Mutex<Faults>>,
+    /// Entries that stood when a `put` returned.
+    pub published: Arc<Mutex<Vec<SignedEntry>>>,
+}
+
+impl FaultyFolder {
+    pub fn new(inner: Arc<dyn SharedFolder>) -> Self {
+        Self { inner, faults: Arc::default(), published: Arc::default() }
+    }
+
+    pub fn set(&self, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.faults.lock().unwrap());
+    }
+
+    pub fn before_get<F: Future<Output = ()> + Send + 'static>(&self, hook: impl FnOnce() -> F + Send + 'static) {
+        self.set(|faults| faults.before_get = Some(Box::new(|| Box::pin(hook()))));
+    }
+
+    fn fail(&self, what: &'static str, wanted: impl Fn(&Faults) -> bool) -> Result<(), FolderError> {
+        if !wanted(&self.faults.lock().unwrap()) {
+            return Ok(());
+        }
+        let source = io::Error::from(io::ErrorKind::NetworkUnreachable);
+        Err(FolderError::Io { what, path: PathBuf::from("the share"), source })
+    }
+}
+
+#[async_trait]
+impl SharedFolder for FaultyFolder {
+    fn author(&self) -> PeerId {
+        self.inner.author()
+    }
+
+    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
+        self.fail("writing", |faults| faults.put)?;
+        let entry = self.inner.put(key, value, metadata).await?;
+        self.published.lock().unwrap().push(entry.clone());
+        Ok(entry)
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError> {
+        self.fail("listing", |faults| faults.list)?;
+        self.inner.list(prefix).await
+    }
+
+    async fn get(&self, entry: &Entry) -> Result<Value, FolderError> {
+        self.set(|faults| faults.opened.push(entry.key.clone()));
+        self.fail("reading", |faults| faults.get.contains(&entry.key.author()))?;
+        let hook = self.faults.lock().unwrap().before_get.take();
+        if let Some(hook) = hook {
+            hook().await;
+        }
+        self.inner.get(entry).await
+    }
+
+    fn watch(&self, prefix: &str) -> Watch {
+        self.inner.watch(prefix)
+    }
+
+    async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError> {
+        self.inner.remove(key).await
+    }
+
+    async fn digest(&self) -> Result<Digest, FolderError> {
+        self.inner.digest().await
+    }
+
+    async fn conflicts(&self) -> Result<Vec<Conflict>, FolderError> {
+        self.inner.conflicts().await
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.inner.traffic()
+    }
+}

@@ -1,0 +1,262 @@
+//! A node that is killed at any step goes on as if it had not been.
+#![allow(clippy::unwrap_used)]
+
+mod nodes;
+
+use bytes::Bytes;
+use fail::FailScenario;
+use nodes::{Peer, Recorder, faulty::FaultyFolder, federation, options, participant, patiently, peers, weights};
+use peerfold::{
+    folder::{Author, MemoryFolder, MemoryStorage},
+    home::Home,
+    node::{
+        AsyncNode, AsyncOptions, BelowQuorum, Checkpoint, CheckpointError, Event, LocalUpdate, Members, NodeError,
+        Origin, Participant, Session, SessionOptions, StartOptions, Stop, SyncNode, SyncOptions,
+    },
+    strategy::StrategySpec,
+    weights::{Key, Metric, SignedEntry, Tensor, TensorSpec, Weights},
+};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    task::Poll,
+    time::Duration,
+};
+
+const EPOCHS: u64 = 6;
+const STEPS: [&str; 5] =
+    ["session::trained", "session::trained-saved", "session::put", "session::folded", "session::folded-saved"];
+
+/// A run over all its lives: what outlives the process, and what was seen of it.
+struct Run {
+    home: tempfile::TempDir,
+    storage: MemoryStorage,
+    events: Recorder,
+    published: Arc<Mutex<Vec<SignedEntry>>>,
+}
+
+fn fedavgm() -> StrategySpec {
+    StrategySpec::new("fedavgm").with("server_momentum", 0.9).with("server_learning_rate", 0.7)
+}
+
+fn session_options(run_dir: &Path) -> SessionOptions {
+    SessionOptions {
+        federation: federation(),
+        run_dir: Some(run_dir.to_owned()),
+        start: StartOptions::default(),
+        hyperparameters: BTreeMap::new(),
+        stop: Stop::new(),
+    }
+}
+
+/// An epoch of training: any arithmetic that depends on the weights, the epoch and the trainer's state.
+fn train(weights: &Weights, epoch: u64, trainer: &[u8]) -> (LocalUpdate, Bytes) {
+    let steps = u64::from_le_bytes(trainer.try_into().unwrap()) + epoch;
+    let step = |element: &[u8; 4]| (f32::from_le_bytes(*element) * 0.9 + steps as f32 * 0.013).to_le_bytes();
+    let tensors = weights.tensors().map(|(spec, data)| {
+        let data: Vec<u8> = data.as_chunks::<4>().0.iter().flat_map(step).collect();
+        Tensor { spec: spec.clone(), data: data.into() }
+    });
+    let weights = Weights::new(tensors.collect()).unwrap();
+    let metrics = vec![Metric { name: "loss".to_owned(), value: 1.0 / epoch as f64 }];
+    let local = LocalUpdate { weights, epoch, num_examples: 10 + epoch, metrics };
+    (local, steps.to_le_bytes().to_vec().into())
+}
+
+impl Run {
+    /// A peer has one update in the storage, so that there are folds.
+    async fn new() -> Self {
+        let storage = MemoryStorage::new();
+        Peer::new(&storage, 1).publish(0, 2.5).await;
+        let home = tempfile::tempdir().unwrap();
+        Self { home, storage, events: Recorder::new(), published: Arc::default() }
+    }
+
+    /// One life of the process: from its start to the end of the run, if it gets there.
+    async fn live(self: Arc<Self>) -> Weights {
+        let home = Home::open(self.home.path()).unwrap();
+        let run_dir = home.run_dir(&federation()).unwrap();
+        let inner = MemoryFolder::new(&self.storage, Author::from_home(&home, federation()));
+        let mut folder = FaultyFolder::new(Arc::new(inner));
+        folder.published = self.published.clone();
+        let participant = participant(Arc::new(folder), &fedavgm(), options(&self.events));
+        let mut session = Session::new(AsyncNode::new(participant, AsyncOptions::default()), session_options(&run_dir));
+        let start = Bytes::from(0u64.to_le_bytes().to_vec());
+        let begun = session.begin((weights(0.5), Origin::Seed), start.clone()).await.unwrap();
+        let (mut at, mut trainer) = ((begun.weights, begun.epoch), begun.trainer.unwrap_or(start));
+        while at.1 < EPOCHS {
+            let (local, state) = train(&at.0, at.1 + 1, &trainer);
+            let completed = session.epoch_trained(local, state.clone()).await.unwrap();
+            (at, trainer) = ((completed.weights, completed.epoch), state);
+        }
+        at.0
+    }
+
+    /// No number is used for two entries, and no epoch has two roots.
+    fn check(&self, place: &str) {
+        let (mut by_number, mut by_epoch) = (BTreeMap::new(), BTreeMap::new());
+        for entry in self.published.lock().unwrap().iter() {
+            assert_eq!(*by_number.entry(entry.sequence).or_insert(entry.hash()), entry.hash(), "{place}");
+            if let Some(epoch) = entry.key.update_epoch() {
+                assert_eq!(*by_epoch.entry(epoch).or_insert(entry.root()), entry.root(), "{place}: epoch {epoch}");
+            }
+        }
+        assert!(by_epoch.into_keys().eq(1..=EPOCHS), "{place}");
+    }
+
+    /// The last fold: its round, and the staleness of the peer's update, which only the roster knows.
+    fn last_fold(&self) -> (u64, u64) {
+        let folds = self.events.pick(|event| match event {
+            Event::Folded { round, updates, .. } => Some((*round, updates[1].staleness)),
+            _ => None,
+        });
+        folds[folds.len() - 1]
+    }
+}
+
+async fn uninterrupted() -> Weights {
+    let run = Arc::new(Run::new().await);
+    let weights = patiently(run.clone().live()).await;
+    run.check("uninterrupted");
+    assert_eq!(run.last_fold(), (EPOCHS, EPOCHS - 1));
+    weights
+}
+
+#[tokio::test]
+async fn killed_at_every_step_of_every_epoch_it_ends_with_the_same_bits() {
+    let _scenario = FailScenario::setup();
+    let expected = uninterrupted().await;
+    for step in STEPS {
+        for passes in 0..EPOCHS {
+            let place = format!("{step} after {passes}");
+            let run = Arc::new(Run::new().await);
+            fail::cfg(step, &format!("{passes}*off->panic")).unwrap();
+            let killed = patiently(tokio::spawn(run.clone().live())).await;
+            fail::remove(step);
+            assert!(killed.unwrap_err().is_panic(), "{place}");
+            let weights = patiently(tokio::spawn(run.clone().live())).await.unwrap();
+            assert_eq!(weights, expected, "{place}");
+            run.check(&place);
+            assert_eq!(run.last_fold().0, EPOCHS, "{place}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn killed_again_and_again_it_ends_with_the_same_bits() {
+    let _scenario = FailScenario::setup();
+    let expected = uninterrupted().await;
+    let run = Arc::new(Run::new().await);
+    // Each life ends at its first step of this kind; those after the put come nearer to the end each time.
+    for _ in 0..4 {
+        for step in STEPS {
+            fail::cfg(step, "panic").unwrap();
+            let _killed_or_done = patiently(tokio::spawn(run.clone().live())).await;
+            fail::remove(step);
+        }
+    }
+    assert_eq!(patiently(run.clone().live()).await, expected);
+    run.check("again and again");
+}
+
+/// Dropped after so many polls, wherever that is: between two steps, or while the disk or a fold is at work.
+#[test]
+fn dropped_anywhere_it_ends_with_the_same_bits() {
+    let _scenario = FailScenario::setup();
+    let expected = in_its_process(uninterrupted());
+    for polls in (1..120).step_by(3) {
+        let run = Arc::new(in_its_process(Run::new()));
+        let mut life = Box::pin(run.clone().live());
+        let mut left = polls;
+        in_its_process(std::future::poll_fn(move |context| {
+            if left == 0 {
+                return Poll::Ready(None);
+            }
+            left -= 1;
+            life.as_mut().poll(context).map(Some)
+        }));
+        let place = format!("dropped after {polls} polls");
+        assert_eq!(in_its_process(run.clone().live()), expected, "{place}");
+        run.check(&place);
+    }
+}
+
+/// A runtime as one process has it: none of its threads is left when the next one starts.
+fn in_its_process<T>(life: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { patiently(life).await })
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_cannot_be_used_is_a_clear_error() {
+    let _scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (_storage, peers) = peers(1);
+    let begin = async |strategy: &StrategySpec, initial: Weights| {
+        let events = Recorder::new();
+        let (folder, layout) = (peers[0].folder.clone(), initial.layout().clone());
+        let participant = Participant::new(folder, strategy.build().unwrap(), layout, options(&events));
+        let mut session =
+            Session::new(AsyncNode::new(participant, AsyncOptions::default()), session_options(dir.path()));
+        patiently(session.begin((initial, Origin::Seed), Bytes::new())).await
+    };
+    begin(&fedavgm(), weights(1.0)).await.unwrap();
+    assert_eq!(begin(&fedavgm(), weights(2.0)).await.unwrap().weights, weights(1.0));
+    let error = begin(&StrategySpec::new("fedavg"), weights(1.0)).await.unwrap_err();
+    assert!(matches!(error, NodeError::Checkpoint(CheckpointError::Settings { .. })), "{error}");
+    assert!(error.to_string().contains("the strategy fedavgm, not fedavg"), "{error}");
+    let reference = fedavgm().with("reference", "flwr-1.6");
+    let error = begin(&reference, weights(1.0)).await.unwrap_err();
+    assert!(matches!(error, NodeError::Fold(_)), "{error}");
+    let spec = TensorSpec { name: "bias".to_owned(), dtype: peerfold::weights::DType::F32, shape: vec![1] };
+    let other = Weights::new(vec![Tensor { spec, data: vec![0; 4].into() }]).unwrap();
+    let error = begin(&fedavgm(), other).await.unwrap_err();
+    assert!(error.to_string().contains("another model"), "{error}");
+    let path = Checkpoint::path(dir.path());
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let error = begin(&fedavgm(), weights(1.0)).await.unwrap_err();
+    assert!(matches!(error, NodeError::Checkpoint(CheckpointError::Damaged { .. })), "{error}");
+    assert!(error.to_string().contains("remove it to begin anew"), "{error}");
+}
+
+#[tokio::test]
+async fn a_synchronous_node_stopped_in_its_wait_goes_on_with_the_same_members() {
+    let _scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (_storage, peers) = peers(3);
+    let make = |events: &Recorder| {
+        let deadline = Duration::from_secs(3600);
+        let pace = SyncOptions { nodes: 2, quorum: 2, deadline, below_quorum: BelowQuorum::Wait };
+        let node = SyncNode::new(peers[0].participant(events), pace, Members::first_seen(peers[0].id, 2));
+        let options = session_options(dir.path());
+        let stop = options.stop.clone();
+        (Session::new(node, options), stop)
+    };
+    let events = Recorder::new();
+    let (mut session, stop) = make(&events);
+    patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+    peers[2].publish(1, 4.0).await;
+    let task = tokio::spawn(async move {
+        session.epoch_trained(nodes::local(1, 0.0), Bytes::new()).await.unwrap();
+        session.epoch_trained(nodes::local(2, 0.0), Bytes::new()).await
+    });
+    events.wait_for(|event| matches!(event, Event::Waiting { epoch: 2, .. }).then_some(())).await;
+    stop.request();
+    assert!(matches!(patiently(task).await.unwrap(), Err(NodeError::Stopped)));
+    let standing = peers[1].folder.list(&Key::update(peers[0].id, 2).to_string()).await.unwrap();
+    // Another author comes first in the order of the ids, but too late to be a member.
+    peers[1].publish(2, 100.0).await;
+    let events = Recorder::new();
+    let (mut session, _) = make(&events);
+    let task = tokio::spawn(async move { session.begin((weights(0.0), Origin::Seed), Bytes::new()).await });
+    events.wait_for(|event| matches!(event, Event::Waiting { epoch: 2, .. }).then_some(())).await;
+    peers[2].publish(2, 6.0).await;
+    let begun = patiently(task).await.unwrap().unwrap();
+    assert_eq!((nodes::value_of(&begun.weights), begun.epoch), (3.0, 2));
+    assert_eq!(peers[1].folder.list(&Key::update(peers[0].id, 2).to_string()).await.unwrap(), standing);
+}
