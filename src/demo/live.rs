@@ -126,10 +126,13 @@ impl Live {
                             folded.replace("folded node ", "folded ")
                         ));
                     }
-                    None => self.line(&format!(
-                        "node {number}  epoch {epoch}/{epochs}  loss {loss:.3}  accuracy {accuracy:4.1} %  \
-                         wrote {written}, read {read}  {folded}"
-                    )),
+                    None => {
+                        let line = format!(
+                            "node {number}  epoch {epoch}/{epochs}  loss {loss:.3}  accuracy {accuracy:4.1} %  \
+                             wrote {written}, read {read}  {folded}"
+                        );
+                        self.line(line.trim_end());
+                    }
                 }
             }
             _ => {}
