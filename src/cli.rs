@@ -57,6 +57,7 @@ enum Command {
 }
 
 #[derive(Args)]
+#[command(allow_negative_numbers = true)]
 struct NodeCommand {
     #[command(flatten)]
     flags: NodeFlags,

@@ -89,7 +89,14 @@ pub(crate) fn create_dir_all(dir: &Path, secret: bool) -> io::Result<()> {
 
 /// Flushes a directory's names to the disk, where the system can.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match File::open(dir)?.sync_all() {
+        // Some network shares have no such thing.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        synced => synced,
+    }
 }
 
 /// Removes what a crash left half-written in a directory. Only for a directory that no other process writes.

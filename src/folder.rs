@@ -15,7 +15,7 @@ mod watch;
 
 pub use self::{
     author::Author,
-    entry_set::{Conflict, EntrySet, MAX_ENTRIES_PER_AUTHOR, Refused, UPDATES_KEPT},
+    entry_set::{Conflict, EntrySet, MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Refused, UPDATES_KEPT},
     error::FolderError,
     local::LocalFolder,
     memory::{MemoryFolder, MemoryStorage},

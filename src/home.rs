@@ -88,6 +88,14 @@ impl Home {
         Ok(load_or_create_identity(dir)?.public().to_peer_id())
     }
 
+    /// The peer id of the home in `dir`, if there is one already. Makes nothing.
+    pub fn existing_peer_id(dir: &Path) -> Result<Option<PeerId>, HomeError> {
+        match dir.join(IDENTITY).exists() {
+            true => Self::peer_id(dir).map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// Blocks until no process has the home in `dir` open, and keeps others from opening it as long as the file that
     /// comes back is open. Errors if there is no such directory.
     pub fn wait_until_free(dir: &Path) -> io::Result<File> {

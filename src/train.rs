@@ -26,5 +26,5 @@ pub use self::{
     model::{Classifier, DigitsMlp, MnistCnn, Model, ParseModelError},
     module_weights::{ModuleWeightsError, apply, collect, layout_of},
     state::{StateError, restore_state, save_state},
-    trainer::{Evaluation, Steps, Train, TrainError, TrainOptions, Trainer, trainer},
+    trainer::{Evaluation, MAX_BATCH, Steps, Train, TrainError, TrainOptions, Trainer, trainer},
 };

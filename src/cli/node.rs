@@ -20,7 +20,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Read,
     path::{Path, PathBuf},
     sync::Arc,
@@ -37,11 +37,10 @@ pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsErr
     let is_mnist = dataset == Model::Mnist.name();
     let sync = set.sync.unwrap_or(false);
     let (index, parts) = parse_partition(set.partition.as_deref())?;
-    let nodes = set.nodes.unwrap_or(parts);
+    let members = if sync { sync_members(set, parts)? } else { None };
     let seed = set.seed.unwrap_or(0);
     let checks = Checks::default();
     let whole = AsyncOptions::default();
-    let only_sync = |value| sync.then_some(value);
     Ok(NodeFlags {
         run: Some("1".to_owned()),
         home: Some(default_home()?),
@@ -63,16 +62,34 @@ pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsErr
         max_staleness: Some(10),
         max_num_examples: Some(checks.max_num_examples),
         sync: Some(sync),
-        nodes: only_sync(nodes),
-        quorum: only_sync(nodes),
+        nodes: members,
+        quorum: members,
         deadline: sync.then_some(60.0),
         below_quorum: sync.then(BelowQuorum::default),
-        min_peers: Some(if sync { nodes.saturating_sub(1) } else { 0 }),
+        min_peers: Some(members.map_or(0, |members| members.saturating_sub(1))),
         start_deadline: Some(60.0),
         json: Some(false),
         dataset: Some(dataset),
         ..NodeFlags::default()
     })
+}
+
+/// How many members a synchronous federation has: as many as are said, or allowed, or have a part of the data. Nothing of
+/// that said is no reason to train alone.
+fn sync_members(set: &NodeFlags, parts: usize) -> Result<Option<usize>, SettingsError> {
+    if set.nodes.is_some() || set.allow.is_none() {
+        return Ok(set.nodes.or(set.partition.as_ref().map(|_| parts)));
+    }
+    let home = set.home.clone().map_or_else(default_home, Ok)?;
+    Ok(allowed_members(set, &home)?.map(|members| members.len()))
+}
+
+/// The allowed peers with this node, whether it is named among them or not. A home that is still to be made has an id
+/// that nobody can have named.
+fn allowed_members(set: &NodeFlags, home: &Path) -> Result<Option<BTreeSet<PeerId>>, SettingsError> {
+    let Some(allowed) = peers(&set.allow, "allow")? else { return Ok(None) };
+    let own = Home::existing_peer_id(home).map_err(|error| wrong("home", home.display(), error))?;
+    Ok(Some(allowed.into_iter().chain([own.unwrap_or_else(PeerId::random)]).collect()))
 }
 
 /// `I/N` as two numbers; what is not set is the one part of one.
@@ -153,6 +170,10 @@ fn pace_of(settings: &NodeFlags, data_seed: u64) -> Result<Pace, SettingsError> 
     }
     let nodes = at_least_one(settings.nodes.map(|nodes| nodes as u64), "nodes")? as usize;
     let quorum = at_least_one(settings.quorum.map(|quorum| quorum as u64), "quorum")? as usize;
+    if let Some(allowed) = allowed_members(settings, &need(&settings.home, "home")?)?.filter(|all| all.len() != nodes) {
+        let what = format!("--allow makes {} members with this node, and they are all there are", allowed.len());
+        return Err(wrong("nodes", nodes, what));
+    }
     if quorum > nodes {
         return Err(wrong("quorum", quorum, format!("there are only {nodes} nodes (--nodes)")));
     }
@@ -187,8 +208,9 @@ fn check_out(path: &Path) -> Result<(), SettingsError> {
     };
     let writable = tempfile::tempfile_in(dir);
     writable.map_err(|error| wrong("out", path.display(), format!("{} can't be written: {error}", dir.display())))?;
-    if path.is_dir() {
-        return Err(wrong("out", path.display(), "is a directory; name a file"));
+    // It is renamed over what is there, which must not cost a device or a directory.
+    if path.exists() && !path.is_file() {
+        return Err(wrong("out", path.display(), "is there and is no regular file; name another one"));
     }
     Ok(())
 }

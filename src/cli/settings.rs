@@ -150,7 +150,7 @@ pub struct NodeFlags {
     #[arg(long, env = "PEERFOLD_SYNC", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         value_name = "BOOL", help_heading = "Waiting")]
     pub sync: Option<bool>,
-    /// With --sync: nodes of the federation. [default: the N of --partition]
+    /// With --sync: nodes of the federation. [default: those of --allow and this one, or the N of --partition]
     #[arg(long, env = "PEERFOLD_NODES", value_name = "N", help_heading = "Waiting")]
     pub nodes: Option<usize>,
     /// With --sync: nodes that suffice when the deadline passes, this one included. [default: all]

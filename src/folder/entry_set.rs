@@ -10,6 +10,8 @@ use std::{
 
 /// Most keys that are held of one author, tombstones included.
 pub const MAX_ENTRIES_PER_AUTHOR: usize = 256;
+/// Most authors of whom anything is held.
+pub const MAX_AUTHORS: usize = 100_000;
 /// Updates held of one author.
 pub const UPDATES_KEPT: usize = 2;
 
@@ -56,6 +58,9 @@ pub enum Refused {
     /// Its author has [`MAX_ENTRIES_PER_AUTHOR`] keys already.
     #[error("its author has {MAX_ENTRIES_PER_AUTHOR} keys already")]
     TooManyKeys,
+    /// There are [`MAX_AUTHORS`] already.
+    #[error("there are entries of {MAX_AUTHORS} authors already")]
+    TooManyAuthors,
 }
 
 impl Refused {
@@ -63,7 +68,10 @@ impl Refused {
     pub(super) fn of_own(self, author: PeerId) -> FolderError {
         match self {
             Refused::TooManyKeys => FolderError::TooManyKeys { author, limit: MAX_ENTRIES_PER_AUTHOR },
-            _ => FolderError::CopiedIdentity { author },
+            Refused::TooManyAuthors => FolderError::TooManyAuthors { limit: MAX_AUTHORS },
+            Refused::OtherFederation | Refused::Excluded | Refused::Conflict(_) => {
+                FolderError::CopiedIdentity { author }
+            }
         }
     }
 }
@@ -154,9 +162,13 @@ impl EntrySet {
         Ok(true)
     }
 
-    /// Errors if a new entry of this key would be one too many of its author.
+    /// Errors if a new entry of this key would be one too many of its author, or its author one too many.
     pub fn check_room(&self, key: &Key) -> Result<(), Refused> {
-        let held = self.by_sequence.get(&key.author()).map_or(0, BTreeMap::len);
+        let of_author = self.by_sequence.get(&key.author());
+        if of_author.is_none() && self.by_sequence.len() >= MAX_AUTHORS {
+            return Err(Refused::TooManyAuthors);
+        }
+        let held = of_author.map_or(0, BTreeMap::len);
         let replaces = || self.held.contains_key(key) || self.update_to_drop(key).is_some();
         if held >= MAX_ENTRIES_PER_AUTHOR && !replaces() { Err(Refused::TooManyKeys) } else { Ok(()) }
     }

@@ -57,6 +57,12 @@ pub enum FolderError {
         /// The limit.
         limit: usize,
     },
+    /// The folder holds entries of as many authors as it may.
+    #[error("the folder has entries of {limit} authors already; use another --run, or remove old authors' directories")]
+    TooManyAuthors {
+        /// The limit.
+        limit: usize,
+    },
     /// Another process signs with the same identity: the home directory was copied.
     #[error(
         "another node signs as {author} too: its home directory was copied. Stop one of the two and give it a home of \

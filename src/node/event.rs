@@ -173,7 +173,7 @@ pub enum Event {
         /// Bytes read from the folder so far.
         read: u64,
     },
-    /// The run is over.
+    /// The run is over. A node that is stopped while it waits at its start ends without this.
     Finished {
         /// The epoch it is at.
         epoch: u64,
@@ -192,5 +192,5 @@ pub enum Event {
     },
 }
 
-/// Where events go. Called from the node's task: it must not block for long.
+/// Where events go. Called from the node's task: what blocks here holds the node up.
 pub type EventSink = Arc<dyn Fn(&Event) + Send + Sync>;

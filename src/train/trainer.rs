@@ -16,12 +16,15 @@ use burn::{
 };
 use std::sync::Arc;
 
+/// Most examples in a step: their images must fit the memory at once.
+pub const MAX_BATCH: usize = 1 << 16;
+
 /// How to train.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainOptions {
     /// Adam's learning rate: finite and above 0.
     pub learning_rate: f64,
-    /// Examples in a step, at least 1; may be more than there are.
+    /// Examples in a step, 1 to [`MAX_BATCH`]; may be more than there are.
     pub batch: usize,
     /// Decides the initial weights; the same on every node of a federation.
     pub model_seed: u64,
@@ -188,8 +191,8 @@ where
         if !(options.learning_rate.is_finite() && options.learning_rate > 0.0) {
             return Err(TrainError::Options { what: "the learning rate must be above 0 and finite" });
         }
-        if options.batch == 0 {
-            return Err(TrainError::Options { what: "the batch size must be at least 1" });
+        if !(1..=MAX_BATCH).contains(&options.batch) {
+            return Err(TrainError::Options { what: "the batch size must be between 1 and 65536" });
         }
         Ok(Self {
             kind,
@@ -225,7 +228,7 @@ where
     fn train_steps(&mut self, first_step: u64, count: u64, stop: &dyn Fn() -> bool) -> Result<Steps, TrainError> {
         let (mut done, mut sum) = (0, 0.0);
         while done < count && !stop() {
-            sum += self.step(first_step + done);
+            sum += self.step(first_step.saturating_add(done));
             done += 1;
         }
         Ok(Steps { done, loss: (done > 0).then(|| sum / done as f64), interrupted: done < count })

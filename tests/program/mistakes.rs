@@ -4,6 +4,9 @@ use super::process::{Ended, Running, Sandbox};
 use peerfold::node::Event;
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
+/// Somebody's peer id.
+const PEER: &str = "12D3KooWPnfEHvMo1WEsMrwy5HSkijx33tpcNNZJZ1L5cp4DxsQ7";
+
 /// An IDX file of unsigned bytes.
 fn idx(dimensions: &[u32], elements: &[u8]) -> Vec<u8> {
     let mut file = vec![0, 0, 8, dimensions.len() as u8];
@@ -54,9 +57,15 @@ fn arguments_that_cannot_be() {
         (&["--readmit", "me"], &["--readmit me", "peer id"]),
         (&["--start-deadline=-1"], &["--start-deadline -1", "seconds"]),
         (&["--start-deadline", "nan"], &["--start-deadline NaN", "finite"]),
-        (&["--sync", "--deadline", "1e10"], &["--deadline 10000000000", "a hundred years"]),
+        (&["--sync", "--nodes", "2", "--deadline", "1e10"], &["--deadline 10000000000", "a hundred years"]),
         (&["--sync", "--nodes", "2", "--quorum", "3"], &["--quorum 3", "only 2 nodes"]),
         (&["--sync", "--nodes", "2", "--quorum", "0"], &["--quorum 0", "at least 1"]),
+        (&["--sync"], &["--nodes is missing"]),
+        (&["--sync", "--allow", PEER, "--nodes", "3"], &["--nodes 3", "2 members"]),
+        (&["--sync", "--allow", PEER, "--quorum", "3"], &["--quorum 3", "only 2 nodes"]),
+        (&["--lr", "-1"], &["learning rate", "above 0"]),
+        (&["--batch-size", "18446744073709551615"], &["batch size", "65536"]),
+        (&["--out", "/dev/null"], &["--out /dev/null", "no regular file"]),
         (&["--below-quorum", "panic"], &["below-quorum", "panic", "wait, alone, stop"]),
         (&["--participation", "2"], &["--participation 2", "0 to 1"]),
         (&["--max-norm=-1"], &["--max-norm -1", "above 0"]),

@@ -12,7 +12,7 @@ use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -26,6 +26,10 @@ pub(super) struct Scan {
     author: Author,
     own_dir: String,
     known: BTreeSet<(String, String)>,
+    /// What can't be read at this look. It is tried again at every look.
+    unreadable: BTreeSet<PathBuf>,
+    /// What couldn't be read at the last look, so that it is told once.
+    told: BTreeSet<PathBuf>,
     /// Names of the entries that this handle wrote, by number.
     written: BTreeMap<u64, String>,
     /// An entry of the own author that isn't in `written` is an old one that someone put back, if its number is not
@@ -42,6 +46,8 @@ impl Scan {
             own_dir: author.peer_id().to_base58(),
             author: author.clone(),
             known: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
+            told: BTreeSet::new(),
             written: BTreeMap::new(),
             written_above: 0,
             taking_stock: false,
@@ -92,6 +98,7 @@ impl Scan {
     pub(super) fn run(&mut self, directory: &Directory, board: &Board) -> Result<(), FolderError> {
         let root = directory.federation_dir();
         let mut found = BTreeSet::new();
+        self.told = std::mem::take(&mut self.unreadable);
         for author_dir in fs::read_dir(root).map_err(failed("listing", root))? {
             let author_dir = author_dir.map_err(failed("listing", root))?.path();
             let name = author_dir.file_name().and_then(|name| name.to_str());
@@ -107,7 +114,7 @@ impl Scan {
                     Ok(false) => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                     Err(error) => {
-                        tracing::warn!(path = %author_dir.display(), %error, "can't be listed");
+                        self.tell(&author_dir, &error);
                         break;
                     }
                 }
@@ -141,7 +148,7 @@ impl Scan {
                         continue;
                     }
                     Err(error) => {
-                        tracing::warn!(path = %path.display(), %error, "entry can't be read");
+                        self.tell(&path, &error);
                         continue;
                     }
                 }
@@ -149,6 +156,12 @@ impl Scan {
             found.insert(id);
         }
         Ok(complete)
+    }
+
+    fn tell(&mut self, path: &Path, error: &io::Error) {
+        if self.unreadable.insert(path.to_owned()) && !self.told.contains(path) {
+            tracing::warn!(path = %path.display(), %error, "can't be read");
+        }
     }
 
     fn take_in(&mut self, path: &Path, author: PeerId, bytes: &[u8], board: &Board) {

@@ -3,7 +3,7 @@
 use super::{directory::Counters, failed};
 use crate::{
     folder::{FolderError, Value, value::ChunkStore},
-    weights::{Entry, MAX_MANIFEST_BYTES, Manifest, Weights},
+    weights::{Content, Entry, MAX_MANIFEST_BYTES, Manifest, Weights},
 };
 use bytes::Bytes;
 use std::{
@@ -50,6 +50,9 @@ pub(super) fn open(mut file: File, path: PathBuf, entry: &Entry, counters: Count
     let manifest = Manifest::decode(&encoded).map_err(|error| damaged(error.to_string()))?;
     if manifest.layout().id() != entry.layout {
         return Err(damaged("its layout isn't the one that its entry names".to_owned()));
+    }
+    if !matches!(entry.content, Content::Put { length, .. } if length == manifest.layout().bytes()) {
+        return Err(damaged("its length isn't the one that its entry names".to_owned()));
     }
     let start = PREFIX_BYTES + length as u64;
     if size != start + manifest.layout().bytes() {
