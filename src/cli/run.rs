@@ -43,6 +43,9 @@ impl Job {
             self.trainer.restore(&state).context("the checkpoint's training state")?;
         }
         self.trainer.load_weights(&weights)?;
+        if epoch >= self.epochs {
+            tracing::warn!(at = epoch, epochs = self.epochs, "nothing is left to train; a higher --epochs goes on");
+        }
         let mut evaluation = None;
         while epoch < self.epochs && !self.stop.is_requested() {
             match self.epoch(epoch + 1, outputs)? {
