@@ -263,3 +263,19 @@ async fn a_folder_that_fails_for_a_while_is_tried_again() {
     assert_eq!(events.pick(failed).len(), 2);
     assert_eq!(events.rejected().len(), 1);
 }
+
+#[tokio::test]
+async fn a_value_that_appears_after_its_entry_is_found_though_nothing_tells_of_it() {
+    let (_storage, peers) = peers(2);
+    let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+    folder.set(|faults| faults.gone = vec![peers[1].id]);
+    let participant = participant(Arc::new(folder.clone()), &StrategySpec::new("fedavg"), options(&events));
+    let members = Members::first_seen(peers[0].id, 2);
+    let mut node = SyncNode::new(participant, of(2, 2, NEVER, BelowQuorum::Wait), members);
+    peers[1].publish(1, 2.0).await;
+    let task = tokio::spawn(async move { exchange(&mut node, &local(1, 0.0)).await });
+    events.wait_for(|event| matches!(event, Event::Rejected { .. }).then_some(())).await;
+    folder.set(|faults| faults.gone = Vec::new());
+    assert_eq!(value_of(&patiently(task).await.unwrap().0), 1.0);
+    assert_eq!(events.rejected(), [(peers[1].id.to_string(), "its value is not there yet".to_owned())]);
+}

@@ -265,24 +265,28 @@ impl Participant {
         &mut self,
         mut choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
     ) -> Result<Vec<Arrived>, NodeError> {
-        let mut taken = Vec::new();
+        let (mut taken, mut gone) = (Vec::new(), Vec::new());
         for _ in 0..LISTINGS {
             let listing = self.list_updates().await?;
             let chosen = choose(&listing, &self.roster);
             taken.clear();
             let wanted = chosen.len();
-            let mut gone = false;
+            gone.clear();
             for entry in chosen {
-                match self.arrive(entry).await {
+                match self.arrive(entry.clone()).await {
                     Ok(arrived) => taken.extend(arrived),
-                    Err(NodeError::Folder(FolderError::Gone { .. })) => gone = true,
+                    Err(NodeError::Folder(FolderError::Gone { .. })) => gone.push(entry),
                     Err(error) => return Err(error),
                 }
             }
             self.failures = (wanted - taken.len()) as u64;
-            if !gone {
+            if gone.is_empty() {
                 break;
             }
+        }
+        // An entry may come before its value, as on a share whose files arrive one by one: no watch tells of the value.
+        for entry in gone {
+            self.complain(&entry, Complaint::OutOfReach, &"its value is not there yet");
         }
         let kept: BTreeSet<_> =
             taken.iter().filter_map(|arrived| Some((arrived.author(), arrived.entry.root()?))).collect();
