@@ -260,3 +260,80 @@ async fn a_synchronous_node_stopped_in_its_wait_goes_on_with_the_same_members() 
     assert_eq!((nodes::value_of(&begun.weights), begun.epoch), (3.0, 2));
     assert_eq!(peers[1].folder.list(&Key::update(peers[0].id, 2).to_string()).await.unwrap(), standing);
 }
+
+fn async_session(folder: &FaultyFolder, events: &Recorder, options: SessionOptions) -> Session {
+    let participant = participant(Arc::new(folder.clone()), &fedavgm(), nodes::options(events));
+    Session::new(AsyncNode::new(participant, AsyncOptions::default()), options)
+}
+
+/// The epochs that stand in the folder.
+async fn epochs_of(peer: &Peer) -> Vec<u64> {
+    let entries = peer.folder.list(&peer.id.to_string()).await.unwrap();
+    entries.iter().filter_map(|entry| entry.key.update_epoch()).collect()
+}
+
+#[tokio::test]
+async fn the_last_update_is_put_again_when_the_folder_that_failed_is_repaired() {
+    let _scenario = FailScenario::setup();
+    for by_finish in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (_storage, peers) = peers(1);
+        let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+        let mut session = async_session(&folder, &events, session_options(dir.path()));
+        patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+        patiently(session.finish()).await.unwrap();
+        folder.set(|faults| faults.put = true);
+        for epoch in 1..=2 {
+            let completed = session.epoch_trained(nodes::local(epoch, epoch as f32), Bytes::new());
+            assert_eq!(patiently(completed).await.unwrap().weights, weights(epoch as f32));
+        }
+        for _ in 0..2 {
+            let error = patiently(session.finish()).await.unwrap_err();
+            assert!(matches!(error, NodeError::Folder(_)), "{error}");
+        }
+        // A restart before the repair loses nothing either.
+        drop(session);
+        let mut session = async_session(&folder, &events, session_options(dir.path()));
+        let begun = patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+        assert_eq!((begun.epoch, begun.weights), (2, weights(2.0)));
+        assert!(epochs_of(&peers[0]).await.is_empty());
+        folder.set(|faults| faults.put = false);
+        if by_finish {
+            patiently(session.finish()).await.unwrap();
+            assert_eq!(epochs_of(&peers[0]).await, [2]);
+        }
+        drop(session);
+        let published = events.pick(|event| matches!(event, Event::Published { .. }).then_some(())).len();
+        let mut session = async_session(&folder, &events, session_options(dir.path()));
+        let begun = patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+        assert_eq!((begun.epoch, begun.weights), (2, weights(2.0)));
+        assert_eq!(epochs_of(&peers[0]).await, [2]);
+        let again = events.pick(|event| matches!(event, Event::Published { .. }).then_some(())).len() - published;
+        assert_eq!(again, usize::from(!by_finish));
+        patiently(session.finish()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_member_whose_folder_failed_publishes_at_the_end_and_still_has_its_epoch_to_fold() {
+    let _scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (_storage, peers) = peers(2);
+    let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+    let participant = participant(Arc::new(folder.clone()), &fedavgm(), options(&events));
+    let pace =
+        SyncOptions { nodes: 2, quorum: 2, deadline: Duration::from_secs(3600), below_quorum: BelowQuorum::Wait };
+    let options = session_options(dir.path());
+    let stop = options.stop.clone();
+    let mut session = Session::new(SyncNode::new(participant, pace, Members::first_seen(peers[0].id, 2)), options);
+    patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+    folder.set(|faults| faults.put = true);
+    stop.request();
+    let stopped = patiently(session.epoch_trained(nodes::local(1, 1.0), Bytes::new())).await;
+    assert!(matches!(stopped, Err(NodeError::Stopped)));
+    folder.set(|faults| faults.put = false);
+    patiently(session.finish()).await.unwrap();
+    assert_eq!(epochs_of(&peers[0]).await, [1]);
+    let checkpoint = Checkpoint::load(dir.path()).unwrap().unwrap();
+    assert!(matches!(checkpoint.phase, peerfold::node::Phase::Trained { .. }));
+}

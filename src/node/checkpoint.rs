@@ -16,7 +16,7 @@ use std::{
 
 const FILE: &str = "checkpoint";
 /// Magic and version. What follows is the hash of the rest, then the rest.
-const MAGIC: &[u8; 8] = b"PFCKPT\x00\x01";
+const MAGIC: &[u8; 8] = b"PFCKPT\x00\x02";
 const HASH_BYTES: usize = 32;
 
 /// Why a checkpoint can't be used or written.
@@ -68,6 +68,14 @@ pub enum Phase {
     },
     /// The epoch is complete: the weights are those after the fold.
     Folded,
+    /// The epoch is complete without a fold, for the folder failed: the weights, as they were trained, are still to be
+    /// published.
+    Unpublished {
+        /// Examples trained on.
+        num_examples: u64,
+        /// What the update's entry says.
+        metrics: Vec<Metric>,
+    },
 }
 
 /// A node at one moment.

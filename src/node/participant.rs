@@ -98,6 +98,8 @@ pub struct Participant {
     compared: BTreeMap<PeerId, (Root, Vec<String>)>,
     /// Chosen updates that could not be used, at the last look.
     failures: u64,
+    /// The node's newest update, until it is in the folder.
+    unpublished: Option<LocalUpdate>,
 }
 
 impl Participant {
@@ -121,6 +123,7 @@ impl Participant {
             excluded: BTreeSet::new(),
             compared: BTreeMap::new(),
             failures: 0,
+            unpublished: None,
         }
     }
 
@@ -175,11 +178,19 @@ impl Participant {
         checked.map_err(|reason| NodeError::Diverged { epoch: local.epoch, reason })
     }
 
-    /// Puts the update into the folder. Its own checks come first: what peers would refuse is not published.
+    /// The node's newest update, if the folder failed when it was to be published.
+    pub(super) fn unpublished(&self) -> Option<&LocalUpdate> {
+        self.unpublished.as_ref()
+    }
+
+    /// Puts the update into the folder. Its own checks come first: what peers would refuse is not published. Until it
+    /// is there it is remembered as unpublished.
     pub(super) async fn publish(&mut self, local: &LocalUpdate) -> Result<(), NodeError> {
         self.check_own(local).await?;
+        self.unpublished = Some(local.clone());
         let key = Key::update(self.peer_id(), local.epoch);
         let entry = self.folder.put(&key, &local.weights, local.metadata()).await?;
+        self.unpublished = None;
         fail::fail_point!("session::put");
         let root = entry.root().unwrap_or(Root::from_bytes([0; 32]));
         self.roster.saw(self.peer_id(), entry.sequence, root, local.epoch);

@@ -4,7 +4,10 @@ use super::{
     participant::off_runtime,
     start::{First, first_weights, publish_beginning, root_of},
 };
-use crate::weights::{FederationId, Weights};
+use crate::{
+    folder::FolderError,
+    weights::{FederationId, Weights},
+};
 use bytes::Bytes;
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -103,17 +106,22 @@ pub struct Completed {
 ///
 /// Killed before 2, the epoch is trained again from the same weights, data order and random numbers; killed after it,
 /// the same root is put again and nothing is trained twice. So no epoch is published twice with different weights.
+///
+/// An update that a failing folder didn't take is remembered, in the checkpoint too: the next epoch's takes its place,
+/// a restart puts it first, and [`finish`](Self::finish) does so at the end of a run.
 pub struct Session {
     mode: Mode,
     options: SessionOptions,
     beginning: Option<Beginning>,
     trainer: Bytes,
+    /// Whether the checkpoint says that its epoch is complete but not published.
+    saved_unpublished: bool,
 }
 
 impl Session {
     /// A session that has not begun.
     pub fn new(mode: impl Into<Mode>, options: SessionOptions) -> Self {
-        Self { mode: mode.into(), options, beginning: None, trainer: Bytes::new() }
+        Self { mode: mode.into(), options, beginning: None, trainer: Bytes::new(), saved_unpublished: false }
     }
 
     /// Begins, or goes on from the checkpoint: what was trained but not folded is published and folded first.
@@ -159,13 +167,24 @@ impl Session {
         self.trainer = trainer;
         let beginning = self.beginning(&weights, Origin::Checkpoint, epoch).await?;
         self.started(&beginning, Vec::new()).await?;
-        if let Phase::Trained { num_examples, metrics } = phase {
-            let local = LocalUpdate { weights, epoch, num_examples, metrics };
-            Completed { weights, epoch } = self.exchange(local).await?;
+        match phase {
+            Phase::Trained { num_examples, metrics } => {
+                let local = LocalUpdate { weights, epoch, num_examples, metrics };
+                Completed { weights, epoch } = self.exchange(local).await?;
+            }
+            Phase::Unpublished { num_examples, metrics } => {
+                let local = LocalUpdate { weights: weights.clone(), epoch, num_examples, metrics };
+                self.saved_unpublished = true;
+                match self.mode.participant_mut().publish(&local).await {
+                    Ok(()) => self.save_complete(epoch, &weights).await?,
+                    Err(error) => self.tolerate(epoch, error)?,
+                }
+            }
+            Phase::Folded => {}
         }
         if let Some(caught_up) = self.mode.catch_up(epoch).await? {
             (weights, epoch) = caught_up;
-            self.save(Phase::Folded, epoch, &weights).await?;
+            self.save_complete(epoch, &weights).await?;
         }
         Ok(Begun { weights, epoch, origin: Origin::Checkpoint, trainer: Some(self.trainer.clone()) })
     }
@@ -185,6 +204,7 @@ impl Session {
         let phase = Phase::Trained { num_examples: local.num_examples, metrics: local.metrics.clone() };
         fail::fail_point!("session::trained");
         self.save(phase, local.epoch, &local.weights).await?;
+        self.saved_unpublished = false;
         fail::fail_point!("session::trained-saved");
         self.exchange(local).await
     }
@@ -194,9 +214,48 @@ impl Session {
         let (weights, epoch) = self.mode.exchange(&local, &stop).await?;
         fail::fail_point!("session::folded");
         self.compare_starts().await;
-        self.save(Phase::Folded, epoch, &weights).await?;
+        self.save_complete(epoch, &weights).await?;
         fail::fail_point!("session::folded-saved");
         Ok(Completed { weights, epoch })
+    }
+
+    /// The end of a run: puts this node's newest update once more if the folder failed when it was to be published.
+    /// Does nothing if it is published already. An error says that peers don't have the update; it stays in the
+    /// checkpoint, and opening the session again publishes it. After an error it may be called again.
+    pub async fn finish(&mut self) -> Result<(), NodeError> {
+        let Some(update) = self.mode.participant().unpublished().cloned() else { return Ok(()) };
+        self.mode.participant_mut().publish(&update).await?;
+        // A checkpoint *trained(e)* stays one: there is still something to fold.
+        if self.saved_unpublished {
+            self.save_complete(update.epoch, &update.weights).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the checkpoint of a complete epoch. An update that the folder didn't take was folded with nothing, so that
+    /// it has the very weights to go on with.
+    async fn save_complete(&mut self, epoch: u64, weights: &Weights) -> Result<(), NodeError> {
+        let unpublished = self.mode.participant().unpublished().filter(|update| update.epoch == epoch);
+        let phase = unpublished.map_or(Phase::Folded, |update| Phase::Unpublished {
+            num_examples: update.num_examples,
+            metrics: update.metrics.clone(),
+        });
+        let saved_unpublished = phase != Phase::Folded;
+        self.save(phase, epoch, weights).await?;
+        self.saved_unpublished = saved_unpublished;
+        Ok(())
+    }
+
+    /// A folder that fails is told as an event; any other error remains one.
+    fn tolerate(&self, epoch: u64, error: NodeError) -> Result<(), NodeError> {
+        match error {
+            NodeError::Folder(error @ FolderError::Io { .. }) => {
+                let reason = error.to_string();
+                self.mode.participant().emit(&Event::FolderFailed { epoch, reason });
+                Ok(())
+            }
+            error => Err(error),
+        }
     }
 
     /// What the session's folder has moved so far.
