@@ -337,3 +337,49 @@ async fn a_stopped_member_whose_folder_failed_publishes_at_the_end_and_still_has
     let checkpoint = Checkpoint::load(dir.path()).unwrap().unwrap();
     assert!(matches!(checkpoint.phase, peerfold::node::Phase::Trained { .. }));
 }
+
+#[tokio::test]
+async fn a_restart_publishes_the_first_start_with_the_settings_of_today() {
+    let _scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (_storage, peers) = peers(2);
+    let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+    let key = Key::start(peers[0].id);
+    let begin = async |rate: &str| {
+        let mut options = session_options(dir.path());
+        options.hyperparameters = BTreeMap::from([("lr".to_owned(), rate.to_owned())]);
+        let mut session = async_session(&folder, &events, options);
+        patiently(session.begin((weights(0.5), Origin::Seed), Bytes::new())).await.unwrap();
+        session
+    };
+    let standing = async || {
+        let entry = peers[1].folder.list(&key.to_string()).await.unwrap().remove(0);
+        let value = peers[1].folder.get(&entry).await.unwrap();
+        let text = peerfold::weights::read_all(&value).unwrap().artifact_bytes().unwrap().to_vec();
+        (entry, serde_json::from_slice::<serde_json::Value>(&text).unwrap())
+    };
+    let mut session = begin("0.1").await;
+    patiently(session.epoch_trained(nodes::local(1, 3.0), Bytes::new())).await.unwrap();
+    drop(session);
+    let first = standing().await;
+    assert_eq!(first.1["weights"], weights(0.5).manifest().root().to_string());
+    // Nothing new is no entry.
+    drop(begin("0.1").await);
+    assert_eq!(standing().await, first);
+    // A folder that has lost it gets it again; one that fails ends nothing.
+    folder.set(|faults| faults.put = true);
+    drop(begin("0.1").await);
+    assert_eq!(events.pick(|event| matches!(event, Event::FolderFailed { .. }).then_some(())).len(), 1);
+    folder.set(|faults| faults.put = false);
+    peers[0].folder.remove(&key).await.unwrap();
+    drop(begin("0.1").await);
+    assert_eq!(standing().await.1, first.1);
+    let mut session = begin("0.2").await;
+    let mut expected = first.1.clone();
+    expected["hyperparameters"]["lr"] = "0.2".into();
+    assert_eq!(standing().await.1, expected);
+    // It is kept over many lives.
+    patiently(session.epoch_trained(nodes::local(2, 4.0), Bytes::new())).await.unwrap();
+    drop((session, begin("0.2").await));
+    assert_eq!(standing().await.1, expected);
+}

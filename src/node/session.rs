@@ -112,6 +112,7 @@ pub struct Completed {
 pub struct Session {
     mode: Mode,
     options: SessionOptions,
+    /// What its first life began from; there once it has begun.
     beginning: Option<Beginning>,
     trainer: Bytes,
     /// Whether the checkpoint says that its epoch is complete but not published.
@@ -149,15 +150,17 @@ impl Session {
         let participant = self.mode.participant();
         publish_beginning(participant, &beginning).await?;
         participant.begin(&weights)?;
-        self.started(&beginning, authors).await?;
+        self.started(&beginning, authors);
+        self.beginning = Some(beginning);
+        self.compare_starts().await;
         self.trainer = trainer;
         self.save(Phase::Folded, epoch, &weights).await?;
         Ok(Begun { weights, epoch, origin, trainer: None })
     }
 
     async fn resume(&mut self, checkpoint: Checkpoint) -> Result<Begun, NodeError> {
-        let Checkpoint { phase, mut epoch, mut weights, trainer, strategy, roster, members, .. } = checkpoint;
-        self.warn_of_changes(&checkpoint.hyperparameters);
+        let Checkpoint { phase, mut epoch, mut weights, trainer, strategy, roster, members, beginning } = checkpoint;
+        self.warn_of_changes(&beginning.hyperparameters);
         let participant = self.mode.participant_mut();
         participant.restore_strategy(&strategy.1)?;
         participant.roster = roster;
@@ -165,8 +168,16 @@ impl Session {
             node.members.restore(&members);
         }
         self.trainer = trainer;
-        let beginning = self.beginning(&weights, Origin::Checkpoint, epoch).await?;
-        self.started(&beginning, Vec::new()).await?;
+        let now = self.beginning(&weights, Origin::Checkpoint, epoch).await?;
+        self.started(&now, Vec::new());
+        // The folder may have lost it, or never had it; the hyper-parameters may have changed. Unchanged, the put is no
+        // new entry.
+        let beginning = Beginning { hyperparameters: now.hyperparameters, ..beginning };
+        if let Err(error) = publish_beginning(self.mode.participant(), &beginning).await {
+            self.tolerate(epoch, error)?;
+        }
+        self.beginning = Some(beginning);
+        self.compare_starts().await;
         match phase {
             Phase::Trained { num_examples, metrics } => {
                 let local = LocalUpdate { weights, epoch, num_examples, metrics };
@@ -268,9 +279,9 @@ impl Session {
         Ok(Beginning { origin, weights: root, epoch, hyperparameters: self.options.hyperparameters.clone() })
     }
 
-    async fn started(&mut self, beginning: &Beginning, authors: Vec<String>) -> Result<(), NodeError> {
+    fn started(&self, beginning: &Beginning, authors: Vec<String>) {
         let federation = self.options.federation.to_string();
-        let participant = self.mode.participant_mut();
+        let participant = self.mode.participant();
         participant.emit(&Event::Started {
             peer: participant.peer_id().to_string(),
             federation,
@@ -280,9 +291,6 @@ impl Session {
             root: beginning.weights.clone(),
             authors,
         });
-        self.beginning = Some(beginning.clone());
-        self.compare_starts().await;
-        Ok(())
     }
 
     /// What peers say of their starts is a warning; that it can't be read must not end an epoch.
@@ -322,7 +330,9 @@ impl Session {
     }
 
     async fn save(&mut self, phase: Phase, epoch: u64, weights: &Weights) -> Result<(), NodeError> {
-        let Some(run_dir) = self.options.run_dir.clone() else { return Ok(()) };
+        let (Some(run_dir), Some(beginning)) = (self.options.run_dir.clone(), self.beginning.clone()) else {
+            return Ok(());
+        };
         let participant = self.mode.participant();
         let checkpoint = Checkpoint {
             phase,
@@ -335,7 +345,7 @@ impl Session {
                 Mode::Async(_) => Vec::new(),
                 Mode::Sync(node) => node.members.save(),
             },
-            hyperparameters: self.options.hyperparameters.clone(),
+            beginning,
         };
         off_runtime(move || checkpoint.save(&run_dir)).await??;
         Ok(())
