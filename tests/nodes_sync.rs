@@ -3,11 +3,13 @@
 
 mod nodes;
 
-use nodes::{Peer, Recorder, faulty::FaultyFolder, local, options, participant, patiently, peers, value_of};
+use nodes::{Peer, Recorder, faulty::FaultyFolder, hooked::HookedStrategy, local, options, participant};
+use nodes::{patiently, peers, value_of};
 use peerfold::{
-    node::{BelowQuorum, Event, LocalUpdate, Members, NodeError, Stop, SyncNode, SyncOptions},
+    folder::{Author, LocalFolder, SharedFolder},
+    node::{BelowQuorum, Event, LocalUpdate, Members, NodeError, Participant, Stop, SyncNode, SyncOptions},
     strategy::StrategySpec,
-    weights::Weights,
+    weights::{DType, Tensor, TensorSpec, Weights},
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -278,4 +280,57 @@ async fn a_value_that_appears_after_its_entry_is_found_though_nothing_tells_of_i
     folder.set(|faults| faults.gone = Vec::new());
     assert_eq!(value_of(&patiently(task).await.unwrap().0), 1.0);
     assert_eq!(events.rejected(), [(peers[1].id.to_string(), "its value is not there yet".to_owned())]);
+}
+
+/// Files that go bad between the check and the fold.
+#[tokio::test]
+async fn an_answer_that_is_lost_before_the_fold_is_waited_for_again() {
+    for (below_quorum, deadline) in [(BelowQuorum::Wait, NEVER), (BelowQuorum::Stop, SOON), (BelowQuorum::Alone, SOON)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |number| {
+            let author = Author::in_memory(nodes::keypair(number), nodes::federation());
+            let folder: Arc<dyn SharedFolder> = Arc::new(LocalFolder::open(dir.path(), author).unwrap());
+            Peer { id: folder.author(), folder }
+        };
+        let large = |value: f32| {
+            let spec = TensorSpec { name: "kernel".to_owned(), dtype: DType::F32, shape: vec![600_000] };
+            Weights::new(vec![Tensor { spec, data: value.to_le_bytes().repeat(600_000).into() }]).unwrap()
+        };
+        let [mine, other] = [0, 1].map(open);
+        let entry = other.publish_weights(1, &large(100.0), 10).await;
+        let author_dir = dir.path().join(nodes::federation().to_string()).join(other.id.to_string());
+        let path = author_dir.join(format!("{}.value", entry.root().unwrap()));
+        let strategy = HookedStrategy::new();
+        *strategy.before_fold.lock().unwrap() = Some(Box::new(move || {
+            let mut bytes = std::fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }));
+        let events = Recorder::new();
+        let layout = large(0.0).layout().clone();
+        let participant = Participant::new(mine.folder, Box::new(strategy), layout, options(&events));
+        let members = Members::first_seen(mine.id, 2);
+        let mut node = SyncNode::new(participant, of(2, 2, deadline, below_quorum), members);
+        let update = LocalUpdate { weights: large(0.0), ..local(1, 0.0) };
+        let task = tokio::spawn(async move { node.exchange(&update, &Stop::new()).await });
+        events.wait_for(|event| matches!(event, Event::Rejected { .. }).then_some(())).await;
+        match below_quorum {
+            BelowQuorum::Wait => {
+                other.publish_weights(1, &large(4.0), 10).await;
+                assert_eq!(value_of(&patiently(task).await.unwrap().unwrap().0), 2.0);
+                assert_eq!((events.folds().len(), events.waiting()), (1, vec![1]));
+                assert_eq!(events.not_folded(), [""; 0]);
+            }
+            BelowQuorum::Stop => {
+                let error = patiently(task).await.unwrap().unwrap_err();
+                assert!(matches!(error, NodeError::BelowQuorum { present: 1, quorum: 2, .. }), "{error}");
+            }
+            BelowQuorum::Alone => {
+                assert_eq!(value_of(&patiently(task).await.unwrap().unwrap().0), 0.0);
+                assert_eq!((events.folds().len(), events.not_folded().len()), (0, 1));
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 use super::{
     Checks, Event, EventSink, NodeError, Rejection, Roster,
-    fold::{Input, Unread, fold_readable},
+    fold::{Input, Outcome, Unread, fold_readable},
     roster::Stale,
 };
 use crate::{
@@ -405,8 +405,8 @@ impl Participant {
     }
 
     /// Folds. `own` says where among the peers' updates the node's own stands. An update that can be read no longer is
-    /// left out, with an event. An error of the strategy is told as an event, and `None` comes back: the node goes on
-    /// with its own weights.
+    /// left out, with an event; if fewer than `needed` are left, its own included, or no peer's, nothing is folded. An
+    /// error of the strategy is told as an event.
     ///
     /// Cancelling it counts no fold. The strategy may have taken its step all the same, so that this participant can't
     /// go on: [`NodeError::FoldCancelled`].
@@ -415,7 +415,8 @@ impl Participant {
         own: Option<(usize, &LocalUpdate)>,
         peers: Vec<(Arrived, u64)>,
         epoch: u64,
-    ) -> Result<Option<Weights>, NodeError> {
+        needed: usize,
+    ) -> Result<Outcome, NodeError> {
         let mut inputs: Vec<Input> =
             peers.into_iter().map(|(arrived, staleness)| Input::of(arrived, staleness)).collect();
         if let Some((place, local)) = own {
@@ -425,7 +426,7 @@ impl Participant {
         let taken = self.strategy.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut strategy = taken.ok_or(NodeError::FoldCancelled)?;
         let worked = off_runtime(move || {
-            let (folded, unread) = fold_readable(strategy.as_mut(), &mut inputs, number, failures);
+            let (folded, unread) = fold_readable(strategy.as_mut(), &mut inputs, number, failures, needed);
             (strategy, folded, inputs, unread)
         });
         let (strategy, folded, inputs, unread) = worked.await?;
@@ -437,17 +438,18 @@ impl Participant {
             self.complain(&entry, complaint, &reason);
         }
         let Folded { weights, shares } = match folded {
-            Ok(folded) => folded,
-            Err(error) => {
+            None => return Ok(Outcome::TooFew(inputs.len())),
+            Some(Ok(folded)) => folded,
+            Some(Err(error)) => {
                 tracing::warn!(epoch, %error, "not folded");
                 self.emit(&Event::NotFolded { epoch, reason: error.to_string() });
-                return Ok(None);
+                return Ok(Outcome::Refused);
             }
         };
         self.roster.folded(inputs.iter().map(|input| input.author));
         let updates = inputs.iter().zip(shares).map(|(input, weight)| input.event(weight)).collect();
         self.emit(&Event::Folded { epoch, round: number, updates });
-        Ok(Some(weights))
+        Ok(Outcome::Weights(weights))
     }
 
     /// Compares what peers began from with what this node began from, and tells each peer's differences once.
