@@ -204,7 +204,7 @@ async fn a_node_far_behind_adopts_the_epoch_and_the_fold_of_the_others() {
 async fn one_members_claim_of_a_far_epoch_moves_nobody_past_a_quorum() {
     let (_storage, peers) = peers(4);
     let mut node = node(&peers[0], &Recorder::new(), of(4, 3, NEVER, BelowQuorum::Wait));
-    peers[1].publish(u64::MAX, 8.0).await;
+    peers[1].publish(1_000_000_000, 8.0).await;
     peers[2].publish(1, 0.0).await;
     peers[3].publish(2, 0.0).await;
     assert_eq!(patiently(node.catch_up(0)).await.unwrap(), None);

@@ -171,8 +171,10 @@ impl Participant {
         strategy.as_deref_mut().map(work).ok_or(NodeError::FoldCancelled)
     }
 
-    /// Errors if peers would refuse these weights.
+    /// Errors if peers would refuse this update.
     pub(super) async fn check_own(&self, local: &LocalUpdate) -> Result<(), NodeError> {
+        let claim = self.options.checks.claim(local.epoch, local.num_examples);
+        claim.map_err(|reason| NodeError::Claim { epoch: local.epoch, reason })?;
         let (checks, weights) = (self.options.checks.clone(), local.weights.clone());
         let checked = off_runtime(move || checks.weights(&weights)).await?;
         checked.map_err(|reason| NodeError::Diverged { epoch: local.epoch, reason })
@@ -223,7 +225,8 @@ impl Participant {
     }
 
     /// The updates that stand in the folder, by author, the newest first, the node's own left out. Those of another
-    /// layout are left out with an event.
+    /// layout, or with claims that nobody believes, are left out with an event: they reach neither the roster nor the
+    /// members, and no epoch is taken over from them.
     pub(super) async fn list_updates(&mut self) -> Result<Listing, NodeError> {
         let me = self.peer_id();
         for conflict in self.folder.conflicts().await? {
@@ -250,6 +253,8 @@ impl Participant {
                 self.reject(&entry, &"it has another layout than this node's model");
             } else if metadata.epoch != epoch {
                 self.reject(&entry, &"its key and its entry name different epochs");
+            } else if let Err(rejection) = self.options.checks.claim(epoch, metadata.num_examples) {
+                self.reject(&entry, &rejection);
             } else {
                 updates.entry(author).or_default().push(Arc::new(entry));
             }
@@ -322,7 +327,8 @@ impl Participant {
             return Ok(None);
         }
         let metadata = metadata.clone();
-        let verdict = match self.options.checks.claim(metadata.num_examples) {
+        // Of a peer's updates the listing has left out such claims, but not of its own from an earlier life.
+        let verdict = match self.options.checks.claim(metadata.epoch, metadata.num_examples) {
             Ok(()) => self.fetch_and_check(&entry).await?,
             Err(rejection) => Err(rejection),
         };
