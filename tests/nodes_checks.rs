@@ -128,6 +128,55 @@ async fn claims_of_epochs_that_nobody_can_reach_are_rejected_and_move_nobody() {
 }
 
 #[tokio::test]
+async fn rejected_and_unreadable_claims_make_nobody_look_stale() {
+    for unreadable in [false, true] {
+        let (_storage, peers) = peers(6);
+        let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+        let bad = &peers[1..5];
+        for peer in bad {
+            peer.publish(1000, if unreadable { 9.0 } else { f32::NAN }).await;
+        }
+        if unreadable {
+            folder.set(|faults| faults.get = bad.iter().map(|peer| peer.id).collect());
+        }
+        peers[5].publish(1, 2.0).await;
+        let mut node = over(&folder, options(&events));
+        for epoch in 1..=3 {
+            assert_eq!(value_of(&patiently(node.exchange(&local(epoch, 0.0))).await.unwrap()), 1.0);
+        }
+        assert_eq!(events.pick(|event| matches!(event, Event::LeftOut { .. }).then_some(())), []);
+        assert_eq!(events.rejected().len(), 4);
+    }
+}
+
+#[tokio::test]
+async fn who_has_left_the_folder_is_forgotten_in_the_checkpoint_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_storage, peers) = peers(20);
+    let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+    let options = SessionOptions {
+        federation: federation(),
+        run_dir: Some(dir.path().to_owned()),
+        start: StartOptions::default(),
+        hyperparameters: Default::default(),
+        stop: Stop::new(),
+    };
+    let mut session = Session::new(over(&folder, nodes::options(&events)), options);
+    patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
+    let median = || peerfold::node::Checkpoint::load(dir.path()).unwrap().unwrap().roster.median_epoch();
+    for peer in &peers[1..] {
+        peer.publish(7, 2.0).await;
+    }
+    patiently(session.epoch_trained(local(1, 0.0), Default::default())).await.unwrap();
+    assert_eq!(median(), Some(7));
+    for peer in &peers[1..] {
+        peer.folder.remove(&Key::update(peer.id, 7)).await.unwrap();
+    }
+    patiently(session.epoch_trained(local(2, 0.0), Default::default())).await.unwrap();
+    assert_eq!(median(), Some(2));
+}
+
+#[tokio::test]
 async fn an_update_replaced_between_the_listing_and_the_reading_gives_way_to_the_newer_one() {
     let (_storage, peers) = peers(3);
     let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));

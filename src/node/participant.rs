@@ -268,13 +268,17 @@ impl Participant {
             if let Some((newest, root)) = entries.first().and_then(|entry| Some((entry, entry.root()?))) {
                 let epoch = newest.key.update_epoch().unwrap_or_default();
                 self.roster.saw(newest.key.author(), newest.sequence, root, epoch);
+                self.roster.doubt(newest.key.author(), self.complained.contains_key(&newest.hash()));
             }
         }
+        // Whom the folder shows no longer is forgotten, or any number of names would fill memory and checkpoint.
+        self.roster.retain(|author| author == me || updates.contains_key(&author));
         Ok(updates)
     }
 
     /// Takes in the updates that `choose` picks of a listing: reads and checks each once, and remembers the verdict.
-    /// An update that was replaced meanwhile makes it list again. Forgets the values of all others.
+    /// An update that was replaced meanwhile makes it list and choose again, and so does one that is found wanting: its
+    /// claim may have made others look stale. Forgets the values of all others.
     ///
     /// Cancelling it loses nothing that has arrived.
     pub(super) async fn take_in(
@@ -288,15 +292,18 @@ impl Participant {
             taken.clear();
             let wanted = chosen.len();
             gone.clear();
+            let mut found_wanting = false;
             for entry in chosen {
+                let complaint = self.complained.get(&entry.hash()).copied();
                 match self.arrive(entry.clone()).await {
                     Ok(arrived) => taken.extend(arrived),
-                    Err(NodeError::Folder(FolderError::Gone { .. })) => gone.push(entry),
+                    Err(NodeError::Folder(FolderError::Gone { .. })) => gone.push(entry.clone()),
                     Err(error) => return Err(error),
                 }
+                found_wanting |= self.complained.get(&entry.hash()).copied() != complaint;
             }
             self.failures = (wanted - taken.len()) as u64;
-            if gone.is_empty() {
+            if gone.is_empty() && !found_wanting {
                 break;
             }
         }
