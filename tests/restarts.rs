@@ -5,7 +5,10 @@ mod nodes;
 
 use bytes::Bytes;
 use fail::FailScenario;
-use nodes::{Peer, Recorder, faulty::FaultyFolder, federation, options, participant, patiently, peers, weights};
+use nodes::{
+    Peer, Recorder, faulty::FaultyFolder, federation, hooked::HookedStrategy, options, participant, patiently,
+};
+use nodes::{peers, weights};
 use peerfold::{
     folder::{Author, MemoryFolder, MemoryStorage},
     home::Home,
@@ -382,4 +385,28 @@ async fn a_restart_publishes_the_first_start_with_the_settings_of_today() {
     patiently(session.epoch_trained(nodes::local(2, 4.0), Bytes::new())).await.unwrap();
     drop((session, begin("0.2").await));
     assert_eq!(standing().await.1, expected);
+}
+
+#[tokio::test]
+async fn the_strategy_works_off_the_runtime() {
+    let _scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (_storage, peers) = peers(2);
+    peers[1].publish(0, 2.0).await;
+    for (epoch, expected) in
+        [(1, ["begin", "save", "save", "fold", "save"]), (2, ["restore", "save", "fold", "save", ""])]
+    {
+        let strategy = HookedStrategy::new();
+        let calls = strategy.calls.clone();
+        let (folder, layout) = (peers[0].folder.clone(), weights(0.0).layout().clone());
+        let participant = Participant::new(folder, Box::new(strategy), layout, options(&Recorder::new()));
+        let node = AsyncNode::new(participant, AsyncOptions::default());
+        let mut session = Session::new(node, session_options(dir.path()));
+        patiently(session.begin((weights(0.5), Origin::Seed), Bytes::new())).await.unwrap();
+        patiently(session.epoch_trained(nodes::local(epoch, 1.0), Bytes::new())).await.unwrap();
+        let calls = calls.lock().unwrap();
+        assert!(calls.iter().all(|(_, thread)| *thread != std::thread::current().id()));
+        let methods = calls.iter().map(|(method, _)| *method);
+        assert!(methods.eq(expected.into_iter().filter(|method| !method.is_empty())), "{calls:?}");
+    }
 }

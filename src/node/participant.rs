@@ -8,7 +8,6 @@ use crate::{
     strategy::{Folded, Strategy},
     weights::{EntryHash, Key, Layout, Metadata, Metric, Root, SignedEntry, TensorReader, Weights},
 };
-use bytes::Bytes;
 use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -81,8 +80,8 @@ pub(super) enum Complaint {
 /// [`AsyncNode`](super::AsyncNode) and [`SyncNode`](super::SyncNode).
 pub struct Participant {
     folder: Arc<dyn SharedFolder>,
-    /// Away while it folds, and for good if the fold was cancelled: it may have taken half a step.
-    strategy: Mutex<Option<Box<dyn Strategy>>>,
+    /// Away while it works, and for good if a fold was cancelled: it may have taken half a step.
+    strategy: Arc<Mutex<Option<Box<dyn Strategy>>>>,
     strategy_name: &'static str,
     layout: Arc<Layout>,
     options: ParticipantOptions,
@@ -113,7 +112,7 @@ impl Participant {
         Self {
             folder,
             strategy_name: strategy.name(),
-            strategy: Mutex::new(Some(strategy)),
+            strategy: Arc::new(Mutex::new(Some(strategy))),
             layout,
             options,
             roster: Roster::default(),
@@ -147,28 +146,29 @@ impl Participant {
         (self.options.events)(event);
     }
 
-    /// Tells the strategy from which weights the node begins.
-    pub(super) fn begin(&self, initial: &Weights) -> Result<(), NodeError> {
-        self.with_strategy(|strategy| strategy.begin(initial))
-    }
-
     /// The strategy's name.
     pub(super) fn strategy_name(&self) -> &'static str {
         self.strategy_name
     }
 
-    /// The strategy's name and state.
-    pub(super) fn save_strategy(&self) -> Result<(String, Bytes), NodeError> {
-        self.with_strategy(|strategy| (strategy.name().to_owned(), strategy.save().into()))
+    /// Runs blocking work with the strategy, off the async runtime: its state is as large as the weights. Not for folds:
+    /// when the caller is cancelled, the work still ends and the strategy comes back.
+    pub(super) async fn with_strategy<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut dyn Strategy) -> T + Send + 'static,
+    ) -> Result<T, NodeError> {
+        let place = self.strategy.clone();
+        let mut strategy = self.take_strategy()?;
+        off_runtime(move || {
+            let result = work(strategy.as_mut());
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(strategy);
+            result
+        })
+        .await
     }
 
-    pub(super) fn restore_strategy(&self, state: &[u8]) -> Result<(), NodeError> {
-        Ok(self.with_strategy(|strategy| strategy.restore(state))??)
-    }
-
-    fn with_strategy<T>(&self, work: impl FnOnce(&mut (dyn Strategy + 'static)) -> T) -> Result<T, NodeError> {
-        let mut strategy = self.strategy.lock().unwrap_or_else(PoisonError::into_inner);
-        strategy.as_deref_mut().map(work).ok_or(NodeError::FoldCancelled)
+    fn take_strategy(&self) -> Result<Box<dyn Strategy>, NodeError> {
+        self.strategy.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(NodeError::FoldCancelled)
     }
 
     /// Errors if peers would refuse this update.
@@ -436,8 +436,7 @@ impl Participant {
             inputs.insert(place, Input::own(self.peer_id(), local));
         }
         let (number, failures) = (self.roster.folds() + 1, self.failures);
-        let taken = self.strategy.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut strategy = taken.ok_or(NodeError::FoldCancelled)?;
+        let mut strategy = self.take_strategy()?;
         let worked = off_runtime(move || {
             let (folded, unread) = fold_readable(strategy.as_mut(), &mut inputs, number, failures, needed);
             (strategy, folded, inputs, unread)

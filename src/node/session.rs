@@ -1,11 +1,11 @@
 use super::{
     AsyncNode, Beginning, Checkpoint, CheckpointError, Event, LocalUpdate, NodeError, Origin, Participant, Phase,
     StartOptions, Stop, SyncNode,
-    participant::off_runtime,
     start::{First, first_weights, publish_beginning, root_of},
 };
 use crate::{
     folder::FolderError,
+    strategy::Strategy,
     weights::{FederationId, Weights},
 };
 use bytes::Bytes;
@@ -149,7 +149,8 @@ impl Session {
         let beginning = self.beginning(&weights, origin, epoch).await?;
         let participant = self.mode.participant();
         publish_beginning(participant, &beginning).await?;
-        participant.begin(&weights)?;
+        let first = weights.clone();
+        participant.with_strategy(move |strategy| strategy.begin(&first)).await?;
         self.started(&beginning, authors);
         self.beginning = Some(beginning);
         self.compare_starts().await;
@@ -159,10 +160,9 @@ impl Session {
     }
 
     async fn resume(&mut self, checkpoint: Checkpoint) -> Result<Begun, NodeError> {
-        let Checkpoint { phase, mut epoch, mut weights, trainer, strategy, roster, members, beginning } = checkpoint;
+        let Checkpoint { phase, mut epoch, mut weights, trainer, roster, members, beginning, .. } = checkpoint;
         self.warn_of_changes(&beginning.hyperparameters);
         let participant = self.mode.participant_mut();
-        participant.restore_strategy(&strategy.1)?;
         participant.roster = roster;
         if let Mode::Sync(node) = &mut self.mode {
             node.members.restore(&members);
@@ -310,11 +310,12 @@ impl Session {
         }
     }
 
+    /// The checkpoint, if there is one, with its state of the strategy restored.
     async fn load(&mut self) -> Result<Option<Checkpoint>, NodeError> {
         let Some(run_dir) = self.options.run_dir.clone() else { return Ok(None) };
         let participant = self.mode.participant();
         let (layout, strategy) = (participant.layout().clone(), participant.strategy_name());
-        off_runtime(move || {
+        let work = move |rule: &mut dyn Strategy| {
             crate::durable_file::remove_partial(&run_dir).map_err(|source| CheckpointError::Io {
                 what: "cleaning up beside",
                 path: run_dir.clone(),
@@ -323,10 +324,11 @@ impl Session {
             let checkpoint = Checkpoint::load(&run_dir)?;
             if let Some(checkpoint) = &checkpoint {
                 checkpoint.check(&run_dir, &layout, strategy)?;
+                rule.restore(&checkpoint.strategy.1)?;
             }
             Ok(checkpoint)
-        })
-        .await?
+        };
+        participant.with_strategy(work).await?
     }
 
     async fn save(&mut self, phase: Phase, epoch: u64, weights: &Weights) -> Result<(), NodeError> {
@@ -334,11 +336,11 @@ impl Session {
             return Ok(());
         };
         let participant = self.mode.participant();
-        let checkpoint = Checkpoint {
+        let mut checkpoint = Checkpoint {
             phase,
             epoch,
             weights: weights.clone(),
-            strategy: participant.save_strategy()?,
+            strategy: (participant.strategy_name().to_owned(), Bytes::new()),
             roster: participant.roster.clone(),
             trainer: self.trainer.clone(),
             members: match &self.mode {
@@ -347,7 +349,11 @@ impl Session {
             },
             beginning,
         };
-        off_runtime(move || checkpoint.save(&run_dir)).await??;
+        let work = move |strategy: &mut dyn Strategy| {
+            checkpoint.strategy.1 = strategy.save().into();
+            checkpoint.save(&run_dir)
+        };
+        participant.with_strategy(work).await??;
         Ok(())
     }
 }
