@@ -76,6 +76,17 @@ pub enum NodeError {
         /// What is wrong with them.
         reason: Rejection,
     },
+    /// An update that claims more than peers with the same limits believe.
+    #[error(
+        "the update of epoch {epoch} can't be published: {reason}; claim less, or raise the limit on every node of the \
+         federation"
+    )]
+    Claim {
+        /// The epoch.
+        epoch: u64,
+        /// Which claim.
+        reason: Rejection,
+    },
     /// Too few members answered in time, and `--below-quorum stop` was given.
     #[error("epoch {epoch}: {present} of {quorum} needed members answered in time, and below quorum this node stops")]
     BelowQuorum {

@@ -7,11 +7,17 @@ use nodes::{Peer, Recorder, faulty::FaultyFolder, federation, keypair, local, op
 use nodes::{value_of, weights};
 use peerfold::{
     folder::{Author, FolderError, LocalFolder, MemoryFolder, SharedFolder},
-    node::{AsyncNode, AsyncOptions, Checks, Event, LocalUpdate, NodeError, Participant, ParticipantOptions},
+    node::{
+        AsyncNode, AsyncOptions, BelowQuorum, Checks, Event, LocalUpdate, Members, NodeError, Origin, Participant,
+        ParticipantOptions, Session, SessionOptions, StartOptions, Stop, SyncNode, SyncOptions,
+    },
     strategy::StrategySpec,
     weights::{DType, Key, Metadata, SignedEntry, Tensor, TensorSpec, Weights},
 };
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
+
+/// Far longer than any case waits.
+const NEVER: Duration = Duration::from_secs(3600);
 
 fn fedavg() -> StrategySpec {
     StrategySpec::new("fedavg")
@@ -29,7 +35,7 @@ fn opened(folder: &FaultyFolder) -> usize {
 async fn each_bad_update_is_named_once_read_at_most_once_and_the_rest_is_folded() {
     let (storage, peers) = peers(9);
     let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
-    let checks = Checks { max_num_examples: 1000, max_norm: Some(1000.0) };
+    let checks = Checks { max_num_examples: 1000, max_norm: Some(1000.0), ..Checks::default() };
     let mut node = over(&folder, ParticipantOptions { checks, ..options(&events) });
     peers[1].publish(1, f32::NAN).await;
     peers[2].publish(1, f32::NEG_INFINITY).await;
@@ -78,6 +84,96 @@ async fn own_weights_that_peers_would_refuse_are_an_error_and_are_not_published(
     let error = patiently(node.exchange(&local(3, f32::NAN))).await.unwrap_err();
     assert!(matches!(error, NodeError::Diverged { epoch: 3, .. }), "{error}");
     assert_eq!(peers[0].folder.list("").await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_own_claim_that_peers_would_refuse_is_an_error_that_names_it() {
+    let (_storage, peers) = peers(1);
+    let mut node = AsyncNode::new(peers[0].participant(&Recorder::new()), AsyncOptions::default());
+    let many = LocalUpdate { num_examples: 100_000_001, ..local(3, 1.0) };
+    for (update, claim) in [(many, "100000001 examples"), (local(1_000_000_001, 1.0), "epoch 1000000001")] {
+        let error = patiently(node.exchange(&update)).await.unwrap_err();
+        assert!(matches!(error, NodeError::Claim { .. }), "{error}");
+        assert!(error.to_string().contains(claim) && !error.to_string().contains("learning rate"), "{error}");
+    }
+    assert_eq!(peers[0].folder.list("").await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn claims_of_epochs_that_nobody_can_reach_are_rejected_and_move_nobody() {
+    let (_storage, peers) = peers(4);
+    for peer in &peers[1..3] {
+        peer.publish(u64::MAX, 9.0).await;
+    }
+    peers[3].publish(1, 2.0).await;
+    let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+    let options = SessionOptions {
+        federation: federation(),
+        run_dir: None,
+        start: StartOptions::default(),
+        hyperparameters: Default::default(),
+        stop: Stop::new(),
+    };
+    let mut session = Session::new(over(&folder, nodes::options(&events)), options);
+    let begun = patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
+    assert_eq!((begun.epoch, value_of(&begun.weights)), (1, 2.0));
+    let completed = patiently(session.epoch_trained(local(2, 0.0), Default::default())).await.unwrap();
+    assert_eq!(value_of(&completed.weights), 1.0);
+    assert_eq!(events.rejected().len(), 2);
+    assert!(events.rejected().iter().all(|(_, reason)| reason.contains("claims epoch")));
+    assert!(!folder.faults.lock().unwrap().opened.iter().any(|key| key.update_epoch() == Some(u64::MAX)));
+    let pace = SyncOptions { nodes: 4, quorum: 3, deadline: NEVER, below_quorum: BelowQuorum::Wait };
+    let mut synchronous = SyncNode::new(peers[0].participant(&events), pace, Members::first_seen(peers[0].id, 4));
+    assert_eq!(patiently(synchronous.catch_up(1)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn rejected_and_unreadable_claims_make_nobody_look_stale() {
+    for unreadable in [false, true] {
+        let (_storage, peers) = peers(6);
+        let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+        let bad = &peers[1..5];
+        for peer in bad {
+            peer.publish(1000, if unreadable { 9.0 } else { f32::NAN }).await;
+        }
+        if unreadable {
+            folder.set(|faults| faults.get = bad.iter().map(|peer| peer.id).collect());
+        }
+        peers[5].publish(1, 2.0).await;
+        let mut node = over(&folder, options(&events));
+        for epoch in 1..=3 {
+            assert_eq!(value_of(&patiently(node.exchange(&local(epoch, 0.0))).await.unwrap()), 1.0);
+        }
+        assert_eq!(events.pick(|event| matches!(event, Event::LeftOut { .. }).then_some(())), []);
+        assert_eq!(events.rejected().len(), 4);
+    }
+}
+
+#[tokio::test]
+async fn who_has_left_the_folder_is_forgotten_in_the_checkpoint_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_storage, peers) = peers(20);
+    let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+    let options = SessionOptions {
+        federation: federation(),
+        run_dir: Some(dir.path().to_owned()),
+        start: StartOptions::default(),
+        hyperparameters: Default::default(),
+        stop: Stop::new(),
+    };
+    let mut session = Session::new(over(&folder, nodes::options(&events)), options);
+    patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
+    let median = || peerfold::node::Checkpoint::load(dir.path()).unwrap().unwrap().roster.median_epoch();
+    for peer in &peers[1..] {
+        peer.publish(7, 2.0).await;
+    }
+    patiently(session.epoch_trained(local(1, 0.0), Default::default())).await.unwrap();
+    assert_eq!(median(), Some(7));
+    for peer in &peers[1..] {
+        peer.folder.remove(&Key::update(peer.id, 7)).await.unwrap();
+    }
+    patiently(session.epoch_trained(local(2, 0.0), Default::default())).await.unwrap();
+    assert_eq!(median(), Some(2));
 }
 
 #[tokio::test]

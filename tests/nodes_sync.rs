@@ -3,11 +3,13 @@
 
 mod nodes;
 
-use nodes::{Peer, Recorder, faulty::FaultyFolder, local, options, participant, patiently, peers, value_of};
+use nodes::{Peer, Recorder, faulty::FaultyFolder, hooked::HookedStrategy, local, options, participant};
+use nodes::{patiently, peers, value_of};
 use peerfold::{
-    node::{BelowQuorum, Event, LocalUpdate, Members, NodeError, Stop, SyncNode, SyncOptions},
+    folder::{Author, LocalFolder, SharedFolder},
+    node::{BelowQuorum, Event, LocalUpdate, Members, NodeError, Participant, Stop, SyncNode, SyncOptions},
     strategy::StrategySpec,
-    weights::Weights,
+    weights::{DType, Tensor, TensorSpec, Weights},
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -202,7 +204,7 @@ async fn a_node_far_behind_adopts_the_epoch_and_the_fold_of_the_others() {
 async fn one_members_claim_of_a_far_epoch_moves_nobody_past_a_quorum() {
     let (_storage, peers) = peers(4);
     let mut node = node(&peers[0], &Recorder::new(), of(4, 3, NEVER, BelowQuorum::Wait));
-    peers[1].publish(u64::MAX, 8.0).await;
+    peers[1].publish(1_000_000_000, 8.0).await;
     peers[2].publish(1, 0.0).await;
     peers[3].publish(2, 0.0).await;
     assert_eq!(patiently(node.catch_up(0)).await.unwrap(), None);
@@ -262,4 +264,73 @@ async fn a_folder_that_fails_for_a_while_is_tried_again() {
     assert_eq!(value_of(&patiently(task).await.unwrap().0), 1.0);
     assert_eq!(events.pick(failed).len(), 2);
     assert_eq!(events.rejected().len(), 1);
+}
+
+#[tokio::test]
+async fn a_value_that_appears_after_its_entry_is_found_though_nothing_tells_of_it() {
+    let (_storage, peers) = peers(2);
+    let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+    folder.set(|faults| faults.gone = vec![peers[1].id]);
+    let participant = participant(Arc::new(folder.clone()), &StrategySpec::new("fedavg"), options(&events));
+    let members = Members::first_seen(peers[0].id, 2);
+    let mut node = SyncNode::new(participant, of(2, 2, NEVER, BelowQuorum::Wait), members);
+    peers[1].publish(1, 2.0).await;
+    let task = tokio::spawn(async move { exchange(&mut node, &local(1, 0.0)).await });
+    events.wait_for(|event| matches!(event, Event::Rejected { .. }).then_some(())).await;
+    folder.set(|faults| faults.gone = Vec::new());
+    assert_eq!(value_of(&patiently(task).await.unwrap().0), 1.0);
+    assert_eq!(events.rejected(), [(peers[1].id.to_string(), "its value is not there yet".to_owned())]);
+}
+
+/// Files that go bad between the check and the fold.
+#[tokio::test]
+async fn an_answer_that_is_lost_before_the_fold_is_waited_for_again() {
+    for (below_quorum, deadline) in [(BelowQuorum::Wait, NEVER), (BelowQuorum::Stop, SOON), (BelowQuorum::Alone, SOON)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |number| {
+            let author = Author::in_memory(nodes::keypair(number), nodes::federation());
+            let folder: Arc<dyn SharedFolder> = Arc::new(LocalFolder::open(dir.path(), author).unwrap());
+            Peer { id: folder.author(), folder }
+        };
+        let large = |value: f32| {
+            let spec = TensorSpec { name: "kernel".to_owned(), dtype: DType::F32, shape: vec![600_000] };
+            Weights::new(vec![Tensor { spec, data: value.to_le_bytes().repeat(600_000).into() }]).unwrap()
+        };
+        let [mine, other] = [0, 1].map(open);
+        let entry = other.publish_weights(1, &large(100.0), 10).await;
+        let author_dir = dir.path().join(nodes::federation().to_string()).join(other.id.to_string());
+        let path = author_dir.join(format!("{}.value", entry.root().unwrap()));
+        let strategy = HookedStrategy::new();
+        *strategy.before_fold.lock().unwrap() = Some(Box::new(move || {
+            let mut bytes = std::fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }));
+        let events = Recorder::new();
+        let layout = large(0.0).layout().clone();
+        let participant = Participant::new(mine.folder, Box::new(strategy), layout, options(&events));
+        let members = Members::first_seen(mine.id, 2);
+        let mut node = SyncNode::new(participant, of(2, 2, deadline, below_quorum), members);
+        let update = LocalUpdate { weights: large(0.0), ..local(1, 0.0) };
+        let task = tokio::spawn(async move { node.exchange(&update, &Stop::new()).await });
+        events.wait_for(|event| matches!(event, Event::Rejected { .. }).then_some(())).await;
+        match below_quorum {
+            BelowQuorum::Wait => {
+                other.publish_weights(1, &large(4.0), 10).await;
+                assert_eq!(value_of(&patiently(task).await.unwrap().unwrap().0), 2.0);
+                assert_eq!((events.folds().len(), events.waiting()), (1, vec![1]));
+                assert_eq!(events.not_folded(), [""; 0]);
+            }
+            BelowQuorum::Stop => {
+                let error = patiently(task).await.unwrap().unwrap_err();
+                assert!(matches!(error, NodeError::BelowQuorum { present: 1, quorum: 2, .. }), "{error}");
+            }
+            BelowQuorum::Alone => {
+                assert_eq!(value_of(&patiently(task).await.unwrap().unwrap().0), 0.0);
+                assert_eq!((events.folds().len(), events.not_folded().len()), (0, 1));
+            }
+        }
+    }
 }

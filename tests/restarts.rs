@@ -5,7 +5,10 @@ mod nodes;
 
 use bytes::Bytes;
 use fail::FailScenario;
-use nodes::{Peer, Recorder, faulty::FaultyFolder, federation, options, participant, patiently, peers, weights};
+use nodes::{
+    Peer, Recorder, faulty::FaultyFolder, federation, hooked::HookedStrategy, options, participant, patiently,
+};
+use nodes::{peers, weights};
 use peerfold::{
     folder::{Author, MemoryFolder, MemoryStorage},
     home::Home,
@@ -259,4 +262,151 @@ async fn a_synchronous_node_stopped_in_its_wait_goes_on_with_the_same_members() 
     let begun = patiently(task).await.unwrap().unwrap();
     assert_eq!((nodes::value_of(&begun.weights), begun.epoch), (3.0, 2));
     assert_eq!(peers[1].folder.list(&Key::update(peers[0].id, 2).to_string()).await.unwrap(), standing);
+}
+
+fn async_session(folder: &FaultyFolder, events: &Recorder, options: SessionOptions) -> Session {
+    let participant = participant(Arc::new(folder.clone()), &fedavgm(), nodes::options(events));
+    Session::new(AsyncNode::new(participant, AsyncOptions::default()), options)
+}
+
+/// The epochs that stand in the folder.
+async fn epochs_of(peer: &Peer) -> Vec<u64> {
+    let entries = peer.folder.list(&peer.id.to_string()).await.unwrap();
+    entries.iter().filter_map(|entry| entry.key.update_epoch()).collect()
+}
+
+#[tokio::test]
+async fn the_last_update_is_put_again_when_the_folder_that_failed_is_repaired() {
+    let _scenario = FailScenario::setup();
+    for by_finish in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (_storage, peers) = peers(1);
+        let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+        let mut session = async_session(&folder, &events, session_options(dir.path()));
+        patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+        patiently(session.finish()).await.unwrap();
+        folder.set(|faults| faults.put = true);
+        for epoch in 1..=2 {
+            let completed = session.epoch_trained(nodes::local(epoch, epoch as f32), Bytes::new());
+            assert_eq!(patiently(completed).await.unwrap().weights, weights(epoch as f32));
+        }
+        for _ in 0..2 {
+            let error = patiently(session.finish()).await.unwrap_err();
+            assert!(matches!(error, NodeError::Folder(_)), "{error}");
+        }
+        // A restart before the repair loses nothing either.
+        drop(session);
+        let mut session = async_session(&folder, &events, session_options(dir.path()));
+        let begun = patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+        assert_eq!((begun.epoch, begun.weights), (2, weights(2.0)));
+        assert!(epochs_of(&peers[0]).await.is_empty());
+        folder.set(|faults| faults.put = false);
+        if by_finish {
+            patiently(session.finish()).await.unwrap();
+            assert_eq!(epochs_of(&peers[0]).await, [2]);
+        }
+        drop(session);
+        let published = events.pick(|event| matches!(event, Event::Published { .. }).then_some(())).len();
+        let mut session = async_session(&folder, &events, session_options(dir.path()));
+        let begun = patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+        assert_eq!((begun.epoch, begun.weights), (2, weights(2.0)));
+        assert_eq!(epochs_of(&peers[0]).await, [2]);
+        let again = events.pick(|event| matches!(event, Event::Published { .. }).then_some(())).len() - published;
+        assert_eq!(again, usize::from(!by_finish));
+        patiently(session.finish()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_member_whose_folder_failed_publishes_at_the_end_and_still_has_its_epoch_to_fold() {
+    let _scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (_storage, peers) = peers(2);
+    let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+    let participant = participant(Arc::new(folder.clone()), &fedavgm(), options(&events));
+    let pace =
+        SyncOptions { nodes: 2, quorum: 2, deadline: Duration::from_secs(3600), below_quorum: BelowQuorum::Wait };
+    let options = session_options(dir.path());
+    let stop = options.stop.clone();
+    let mut session = Session::new(SyncNode::new(participant, pace, Members::first_seen(peers[0].id, 2)), options);
+    patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+    folder.set(|faults| faults.put = true);
+    stop.request();
+    let stopped = patiently(session.epoch_trained(nodes::local(1, 1.0), Bytes::new())).await;
+    assert!(matches!(stopped, Err(NodeError::Stopped)));
+    folder.set(|faults| faults.put = false);
+    patiently(session.finish()).await.unwrap();
+    assert_eq!(epochs_of(&peers[0]).await, [1]);
+    let checkpoint = Checkpoint::load(dir.path()).unwrap().unwrap();
+    assert!(matches!(checkpoint.phase, peerfold::node::Phase::Trained { .. }));
+}
+
+#[tokio::test]
+async fn a_restart_publishes_the_first_start_with_the_settings_of_today() {
+    let _scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (_storage, peers) = peers(2);
+    let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+    let key = Key::start(peers[0].id);
+    let begin = async |rate: &str| {
+        let mut options = session_options(dir.path());
+        options.hyperparameters = BTreeMap::from([("lr".to_owned(), rate.to_owned())]);
+        let mut session = async_session(&folder, &events, options);
+        patiently(session.begin((weights(0.5), Origin::Seed), Bytes::new())).await.unwrap();
+        session
+    };
+    let standing = async || {
+        let entry = peers[1].folder.list(&key.to_string()).await.unwrap().remove(0);
+        let value = peers[1].folder.get(&entry).await.unwrap();
+        let text = peerfold::weights::read_all(&value).unwrap().artifact_bytes().unwrap().to_vec();
+        (entry, serde_json::from_slice::<serde_json::Value>(&text).unwrap())
+    };
+    let mut session = begin("0.1").await;
+    patiently(session.epoch_trained(nodes::local(1, 3.0), Bytes::new())).await.unwrap();
+    drop(session);
+    let first = standing().await;
+    assert_eq!(first.1["weights"], weights(0.5).manifest().root().to_string());
+    // Nothing new is no entry.
+    drop(begin("0.1").await);
+    assert_eq!(standing().await, first);
+    // A folder that has lost it gets it again; one that fails ends nothing.
+    folder.set(|faults| faults.put = true);
+    drop(begin("0.1").await);
+    assert_eq!(events.pick(|event| matches!(event, Event::FolderFailed { .. }).then_some(())).len(), 1);
+    folder.set(|faults| faults.put = false);
+    peers[0].folder.remove(&key).await.unwrap();
+    drop(begin("0.1").await);
+    assert_eq!(standing().await.1, first.1);
+    let mut session = begin("0.2").await;
+    let mut expected = first.1.clone();
+    expected["hyperparameters"]["lr"] = "0.2".into();
+    assert_eq!(standing().await.1, expected);
+    // It is kept over many lives.
+    patiently(session.epoch_trained(nodes::local(2, 4.0), Bytes::new())).await.unwrap();
+    drop((session, begin("0.2").await));
+    assert_eq!(standing().await.1, expected);
+}
+
+#[tokio::test]
+async fn the_strategy_works_off_the_runtime() {
+    let _scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (_storage, peers) = peers(2);
+    peers[1].publish(0, 2.0).await;
+    for (epoch, expected) in
+        [(1, ["begin", "save", "save", "fold", "save"]), (2, ["restore", "save", "fold", "save", ""])]
+    {
+        let strategy = HookedStrategy::new();
+        let calls = strategy.calls.clone();
+        let (folder, layout) = (peers[0].folder.clone(), weights(0.0).layout().clone());
+        let participant = Participant::new(folder, Box::new(strategy), layout, options(&Recorder::new()));
+        let node = AsyncNode::new(participant, AsyncOptions::default());
+        let mut session = Session::new(node, session_options(dir.path()));
+        patiently(session.begin((weights(0.5), Origin::Seed), Bytes::new())).await.unwrap();
+        patiently(session.epoch_trained(nodes::local(epoch, 1.0), Bytes::new())).await.unwrap();
+        let calls = calls.lock().unwrap();
+        assert!(calls.iter().all(|(_, thread)| *thread != std::thread::current().id()));
+        let methods = calls.iter().map(|(method, _)| *method);
+        assert!(methods.eq(expected.into_iter().filter(|method| !method.is_empty())), "{calls:?}");
+    }
 }

@@ -257,8 +257,11 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         min_peers: need(&settings.min_peers, "min-peers")?,
         deadline: seconds(settings.start_deadline, "start-deadline")?,
     };
-    let checks =
-        Checks { max_num_examples: need(&settings.max_num_examples, "max-num-examples")?, max_norm: settings.max_norm };
+    let checks = Checks {
+        max_num_examples: need(&settings.max_num_examples, "max-num-examples")?,
+        max_norm: settings.max_norm,
+        ..Checks::default()
+    };
     if let Some(norm) = checks.max_norm.filter(|&norm| norm <= 0.0) {
         return Err(wrong("max-norm", norm, "must be above 0").into());
     }

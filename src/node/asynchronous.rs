@@ -1,4 +1,4 @@
-use super::{Event, LocalUpdate, NodeError, Participant};
+use super::{Event, LocalUpdate, NodeError, Participant, fold::Outcome};
 use crate::{folder::FolderError, weights::Weights};
 use rand::{RngExt, SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha8Rng;
@@ -112,7 +112,13 @@ impl AsyncNode {
             self.participant.emit(&Event::NotFolded { epoch, reason: "no peer has anything to fold".to_owned() });
             return Ok(local.weights.clone());
         }
-        let folded = self.participant.fold(Some((0, local)), fresh, epoch).await?;
-        Ok(folded.unwrap_or_else(|| local.weights.clone()))
+        match self.participant.fold(Some((0, local)), fresh, epoch, 2).await? {
+            Outcome::Weights(weights) => return Ok(weights),
+            Outcome::Refused => {}
+            Outcome::TooFew(_) => {
+                self.participant.emit(&Event::NotFolded { epoch, reason: "no peer's update could be read".to_owned() });
+            }
+        }
+        Ok(local.weights.clone())
     }
 }

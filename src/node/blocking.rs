@@ -40,6 +40,11 @@ impl BlockingSession {
         self.wait(move |session| Box::pin(session.epoch_trained(local, trainer)))?
     }
 
+    /// See [`Session::finish`].
+    pub fn finish(&mut self) -> Result<(), NodeError> {
+        self.wait(|session| Box::pin(session.finish()))?
+    }
+
     /// What the folder has moved so far.
     pub fn traffic(&self) -> Traffic {
         self.session.as_ref().map(Session::traffic).unwrap_or_default()

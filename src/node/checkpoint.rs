@@ -1,6 +1,6 @@
 //! What a node needs to go on after it was killed, in one file.
 
-use super::Roster;
+use super::{Beginning, Roster};
 use crate::{
     durable_file,
     weights::{Layout, Metric, Tensor, TensorSpec, Weights, WeightsError},
@@ -8,7 +8,6 @@ use crate::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -16,7 +15,7 @@ use std::{
 
 const FILE: &str = "checkpoint";
 /// Magic and version. What follows is the hash of the rest, then the rest.
-const MAGIC: &[u8; 8] = b"PFCKPT\x00\x01";
+const MAGIC: &[u8; 8] = b"PFCKPT\x00\x02";
 const HASH_BYTES: usize = 32;
 
 /// Why a checkpoint can't be used or written.
@@ -68,6 +67,14 @@ pub enum Phase {
     },
     /// The epoch is complete: the weights are those after the fold.
     Folded,
+    /// The epoch is complete without a fold, for the folder failed: the weights, as they were trained, are still to be
+    /// published.
+    Unpublished {
+        /// Examples trained on.
+        num_examples: u64,
+        /// What the update's entry says.
+        metrics: Vec<Metric>,
+    },
 }
 
 /// A node at one moment.
@@ -87,8 +94,8 @@ pub struct Checkpoint {
     pub roster: Roster,
     /// Members of a synchronous federation, as bytes of their peer ids.
     pub members: Vec<Vec<u8>>,
-    /// The run's hyper-parameters.
-    pub hyperparameters: BTreeMap<String, String>,
+    /// What the node began from in its first life, and the run's hyper-parameters.
+    pub beginning: Beginning,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,7 +107,7 @@ struct Encoded {
     strategy: (String, Bytes),
     roster: Roster,
     members: Vec<Vec<u8>>,
-    hyperparameters: BTreeMap<String, String>,
+    beginning: Beginning,
 }
 
 impl Checkpoint {
@@ -120,7 +127,7 @@ impl Checkpoint {
             strategy: self.strategy.clone(),
             roster: self.roster.clone(),
             members: self.members.clone(),
-            hyperparameters: self.hyperparameters.clone(),
+            beginning: self.beginning.clone(),
         };
         let io_error = |source| CheckpointError::Io { what: "writing", path: path.clone(), source };
         let body = postcard::to_stdvec(&encoded).map_err(|error| io_error(io::Error::other(error)))?;
@@ -159,7 +166,7 @@ impl Checkpoint {
             strategy: encoded.strategy,
             roster: encoded.roster,
             members: encoded.members,
-            hyperparameters: encoded.hyperparameters,
+            beginning: encoded.beginning,
         }))
     }
 
@@ -180,7 +187,8 @@ impl Checkpoint {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::weights::DType;
+    use crate::{node::Origin, weights::DType};
+    use std::collections::BTreeMap;
 
     fn checkpoint() -> Checkpoint {
         let spec = TensorSpec { name: "w".to_owned(), dtype: DType::F32, shape: vec![2] };
@@ -194,7 +202,12 @@ mod tests {
             strategy: ("fedavg".to_owned(), Bytes::new()),
             roster: Roster::default(),
             members: vec![vec![1, 2]],
-            hyperparameters: BTreeMap::from([("lr".to_owned(), "0.1".to_owned())]),
+            beginning: Beginning {
+                origin: Origin::Init,
+                weights: "00".to_owned(),
+                epoch: 2,
+                hyperparameters: BTreeMap::from([("lr".to_owned(), "0.1".to_owned())]),
+            },
         }
     }
 

@@ -6,14 +6,16 @@ use half::{bf16, f16};
 pub struct Checks {
     /// Most examples that an update may claim.
     pub max_num_examples: u64,
+    /// Highest epoch that an update may claim: no claim comes near to where arithmetic with epochs ends.
+    pub max_epoch: u64,
     /// Largest Euclidean norm of all float tensors together.
     pub max_norm: Option<f64>,
 }
 
 impl Default for Checks {
-    /// A hundred million examples, any norm.
+    /// A hundred million examples, a thousand million epochs, any norm.
     fn default() -> Self {
-        Self { max_num_examples: 100_000_000, max_norm: None }
+        Self { max_num_examples: 100_000_000, max_epoch: 1_000_000_000, max_norm: None }
     }
 }
 
@@ -50,6 +52,14 @@ pub enum Rejection {
         /// The limit.
         limit: u64,
     },
+    /// A claim of an epoch that nobody can have reached.
+    #[error("it claims epoch {claimed}, but at most {limit} is believed")]
+    Epoch {
+        /// What it claims.
+        claimed: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// What is stored isn't what its author signed.
     #[error("{0}")]
     Damaged(String),
@@ -60,7 +70,10 @@ pub enum Rejection {
 
 impl Checks {
     /// Checks what an entry claims.
-    pub fn claim(&self, num_examples: u64) -> Result<(), Rejection> {
+    pub fn claim(&self, epoch: u64, num_examples: u64) -> Result<(), Rejection> {
+        if epoch > self.max_epoch {
+            return Err(Rejection::Epoch { claimed: epoch, limit: self.max_epoch });
+        }
         if num_examples > self.max_num_examples {
             return Err(Rejection::NumExamples { claimed: num_examples, limit: self.max_num_examples });
         }
@@ -173,8 +186,9 @@ mod tests {
     #[test]
     fn absurd_claims_are_refused() {
         let checks = Checks::default();
-        checks.claim(0).unwrap();
-        checks.claim(checks.max_num_examples).unwrap();
-        assert!(matches!(checks.claim(1_000_000_000_000_000), Err(Rejection::NumExamples { .. })));
+        checks.claim(0, 0).unwrap();
+        checks.claim(checks.max_epoch, checks.max_num_examples).unwrap();
+        assert!(matches!(checks.claim(1, 1_000_000_000_000_000), Err(Rejection::NumExamples { .. })));
+        assert!(matches!(checks.claim(u64::MAX, 1), Err(Rejection::Epoch { claimed: u64::MAX, .. })));
     }
 }

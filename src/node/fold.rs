@@ -18,23 +18,35 @@ pub(super) struct Unread {
     pub(super) reason: String,
 }
 
-/// Folds those of the inputs that can be read. The others are taken out and given back, each with the reason.
+/// What became of a fold.
+pub(super) enum Outcome {
+    /// The weights to go on with.
+    Weights(Weights),
+    /// The strategy's error, which was told as an event: the node goes on with its own weights.
+    Refused,
+    /// No fold: so many of the inputs could be read, the node's own included, which are fewer than were needed.
+    TooFew(usize),
+}
+
+/// Folds those of the inputs that can be read. The others are taken out and given back, each with the reason. When
+/// fewer than `needed` inputs are left, or no peer's, there is no fold: `None`.
 pub(super) fn fold_readable(
     strategy: &mut dyn Strategy,
     inputs: &mut Vec<Input>,
     number: u64,
     failures: u64,
-) -> (Result<Folded, FoldError>, Vec<Unread>) {
+    needed: usize,
+) -> (Option<Result<Folded, FoldError>>, Vec<Unread>) {
     let mut unread = Vec::new();
     loop {
         let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
         let failures = failures + unread.len() as u64;
         let folded = strategy.fold(&Round { number, updates: &updates, failures });
         drop(updates);
-        let Err(FoldError::Read { author, source }) = &folded else { return (folded, unread) };
+        let Err(FoldError::Read { author, source }) = &folded else { return (Some(folded), unread) };
         let place = inputs.iter().position(|input| input.author == *author);
         let Some((place, Source::Peer(arrived))) = place.map(|at| (at, &inputs[at].weights)) else {
-            return (folded, unread);
+            return (Some(folded), unread);
         };
         let complaint = match source {
             ReadError::Io { .. } => Complaint::OutOfReach,
@@ -42,8 +54,8 @@ pub(super) fn fold_readable(
         };
         unread.push(Unread { entry: arrived.entry.clone(), complaint, reason: source.to_string() });
         inputs.remove(place);
-        if inputs.iter().all(|input| input.own) {
-            return (folded, unread);
+        if inputs.len() < needed || inputs.iter().all(|input| input.own) {
+            return (None, unread);
         }
     }
 }

@@ -1,6 +1,6 @@
 use super::{
     Checks, Event, EventSink, NodeError, Rejection, Roster,
-    fold::{Input, Unread, fold_readable},
+    fold::{Input, Outcome, Unread, fold_readable},
     roster::Stale,
 };
 use crate::{
@@ -8,7 +8,6 @@ use crate::{
     strategy::{Folded, Strategy},
     weights::{EntryHash, Key, Layout, Metadata, Metric, Root, SignedEntry, TensorReader, Weights},
 };
-use bytes::Bytes;
 use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -81,8 +80,8 @@ pub(super) enum Complaint {
 /// [`AsyncNode`](super::AsyncNode) and [`SyncNode`](super::SyncNode).
 pub struct Participant {
     folder: Arc<dyn SharedFolder>,
-    /// Away while it folds, and for good if the fold was cancelled: it may have taken half a step.
-    strategy: Mutex<Option<Box<dyn Strategy>>>,
+    /// Away while it works, and for good if a fold was cancelled: it may have taken half a step.
+    strategy: Arc<Mutex<Option<Box<dyn Strategy>>>>,
     strategy_name: &'static str,
     layout: Arc<Layout>,
     options: ParticipantOptions,
@@ -98,6 +97,8 @@ pub struct Participant {
     compared: BTreeMap<PeerId, (Root, Vec<String>)>,
     /// Chosen updates that could not be used, at the last look.
     failures: u64,
+    /// The node's newest update, until it is in the folder.
+    unpublished: Option<LocalUpdate>,
 }
 
 impl Participant {
@@ -111,7 +112,7 @@ impl Participant {
         Self {
             folder,
             strategy_name: strategy.name(),
-            strategy: Mutex::new(Some(strategy)),
+            strategy: Arc::new(Mutex::new(Some(strategy))),
             layout,
             options,
             roster: Roster::default(),
@@ -121,6 +122,7 @@ impl Participant {
             excluded: BTreeSet::new(),
             compared: BTreeMap::new(),
             failures: 0,
+            unpublished: None,
         }
     }
 
@@ -144,42 +146,53 @@ impl Participant {
         (self.options.events)(event);
     }
 
-    /// Tells the strategy from which weights the node begins.
-    pub(super) fn begin(&self, initial: &Weights) -> Result<(), NodeError> {
-        self.with_strategy(|strategy| strategy.begin(initial))
-    }
-
     /// The strategy's name.
     pub(super) fn strategy_name(&self) -> &'static str {
         self.strategy_name
     }
 
-    /// The strategy's name and state.
-    pub(super) fn save_strategy(&self) -> Result<(String, Bytes), NodeError> {
-        self.with_strategy(|strategy| (strategy.name().to_owned(), strategy.save().into()))
+    /// Runs blocking work with the strategy, off the async runtime: its state is as large as the weights. Not for folds:
+    /// when the caller is cancelled, the work still ends and the strategy comes back.
+    pub(super) async fn with_strategy<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut dyn Strategy) -> T + Send + 'static,
+    ) -> Result<T, NodeError> {
+        let place = self.strategy.clone();
+        let mut strategy = self.take_strategy()?;
+        off_runtime(move || {
+            let result = work(strategy.as_mut());
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(strategy);
+            result
+        })
+        .await
     }
 
-    pub(super) fn restore_strategy(&self, state: &[u8]) -> Result<(), NodeError> {
-        Ok(self.with_strategy(|strategy| strategy.restore(state))??)
+    fn take_strategy(&self) -> Result<Box<dyn Strategy>, NodeError> {
+        self.strategy.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(NodeError::FoldCancelled)
     }
 
-    fn with_strategy<T>(&self, work: impl FnOnce(&mut (dyn Strategy + 'static)) -> T) -> Result<T, NodeError> {
-        let mut strategy = self.strategy.lock().unwrap_or_else(PoisonError::into_inner);
-        strategy.as_deref_mut().map(work).ok_or(NodeError::FoldCancelled)
-    }
-
-    /// Errors if peers would refuse these weights.
+    /// Errors if peers would refuse this update.
     pub(super) async fn check_own(&self, local: &LocalUpdate) -> Result<(), NodeError> {
+        let claim = self.options.checks.claim(local.epoch, local.num_examples);
+        claim.map_err(|reason| NodeError::Claim { epoch: local.epoch, reason })?;
         let (checks, weights) = (self.options.checks.clone(), local.weights.clone());
         let checked = off_runtime(move || checks.weights(&weights)).await?;
         checked.map_err(|reason| NodeError::Diverged { epoch: local.epoch, reason })
     }
 
-    /// Puts the update into the folder. Its own checks come first: what peers would refuse is not published.
+    /// The node's newest update, if the folder failed when it was to be published.
+    pub(super) fn unpublished(&self) -> Option<&LocalUpdate> {
+        self.unpublished.as_ref()
+    }
+
+    /// Puts the update into the folder. Its own checks come first: what peers would refuse is not published. Until it
+    /// is there it is remembered as unpublished.
     pub(super) async fn publish(&mut self, local: &LocalUpdate) -> Result<(), NodeError> {
         self.check_own(local).await?;
+        self.unpublished = Some(local.clone());
         let key = Key::update(self.peer_id(), local.epoch);
         let entry = self.folder.put(&key, &local.weights, local.metadata()).await?;
+        self.unpublished = None;
         fail::fail_point!("session::put");
         let root = entry.root().unwrap_or(Root::from_bytes([0; 32]));
         self.roster.saw(self.peer_id(), entry.sequence, root, local.epoch);
@@ -212,7 +225,8 @@ impl Participant {
     }
 
     /// The updates that stand in the folder, by author, the newest first, the node's own left out. Those of another
-    /// layout are left out with an event.
+    /// layout, or with claims that nobody believes, are left out with an event: they reach neither the roster nor the
+    /// members, and no epoch is taken over from them.
     pub(super) async fn list_updates(&mut self) -> Result<Listing, NodeError> {
         let me = self.peer_id();
         for conflict in self.folder.conflicts().await? {
@@ -239,6 +253,8 @@ impl Participant {
                 self.reject(&entry, &"it has another layout than this node's model");
             } else if metadata.epoch != epoch {
                 self.reject(&entry, &"its key and its entry name different epochs");
+            } else if let Err(rejection) = self.options.checks.claim(epoch, metadata.num_examples) {
+                self.reject(&entry, &rejection);
             } else {
                 updates.entry(author).or_default().push(Arc::new(entry));
             }
@@ -252,37 +268,48 @@ impl Participant {
             if let Some((newest, root)) = entries.first().and_then(|entry| Some((entry, entry.root()?))) {
                 let epoch = newest.key.update_epoch().unwrap_or_default();
                 self.roster.saw(newest.key.author(), newest.sequence, root, epoch);
+                self.roster.doubt(newest.key.author(), self.complained.contains_key(&newest.hash()));
             }
         }
+        // Whom the folder shows no longer is forgotten, or any number of names would fill memory and checkpoint.
+        self.roster.retain(|author| author == me || updates.contains_key(&author));
         Ok(updates)
     }
 
     /// Takes in the updates that `choose` picks of a listing: reads and checks each once, and remembers the verdict.
-    /// An update that was replaced meanwhile makes it list again. Forgets the values of all others.
+    /// An update that was replaced meanwhile makes it list and choose again, and so does one that is found wanting: its
+    /// claim may have made others look stale. Forgets the values of all others.
     ///
     /// Cancelling it loses nothing that has arrived.
     pub(super) async fn take_in(
         &mut self,
         mut choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
     ) -> Result<Vec<Arrived>, NodeError> {
-        let mut taken = Vec::new();
+        let (mut taken, mut gone) = (Vec::new(), Vec::new());
         for _ in 0..LISTINGS {
             let listing = self.list_updates().await?;
             let chosen = choose(&listing, &self.roster);
             taken.clear();
             let wanted = chosen.len();
-            let mut gone = false;
+            gone.clear();
+            let mut found_wanting = false;
             for entry in chosen {
-                match self.arrive(entry).await {
+                let complaint = self.complained.get(&entry.hash()).copied();
+                match self.arrive(entry.clone()).await {
                     Ok(arrived) => taken.extend(arrived),
-                    Err(NodeError::Folder(FolderError::Gone { .. })) => gone = true,
+                    Err(NodeError::Folder(FolderError::Gone { .. })) => gone.push(entry.clone()),
                     Err(error) => return Err(error),
                 }
+                found_wanting |= self.complained.get(&entry.hash()).copied() != complaint;
             }
             self.failures = (wanted - taken.len()) as u64;
-            if !gone {
+            if gone.is_empty() && !found_wanting {
                 break;
             }
+        }
+        // An entry may come before its value, as on a share whose files arrive one by one: no watch tells of the value.
+        for entry in gone {
+            self.complain(&entry, Complaint::OutOfReach, &"its value is not there yet");
         }
         let kept: BTreeSet<_> =
             taken.iter().filter_map(|arrived| Some((arrived.author(), arrived.entry.root()?))).collect();
@@ -307,7 +334,8 @@ impl Participant {
             return Ok(None);
         }
         let metadata = metadata.clone();
-        let verdict = match self.options.checks.claim(metadata.num_examples) {
+        // Of a peer's updates the listing has left out such claims, but not of its own from an earlier life.
+        let verdict = match self.options.checks.claim(metadata.epoch, metadata.num_examples) {
             Ok(()) => self.fetch_and_check(&entry).await?,
             Err(rejection) => Err(rejection),
         };
@@ -390,8 +418,8 @@ impl Participant {
     }
 
     /// Folds. `own` says where among the peers' updates the node's own stands. An update that can be read no longer is
-    /// left out, with an event. An error of the strategy is told as an event, and `None` comes back: the node goes on
-    /// with its own weights.
+    /// left out, with an event; if fewer than `needed` are left, its own included, or no peer's, nothing is folded. An
+    /// error of the strategy is told as an event.
     ///
     /// Cancelling it counts no fold. The strategy may have taken its step all the same, so that this participant can't
     /// go on: [`NodeError::FoldCancelled`].
@@ -400,17 +428,17 @@ impl Participant {
         own: Option<(usize, &LocalUpdate)>,
         peers: Vec<(Arrived, u64)>,
         epoch: u64,
-    ) -> Result<Option<Weights>, NodeError> {
+        needed: usize,
+    ) -> Result<Outcome, NodeError> {
         let mut inputs: Vec<Input> =
             peers.into_iter().map(|(arrived, staleness)| Input::of(arrived, staleness)).collect();
         if let Some((place, local)) = own {
             inputs.insert(place, Input::own(self.peer_id(), local));
         }
         let (number, failures) = (self.roster.folds() + 1, self.failures);
-        let taken = self.strategy.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut strategy = taken.ok_or(NodeError::FoldCancelled)?;
+        let mut strategy = self.take_strategy()?;
         let worked = off_runtime(move || {
-            let (folded, unread) = fold_readable(strategy.as_mut(), &mut inputs, number, failures);
+            let (folded, unread) = fold_readable(strategy.as_mut(), &mut inputs, number, failures, needed);
             (strategy, folded, inputs, unread)
         });
         let (strategy, folded, inputs, unread) = worked.await?;
@@ -422,17 +450,18 @@ impl Participant {
             self.complain(&entry, complaint, &reason);
         }
         let Folded { weights, shares } = match folded {
-            Ok(folded) => folded,
-            Err(error) => {
+            None => return Ok(Outcome::TooFew(inputs.len())),
+            Some(Ok(folded)) => folded,
+            Some(Err(error)) => {
                 tracing::warn!(epoch, %error, "not folded");
                 self.emit(&Event::NotFolded { epoch, reason: error.to_string() });
-                return Ok(None);
+                return Ok(Outcome::Refused);
             }
         };
         self.roster.folded(inputs.iter().map(|input| input.author));
         let updates = inputs.iter().zip(shares).map(|(input, weight)| input.event(weight)).collect();
         self.emit(&Event::Folded { epoch, round: number, updates });
-        Ok(Some(weights))
+        Ok(Outcome::Weights(weights))
     }
 
     /// Compares what peers began from with what this node began from, and tells each peer's differences once.

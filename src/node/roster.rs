@@ -13,6 +13,8 @@ struct Newest {
     seen_at: u64,
     /// Whether it has been folded.
     folded: bool,
+    /// Whether it was rejected, or could not be read: then its epoch is nobody's measure.
+    doubted: bool,
 }
 
 /// An update that is too old, with its staleness.
@@ -20,7 +22,12 @@ pub(super) type Stale = (Arc<SignedEntry>, u64);
 
 /// Who is known, what their newest updates are, and since when: what staleness is computed from.
 ///
-/// A state machine without I/O or clock. It is part of the checkpoint.
+/// A state machine without I/O or clock. It is part of the checkpoint, and holds no more authors than the folder shows.
+///
+/// The median is taken over the listed updates that were not found wanting. It is not taken over the checked ones
+/// alone: a node that reads a sample of a large federation would know of most authors only what they were many epochs
+/// ago, and its median would stay behind. So a claim may count until the update is read. The node then
+/// [doubts](Self::doubt) it and chooses anew, before anything is folded or left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Roster {
     folds: u64,
@@ -36,7 +43,7 @@ impl Roster {
     /// Notes an author's update, the node's own included. Older ones than the newest known change nothing.
     pub fn saw(&mut self, author: PeerId, sequence: u64, root: Root, epoch: u64) {
         let folds = self.folds;
-        let fresh = || Newest { sequence, root, epoch, seen_at: folds, folded: false };
+        let fresh = || Newest { sequence, root, epoch, seen_at: folds, folded: false, doubted: false };
         let newest = self.authors.entry(author.to_bytes()).or_insert_with(fresh);
         if newest.sequence < sequence {
             // The same weights under a new number are no news: a restart puts them again.
@@ -82,9 +89,22 @@ impl Roster {
         (fresh, stale)
     }
 
-    /// The lower median of the known authors' newest epochs.
+    /// The lower median of the known authors' newest epochs, those in doubt left out.
     pub fn median_epoch(&self) -> Option<u64> {
-        lower_median(self.authors.values().map(|newest| newest.epoch))
+        lower_median(self.authors.values().filter(|newest| !newest.doubted).map(|newest| newest.epoch))
+    }
+
+    /// Says whether the author's newest update is in doubt: rejected, or out of reach. Since when it was seen stays
+    /// known.
+    pub fn doubt(&mut self, author: PeerId, doubted: bool) {
+        if let Some(newest) = self.authors.get_mut(&author.to_bytes()) {
+            newest.doubted = doubted;
+        }
+    }
+
+    /// Forgets all authors but these.
+    pub fn retain(&mut self, keep: impl Fn(PeerId) -> bool) {
+        self.authors.retain(|author, _| PeerId::from_bytes(author).is_ok_and(&keep));
     }
 
     /// Whether the author's newest update was folded already.
@@ -152,6 +172,29 @@ mod tests {
         assert_eq!(roster.median_epoch(), Some(12));
         assert_eq!(roster.staleness(peers[0], 3), 9);
         assert_eq!(roster.staleness(peers[4], u64::MAX), 0);
+    }
+
+    #[test]
+    fn an_update_in_doubt_is_no_measure_but_grows_old_like_any_other() {
+        let (me, good, bad) = (PeerId::random(), PeerId::random(), PeerId::random());
+        let mut roster = Roster::default();
+        roster.saw(me, 1, root(1), 4);
+        for (author, epoch) in [(good, 3), (bad, 9)] {
+            roster.saw(author, 1, root(1), epoch);
+        }
+        roster.doubt(me, true);
+        roster.doubt(bad, true);
+        assert_eq!(roster.median_epoch(), Some(3));
+        roster.folded([me, good]);
+        roster.doubt(bad, false);
+        roster.doubt(me, false);
+        assert_eq!((roster.median_epoch(), roster.staleness(bad, 9)), (Some(4), 1));
+        // Another update is another claim.
+        roster.doubt(bad, true);
+        roster.saw(bad, 2, root(2), 10);
+        assert_eq!((roster.median_epoch(), roster.staleness(bad, 10)), (Some(4), 0));
+        roster.retain(|author| author == bad);
+        assert_eq!((roster.median_epoch(), roster.authors.len(), roster.folds()), (Some(10), 1, 1));
     }
 
     #[test]

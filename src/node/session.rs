@@ -1,10 +1,13 @@
 use super::{
     AsyncNode, Beginning, Checkpoint, CheckpointError, Event, LocalUpdate, NodeError, Origin, Participant, Phase,
     StartOptions, Stop, SyncNode,
-    participant::off_runtime,
     start::{First, first_weights, publish_beginning, root_of},
 };
-use crate::weights::{FederationId, Weights};
+use crate::{
+    folder::FolderError,
+    strategy::Strategy,
+    weights::{FederationId, Weights},
+};
 use bytes::Bytes;
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -103,17 +106,23 @@ pub struct Completed {
 ///
 /// Killed before 2, the epoch is trained again from the same weights, data order and random numbers; killed after it,
 /// the same root is put again and nothing is trained twice. So no epoch is published twice with different weights.
+///
+/// An update that a failing folder didn't take is remembered, in the checkpoint too: the next epoch's takes its place,
+/// a restart puts it first, and [`finish`](Self::finish) does so at the end of a run.
 pub struct Session {
     mode: Mode,
     options: SessionOptions,
+    /// What its first life began from; there once it has begun.
     beginning: Option<Beginning>,
     trainer: Bytes,
+    /// Whether the checkpoint says that its epoch is complete but not published.
+    saved_unpublished: bool,
 }
 
 impl Session {
     /// A session that has not begun.
     pub fn new(mode: impl Into<Mode>, options: SessionOptions) -> Self {
-        Self { mode: mode.into(), options, beginning: None, trainer: Bytes::new() }
+        Self { mode: mode.into(), options, beginning: None, trainer: Bytes::new(), saved_unpublished: false }
     }
 
     /// Begins, or goes on from the checkpoint: what was trained but not folded is published and folded first.
@@ -140,32 +149,53 @@ impl Session {
         let beginning = self.beginning(&weights, origin, epoch).await?;
         let participant = self.mode.participant();
         publish_beginning(participant, &beginning).await?;
-        participant.begin(&weights)?;
-        self.started(&beginning, authors).await?;
+        let first = weights.clone();
+        participant.with_strategy(move |strategy| strategy.begin(&first)).await?;
+        self.started(&beginning, authors);
+        self.beginning = Some(beginning);
+        self.compare_starts().await;
         self.trainer = trainer;
         self.save(Phase::Folded, epoch, &weights).await?;
         Ok(Begun { weights, epoch, origin, trainer: None })
     }
 
     async fn resume(&mut self, checkpoint: Checkpoint) -> Result<Begun, NodeError> {
-        let Checkpoint { phase, mut epoch, mut weights, trainer, strategy, roster, members, .. } = checkpoint;
-        self.warn_of_changes(&checkpoint.hyperparameters);
+        let Checkpoint { phase, mut epoch, mut weights, trainer, roster, members, beginning, .. } = checkpoint;
+        self.warn_of_changes(&beginning.hyperparameters);
         let participant = self.mode.participant_mut();
-        participant.restore_strategy(&strategy.1)?;
         participant.roster = roster;
         if let Mode::Sync(node) = &mut self.mode {
             node.members.restore(&members);
         }
         self.trainer = trainer;
-        let beginning = self.beginning(&weights, Origin::Checkpoint, epoch).await?;
-        self.started(&beginning, Vec::new()).await?;
-        if let Phase::Trained { num_examples, metrics } = phase {
-            let local = LocalUpdate { weights, epoch, num_examples, metrics };
-            Completed { weights, epoch } = self.exchange(local).await?;
+        let now = self.beginning(&weights, Origin::Checkpoint, epoch).await?;
+        self.started(&now, Vec::new());
+        // The folder may have lost it, or never had it; the hyper-parameters may have changed. Unchanged, the put is no
+        // new entry.
+        let beginning = Beginning { hyperparameters: now.hyperparameters, ..beginning };
+        if let Err(error) = publish_beginning(self.mode.participant(), &beginning).await {
+            self.tolerate(epoch, error)?;
+        }
+        self.beginning = Some(beginning);
+        self.compare_starts().await;
+        match phase {
+            Phase::Trained { num_examples, metrics } => {
+                let local = LocalUpdate { weights, epoch, num_examples, metrics };
+                Completed { weights, epoch } = self.exchange(local).await?;
+            }
+            Phase::Unpublished { num_examples, metrics } => {
+                let local = LocalUpdate { weights: weights.clone(), epoch, num_examples, metrics };
+                self.saved_unpublished = true;
+                match self.mode.participant_mut().publish(&local).await {
+                    Ok(()) => self.save_complete(epoch, &weights).await?,
+                    Err(error) => self.tolerate(epoch, error)?,
+                }
+            }
+            Phase::Folded => {}
         }
         if let Some(caught_up) = self.mode.catch_up(epoch).await? {
             (weights, epoch) = caught_up;
-            self.save(Phase::Folded, epoch, &weights).await?;
+            self.save_complete(epoch, &weights).await?;
         }
         Ok(Begun { weights, epoch, origin: Origin::Checkpoint, trainer: Some(self.trainer.clone()) })
     }
@@ -185,6 +215,7 @@ impl Session {
         let phase = Phase::Trained { num_examples: local.num_examples, metrics: local.metrics.clone() };
         fail::fail_point!("session::trained");
         self.save(phase, local.epoch, &local.weights).await?;
+        self.saved_unpublished = false;
         fail::fail_point!("session::trained-saved");
         self.exchange(local).await
     }
@@ -194,9 +225,48 @@ impl Session {
         let (weights, epoch) = self.mode.exchange(&local, &stop).await?;
         fail::fail_point!("session::folded");
         self.compare_starts().await;
-        self.save(Phase::Folded, epoch, &weights).await?;
+        self.save_complete(epoch, &weights).await?;
         fail::fail_point!("session::folded-saved");
         Ok(Completed { weights, epoch })
+    }
+
+    /// The end of a run: puts this node's newest update once more if the folder failed when it was to be published.
+    /// Does nothing if it is published already. An error says that peers don't have the update; it stays in the
+    /// checkpoint, and opening the session again publishes it. After an error it may be called again.
+    pub async fn finish(&mut self) -> Result<(), NodeError> {
+        let Some(update) = self.mode.participant().unpublished().cloned() else { return Ok(()) };
+        self.mode.participant_mut().publish(&update).await?;
+        // A checkpoint *trained(e)* stays one: there is still something to fold.
+        if self.saved_unpublished {
+            self.save_complete(update.epoch, &update.weights).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the checkpoint of a complete epoch. An update that the folder didn't take was folded with nothing, so that
+    /// it has the very weights to go on with.
+    async fn save_complete(&mut self, epoch: u64, weights: &Weights) -> Result<(), NodeError> {
+        let unpublished = self.mode.participant().unpublished().filter(|update| update.epoch == epoch);
+        let phase = unpublished.map_or(Phase::Folded, |update| Phase::Unpublished {
+            num_examples: update.num_examples,
+            metrics: update.metrics.clone(),
+        });
+        let saved_unpublished = phase != Phase::Folded;
+        self.save(phase, epoch, weights).await?;
+        self.saved_unpublished = saved_unpublished;
+        Ok(())
+    }
+
+    /// A folder that fails is told as an event; any other error remains one.
+    fn tolerate(&self, epoch: u64, error: NodeError) -> Result<(), NodeError> {
+        match error {
+            NodeError::Folder(error @ FolderError::Io { .. }) => {
+                let reason = error.to_string();
+                self.mode.participant().emit(&Event::FolderFailed { epoch, reason });
+                Ok(())
+            }
+            error => Err(error),
+        }
     }
 
     /// What the session's folder has moved so far.
@@ -209,9 +279,9 @@ impl Session {
         Ok(Beginning { origin, weights: root, epoch, hyperparameters: self.options.hyperparameters.clone() })
     }
 
-    async fn started(&mut self, beginning: &Beginning, authors: Vec<String>) -> Result<(), NodeError> {
+    fn started(&self, beginning: &Beginning, authors: Vec<String>) {
         let federation = self.options.federation.to_string();
-        let participant = self.mode.participant_mut();
+        let participant = self.mode.participant();
         participant.emit(&Event::Started {
             peer: participant.peer_id().to_string(),
             federation,
@@ -221,9 +291,6 @@ impl Session {
             root: beginning.weights.clone(),
             authors,
         });
-        self.beginning = Some(beginning.clone());
-        self.compare_starts().await;
-        Ok(())
     }
 
     /// What peers say of their starts is a warning; that it can't be read must not end an epoch.
@@ -243,11 +310,12 @@ impl Session {
         }
     }
 
+    /// The checkpoint, if there is one, with its state of the strategy restored.
     async fn load(&mut self) -> Result<Option<Checkpoint>, NodeError> {
         let Some(run_dir) = self.options.run_dir.clone() else { return Ok(None) };
         let participant = self.mode.participant();
         let (layout, strategy) = (participant.layout().clone(), participant.strategy_name());
-        off_runtime(move || {
+        let work = move |rule: &mut dyn Strategy| {
             crate::durable_file::remove_partial(&run_dir).map_err(|source| CheckpointError::Io {
                 what: "cleaning up beside",
                 path: run_dir.clone(),
@@ -256,29 +324,36 @@ impl Session {
             let checkpoint = Checkpoint::load(&run_dir)?;
             if let Some(checkpoint) = &checkpoint {
                 checkpoint.check(&run_dir, &layout, strategy)?;
+                rule.restore(&checkpoint.strategy.1)?;
             }
             Ok(checkpoint)
-        })
-        .await?
+        };
+        participant.with_strategy(work).await?
     }
 
     async fn save(&mut self, phase: Phase, epoch: u64, weights: &Weights) -> Result<(), NodeError> {
-        let Some(run_dir) = self.options.run_dir.clone() else { return Ok(()) };
+        let (Some(run_dir), Some(beginning)) = (self.options.run_dir.clone(), self.beginning.clone()) else {
+            return Ok(());
+        };
         let participant = self.mode.participant();
-        let checkpoint = Checkpoint {
+        let mut checkpoint = Checkpoint {
             phase,
             epoch,
             weights: weights.clone(),
-            strategy: participant.save_strategy()?,
+            strategy: (participant.strategy_name().to_owned(), Bytes::new()),
             roster: participant.roster.clone(),
             trainer: self.trainer.clone(),
             members: match &self.mode {
                 Mode::Async(_) => Vec::new(),
                 Mode::Sync(node) => node.members.save(),
             },
-            hyperparameters: self.options.hyperparameters.clone(),
+            beginning,
         };
-        off_runtime(move || checkpoint.save(&run_dir)).await??;
+        let work = move |strategy: &mut dyn Strategy| {
+            checkpoint.strategy.1 = strategy.save().into();
+            checkpoint.save(&run_dir)
+        };
+        participant.with_strategy(work).await??;
         Ok(())
     }
 }

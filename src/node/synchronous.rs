@@ -1,5 +1,6 @@
 use super::{
     Event, LocalUpdate, NodeError, Participant, Stop,
+    fold::Outcome,
     participant::{Arrived, Listing},
     start::deadline_in,
 };
@@ -158,15 +159,20 @@ impl SyncNode {
                 }
                 Err(error) => return Err(error),
             };
-            let present = 1 + answers.len();
+            let mut present = 1 + answers.len();
             let quorum = self.options.quorum.min(self.members.count());
             let needed = match (passed, self.options.below_quorum) {
                 (false, _) => self.members.count(),
                 (true, BelowQuorum::Alone) => 1,
                 (true, _) => quorum,
             };
+            // An answer that could be read when it was counted may be lost when it is folded.
+            let mut lost = false;
             if present >= needed && (failed.is_none() || passed) {
-                return self.fold(local, answers).await.map(|weights| (weights, local.epoch));
+                match self.fold(local, answers, needed).await? {
+                    Ok(weights) => return Ok((weights, local.epoch)),
+                    Err(usable) => (present, lost) = (usable, true),
+                }
             }
             if passed && self.options.below_quorum == BelowQuorum::Stop {
                 return Err(NodeError::BelowQuorum { epoch: local.epoch, present, quorum });
@@ -177,7 +183,7 @@ impl SyncNode {
                 self.participant.emit(&Event::Waiting { epoch, present, needed, reason });
             }
             // No watch tells that a storage works again.
-            let again = failed.is_some() || self.participant.has_unread();
+            let again = failed.is_some() || lost || self.participant.has_unread();
             tokio::select! {
                 () = stop.requested() => return Err(NodeError::Stopped),
                 _ = watch.next() => {}
@@ -236,7 +242,8 @@ impl SyncNode {
             return Ok(None);
         }
         let fresh = arrived.into_iter().map(|arrived| (arrived, 0)).collect();
-        let Some(weights) = self.participant.fold(None, fresh, epoch).await? else { return Ok(None) };
+        let folded = self.participant.fold(None, fresh, epoch, enough.max(1)).await?;
+        let Outcome::Weights(weights) = folded else { return Ok(None) };
         self.participant.emit(&Event::CaughtUp { from: own_epoch, epoch });
         Ok(Some((weights, epoch)))
     }
@@ -251,17 +258,27 @@ impl SyncNode {
         self.participant.take_in(choose).await
     }
 
-    async fn fold(&mut self, local: &LocalUpdate, answers: Vec<Arrived>) -> Result<Weights, NodeError> {
-        if answers.is_empty() {
-            let reason = "no other member has answered".to_owned();
-            self.participant.emit(&Event::NotFolded { epoch: local.epoch, reason });
-            return Ok(local.weights.clone());
+    /// The weights to go on with; or how many members' updates could be read if they are fewer than `needed`.
+    async fn fold(
+        &mut self,
+        local: &LocalUpdate,
+        answers: Vec<Arrived>,
+        needed: usize,
+    ) -> Result<Result<Weights, usize>, NodeError> {
+        if !answers.is_empty() {
+            let me = self.participant.peer_id();
+            let place = answers.iter().take_while(|arrived| arrived.author() < me).count();
+            let fresh = answers.into_iter().map(|arrived| (arrived, 0)).collect();
+            match self.participant.fold(Some((place, local)), fresh, local.epoch, needed).await? {
+                Outcome::Weights(weights) => return Ok(Ok(weights)),
+                Outcome::Refused => return Ok(Ok(local.weights.clone())),
+                Outcome::TooFew(usable) if usable < needed => return Ok(Err(usable)),
+                Outcome::TooFew(_) => {}
+            }
         }
-        let me = self.participant.peer_id();
-        let place = answers.iter().take_while(|arrived| arrived.author() < me).count();
-        let fresh = answers.into_iter().map(|arrived| (arrived, 0)).collect();
-        let folded = self.participant.fold(Some((place, local)), fresh, local.epoch).await?;
-        Ok(folded.unwrap_or_else(|| local.weights.clone()))
+        let reason = "no other member has answered".to_owned();
+        self.participant.emit(&Event::NotFolded { epoch: local.epoch, reason });
+        Ok(Ok(local.weights.clone()))
     }
 }
 

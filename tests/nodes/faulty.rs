@@ -22,6 +22,8 @@ pub struct Faults {
     pub list: bool,
     /// Authors whose values can't be opened.
     pub get: Vec<PeerId>,
+    /// Authors whose entries are there, but not their values.
+    pub gone: Vec<PeerId>,
     /// Runs once, between a listing and the first value that is opened after it.
     pub before_get: Option<Hook>,
     /// Values that were asked for.
@@ -80,6 +82,9 @@ impl SharedFolder for FaultyFolder {
     async fn get(&self, entry: &Entry) -> Result<Value, FolderError> {
         self.set(|faults| faults.opened.push(entry.key.clone()));
         self.fail("reading", |faults| faults.get.contains(&entry.key.author()))?;
+        if self.faults.lock().unwrap().gone.contains(&entry.key.author()) {
+            return Err(FolderError::Gone { key: entry.key.clone(), sequence: entry.sequence });
+        }
         let hook = self.faults.lock().unwrap().before_get.take();
         if let Some(hook) = hook {
             hook().await;
