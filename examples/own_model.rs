@@ -77,7 +77,7 @@ fn node(number: u32, dir: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
         federation.on_epoch_end(&mut model, &optimizer, report)?;
         println!("node {number} epoch {epoch}: error on the whole wave {:.4}", error(&model));
     }
-    Ok(())
+    Ok(federation.finish()?)
 }
 
 /// On both halves, without dropout.

@@ -34,6 +34,7 @@
 //!     federation.on_epoch_end(&mut model, &optimizer, report)?;
 //! }
 //! assert_eq!(federation.epoch(), 3);
+//! federation.finish()?;
 //! # Ok(()) }
 //! ```
 //!

@@ -69,6 +69,7 @@ impl Job {
             durable_file::replace(path, false, |out| out.write_all(&file))
                 .with_context(|| format!("--out {} can't be written", path.display()))?;
         }
+        let published = self.session.finish();
         let traffic = self.session.traffic();
         (outputs.events)(&Event::Finished {
             epoch,
@@ -79,7 +80,7 @@ impl Job {
             written: traffic.written,
             read: traffic.read,
         });
-        Ok(())
+        published.context("the newest update is not in the shared folder; start the node again to publish it")
     }
 
     /// One epoch; `None` if a stop was requested before it was complete.

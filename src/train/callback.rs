@@ -205,6 +205,12 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         Ok(self.epoch)
     }
 
+    /// Publishes the newest update if the folder failed when its turn was: to be called after the last epoch. On an
+    /// error it is in the home, and the next [`join`](Self::join) publishes it.
+    pub fn finish(mut self) -> Result<(), CallbackError> {
+        Ok(self.session.finish()?)
+    }
+
     /// The last complete epoch; 0 for a new federation.
     pub fn epoch(&self) -> u64 {
         self.epoch
