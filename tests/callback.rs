@@ -17,7 +17,7 @@ use peerfold::{
 };
 use std::{
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -228,27 +228,27 @@ fn what_cannot_be_published_is_not_saved_either() {
 fn a_stop_ends_waiting_and_a_restart_goes_on() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
-    let soon = |stop: Stop| {
-        thread::spawn(move || {
-            thread::sleep(Duration::from_millis(300));
-            stop.request();
-        })
+    let stop_when_waiting = |config: &mut NodeConfig| {
+        let stop = config.stop.clone();
+        config.events = Arc::new(move |event| {
+            if matches!(event, Event::Waiting { .. }) {
+                stop.request();
+            }
+        });
     };
     let (mut net, mut adam) = (Net::new(4, 0.0), AdamConfig::new().init());
     let mut config = shared(dir.path());
     config.start = StartOptions { min_peers: 1, deadline: Duration::from_secs(600) };
-    let stopping = soon(config.stop.clone());
+    stop_when_waiting(&mut config);
     let error = FederatedCallback::join(&config, dir.path().join("a"), &mut net, &mut adam).err().unwrap();
     assert!(matches!(error, CallbackError::Node(NodeError::Stopped)), "{error}");
-    stopping.join().unwrap();
 
     let mut config = shared(dir.path());
     config.pace = sync(Duration::from_secs(600), BelowQuorum::Wait);
+    stop_when_waiting(&mut config);
     let mut federation = FederatedCallback::join(&config, dir.path().join("a"), &mut net, &mut adam).unwrap();
-    let stopping = soon(config.stop.clone());
     assert_eq!(run(&mut federation, (&mut net, &mut adam), 9, [1, 1, 1]), [1]);
     assert!(federation.is_stopped() && federation.epoch() == 0);
-    stopping.join().unwrap();
     drop(federation);
 
     // It answers alone now, with what was trained before the stop.
