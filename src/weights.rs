@@ -15,7 +15,7 @@ mod safetensors;
 pub use self::{
     dtype::DType,
     entry::{Content, Entry, EntryError, MAX_ENTRY_BYTES, MAX_METRIC_NAME, MAX_METRICS, Metadata, Metric, SignedEntry},
-    hash::{ChunkHash, Digest, EntryHash, FederationId, LayoutId, ParseHashError, Root},
+    hash::{BlobHash, ChunkHash, Digest, EntryHash, FederationId, LayoutId, ParseHashError, Root},
     key::{Key, KeyError, MAX_KEY_BYTES},
     layout::{
         Layout, LayoutError, MAX_NAMES_BYTES, MAX_RANK, MAX_TENSOR_NAME, MAX_TENSORS, MAX_VALUE_BYTES, TensorSpec,

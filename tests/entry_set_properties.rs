@@ -2,10 +2,20 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use libp2p_identity::Keypair;
-use peerfold::folder::{EntrySet, MAX_ENTRIES_PER_AUTHOR, Refused, UPDATES_KEPT};
+use peerfold::entries::{
+    Board, BucketSet, Conflict, EntrySet, MAX_ENTRIES_PER_AUTHOR, Position, Refused, Standing, UPDATES_KEPT, Watch,
+};
 use peerfold::weights::{Content, Entry, FederationId, Key, LayoutId, Metadata, Root, SignedEntry};
 use proptest::{collection::vec, prelude::*};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Wake, Waker},
+};
 
 fn federation() -> FederationId {
     FederationId::new("sets", "1")
@@ -155,6 +165,149 @@ proptest! {
         });
         prop_assert_eq!(sets[0].digest(), sets[1].digest());
         prop_assert_eq!(held(&sets[0]), held(&sets[2]));
+    }
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// What `from` has, in pages of this many, taken in by `to`; what is refused is left away.
+fn sync(from: &EntrySet, to: &mut EntrySet, page: usize) -> Vec<Standing> {
+    let buckets = to.fingerprints().differing_in(&from.fingerprints());
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let (items, next) = from.items_after(&buckets, after.as_ref(), page);
+        assert!(items.len() <= page);
+        all.extend(items);
+        assert!(next.is_none() || next > after);
+        assert_eq!(next.is_some().then(|| Position::of(all.last().unwrap())), next);
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    for item in all.clone() {
+        let _ = match item {
+            Standing::Entry(entry) => to.insert(entry),
+            Standing::Proof(proof) => to.insert_proof(proof),
+        };
+    }
+    all
+}
+
+/// Entries of many authors, some of whom sign twice under one number.
+fn crowd() -> impl Strategy<Value = Vec<Arc<SignedEntry>>> {
+    vec((0u8..60, prop::sample::select(vec!["a", "b", "update/1", "update/2", "c"]), 0u64..200), 0..80).prop_map(
+        |entries| entries.into_iter().map(|(seed, name, number)| signed(seed, name, number, Some(1))).collect(),
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn two_sets_that_sync_come_to_agree(one in crowd(), other in crowd(), page in 1usize..20) {
+        let [mut one, mut other] = [one, other].map(|entries| {
+            let mut set = EntrySet::new(federation());
+            entries.into_iter().for_each(|entry| drop(set.insert(entry)));
+            set
+        });
+        // Once each way, and once more if a proof came of it: what it excluded had been given before.
+        for _ in 0..2 {
+            sync(&other, &mut one, page);
+            sync(&one, &mut other, page);
+        }
+        prop_assert_eq!(one.digest(), other.digest());
+        prop_assert_eq!(one.fingerprints(), other.fingerprints());
+        prop_assert_eq!(held(&one), held(&other));
+        prop_assert!(sync(&one, &mut other, page).is_empty());
+    }
+
+    #[test]
+    fn fingerprints_tell_what_differs(entries in crowd(), at in any::<prop::sample::Index>()) {
+        let mut set = EntrySet::new(federation());
+        let empty = set.fingerprints();
+        prop_assert_eq!(&empty.0[..], &[[0; 16]; 256][..]);
+        entries.into_iter().for_each(|entry| drop(set.insert(entry)));
+        // What is remembered of the buckets is what a new set would hash.
+        let mut again = EntrySet::new(federation());
+        for item in set.items_after(&BucketSet::ALL, None, usize::MAX).0 {
+            match item {
+                Standing::Entry(entry) => again.insert(entry).unwrap(),
+                Standing::Proof(proof) => again.insert_proof(proof).unwrap(),
+            };
+        }
+        prop_assert_eq!(again.fingerprints(), set.fingerprints());
+        prop_assert_eq!(set.fingerprints().digest(), set.digest());
+        let standing = held(&set);
+        prop_assume!(!standing.is_empty());
+        let before = set.fingerprints();
+        let entry = &standing[at.index(standing.len())];
+        let seed = (0..60).find(|&seed| keypair(seed).public().to_peer_id() == entry.key.author()).unwrap();
+        set.insert(signed(seed, entry.key.name(), 1000, None)).unwrap();
+        let after = set.fingerprints();
+        prop_assert_eq!((0..256).filter(|&bucket| before.0[bucket] != after.0[bucket]).count(), 1);
+        prop_assert_ne!(before.digest(), after.digest());
+    }
+}
+
+#[test]
+fn a_proof_excludes_unless_its_author_is_trusted() {
+    let entries = [signed(0, "a", 5, Some(1)), signed(0, "b", 5, Some(2))];
+    let [one, other] = entries.clone();
+    let proof = Conflict::new(other, one).unwrap();
+    assert!(proof.entries[0].hash() < proof.entries[1].hash());
+    let [one, other] = proof.entries.each_ref().map(|entry| entry.bytes());
+    assert_eq!(Conflict::decode([other, one]), Ok(proof.clone()));
+    assert!(Conflict::decode([one, one]).is_err() && Conflict::decode([one, b"x"]).is_err());
+    let author = proof.author();
+    let mut set = set_of(&[signed(0, "c", 6, Some(1)), signed(1, "c", 6, Some(1))]);
+    let revision = set.revision();
+    assert_eq!(set.insert_proof(proof.clone()), Ok(true));
+    assert!(set.revision() > revision && set.is_excluded(author));
+    assert_eq!(set.of_author(author).count(), 0);
+    assert_eq!(set.insert_proof(proof.clone()), Ok(false));
+    let no_proof = Conflict { entries: [entries[0].clone(), entries[0].clone()] };
+    assert_eq!(set.insert_proof(no_proof), Err(Refused::NoProof));
+    let digest = set.digest();
+    set.readmit(author);
+    assert_ne!(set.digest(), digest);
+    assert_eq!(set.insert_proof(proof.clone()), Ok(false));
+    assert!(!set.is_excluded(author));
+    let mut elsewhere = EntrySet::new(FederationId::new("elsewhere", "1"));
+    assert_eq!(elsewhere.insert_proof(proof), Err(Refused::OtherFederation));
+}
+
+#[test]
+fn an_exclusion_wakes_who_watches() {
+    let board = Arc::new(Board::new(federation()));
+    let mut watch = Watch::new(board.clone(), "", ());
+    let [one, other] = [signed(0, "a", 5, Some(1)), signed(0, "b", 5, Some(2))];
+    let mut next = Box::pin(watch.next());
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let mut poll = || next.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(poll().is_pending());
+    assert_eq!(board.insert_proof(Conflict::new(one, other).unwrap()), Ok(true));
+    assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+    // There is no entry to give, and it waits on.
+    assert!(poll().is_pending());
+    board.insert(signed(1, "a", 1, None)).unwrap();
+    assert!(poll().is_ready());
+}
+
+#[test]
+fn after_a_position_that_nothing_has_there_is_nothing() {
+    let set = set_of(&[signed(0, "a", 1, Some(1))]);
+    for text in ["", "/", "nobody", "nobody/a", "\u{1f980}"] {
+        let after = Position { bucket: 0, text: text.to_owned() };
+        assert_eq!(set.items_after(&BucketSet::ALL, Some(&after), 10), (vec![], None));
     }
 }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use libp2p_identity::Keypair;
-use peerfold::folder::EntrySet;
+use peerfold::entries::EntrySet;
 use peerfold::weights::*;
 use std::sync::Arc;
 

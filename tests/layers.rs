@@ -11,13 +11,18 @@ use std::{
 const LAYERS: &[&[&str]] = &[
     &["durable_file"],
     &["weights"],
+    &["entries"],
     &["home"],
+    &["cache"],
+    &["p2p"],
     &["folder"],
     &["strategy"],
     &["node"],
     &["train"],
     &["experiment"],
     &["prelude"],
+    &["program"],
+    &["bootstrap"],
     &["cli", "demo"],
 ];
 

@@ -201,7 +201,7 @@ proptest! {
         let cut = (0..=cut.index(text.len() + 1)).rev().find(|&at| text.is_char_boundary(at)).unwrap();
         let prefix = format!("{}{more}", &text[..cut]);
         let signed = std::sync::Arc::new(SignedEntry::sign(entry.clone(), &keypair()).unwrap());
-        let mut set = peerfold::folder::EntrySet::new(entry.federation);
+        let mut set = peerfold::entries::EntrySet::new(entry.federation);
         set.insert(signed).unwrap();
         let stranger = Keypair::ed25519_from_bytes([other; 32]).unwrap();
         let key = Key::new(stranger.public().to_peer_id(), "a").unwrap();

@@ -173,7 +173,7 @@ pub struct SignedEntry {
 
 impl SignedEntry {
     fn new(entry: Entry, bytes: Vec<u8>) -> Self {
-        let hash = EntryHash::from_bytes(*blake3::hash(&bytes).as_bytes());
+        let hash = EntryHash::of(&bytes);
         Self { entry, bytes, hash }
     }
 

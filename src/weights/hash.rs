@@ -62,6 +62,8 @@ hash_types! {
     ChunkHash;
     /// BLAKE3 of a manifest's bytes: the address of a value. Equal weights have equal roots, whoever made them.
     Root;
+    /// The address of a blob, which is a chunk or a manifest: its [`ChunkHash`] or its [`Root`].
+    BlobHash;
     /// BLAKE3 of a [`Layout`](super::Layout)'s canonical encoding.
     LayoutId;
     /// BLAKE3 of a federation's name and run label.
@@ -76,6 +78,32 @@ impl ChunkHash {
     /// The address of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+impl BlobHash {
+    /// The address of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+impl EntryHash {
+    /// The hash of a signed entry with these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+impl From<ChunkHash> for BlobHash {
+    fn from(chunk: ChunkHash) -> Self {
+        Self(chunk.0)
+    }
+}
+
+impl From<Root> for BlobHash {
+    fn from(root: Root) -> Self {
+        Self(root.0)
     }
 }
 

@@ -8,28 +8,34 @@ use std::{
 use tokio::sync::watch;
 
 /// An entry set that can be waited on. What a folder implementation learns goes in here; what it tells comes from here.
-pub(super) struct Board {
+pub struct Board {
     set: Mutex<EntrySet>,
     revision: watch::Sender<u64>,
 }
 
 impl Board {
-    pub(super) fn new(federation: FederationId) -> Self {
+    /// An empty one.
+    pub fn new(federation: FederationId) -> Self {
         Self { set: Mutex::new(EntrySet::new(federation)), revision: watch::Sender::new(0) }
     }
 
     /// The set, to look at. Not to be held across an await.
-    pub(super) fn set(&self) -> MutexGuard<'_, EntrySet> {
+    pub fn set(&self) -> MutexGuard<'_, EntrySet> {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes an entry in and wakes who watches.
-    pub(super) fn insert(&self, entry: Arc<SignedEntry>) -> Result<bool, Refused> {
+    pub fn insert(&self, entry: Arc<SignedEntry>) -> Result<bool, Refused> {
         self.change(|set| set.insert(entry))
     }
 
+    /// Takes a proof in, as [`EntrySet::insert_proof`] does, and wakes who watches.
+    pub fn insert_proof(&self, proof: Conflict) -> Result<bool, Refused> {
+        self.change(|set| set.insert_proof(proof))
+    }
+
     /// Trusts an author again, and takes in the two entries that it was excluded for.
-    pub(super) fn readmit(&self, author: PeerId) {
+    pub fn readmit(&self, author: PeerId) {
         self.change(|set| {
             let proof = set.conflicts().find(|conflict| conflict.author() == author).cloned();
             set.readmit(author);
@@ -52,25 +58,29 @@ impl Board {
         result
     }
 
-    pub(super) fn list(&self, prefix: &str) -> Vec<SignedEntry> {
+    /// Entries under a prefix that have a value, in order of their keys.
+    pub fn list(&self, prefix: &str) -> Vec<SignedEntry> {
         let set = self.set();
         set.iter(prefix).filter(|entry| entry.root().is_some()).map(|entry| SignedEntry::clone(entry)).collect()
     }
 
-    pub(super) fn digest(&self) -> Digest {
+    /// See [`EntrySet::digest`].
+    pub fn digest(&self) -> Digest {
         self.set().digest()
     }
 
-    pub(super) fn conflicts(&self) -> Vec<Conflict> {
+    /// See [`EntrySet::conflicts`].
+    pub fn conflicts(&self) -> Vec<Conflict> {
         self.set().conflicts().cloned().collect()
     }
 
-    pub(super) fn is_excluded(&self, author: PeerId) -> bool {
-        self.set().conflicts().any(|conflict| conflict.author() == author)
+    /// Whether this author signed two entries under one number.
+    pub fn is_excluded(&self, author: PeerId) -> bool {
+        self.set().is_excluded(author)
     }
 }
 
-/// The entries of a folder as they change: see [`SharedFolder::watch`](super::SharedFolder::watch).
+/// The entries of a folder as they change: see [`SharedFolder::watch`](crate::folder::SharedFolder::watch).
 pub struct Watch {
     board: Arc<Board>,
     revisions: watch::Receiver<u64>,
@@ -81,7 +91,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(board: Arc<Board>, prefix: &str, source: impl Any + Send + Sync) -> Self {
+    /// Follows a board under a prefix. `source` lives as long as the watch: what keeps the board up to date.
+    pub fn new(board: Arc<Board>, prefix: &str, source: impl Any + Send + Sync) -> Self {
         let revisions = board.revision.subscribe();
         Self { board, revisions, prefix: prefix.to_owned(), seen: 0, _source: Box::new(source) }
     }

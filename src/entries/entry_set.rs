@@ -1,47 +1,23 @@
-use super::FolderError;
-use crate::weights::{Digest, FederationId, Key, KeyPrefix, SignedEntry};
+mod standing;
+
+pub use self::standing::Standing;
+
+use self::standing::Buckets;
+use super::Conflict;
+use crate::weights::{EntryHash, FederationId, Key, KeyPrefix, SignedEntry};
 use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     ops::Bound,
     sync::Arc,
 };
 
 /// Most keys that are held of one author, tombstones included.
 pub const MAX_ENTRIES_PER_AUTHOR: usize = 256;
-/// Most authors of whom anything is held.
+/// Most authors of whom anything is held, the excluded ones among them.
 pub const MAX_AUTHORS: usize = 100_000;
 /// Updates held of one author.
 pub const UPDATES_KEPT: usize = 2;
-
-/// Two different entries that one author signed under one number: the proof of a cheat or of a copied home.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Conflict {
-    /// The two entries, the one with the smaller hash first.
-    pub entries: [Arc<SignedEntry>; 2],
-}
-
-impl Conflict {
-    /// Who signed both.
-    pub fn author(&self) -> PeerId {
-        self.entries[0].key.author()
-    }
-}
-
-impl fmt::Display for Conflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [first, second] = &self.entries;
-        write!(
-            f,
-            "{} signed both {:?} and {:?} under number {}: a cheat, or a copied home directory",
-            self.author(),
-            first.key.name(),
-            second.key.name(),
-            first.sequence
-        )
-    }
-}
 
 /// Why an entry is not taken in.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -61,19 +37,9 @@ pub enum Refused {
     /// There are [`MAX_AUTHORS`] already.
     #[error("there are entries of {MAX_AUTHORS} authors already")]
     TooManyAuthors,
-}
-
-impl Refused {
-    /// The error for an author whose own entry was refused.
-    pub(super) fn of_own(self, author: PeerId) -> FolderError {
-        match self {
-            Refused::TooManyKeys => FolderError::TooManyKeys { author, limit: MAX_ENTRIES_PER_AUTHOR },
-            Refused::TooManyAuthors => FolderError::TooManyAuthors { limit: MAX_AUTHORS },
-            Refused::OtherFederation | Refused::Excluded | Refused::Conflict(_) => {
-                FolderError::CopiedIdentity { author }
-            }
-        }
-    }
+    /// These are not two different entries of one author under one number.
+    #[error("the two entries prove nothing against their author")]
+    NoProof,
 }
 
 #[derive(Debug)]
@@ -100,6 +66,9 @@ pub struct EntrySet {
     by_sequence: BTreeMap<PeerId, BTreeMap<u64, Key>>,
     conflicts: BTreeMap<PeerId, Conflict>,
     readmitted: BTreeSet<PeerId>,
+    /// Of all that is held.
+    hashes: BTreeSet<EntryHash>,
+    buckets: Buckets,
     revision: u64,
 }
 
@@ -113,6 +82,8 @@ impl EntrySet {
             by_sequence: BTreeMap::new(),
             conflicts: BTreeMap::new(),
             readmitted: BTreeSet::new(),
+            hashes: BTreeSet::new(),
+            buckets: Buckets::new(),
             revision: 0,
         }
     }
@@ -121,7 +92,30 @@ impl EntrySet {
     /// one with the larger hash counts. Entries that were dropped at the exclusion must be inserted again.
     pub fn readmit(&mut self, author: PeerId) {
         self.readmitted.insert(author);
-        self.conflicts.remove(&author);
+        if self.conflicts.remove(&author).is_some() {
+            self.revision += 1;
+            self.buckets.changed(author, false);
+        }
+    }
+
+    /// Takes in the proof that an author is to be excluded, and excludes it. `Ok(true)` if it changed the set,
+    /// `Ok(false)` if its author was excluded already, or [readmitted](Self::readmit) here. What is no proof by
+    /// [`Conflict::new`] is refused, as is an author more than there is room for.
+    pub fn insert_proof(&mut self, proof: Conflict) -> Result<bool, Refused> {
+        let [one, other] = proof.entries;
+        let proof = Conflict::new(one, other).ok_or(Refused::NoProof)?;
+        if proof.entries[0].federation != self.federation {
+            return Err(Refused::OtherFederation);
+        }
+        let author = proof.author();
+        if self.conflicts.contains_key(&author) || self.readmitted.contains(&author) {
+            return Ok(false);
+        }
+        if !self.by_sequence.contains_key(&author) && self.is_full() {
+            return Err(Refused::TooManyAuthors);
+        }
+        self.exclude(proof);
+        Ok(true)
     }
 
     /// Takes an entry in. `Ok(true)` if it changed the set, `Ok(false)` if it was known, or older than what is held.
@@ -158,6 +152,8 @@ impl EntrySet {
         self.by_sequence.entry(author).or_default().insert(entry.sequence, entry.key.clone());
         self.revision += 1;
         self.by_revision.insert(self.revision, entry.key.clone());
+        self.hashes.insert(entry.hash());
+        self.buckets.changed(author, true);
         self.held.insert(entry.key.clone(), Held { entry, revision: self.revision });
         Ok(true)
     }
@@ -165,12 +161,21 @@ impl EntrySet {
     /// Errors if a new entry of this key would be one too many of its author, or its author one too many.
     pub fn check_room(&self, key: &Key) -> Result<(), Refused> {
         let of_author = self.by_sequence.get(&key.author());
-        if of_author.is_none() && self.by_sequence.len() >= MAX_AUTHORS {
+        if of_author.is_none() && self.is_full() {
             return Err(Refused::TooManyAuthors);
         }
         let held = of_author.map_or(0, BTreeMap::len);
         let replaces = || self.held.contains_key(key) || self.update_to_drop(key).is_some();
         if held >= MAX_ENTRIES_PER_AUTHOR && !replaces() { Err(Refused::TooManyKeys) } else { Ok(()) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.by_sequence.len() + self.conflicts.len() >= MAX_AUTHORS
+    }
+
+    /// Whether this very entry is held.
+    pub fn holds(&self, hash: &EntryHash) -> bool {
+        self.hashes.contains(hash)
     }
 
     /// The newest entry of a key, put or tombstone.
@@ -196,6 +201,18 @@ impl EntrySet {
         keys.filter_map(|key| self.get(key))
     }
 
+    /// The update with the highest number of an author, unless it has none.
+    pub fn newest_update(&self, author: PeerId) -> Option<&Arc<SignedEntry>> {
+        let newest_first = self.by_sequence.get(&author)?.values().rev();
+        let mut standing = newest_first.filter(|key| key.update_epoch().is_some()).filter_map(|key| self.get(key));
+        standing.find(|entry| entry.root().is_some())
+    }
+
+    /// Whose entries are held.
+    pub fn authors(&self) -> impl Iterator<Item = PeerId> {
+        self.by_sequence.keys().copied()
+    }
+
     /// Rises with every change.
     pub fn revision(&self) -> u64 {
         self.revision
@@ -215,18 +232,9 @@ impl EntrySet {
         self.conflicts.values()
     }
 
-    /// One hash over all that is held and over the excluded authors.
-    pub fn digest(&self) -> Digest {
-        let mut hasher = blake3::Hasher::new_derive_key("peerfold 2026 folder digest v1");
-        for held in self.held.values() {
-            hasher.update(b"e");
-            hasher.update(held.entry.hash().as_bytes());
-        }
-        for author in self.conflicts.keys() {
-            hasher.update(b"x");
-            hasher.update(&author.to_bytes());
-        }
-        Digest::from_bytes(*hasher.finalize().as_bytes())
+    /// Whether this author signed two entries under one number.
+    pub fn is_excluded(&self, author: PeerId) -> bool {
+        self.conflicts.contains_key(&author)
     }
 
     fn same_number(&self, entry: &SignedEntry) -> Option<Arc<SignedEntry>> {
@@ -253,6 +261,7 @@ impl EntrySet {
     fn drop_key(&mut self, key: &Key) {
         if let Some(held) = self.held.remove(key) {
             self.by_revision.remove(&held.revision);
+            self.hashes.remove(&held.entry.hash());
             if let Some(of_author) = self.by_sequence.get_mut(&key.author()) {
                 of_author.remove(&held.entry.sequence);
             }
@@ -265,6 +274,7 @@ impl EntrySet {
         keys.iter().for_each(|key| self.drop_key(key));
         self.by_sequence.remove(&author);
         self.conflicts.insert(author, conflict);
+        self.buckets.changed(author, true);
         self.revision += 1;
     }
 }

@@ -1,0 +1,98 @@
+use super::Standing;
+use crate::weights::Digest;
+use libp2p_identity::PeerId;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Buckets that an entry set is cut into, so that two sets that differ little need to move little.
+pub const BUCKETS: usize = 256;
+
+/// The bucket of all that is known of an author: the first byte of its id's BLAKE3. By author, so that its entries and
+/// the proof that takes their place are compared with each other.
+pub(super) fn bucket_of(author: &PeerId) -> u8 {
+    blake3::hash(&author.to_bytes()).as_bytes()[0]
+}
+
+/// The bucket fingerprints of an entry set: see [`EntrySet::fingerprints`](super::EntrySet::fingerprints).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Fingerprints(pub Box<[[u8; 16]; BUCKETS]>);
+
+impl Fingerprints {
+    /// The digest of the set that they are of. Equal fingerprints have equal digests, and different ones different ones.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new_derive_key("peerfold 2026 folder digest v2");
+        hasher.update(self.0.as_flattened());
+        Digest::from_bytes(*hasher.finalize().as_bytes())
+    }
+
+    /// The buckets in which `other` has something that isn't the same here. What is empty there has nothing to give.
+    pub fn differing_in(&self, other: &Self) -> BucketSet {
+        let mut buckets = BucketSet::default();
+        for (bucket, (ours, theirs)) in (0..=u8::MAX).zip(self.0.iter().zip(&*other.0)) {
+            if ours != theirs && *theirs != [0; 16] {
+                buckets.insert(bucket);
+            }
+        }
+        buckets
+    }
+}
+
+/// 256 hashes are nothing to read.
+impl fmt::Debug for Fingerprints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprints({})", self.digest().short())
+    }
+}
+
+/// A set of buckets, one bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BucketSet(pub [u8; BUCKETS / 8]);
+
+impl BucketSet {
+    /// Every bucket.
+    pub const ALL: Self = Self([u8::MAX; BUCKETS / 8]);
+
+    /// Adds one.
+    pub fn insert(&mut self, bucket: u8) {
+        self.0[usize::from(bucket / 8)] |= 1 << (bucket % 8);
+    }
+
+    /// Whether it is in.
+    pub fn contains(&self, bucket: u8) -> bool {
+        self.0[usize::from(bucket / 8)] & (1 << (bucket % 8)) != 0
+    }
+
+    /// Whether none is in.
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; BUCKETS / 8]
+    }
+}
+
+/// How far a page of sync got: bucket, then the text of a key, or of an author for a proof. In this order pages go on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position {
+    /// The bucket.
+    pub bucket: u8,
+    /// The last item's key or author.
+    pub text: String,
+}
+
+impl Position {
+    /// Where this stands.
+    pub fn of(standing: &Standing) -> Self {
+        let (author, text) = match standing {
+            Standing::Entry(entry) => (entry.key.author(), entry.key.to_string()),
+            Standing::Proof(proof) => (proof.author(), proof.author().to_string()),
+        };
+        Self { bucket: bucket_of(&author), text }
+    }
+
+    /// The author, and the name in its key unless it was a proof; `None` if the text, which may be a peer's, is neither.
+    pub(super) fn parsed(&self) -> Option<(PeerId, Option<&str>)> {
+        let (author, name) = match self.text.split_once('/') {
+            Some((author, name)) => (author, Some(name)),
+            None => (self.text.as_str(), None),
+        };
+        Some((author.parse().ok()?, name))
+    }
+}

@@ -1,0 +1,132 @@
+//! An entry set as its peers see it: in buckets, with fingerprints and pages.
+
+use super::EntrySet;
+use crate::{
+    entries::{BUCKETS, BucketSet, Conflict, Fingerprints, Position, buckets::bucket_of},
+    weights::{Digest, KeyPrefix, SignedEntry},
+};
+use libp2p_identity::PeerId;
+use std::{
+    collections::BTreeSet,
+    ops::Bound,
+    sync::{Arc, OnceLock},
+};
+
+/// What stands in an entry set, and is told to peers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Standing {
+    /// The newest entry of a key.
+    Entry(Arc<SignedEntry>),
+    /// Why an author is excluded, in the place of all its entries.
+    Proof(Conflict),
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    authors: BTreeSet<PeerId>,
+    /// Of these authors' entries and proofs; empty after a change, until somebody asks.
+    fingerprint: OnceLock<[u8; 16]>,
+}
+
+/// Which authors are in which bucket.
+#[derive(Debug)]
+pub(super) struct Buckets(Vec<Bucket>);
+
+impl Buckets {
+    pub(super) fn new() -> Self {
+        Self((0..BUCKETS).map(|_| Bucket::default()).collect())
+    }
+
+    /// Something of this author has changed; `stands` unless nothing of it is left.
+    pub(super) fn changed(&mut self, author: PeerId, stands: bool) {
+        let bucket = &mut self.0[usize::from(bucket_of(&author))];
+        bucket.fingerprint = OnceLock::new();
+        if stands {
+            bucket.authors.insert(author);
+        } else {
+            bucket.authors.remove(&author);
+        }
+    }
+}
+
+impl EntrySet {
+    /// One hash over all that is held, tombstones included, and over the excluded authors. Two sets have equal digests
+    /// if and only if they have equal fingerprints.
+    pub fn digest(&self) -> Digest {
+        self.fingerprints().digest()
+    }
+
+    /// One hash for each bucket, over the hashes of its standing entries, tombstones included, and its excluded authors;
+    /// all zero for an empty bucket. Only what has changed since it was last asked for is hashed again.
+    pub fn fingerprints(&self) -> Fingerprints {
+        let mut all = Box::new([[0; 16]; BUCKETS]);
+        for (fingerprint, bucket) in all.iter_mut().zip(&self.buckets.0) {
+            *fingerprint = *bucket.fingerprint.get_or_init(|| self.fingerprint(bucket));
+        }
+        Fingerprints(all)
+    }
+
+    fn fingerprint(&self, bucket: &Bucket) -> [u8; 16] {
+        if bucket.authors.is_empty() {
+            return [0; 16];
+        }
+        let mut hasher = blake3::Hasher::new_derive_key("peerfold 2026 bucket fingerprint v1");
+        for author in &bucket.authors {
+            if self.conflicts.contains_key(author) {
+                // Not the proof: there may be several, and one is enough.
+                hasher.update(b"x").update(&author.to_bytes());
+            }
+            for entry in self.named_after(*author, None) {
+                hasher.update(b"e").update(entry.hash().as_bytes());
+            }
+        }
+        let mut fingerprint = [0; 16];
+        hasher.finalize_xof().fill(&mut fingerprint);
+        fingerprint
+    }
+
+    /// What stands in these buckets after a position, at most `limit`, and the position to go on from if there is more.
+    /// The order is that of [`Position`]. After a position that nothing could have there is nothing.
+    pub fn items_after(
+        &self,
+        buckets: &BucketSet,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> (Vec<Standing>, Option<Position>) {
+        let (first, mut from) = match after.map(|after| (after.bucket, after.parsed())) {
+            None => (0, None),
+            Some((bucket, Some(parsed))) => (bucket, Some(parsed)),
+            Some((_, None)) => return (Vec::new(), None),
+        };
+        let mut items = Vec::new();
+        for bucket in (first..=u8::MAX).filter(|&bucket| buckets.contains(bucket)) {
+            let from = from.take().filter(|_| bucket == first);
+            let authors = &self.buckets.0[usize::from(bucket)].authors;
+            let lower = from.map_or(Bound::Unbounded, |(author, _)| Bound::Included(author));
+            for &author in authors.range((lower, Bound::Unbounded)) {
+                let after = from.filter(|(first, _)| *first == author).map(|(_, name)| name);
+                // The author's own text comes before all its keys.
+                let proof = self.conflicts.get(&author).filter(|_| after.is_none()).cloned();
+                let entries = self.named_after(author, after.flatten()).cloned();
+                items.extend(proof.map(Standing::Proof).into_iter().chain(entries.map(Standing::Entry)));
+                if items.len() > limit {
+                    items.truncate(limit);
+                    let next = items.last().map(Position::of);
+                    return (items, next);
+                }
+            }
+        }
+        (items, None)
+    }
+
+    /// The entries of an author whose names come after this one, in order of their names.
+    fn named_after<'a>(
+        &'a self,
+        author: PeerId,
+        name: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Arc<SignedEntry>> + 'a {
+        let from = KeyPrefix::Name(author, name.unwrap_or_default()).first();
+        let later = self.held.range((from.as_ref().map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        later.map(|(_, held)| &held.entry).take_while(move |entry| entry.key.author() == author)
+    }
+}
