@@ -1,0 +1,211 @@
+//! What a node keeps of one federation on its disk: entries, manifests, chunks, and the peers it met.
+//!
+//! ```text
+//! <dir>/blobs/<2 digits>/<64 digits>   a manifest or a chunk, named by the BLAKE3 hash of its bytes
+//! <dir>/entries/<entry hash>           one signed entry
+//! <dir>/proofs/<author>                the two entries for which an author is excluded
+//! <dir>/index/                         sled: which blobs there are, uses of values, peers
+//! <dir>/partial/                       files that are being written; renamed into place
+//! <dir>/closed                         there while nobody has it open: which blobs the index lists
+//! ```
+//!
+//! The files are the truth. The index spares looking at all of them, and is made anew from them when it is lost or
+//! damaged, or when the last process didn't close it; only the peers and the order of uses are lost with it.
+//!
+//! What the node itself publishes is flushed to the disk, the value before the entry, before [`Cache::put_value`] and
+//! [`Cache::put_entry`] return. What comes from others is renamed into place without a flush: it can be fetched again,
+//! so that a loss of power may cost it, and may leave damaged files in its place. Hence **nothing is given unverified**,
+//! or it says so, and what is found damaged is forgotten. A kill of the process alone loses nothing that was stored.
+//!
+//! Values share chunks: an unchanged tensor is stored once. A chunk stays as long as a known value names it.
+//!
+//! All of it blocks on the disk: call it off the async runtime. The lock on the bookkeeping is not held while chunks
+//! are read, written or flushed, so that peers are served during a put.
+
+mod error;
+mod fetch;
+mod files;
+mod index;
+mod open;
+mod peers;
+mod put;
+mod retention;
+mod state;
+mod value;
+
+pub use self::{
+    error::CacheError,
+    fetch::{Look, Stored},
+    peers::{KnownPeer, MAX_ADDRESS_BYTES, MAX_PEER_ADDRESSES, MAX_PEERS},
+    retention::Retention,
+    value::{CachedValue, Pin},
+};
+
+use crate::{
+    durable_file,
+    entries::Conflict,
+    weights::{EntryHash, FederationId, SignedEntry},
+};
+use error::failed;
+use files::Files;
+use index::Index;
+use libp2p_identity::PeerId;
+use peers::Peers;
+use state::State;
+use std::{
+    collections::BTreeSet,
+    fmt,
+    fs::File,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+/// Settings of a cache.
+#[derive(Debug, Clone)]
+pub struct CacheOptions {
+    /// Bytes of blobs above which values are evicted that needn't be kept. Entries, at most 1 KiB each, and the index
+    /// come on top.
+    pub quota: u64,
+}
+
+/// A cache that was opened, and what was found in it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The cache.
+    pub cache: Cache,
+    /// The entries, verified and of this federation, in no particular order.
+    pub entries: Vec<Arc<SignedEntry>>,
+    /// The proofs, verified and of this federation.
+    pub proofs: Vec<Conflict>,
+    /// The peers that were remembered, the one seen last first.
+    pub peers: Vec<KnownPeer>,
+}
+
+/// The cache of one federation. Clones are handles to the same.
+#[derive(Clone)]
+pub struct Cache {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    federation: FederationId,
+    quota: u64,
+    files: Files,
+    /// Held by who writes an entry and publishes it, and exclusively by who removes entries. Taken before `inner`.
+    publishing: RwLock<()>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    state: State,
+    /// Those that there are files of.
+    entries: BTreeSet<EntryHash>,
+    /// The authors that there are proofs against.
+    proofs: BTreeSet<PeerId>,
+    peers: Peers,
+    /// Whether it was said that the quota is passed.
+    over_quota: bool,
+    /// `None` once it is closed. The lock comes last: others may open the cache when the index has been closed.
+    open: Option<(Index, File)>,
+}
+
+impl Inner {
+    /// Tells the index something, unless it is closed.
+    fn index(&mut self, tell: impl FnOnce(&mut Index)) {
+        if let Some((index, _)) = &mut self.open {
+            tell(index);
+        }
+    }
+
+    fn close(&mut self, dir: &Path) {
+        if let Some((index, lock)) = self.open.take() {
+            let believable = index.close();
+            if let Err(error) = if believable { open::mark_closed(dir, &self.state) } else { Ok(()) } {
+                tracing::warn!(%error, "the next start has to look at all files of the cache");
+            }
+            drop(lock);
+        }
+    }
+}
+
+impl Cache {
+    /// Opens the cache in a directory, which is made if it isn't there, and finds out what is in it. What a kill left
+    /// half-written and what nothing names is removed; so is what is damaged or of another federation, with a warning.
+    ///
+    /// Errors if it is open already, or if files can't be read or written. A lost or damaged index is no error.
+    pub fn open(dir: &Path, federation: FederationId, options: CacheOptions) -> Result<Opened, CacheError> {
+        durable_file::create_dir_all(dir, true).map_err(failed("creating", dir))?;
+        let lock = open::lock(dir)?;
+        let files = Files::create(dir)?;
+        let found = open::take_stock(&files, federation)?;
+        let peers = found.peers.list();
+        let inner = Inner {
+            state: found.state,
+            entries: found.entries.iter().map(|entry| entry.hash()).collect(),
+            proofs: found.proofs.iter().map(Conflict::author).collect(),
+            peers: found.peers,
+            over_quota: false,
+            open: Some((found.index, lock)),
+        };
+        let (publishing, inner) = (RwLock::new(()), Mutex::new(inner));
+        let shared = Arc::new(Shared { federation, quota: options.quota, files, publishing, inner });
+        Ok(Opened { cache: Self { shared }, entries: found.entries, proofs: found.proofs, peers })
+    }
+
+    /// Bytes of the stored blobs.
+    pub fn used(&self) -> u64 {
+        self.inner().state.used()
+    }
+
+    /// Remembers a peer in the place of what was known of it. Of more than [`MAX_PEERS`] the longest unseen are
+    /// forgotten.
+    pub fn remember(&self, peer: &KnownPeer) -> Result<(), CacheError> {
+        let mut inner = self.open_inner()?;
+        let (bounded, gone) = inner.peers.remember(peer);
+        inner.index(|index| {
+            index.peer_remembered(&bounded);
+            gone.iter().for_each(|gone| index.peer_forgotten(gone));
+        });
+        Ok(())
+    }
+
+    /// Forgets a peer.
+    pub fn forget(&self, peer: &PeerId) -> Result<(), CacheError> {
+        let mut inner = self.open_inner()?;
+        inner.peers.forget(peer);
+        inner.index(|index| index.peer_forgotten(peer));
+        Ok(())
+    }
+
+    /// Flushes the index and leaves word of it, so that the next start is quick. From now on the directory can be
+    /// opened again; this cache gives and stores nothing any more, but [values](CachedValue) in hand stay readable as
+    /// long as nobody removes them. Dropping the last handle, pins included, closes too.
+    pub fn close(&self) {
+        self.inner().close(self.shared.files.dir());
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bookkeeping, if the cache isn't closed.
+    fn open_inner(&self) -> Result<MutexGuard<'_, Inner>, CacheError> {
+        let inner = self.inner();
+        match inner.open {
+            Some(_) => Ok(inner),
+            None => Err(CacheError::Closed { dir: self.shared.files.dir().to_owned() }),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).close(self.files.dir());
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("dir", &self.shared.files.dir()).finish_non_exhaustive()
+    }
+}

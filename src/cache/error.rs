@@ -1,0 +1,60 @@
+use crate::weights::{Key, Root};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// Why the cache can't do something.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// A file can't be read or written.
+    #[error("{what} {} failed: {source}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// It is open already, in this process or in another one.
+    #[error("the cache {} is in use; close it, or stop the process that has it open", dir.display())]
+    InUse {
+        /// The cache.
+        dir: PathBuf,
+    },
+    /// The index fails, a new one too.
+    #[error("the index {} can't be used: {source}; what it lists is in the files beside it, so it can be removed", dir.display())]
+    Index {
+        /// The index.
+        dir: PathBuf,
+        /// The error of the database.
+        source: sled::Error,
+    },
+    /// It was closed.
+    #[error("the cache {} is closed", dir.display())]
+    Closed {
+        /// The cache.
+        dir: PathBuf,
+    },
+    /// The entry belongs to another federation or run.
+    #[error("the entry {key} belongs to another federation or run than the cache {}", dir.display())]
+    OtherFederation {
+        /// The cache.
+        dir: PathBuf,
+        /// The entry's key.
+        key: Key,
+    },
+    /// The manifest is of another layout than the weights.
+    #[error("the manifest {root} doesn't belong to these weights: its layout is another one")]
+    OtherLayout {
+        /// The manifest's root.
+        root: Root,
+    },
+}
+
+/// An error of the file system, with what was tried.
+pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {
+    let path = path.to_owned();
+    move |source| CacheError::Io { what, path, source }
+}

@@ -1,0 +1,196 @@
+//! What is there, what is missing, and storing and giving of blobs.
+
+use super::{Cache, CacheError, CachedValue, Pin, error::failed, files::Checked, state::distinct_chunks};
+use crate::weights::{BlobHash, CHUNK_BYTES, ChunkHash, Manifest, Root};
+use bytes::Bytes;
+use std::{collections::HashSet, io, sync::Arc};
+
+/// What is there of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// Its manifest isn't there.
+    NoManifest,
+    /// Some of its chunks aren't.
+    Missing {
+        /// The manifest.
+        manifest: Arc<Manifest>,
+        /// The chunks that are missing with their lengths, each once, in the order in which the manifest first lists
+        /// them.
+        chunks: Vec<(ChunkHash, u64)>,
+    },
+    /// All of it.
+    Whole {
+        /// The manifest.
+        manifest: Arc<Manifest>,
+    },
+}
+
+/// What became of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// It is stored, now or already.
+    Stored,
+    /// Its hash is another one: whoever sent it is to blame.
+    WrongHash,
+    /// It has the hash, but is no manifest: the author signed the root of something else, and nobody can give a value.
+    NotManifest,
+    /// It has the hash, but not the length that the manifest lists: the manifest lies, and nobody can give the value.
+    WrongLength,
+    /// It has the hash, but no known value names it: the value was given up meanwhile, or never known.
+    Unnamed,
+}
+
+impl Cache {
+    /// What is there of a value. The manifest is verified; of the chunks only their presence is looked at.
+    pub fn look(&self, root: Root) -> Result<Look, CacheError> {
+        let Some(manifest) = self.manifest(root)? else { return Ok(Look::NoManifest) };
+        let inner = self.open_inner()?;
+        let mut seen = HashSet::new();
+        let listed = manifest.chunks().iter().enumerate();
+        let chunks: Vec<(ChunkHash, u64)> = listed
+            .map(|(number, &hash)| (hash, manifest.plan().length(number)))
+            .filter(|&(hash, length)| seen.insert(hash) && !inner.state.has_chunk((hash.into(), length)))
+            .collect();
+        Ok(if chunks.is_empty() { Look::Whole { manifest } } else { Look::Missing { manifest, chunks } })
+    }
+
+    /// Verifies a blob that was fetched for a value and stores it: as its manifest if `hash` is the root. Not flushed.
+    ///
+    /// The manifest comes first, for chunks that no known value names aren't stored; pin what is fetched, so that no
+    /// [`retain`](Self::retain) gives it up. What is stored can be given to others before the value is whole. Past the
+    /// quota, other values are evicted.
+    pub fn store_blob(&self, root: Root, hash: BlobHash, bytes: &[u8]) -> Result<Stored, CacheError> {
+        if BlobHash::of(bytes) != hash {
+            return Ok(Stored::WrongHash);
+        }
+        let chunks = if hash == root.into() {
+            match Manifest::decode(bytes).ok().and_then(|manifest| distinct_chunks(&manifest)) {
+                Some(chunks) => Some(chunks),
+                None => return Ok(Stored::NotManifest),
+            }
+        } else if bytes.len() as u64 > CHUNK_BYTES {
+            return Ok(Stored::WrongLength);
+        } else {
+            None
+        };
+        let length = bytes.len() as u64;
+        let is_named = |inner: &super::Inner| chunks.is_some() || inner.state.is_named(hash);
+        {
+            let mut inner = self.open_inner()?;
+            if inner.state.listed_length(root, hash).is_some_and(|listed| listed != length) {
+                return Ok(Stored::WrongLength);
+            }
+            if !is_named(&inner) {
+                return Ok(Stored::Unnamed);
+            }
+            if inner.state.length(hash) == Some(length) {
+                inner.learn(root, chunks);
+                return Ok(Stored::Stored);
+            }
+        }
+        let partial = self.shared.files.write_partial(bytes, false)?;
+        let over_quota = {
+            let mut inner = self.open_inner()?;
+            if !is_named(&inner) {
+                return Ok(Stored::Unnamed);
+            }
+            self.shared.files.place_blob(partial, hash)?;
+            inner.learn(root, chunks);
+            inner.state.stored(hash, length);
+            inner.index(|index| index.blob_stored(hash, length));
+            inner.state.used() > self.shared.quota
+        };
+        if over_quota {
+            self.make_room(root);
+        }
+        Ok(Stored::Stored)
+    }
+
+    /// A blob to give to others, verified. A damaged one is forgotten, with a warning, and `None`.
+    pub fn blob(&self, hash: BlobHash) -> Result<Option<Bytes>, CacheError> {
+        // Who asks for a manifest means the value.
+        self.open_inner()?.touch(Root::from_bytes(*hash.as_bytes()));
+        self.verified(hash)
+    }
+
+    fn verified(&self, hash: BlobHash) -> Result<Option<Bytes>, CacheError> {
+        let Some(length) = self.open_inner()?.state.length(hash) else { return Ok(None) };
+        match self.shared.files.read_blob(hash, length) {
+            Ok(bytes) if BlobHash::of(&bytes) == hash => Ok(Some(bytes.into())),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.drop_blob(hash);
+                Err(failed("reading", &self.shared.files.blob(hash))(error))
+            }
+            // It may have been removed meanwhile because nothing names it any more.
+            _ => {
+                self.drop_blob(hash);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Forgets a blob that was found damaged or missing, and removes its file, so that it can be fetched again. It is
+    /// looked at once more: what was repaired meanwhile stays.
+    pub fn drop_blob(&self, hash: BlobHash) {
+        let Ok(mut inner) = self.open_inner() else { return };
+        if inner.state.length(hash).is_none() {
+            return;
+        }
+        // Under the lock, so that nobody repairs it between the look and the removal. This is rare.
+        let path = self.shared.files.blob(hash);
+        match self.shared.files.check_blob(hash) {
+            Ok(Checked::Good) => return,
+            Ok(what @ (Checked::Damaged | Checked::Missing)) => {
+                tracing::warn!(path = %path.display(), ?what, "a blob is forgotten");
+            }
+            Err(error) => return tracing::warn!(path = %path.display(), %error, "can't be read"),
+        }
+        inner.state.removed(hash);
+        inner.index(|index| index.blob_removed(hash));
+        if let Err(error) = self.shared.files.remove_blob(hash) {
+            tracing::warn!(%error, "a damaged blob stays in its place");
+        }
+    }
+
+    /// Keeps a value from being removed, whether it is there or not yet.
+    pub fn pin(&self, root: Root) -> Pin {
+        Pin::new(self.clone(), root)
+    }
+
+    /// A value of which everything is there, pinned.
+    pub fn value(&self, root: Root) -> Result<Option<CachedValue>, CacheError> {
+        let pin = self.pin(root);
+        if !self.open_inner()?.state.is_whole(root) {
+            return Ok(None);
+        }
+        let manifest = self.manifest(root)?;
+        self.open_inner()?.touch(root);
+        Ok(manifest.map(|manifest| CachedValue::new(manifest, pin)))
+    }
+
+    /// The manifest of a known value.
+    fn manifest(&self, root: Root) -> Result<Option<Arc<Manifest>>, CacheError> {
+        if !self.open_inner()?.state.has_manifest(root) {
+            return Ok(None);
+        }
+        let bytes = self.verified(root.into())?;
+        Ok(bytes.and_then(|bytes| Manifest::decode(&bytes).ok()).map(Arc::new))
+    }
+}
+
+impl super::Inner {
+    /// Takes note that a value was used.
+    fn touch(&mut self, root: Root) {
+        if let Some(used) = self.state.touch(root) {
+            self.index(|index| index.value_used(root, used));
+        }
+    }
+
+    /// Takes note of a value, if there are chunks.
+    fn learn(&mut self, root: Root, chunks: Option<Arc<[super::state::Chunk]>>) {
+        if let Some(chunks) = chunks {
+            self.state.learn(root, chunks, None);
+            self.touch(root);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The names of the files, and how they are written, read and removed.
+
+use super::{CacheError, error::failed};
+use crate::{
+    durable_file,
+    entries::Conflict,
+    weights::{BlobHash, EntryError, EntryHash, FederationId, MAX_ENTRY_BYTES, MAX_MANIFEST_BYTES, SignedEntry},
+};
+use libp2p_identity::PeerId;
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+const BLOBS: &str = "blobs";
+const ENTRIES: &str = "entries";
+const PROOFS: &str = "proofs";
+const PARTIAL: &str = "partial";
+/// Two entries, each with its length before it.
+const MAX_PROOF_BYTES: u64 = 2 * (MAX_ENTRY_BYTES as u64 + 2);
+
+/// The directories of a cache.
+pub(super) struct Files {
+    dir: PathBuf,
+    /// Names the next half-written file.
+    next: AtomicU64,
+}
+
+impl Files {
+    /// Makes the directories and removes what a crash left half-written.
+    pub(super) fn create(dir: &Path) -> Result<Self, CacheError> {
+        let files = Self { dir: dir.to_owned(), next: AtomicU64::new(0) };
+        let blobs = dir.join(BLOBS);
+        let [entries, proofs, partial] = [ENTRIES, PROOFS, PARTIAL].map(|name| dir.join(name));
+        for made in [&entries, &proofs, &partial, &blobs] {
+            durable_file::create_dir_all(made, true).map_err(failed("creating", made))?;
+        }
+        for cleaned in [dir, &entries, &proofs] {
+            durable_file::remove_partial(cleaned).map_err(failed("cleaning", cleaned))?;
+        }
+        for leftover in list(&partial)? {
+            remove(&leftover)?;
+        }
+        Ok(files)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.dir.join(BLOBS)
+    }
+
+    /// The directories that the names of these blobs are in.
+    pub(super) fn shards(&self, blobs: impl Iterator<Item = BlobHash>) -> Vec<PathBuf> {
+        let shards: BTreeSet<PathBuf> = blobs.map(|hash| self.shard(hash)).chain([self.blobs()]).collect();
+        shards.into_iter().collect()
+    }
+
+    fn shard(&self, hash: BlobHash) -> PathBuf {
+        self.blobs().join(&hash.to_string()[..2])
+    }
+
+    pub(super) fn blob(&self, hash: BlobHash) -> PathBuf {
+        self.shard(hash).join(hash.to_string())
+    }
+
+    fn entry(&self, hash: EntryHash) -> PathBuf {
+        self.dir.join(ENTRIES).join(hash.to_string())
+    }
+
+    fn proof(&self, author: PeerId) -> PathBuf {
+        self.dir.join(PROOFS).join(author.to_base58())
+    }
+
+    /// Writes a file that has no place yet. When it returns, a `durable` one is on the disk.
+    pub(super) fn write_partial(&self, bytes: &[u8], durable: bool) -> Result<Partial, CacheError> {
+        let path = self.dir.join(PARTIAL).join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        let mut file = File::create_new(&path).map_err(failed("creating", &path))?;
+        let partial = Partial { path };
+        file.write_all(bytes).map_err(failed("writing", &partial.path))?;
+        if durable {
+            file.sync_all().map_err(failed("flushing", &partial.path))?;
+        }
+        Ok(partial)
+    }
+
+    /// Gives a blob its place.
+    pub(super) fn place_blob(&self, partial: Partial, hash: BlobHash) -> Result<(), CacheError> {
+        let (path, shard) = (self.blob(hash), self.shard(hash));
+        match fs::create_dir(&shard) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("creating", &shard)(error)),
+            _ => partial.rename(&path),
+        }
+    }
+
+    /// The bytes of a blob, unverified. More than `limit` are cut off after the first that is too many.
+    pub(super) fn read_blob(&self, hash: BlobHash, limit: u64) -> io::Result<Vec<u8>> {
+        read(&self.blob(hash), limit)
+    }
+
+    /// What became of the file of a blob.
+    pub(super) fn check_blob(&self, hash: BlobHash) -> io::Result<Checked> {
+        let file = match File::open(self.blob(hash)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Checked::Missing),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        // What the disk can't give any more is damaged; that no file can be opened now says nothing about this one.
+        let read = file.take(MAX_MANIFEST_BYTES as u64 + 1).read_to_end(&mut bytes);
+        Ok(if read.is_ok() && BlobHash::of(&bytes) == hash { Checked::Good } else { Checked::Damaged })
+    }
+
+    /// Flushes the file of a blob to the disk, if it has these bytes. `false` if it hasn't, or isn't there.
+    pub(super) fn sync_blob(&self, hash: BlobHash, bytes: &[u8]) -> Result<bool, CacheError> {
+        let path = self.blob(hash);
+        if read(&path, bytes.len() as u64).is_ok_and(|stored| stored == bytes) {
+            let flushed = File::open(&path).and_then(|file| file.sync_all());
+            return flushed.map(|()| true).map_err(failed("flushing", &path));
+        }
+        Ok(false)
+    }
+
+    /// Removes the file of a blob, if there is one.
+    pub(super) fn remove_blob(&self, hash: BlobHash) -> Result<(), CacheError> {
+        remove(&self.blob(hash))
+    }
+
+    /// The blobs that there are files of, with their lengths. Files that can't be blobs are removed.
+    pub(super) fn list_blobs(&self) -> Result<Vec<(BlobHash, u64)>, CacheError> {
+        let mut found = Vec::new();
+        let is_dir = |path: &PathBuf| path.is_dir();
+        for shard in list_all(&self.blobs())?.into_iter().filter(is_dir) {
+            for path in list(&shard)? {
+                let hash = path.file_name().and_then(|name| name.to_str()?.parse::<BlobHash>().ok());
+                let Some(hash) = hash.filter(|&hash| self.blob(hash) == path) else {
+                    discard(&path, "not the name of a blob");
+                    continue;
+                };
+                let length = fs::metadata(&path).map_err(failed("looking at", &path))?.len();
+                if length == 0 || length > MAX_MANIFEST_BYTES as u64 {
+                    discard(&path, "of a length that no blob has");
+                    continue;
+                }
+                found.push((hash, length));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes an entry. When it returns, a `durable` one is on the disk.
+    pub(super) fn write_entry(&self, entry: &SignedEntry, durable: bool) -> Result<(), CacheError> {
+        let path = self.entry(entry.hash());
+        if durable {
+            return durable_file::replace(&path, true, |file| file.write_all(entry.bytes()))
+                .map_err(failed("writing", &path));
+        }
+        self.write_partial(entry.bytes(), false)?.rename(&path)
+    }
+
+    pub(super) fn remove_entry(&self, hash: EntryHash) -> Result<(), CacheError> {
+        remove(&self.entry(hash))
+    }
+
+    /// The entries that there are files of, verified. What is damaged or of another federation is removed; what a newer
+    /// version of this program wrote is passed over.
+    pub(super) fn read_entries(&self, federation: FederationId) -> Result<Vec<Arc<SignedEntry>>, CacheError> {
+        let mut found = Vec::new();
+        for path in list(&self.dir.join(ENTRIES))? {
+            let bytes = read(&path, MAX_ENTRY_BYTES as u64).map_err(failed("reading", &path))?;
+            let hash = EntryHash::from_bytes(*blake3::hash(&bytes).as_bytes());
+            if self.entry(hash) != path {
+                discard(&path, "damaged");
+                continue;
+            }
+            match SignedEntry::decode(&bytes) {
+                Ok(entry) if entry.federation != federation => discard(&path, "of another federation or run"),
+                Ok(entry) => found.push(Arc::new(entry)),
+                Err(error @ EntryError::Version { .. }) => {
+                    tracing::warn!(path = %path.display(), %error, "entry passed over");
+                }
+                Err(error) => discard(&path, &error.to_string()),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes a proof. When it returns, it is on the disk.
+    pub(super) fn write_proof(&self, conflict: &Conflict) -> Result<(), CacheError> {
+        let path = self.proof(conflict.author());
+        durable_file::replace(&path, true, |file| {
+            conflict.entries.iter().try_for_each(|entry| {
+                let length = u16::try_from(entry.bytes().len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+                file.write_all(&length.to_le_bytes())?;
+                file.write_all(entry.bytes())
+            })
+        })
+        .map_err(failed("writing", &path))
+    }
+
+    pub(super) fn remove_proof(&self, author: PeerId) -> Result<(), CacheError> {
+        remove(&self.proof(author))
+    }
+
+    /// The proofs that there are files of, verified. What proves nothing in this federation is removed.
+    pub(super) fn read_proofs(&self, federation: FederationId) -> Result<Vec<Conflict>, CacheError> {
+        let mut found = Vec::new();
+        for path in list(&self.dir.join(PROOFS))? {
+            let bytes = read(&path, MAX_PROOF_BYTES).map_err(failed("reading", &path))?;
+            let conflict = decode_proof(&bytes).filter(|conflict| conflict.entries[0].federation == federation);
+            match conflict.filter(|conflict| self.proof(conflict.author()) == path) {
+                Some(conflict) => found.push(conflict),
+                None => discard(&path, "it proves nothing"),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What [`Files::check_blob`] finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Checked {
+    Good,
+    Damaged,
+    Missing,
+}
+
+/// A file that is written and has no place yet. Removed when dropped.
+pub(super) struct Partial {
+    /// Empty once it has its place.
+    path: PathBuf,
+}
+
+impl Partial {
+    pub(super) fn rename(mut self, to: &Path) -> Result<(), CacheError> {
+        fs::rename(&self.path, to).map_err(failed("writing", to))?;
+        self.path.clear();
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            // If that fails, the next start removes it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn decode_proof(bytes: &[u8]) -> Option<Conflict> {
+    let (first, rest) = split_prefixed(bytes)?;
+    let (second, rest) = split_prefixed(rest)?;
+    let [first, second] = [SignedEntry::decode(first).ok()?, SignedEntry::decode(second).ok()?];
+    let proves = first.key.author() == second.key.author()
+        && first.federation == second.federation
+        && first.sequence == second.sequence
+        && first.hash() < second.hash();
+    (proves && rest.is_empty()).then(|| Conflict { entries: [Arc::new(first), Arc::new(second)] })
+}
+
+fn split_prefixed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))
+}
+
+/// At most `limit` bytes of a file and one more, to tell that there are too many.
+fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len().min(limit) as usize;
+    let mut bytes = Vec::with_capacity(length + 1);
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The files in a directory. What is none is not the cache's, and is left alone.
+fn list(dir: &Path) -> Result<Vec<PathBuf>, CacheError> {
+    let all = list_all(dir)?;
+    Ok(all.into_iter().filter(|path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())).collect())
+}
+
+fn list_all(dir: &Path) -> Result<Vec<PathBuf>, CacheError> {
+    let listed = fs::read_dir(dir).and_then(|files| files.map(|file| Ok(file?.path())).collect());
+    listed.map_err(failed("listing", dir))
+}
+
+fn remove(path: &Path) -> Result<(), CacheError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("removing", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what doesn't belong there, and says so. A file that can't be removed is no reason not to start.
+fn discard(path: &Path, reason: &str) {
+    match remove(path) {
+        Ok(()) => tracing::warn!(path = %path.display(), reason, "removed from the cache"),
+        Err(error) => tracing::warn!(path = %path.display(), reason, %error, "passed over in the cache"),
+    }
+}

@@ -1,0 +1,226 @@
+//! What is there and who names it: the cache's bookkeeping, without I/O.
+
+use crate::weights::{BlobHash, Manifest, Root};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+/// A distinct chunk of a value, and its length.
+pub(super) type Chunk = (BlobHash, u64);
+
+/// The distinct chunks of a manifest in ascending order, or `None` if it lists one with two lengths: no bytes have
+/// both, so that there is no such value.
+pub(super) fn distinct_chunks(manifest: &Manifest) -> Option<Arc<[Chunk]>> {
+    let listed = manifest.chunks().iter().enumerate();
+    let mut chunks: Vec<Chunk> = listed.map(|(number, &hash)| (hash.into(), manifest.plan().length(number))).collect();
+    chunks.sort_unstable();
+    chunks.dedup();
+    chunks.windows(2).all(|pair| pair[0].0 != pair[1].0).then(|| chunks.into())
+}
+
+/// A value whose manifest is known.
+struct Known {
+    chunks: Arc<[Chunk]>,
+    /// When it was used last, by the state's clock.
+    used: u64,
+    /// When it was learnt last.
+    since: u64,
+}
+
+/// A blob that is named or stored.
+#[derive(Default)]
+struct Blob {
+    /// Known values that name it, as a chunk or as their manifest.
+    references: u32,
+    /// Its length, if it is stored.
+    stored: Option<u64>,
+}
+
+/// Values refer to blobs, equal ones to the same: a blob is to be kept as long as a known value names it.
+#[derive(Default)]
+pub(super) struct State {
+    values: HashMap<Root, Known>,
+    blobs: HashMap<BlobHash, Blob>,
+    /// Blobs that were stored when the last value that names them was forgotten.
+    garbage: Vec<BlobHash>,
+    pins: HashMap<Root, u32>,
+    /// What may be evicted, by the latest retention.
+    spare: BTreeSet<Root>,
+    used: u64,
+    clock: u64,
+}
+
+impl State {
+    /// Takes note of a value. `used` is its place in the order of uses, if it has one from earlier.
+    pub(super) fn learn(&mut self, root: Root, chunks: Arc<[Chunk]>, used: Option<u64>) {
+        self.clock = self.clock.max(used.unwrap_or(0)) + 1;
+        if let Some(known) = self.values.get_mut(&root) {
+            known.since = self.clock;
+            return;
+        }
+        for hash in named(root, &chunks) {
+            self.blobs.entry(hash).or_default().references += 1;
+        }
+        self.values.insert(root, Known { chunks, used: used.unwrap_or(self.clock), since: self.clock });
+    }
+
+    /// Forgets a value; what it alone names becomes garbage, see [`take_garbage`](Self::take_garbage).
+    pub(super) fn forget(&mut self, root: Root) {
+        let Some(known) = self.values.remove(&root) else { return };
+        for hash in named(root, &known.chunks) {
+            let Some(blob) = self.blobs.get_mut(&hash) else { continue };
+            blob.references -= 1;
+            match (blob.references, blob.stored) {
+                (0, Some(_)) => self.garbage.push(hash),
+                (0, None) => drop(self.blobs.remove(&hash)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Up to so many stored blobs that nothing names any more; they no longer count as stored.
+    pub(super) fn take_garbage(&mut self, most: usize) -> Vec<BlobHash> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(hash) = self.garbage.pop()
+        {
+            // A value that was learnt since may name it again.
+            if self.blobs.get(&hash).is_some_and(|blob| blob.references == 0) {
+                self.removed(hash);
+                taken.push(hash);
+            }
+        }
+        taken
+    }
+
+    /// Takes note of a stored blob.
+    pub(super) fn stored(&mut self, hash: BlobHash, length: u64) {
+        let blob = self.blobs.entry(hash).or_default();
+        self.used = self.used - blob.stored.unwrap_or(0) + length;
+        blob.stored = Some(length);
+        if blob.references == 0 {
+            self.garbage.push(hash);
+        }
+    }
+
+    /// Takes note that a blob is stored no longer.
+    pub(super) fn removed(&mut self, hash: BlobHash) {
+        let Some(blob) = self.blobs.get_mut(&hash) else { return };
+        self.used -= blob.stored.take().unwrap_or(0);
+        if blob.references == 0 {
+            self.blobs.remove(&hash);
+        }
+    }
+
+    /// Whether a known value names this blob.
+    pub(super) fn is_named(&self, hash: BlobHash) -> bool {
+        self.blobs.get(&hash).is_some_and(|blob| blob.references > 0)
+    }
+
+    /// The length of a stored blob.
+    pub(super) fn length(&self, hash: BlobHash) -> Option<u64> {
+        self.blobs.get(&hash)?.stored
+    }
+
+    /// The length that a known value lists this chunk with.
+    pub(super) fn listed_length(&self, root: Root, chunk: BlobHash) -> Option<u64> {
+        let chunks = &self.values.get(&root)?.chunks;
+        chunks.binary_search_by_key(&chunk, |&(hash, _)| hash).ok().map(|at| chunks[at].1)
+    }
+
+    /// Whether a value is known, and its manifest stored.
+    pub(super) fn has_manifest(&self, root: Root) -> bool {
+        self.values.contains_key(&root) && self.length(root.into()).is_some()
+    }
+
+    /// Whether a chunk is stored with this length.
+    pub(super) fn has_chunk(&self, (hash, length): Chunk) -> bool {
+        self.length(hash) == Some(length)
+    }
+
+    /// Whether a value's manifest and all its chunks are stored.
+    pub(super) fn is_whole(&self, root: Root) -> bool {
+        let chunks = self.values.get(&root).map(|known| &known.chunks);
+        self.has_manifest(root) && chunks.is_some_and(|chunks| chunks.iter().all(|&chunk| self.has_chunk(chunk)))
+    }
+
+    /// Takes note that a value was used; gives its new place in the order of uses.
+    pub(super) fn touch(&mut self, root: Root) -> Option<u64> {
+        let known = self.values.get_mut(&root)?;
+        self.clock += 1;
+        known.used = self.clock;
+        Some(self.clock)
+    }
+
+    /// Rises with every value that is learnt.
+    pub(super) fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// Keeps a value from being forgotten, once more.
+    pub(super) fn pin(&mut self, root: Root) {
+        *self.pins.entry(root).or_default() += 1;
+    }
+
+    /// Takes back one [`pin`](Self::pin).
+    pub(super) fn unpin(&mut self, root: Root) {
+        if let Some(pins) = self.pins.get_mut(&root) {
+            *pins -= 1;
+            if *pins == 0 {
+                self.pins.remove(&root);
+            }
+        }
+    }
+
+    /// Takes note of what counts: `spare` may be evicted. Gives the values known since before `clock` that are in
+    /// neither set nor pinned.
+    pub(super) fn retain(&mut self, kept: &BTreeSet<Root>, spare: BTreeSet<Root>, clock: u64) -> Vec<Root> {
+        let unnamed = self.values.iter().filter(|(root, known)| {
+            known.since <= clock && !kept.contains(root) && !spare.contains(root) && !self.pins.contains_key(root)
+        });
+        let unnamed = unnamed.map(|(&root, _)| root).collect();
+        self.spare = spare;
+        self.spare.retain(|root| !kept.contains(root));
+        unnamed
+    }
+
+    /// What may be evicted, the least recently used first.
+    pub(super) fn evictable(&self) -> Vec<Root> {
+        let spare = self.spare.iter().filter(|root| !self.pins.contains_key(root));
+        let mut by_use: Vec<(u64, Root)> =
+            spare.filter_map(|root| self.values.get(root).map(|known| (known.used, *root))).collect();
+        by_use.sort_unstable();
+        by_use.into_iter().map(|(_, root)| root).collect()
+    }
+
+    /// Whether it is pinned.
+    pub(super) fn is_pinned(&self, root: Root) -> bool {
+        self.pins.contains_key(&root)
+    }
+
+    /// Bytes of all stored blobs.
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// All stored blobs with their lengths.
+    pub(super) fn blobs(&self) -> HashSet<(BlobHash, u64)> {
+        self.blobs.iter().filter_map(|(&hash, blob)| blob.stored.map(|length| (hash, length))).collect()
+    }
+
+    /// All known values with their places in the order of uses.
+    pub(super) fn values(&self) -> HashSet<(Root, u64)> {
+        self.values.iter().map(|(&root, known)| (root, known.used)).collect()
+    }
+
+    /// The chunks of all known values.
+    pub(super) fn listed(&self) -> impl Iterator<Item = Chunk> {
+        self.values.values().flat_map(|known| known.chunks.iter().copied())
+    }
+}
+
+/// What a value names: its manifest and its distinct chunks.
+fn named(root: Root, chunks: &[Chunk]) -> impl Iterator<Item = BlobHash> {
+    std::iter::once(root.into()).chain(chunks.iter().map(|&(hash, _)| hash))
+}
