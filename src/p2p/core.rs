@@ -1,0 +1,149 @@
+//! What a node of the network decides, without I/O: it is told what happened and says what to do.
+//!
+//! The same inputs in the same order give the same outputs; a seeded simulation drives thirty of them
+//! (`tests/p2p_simulation.rs`). Time is what the driver says it is. Everything that is kept is bounded: by the peers that
+//! are connected, by what stands on the board, or by [`Limits`].
+
+mod config;
+mod contract;
+mod fetch;
+mod gossip;
+mod holders;
+mod job;
+mod peers;
+mod prefetch;
+mod providers;
+mod strikes;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    config::{CoreConfig, Limits},
+    contract::{FetchError, Input, Looked, Output, RequestFailed, RequestId, StoreResult, Token, Verdict},
+};
+
+use self::{fetch::Fetches, holders::Holders, peers::Peer, prefetch::Prefetches, strikes::Strikes, sync::Syncs};
+use crate::entries::Board;
+use libp2p_identity::PeerId;
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+/// The decisions of a node: see the [module](self).
+///
+/// The driver calls [`handle`](Self::handle) with all that happens, [`poll`](Self::poll) until nothing comes after each,
+/// and with [`Input::Tick`] when [`next_wakeup`](Self::next_wakeup) has come.
+pub struct Core {
+    config: CoreConfig,
+    board: Arc<Board>,
+    random: ChaCha8Rng,
+    now: Duration,
+    started: bool,
+    last_id: RequestId,
+    outputs: VecDeque<Output>,
+    /// Who is connected.
+    peers: BTreeMap<PeerId, Peer>,
+    strikes: Strikes,
+    syncs: Syncs,
+    fetches: Fetches,
+    prefetches: Prefetches,
+    holders: Holders,
+}
+
+impl Core {
+    /// The core of a node that knows what is on the board. What it draws follows from `seed`. It begins with its first
+    /// input: it asks the cache for all values that it would fetch unasked.
+    pub fn new(config: CoreConfig, board: Arc<Board>, seed: u64) -> Self {
+        Self {
+            config,
+            board,
+            random: ChaCha8Rng::seed_from_u64(seed),
+            now: Duration::ZERO,
+            started: false,
+            last_id: 0,
+            outputs: VecDeque::new(),
+            peers: BTreeMap::new(),
+            strikes: Strikes::default(),
+            syncs: Syncs::default(),
+            fetches: Fetches::default(),
+            prefetches: Prefetches::default(),
+            holders: Holders::default(),
+        }
+    }
+
+    /// Takes in what happened. `now` is the time since any fixed moment; it doesn't go back. Not to be called with the
+    /// board's [set](Board::set) held.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        self.now = self.now.max(now);
+        if !self.started {
+            self.started = true;
+            self.start_syncs();
+            self.refresh_all_prefetches();
+        }
+        match input {
+            Input::Tick => {}
+            Input::Connected(peer) => self.connected(peer),
+            Input::Disconnected(peer) => self.disconnected(peer),
+            Input::Gossip { token, from, data } => self.gossip(token, from, &data),
+            Input::Published(entry) => self.published(&entry),
+            Input::GossipFailed => self.gossip_failed(),
+            Input::BoardChanged => self.board_changed(),
+            Input::SyncRequest { token, peer, request } => self.sync_request(token, peer, request),
+            Input::SyncResponse { id, response } => self.sync_response(id, response),
+            Input::Want(entry) => self.want(entry),
+            Input::Unwant(root) => self.unwant(root),
+            Input::Looked { root, looked } => self.looked(root, looked),
+            Input::BlobResponse { id, response } => self.blob_response(id, response),
+            Input::Stored { hash, result } => self.stored(hash, result),
+            Input::Holds { peer, roots } => self.holds(peer, &roots),
+            Input::Asked(peer) => self.found_member(peer),
+        }
+        self.sync_in_time();
+        self.retry_parked();
+        self.fetch();
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to come with [`Input::Tick`] if nothing else happens.
+    pub fn next_wakeup(&self) -> Option<Duration> {
+        if !self.started {
+            return Some(Duration::ZERO);
+        }
+        [Some(self.next_sync_time()), self.next_retry_time()].into_iter().flatten().min()
+    }
+
+    /// Whether a peer is being synced with.
+    pub fn is_syncing(&self) -> bool {
+        self.peers.values().any(|peer| peer.session.is_some())
+    }
+
+    fn push(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    fn new_id(&mut self) -> RequestId {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Some of these, at most `count`, drawn.
+    fn draw<T>(&mut self, mut from: Vec<T>, count: usize) -> Vec<T> {
+        for drawn in 0..count.min(from.len()) {
+            let other = self.random.next_u64() % (from.len() - drawn) as u64;
+            from.swap(drawn, drawn + other as usize);
+        }
+        from.truncate(count);
+        from
+    }
+}

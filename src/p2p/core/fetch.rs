@@ -1,0 +1,312 @@
+//! Which values are fetched, and when: what was asked for first, then what was announced. Where their blobs come from is
+//! the affair of [`providers`](super::providers).
+
+use super::{
+    Core, FetchError, Looked, Output, RequestId,
+    job::{Job, Stage, Tried},
+    providers::Request,
+};
+use crate::weights::{BlobHash, EntryHash, Root, SignedEntry};
+use libp2p_identity::PeerId;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Times that the cache is asked in one try. Twice or three times is usual: before the manifest came, before the chunks,
+/// and after them.
+const MAX_LOOKUPS: u32 = 6;
+/// Until the first time that a value, which nobody gave, is tried again unasked; doubled with every try.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// At most this many times the interval between syncs.
+const LONGEST_RETRY: u32 = 16;
+
+/// The values that are being fetched or wait for it.
+#[derive(Debug, Default)]
+pub(super) struct Fetches {
+    pub(super) jobs: BTreeMap<Root, Job>,
+    queue: BTreeSet<(bool, u64, Root)>,
+    parked: BTreeSet<(Duration, Root)>,
+    pub(super) active: BTreeSet<Root>,
+    last_number: u64,
+    /// What the cache is being asked, and about which entry.
+    lookups: BTreeMap<Root, EntryHash>,
+    /// Requests whose blobs have not all been stored.
+    pub(super) requests: BTreeMap<RequestId, Request>,
+    /// The blobs of these requests. No blob is asked for, or stored, twice at once.
+    pub(super) in_flight: BTreeMap<BlobHash, RequestId>,
+}
+
+impl Fetches {
+    fn job(&mut self, root: Root, unasked: bool) -> &mut Job {
+        let Self { jobs, queue, last_number, .. } = self;
+        jobs.entry(root).or_insert_with(|| {
+            *last_number += 1;
+            queue.insert((unasked, *last_number, root));
+            Job::new(Stage::Queued { unasked, number: *last_number })
+        })
+    }
+
+    fn next_in_queue(&mut self, unasked: bool) -> Stage {
+        self.last_number += 1;
+        Stage::Queued { unasked, number: self.last_number }
+    }
+
+    fn list(&mut self, root: Root, stage: Stage) {
+        match stage {
+            Stage::Queued { unasked, number } => self.queue.insert((unasked, number, root)),
+            Stage::Looking | Stage::Fetching => self.active.insert(root),
+            Stage::Parked(until) => self.parked.insert((until, root)),
+        };
+    }
+
+    fn unlist(&mut self, root: Root, stage: Stage) {
+        match stage {
+            Stage::Queued { unasked, number } => self.queue.remove(&(unasked, number, root)),
+            Stage::Looking | Stage::Fetching => self.active.remove(&root),
+            Stage::Parked(until) => self.parked.remove(&(until, root)),
+        };
+    }
+
+    pub(super) fn set_stage(&mut self, root: Root, stage: Stage) {
+        let Some(job) = self.jobs.get_mut(&root) else { return };
+        let before = std::mem::replace(&mut job.stage, stage);
+        self.unlist(root, before);
+        self.list(root, stage);
+    }
+
+    /// Lets a job go. What is in flight for it is thrown away when it arrives, unless another job needs it.
+    fn remove(&mut self, root: Root) -> Option<Job> {
+        let job = self.jobs.remove(&root)?;
+        self.unlist(root, job.stage);
+        Some(job)
+    }
+
+    /// Puts a job that waits, in whatever way, into the queue's end.
+    fn requeue(&mut self, root: Root) {
+        let Some(job) = self.jobs.get_mut(&root) else { return };
+        job.lookups = 0;
+        let unasked = job.wanted.is_empty();
+        let stage = self.next_in_queue(unasked);
+        self.set_stage(root, stage);
+    }
+
+    /// This peer may have what nobody else gave.
+    fn wake(&mut self, root: Root, peer: PeerId) {
+        let Some(job) = self.jobs.get_mut(&root) else { return };
+        job.tried.forgive(&peer);
+        if matches!(job.stage, Stage::Parked(_)) {
+            job.tried.only.insert(peer);
+            self.requeue(root);
+        }
+    }
+
+    pub(super) fn wake_all(&mut self, peer: PeerId) {
+        let waiting: Vec<Root> = self.jobs.iter().filter(|(_, job)| !job.is_active()).map(|(root, _)| *root).collect();
+        waiting.into_iter().for_each(|root| self.wake(root, peer));
+    }
+
+    /// This peer says that it holds the value.
+    pub(super) fn note_holder(&mut self, root: Root, peer: PeerId) {
+        if let Some(job) = self.jobs.get_mut(&root) {
+            job.holders.insert(peer);
+            self.wake(root, peer);
+        }
+    }
+
+    pub(super) fn forgive(&mut self, peer: PeerId) {
+        self.jobs.values_mut().for_each(|job| job.tried.forgive(&peer));
+    }
+}
+
+impl Core {
+    pub(super) fn want(&mut self, entry: Arc<SignedEntry>) {
+        let Some(root) = entry.root() else { return };
+        let job = self.fetches.job(root, false);
+        if !job.wanted.contains(&entry) {
+            job.wanted.insert(0, entry);
+        }
+        if !job.is_active() {
+            job.tried = Tried::default();
+            self.fetches.requeue(root);
+        }
+    }
+
+    pub(super) fn unwant(&mut self, root: Root) {
+        let Some(job) = self.fetches.jobs.get_mut(&root) else { return };
+        job.wanted.clear();
+        if job.unasked.is_empty() {
+            self.fetches.remove(root);
+        } else if let Stage::Queued { number, .. } = job.stage {
+            self.fetches.set_stage(root, Stage::Queued { unasked: true, number });
+        }
+    }
+
+    /// Fetches a value that nobody has asked for.
+    pub(super) fn want_unasked(&mut self, root: Root, entry: Arc<SignedEntry>) {
+        let job = self.fetches.job(root, true);
+        let new = job.unasked.insert(entry.key.author(), entry).is_none();
+        if new && matches!(job.stage, Stage::Parked(_)) {
+            job.tried = Tried::default();
+            self.fetches.requeue(root);
+        }
+    }
+
+    /// The value of this author needn't be fetched any more, unless somebody waits for it.
+    pub(super) fn drop_unasked(&mut self, root: Root, author: PeerId) {
+        let Some(job) = self.fetches.jobs.get_mut(&root) else { return };
+        job.unasked.remove(&author);
+        if job.entry().is_none() {
+            self.fetches.remove(root);
+        }
+    }
+
+    /// Starts what may start, and asks for what may be asked.
+    pub(super) fn fetch(&mut self) {
+        loop {
+            self.start_queued();
+            let fetching = |root: &&Root| self.fetches.jobs.get(*root).is_some_and(|job| job.stage == Stage::Fetching);
+            let active: Vec<Root> = self.fetches.active.iter().filter(fetching).copied().collect();
+            // One that nobody gives leaves its place to the next.
+            let mut ended = false;
+            for root in active {
+                ended |= self.ask_providers(root);
+            }
+            if !ended {
+                return;
+            }
+        }
+    }
+
+    fn start_queued(&mut self) {
+        while let Some(&(unasked, _, root)) = self.fetches.queue.first() {
+            if self.fetches.active.len() >= self.config.limits.values_at_once.max(1) {
+                let nobody_waits = |root: &&Root| self.fetches.jobs.get(*root).is_some_and(|job| job.wanted.is_empty());
+                let gives_way = self.fetches.active.iter().find(nobody_waits).copied();
+                match gives_way {
+                    Some(other) if !unasked => self.fetches.requeue(other),
+                    _ => return,
+                }
+            }
+            self.fetches.set_stage(root, Stage::Looking);
+            self.look_up(root);
+        }
+    }
+
+    pub(super) fn look_up(&mut self, root: Root) {
+        // One question at a time: the answers to two about one root couldn't be told apart.
+        if self.fetches.lookups.contains_key(&root) {
+            return;
+        }
+        let Some(entry) = self.fetches.jobs.get(&root).and_then(Job::entry).cloned() else { return };
+        self.fetches.lookups.insert(root, entry.hash());
+        self.push(Output::Lookup(entry));
+    }
+
+    pub(super) fn looked(&mut self, root: Root, looked: Looked) {
+        let Some(about) = self.fetches.lookups.remove(&root) else { return };
+        let Some(job) = self.fetches.jobs.get_mut(&root).filter(|job| job.stage == Stage::Looking) else { return };
+        if job.entry().is_none_or(|entry| entry.hash() != about) {
+            return self.look_up(root);
+        }
+        job.lookups += 1;
+        let missing: Vec<_> = match looked {
+            Looked::Whole => return self.complete(root),
+            Looked::NotAsSigned => return self.not_as_signed(root, about),
+            Looked::Failed(error) => return self.fail(root, FetchError::Cache(error)),
+            Looked::NoManifest => vec![(root.into(), None)],
+            Looked::Missing(chunks) => chunks.into_iter().map(|(hash, length)| (hash.into(), Some(length))).collect(),
+        };
+        if job.lookups > MAX_LOOKUPS {
+            let error = "it doesn't keep what is stored in it; is its quota too small?".to_owned();
+            return self.fail(root, FetchError::Cache(error));
+        }
+        job.todo = missing.into_iter().collect();
+        if job.todo.is_empty() {
+            return self.complete(root);
+        }
+        self.fetches.set_stage(root, Stage::Fetching);
+    }
+
+    fn complete(&mut self, root: Root) {
+        let Some(job) = self.fetches.remove(root) else { return };
+        self.push(Output::Fetched { root, result: Ok(()) });
+        for entry in job.entries() {
+            self.prefetches.ended(&entry.key.author(), &root);
+            self.note_held(root, entry);
+        }
+    }
+
+    /// The entry that the cache was asked about lies. Others with this root may not.
+    fn not_as_signed(&mut self, root: Root, about: EntryHash) {
+        let Some(job) = self.fetches.jobs.get_mut(&root) else { return };
+        let liar = job.entry().map(|entry| entry.key.author());
+        let told = job.drop_entry(about);
+        let left = job.entry().is_some();
+        if let Some(author) = liar {
+            self.prefetches.ended(&author, &root);
+            self.prefetches.reject(author, about);
+        }
+        if told || !left {
+            self.push(Output::Fetched { root, result: Err(FetchError::NotAsSigned) });
+        }
+        if left {
+            self.look_up(root);
+        } else {
+            self.fetches.remove(root);
+        }
+    }
+
+    /// What has this root is no value, whatever its entries say.
+    pub(super) fn none_as_signed(&mut self, root: Root) {
+        let Some(job) = self.fetches.remove(root) else { return };
+        for entry in job.entries() {
+            self.prefetches.ended(&entry.key.author(), &root);
+            self.prefetches.reject(entry.key.author(), entry.hash());
+        }
+        self.push(Output::Fetched { root, result: Err(FetchError::NotAsSigned) });
+    }
+
+    pub(super) fn unreachable(&mut self, root: Root) {
+        let Some(job) = self.fetches.jobs.get(&root) else { return };
+        let set = self.board.set();
+        let stands = job.entries().any(|entry| set.holds(&entry.hash()));
+        drop(set);
+        let asked = job.tried.asked();
+        self.fail(root, if stands { FetchError::Unreachable { asked } } else { FetchError::Gone });
+    }
+
+    /// Ends a try. What was announced is tried again later, as long as it is worth it.
+    pub(super) fn fail(&mut self, root: Root, error: FetchError) {
+        let Some(job) = self.fetches.jobs.get_mut(&root) else { return };
+        let waited = !std::mem::take(&mut job.wanted).is_empty();
+        job.tried = Tried::default();
+        job.todo.clear();
+        let authors: Vec<PeerId> = job.unasked.keys().copied().collect();
+        if authors.is_empty() {
+            self.fetches.remove(root);
+        } else {
+            let longest = self.config.sync_every.saturating_mul(LONGEST_RETRY).max(FIRST_RETRY);
+            let pause = FIRST_RETRY.saturating_mul(1u32.checked_shl(job.failed_tries).unwrap_or(u32::MAX)).min(longest);
+            job.failed_tries = (job.failed_tries + 1).min(u32::BITS);
+            self.fetches.set_stage(root, Stage::Parked(self.now.saturating_add(pause)));
+        }
+        if waited {
+            self.push(Output::Fetched { root, result: Err(error) });
+        }
+        authors.into_iter().for_each(|author| self.refresh_prefetch(author));
+    }
+
+    /// With nobody to ask, nothing is tried: who connects wakes it.
+    pub(super) fn next_retry_time(&self) -> Option<Duration> {
+        self.fetches.parked.first().map(|(until, _)| *until).filter(|_| self.has_anyone_to_ask())
+    }
+
+    pub(super) fn retry_parked(&mut self) {
+        while self.next_retry_time().is_some_and(|until| until <= self.now) {
+            let Some(&(_, root)) = self.fetches.parked.first() else { return };
+            self.fetches.requeue(root);
+        }
+    }
+}

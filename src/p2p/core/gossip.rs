@@ -1,0 +1,76 @@
+use super::{Core, Output, Token, Verdict};
+use crate::{
+    entries::{Conflict, Refused},
+    weights::{EntryError, EntryHash, MAX_ENTRY_BYTES, SignedEntry},
+};
+use libp2p_identity::PeerId;
+use std::sync::Arc;
+
+impl Core {
+    pub(super) fn gossip(&mut self, token: Token, from: PeerId, data: &[u8]) {
+        let verdict = match self.judge(from, data) {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                self.strike(from, &format!("it forwarded what is no entry: {error}"));
+                Verdict::Reject
+            }
+        };
+        self.push(Output::Verdict { token, verdict });
+        if verdict == Verdict::Accept {
+            self.push(Output::Retain);
+        }
+    }
+
+    fn judge(&mut self, from: PeerId, data: &[u8]) -> Result<Verdict, EntryError> {
+        if self.is_banned(&from) || self.is_known(data) {
+            return Ok(Verdict::Ignore);
+        }
+        match SignedEntry::decode(data) {
+            Ok(entry) => Ok(if self.take_in(Arc::new(entry)) { Verdict::Accept } else { Verdict::Ignore }),
+            Err(EntryError::Version { .. }) => Ok(Verdict::Ignore),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether these bytes are an entry that stands: then nobody needs to check its signature again.
+    pub(super) fn is_known(&self, bytes: &[u8]) -> bool {
+        bytes.len() <= MAX_ENTRY_BYTES && self.board.set().holds(&EntryHash::of(bytes))
+    }
+
+    /// Takes a peer's entry in. True if it changed the set, also by excluding its author. [`Output::Retain`] is left to
+    /// the caller.
+    pub(super) fn take_in(&mut self, entry: Arc<SignedEntry>) -> bool {
+        let author = entry.key.author();
+        if author == self.config.me && entry.federation == self.config.federation {
+            self.push(Output::OwnSequence(entry.sequence));
+        }
+        match self.board.insert(entry.clone()) {
+            Ok(true) => self.push(Output::Save(entry)),
+            Err(Refused::Conflict(conflict)) => self.push(Output::SaveProof(*conflict)),
+            Ok(false) | Err(_) => return false,
+        }
+        self.refresh_prefetch(author);
+        true
+    }
+
+    /// Takes a peer's proof in, as [`take_in`](Self::take_in) does an entry.
+    pub(super) fn take_in_proof(&mut self, proof: Conflict) -> bool {
+        let author = proof.author();
+        if self.board.insert_proof(proof.clone()) != Ok(true) {
+            return false;
+        }
+        self.push(Output::SaveProof(proof));
+        self.refresh_prefetch(author);
+        true
+    }
+
+    pub(super) fn published(&mut self, entry: &SignedEntry) {
+        self.push(Output::Gossip(entry.bytes().to_vec().into()));
+        self.forget_old_holders();
+    }
+
+    pub(super) fn board_changed(&mut self) {
+        self.refresh_all_prefetches();
+        self.set_changed(None);
+    }
+}

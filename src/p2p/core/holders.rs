@@ -1,0 +1,133 @@
+//! Who holds which newest update: what this node tells authors, and what others tell it of its own.
+
+use super::{Core, Output, RequestFailed, RequestId};
+use crate::{
+    p2p::message::{BlobRequest, MAX_BLOBS},
+    weights::{Root, SignedEntry},
+};
+use libp2p_identity::PeerId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most peers that are remembered to hold one value.
+const MAX_HOLDERS: usize = 4096;
+
+/// What is held by whom.
+#[derive(Debug, Default)]
+pub(super) struct Holders {
+    /// The newest update of each author that this node holds whole.
+    held: BTreeMap<PeerId, Held>,
+    /// Notices that are under way, and to which author.
+    notices: BTreeMap<RequestId, PeerId>,
+    /// Who holds this node's own standing values.
+    own: BTreeMap<Root, BTreeSet<PeerId>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    root: Root,
+    /// Whether its author was told, as long as it is connected: one that starts anew has forgotten it.
+    told: bool,
+}
+
+impl Holders {
+    pub(super) fn is_held(&self, author: &PeerId, root: &Root) -> bool {
+        self.held.get(author).is_some_and(|held| held.root == *root)
+    }
+
+    pub(super) fn disconnected(&mut self, peer: PeerId) {
+        self.notices.retain(|_, author| *author != peer);
+        if let Some(held) = self.held.get_mut(&peer) {
+            held.told = false;
+        }
+    }
+}
+
+impl Core {
+    /// The peers that hold this value, as they say. Known only of values that this node has put and that still stand.
+    pub fn holders(&self, root: &Root) -> impl Iterator<Item = PeerId> {
+        self.holders.own.get(root).into_iter().flatten().copied()
+    }
+
+    /// The connected members that may be expected to fetch this value of this node's own, and haven't said yet that they
+    /// hold it. A node that waits for them, for a while, leaves its last update to its peers before it goes.
+    ///
+    /// Expected is every member but those whose updates, of which the board shows at least one, are all of other layouts.
+    /// One that fetches nothing unasked can't be told apart from one that is slow: a deadline is the caller's affair.
+    pub fn unheld(&self, root: &Root) -> Vec<PeerId> {
+        let set = self.board.set();
+        let own = set.of_author(self.config.me).find(|entry| entry.root() == Some(*root));
+        let Some(layout) = own.map(|entry| entry.layout) else { return Vec::new() };
+        let fetches = |peer: &PeerId| {
+            let mut updates = set.of_author(*peer).filter(|entry| entry.key.update_epoch().is_some()).peekable();
+            updates.peek().is_none() || updates.any(|entry| entry.layout == layout)
+        };
+        let holds = |peer: &PeerId| self.holders.own.get(root).is_some_and(|holders| holders.contains(peer));
+        self.members().filter(|peer| !holds(peer) && fetches(peer)).collect()
+    }
+
+    pub(super) fn holds(&mut self, peer: PeerId, roots: &[Root]) {
+        if !self.peers.contains_key(&peer) {
+            return;
+        }
+        self.found_member(peer);
+        let own: BTreeSet<Root> = self.own_roots();
+        for root in roots.iter().take(MAX_BLOBS) {
+            if own.contains(root) {
+                let holders = self.holders.own.entry(*root).or_default();
+                if holders.len() < MAX_HOLDERS {
+                    holders.insert(peer);
+                }
+            }
+            self.fetches.note_holder(*root, peer);
+        }
+    }
+
+    fn own_roots(&self) -> BTreeSet<Root> {
+        self.board.set().of_author(self.config.me).filter_map(|entry| entry.root()).collect()
+    }
+
+    /// Of values that no longer stand.
+    pub(super) fn forget_old_holders(&mut self) {
+        let own = self.own_roots();
+        self.holders.own.retain(|root, _| own.contains(root));
+    }
+
+    /// This node now holds the value of an entry whole. If it is its author's newest update, the author is told.
+    pub(super) fn note_held(&mut self, root: Root, entry: &SignedEntry) {
+        let author = entry.key.author();
+        let is_newest = |newest: &SignedEntry| newest.hash() == entry.hash();
+        let newest = self.board.set().newest_update(author).is_some_and(|newest| is_newest(newest));
+        if newest && author != self.config.me {
+            self.holders.held.insert(author, Held { root, told: false });
+            self.tell_held(author);
+        }
+    }
+
+    /// Tells an author, if it is connected, that its newest update is held here.
+    pub(super) fn tell_held(&mut self, author: PeerId) {
+        let Some(held) = self.holders.held.get_mut(&author).filter(|held| !held.told) else { return };
+        if !self.peers.contains_key(&author) {
+            return;
+        }
+        held.told = true;
+        let (federation, roots, id) = (self.config.federation, vec![held.root], self.new_id());
+        self.holders.notices.insert(id, author);
+        self.push(Output::Blobs { id, peer: author, request: BlobRequest::Holds { federation, roots } });
+    }
+
+    /// True if this was the answer to a notice. One that failed is sent again with the next sync.
+    pub(super) fn notice_answered(&mut self, id: RequestId, error: Option<&RequestFailed>) -> bool {
+        let Some(author) = self.holders.notices.remove(&id) else { return false };
+        if error.is_some()
+            && let Some(held) = self.holders.held.get_mut(&author)
+        {
+            held.told = false;
+        }
+        true
+    }
+
+    pub(super) fn tell_held_again(&mut self) {
+        let authors: Vec<PeerId> = self.members().collect();
+        authors.into_iter().for_each(|author| self.tell_held(author));
+    }
+}

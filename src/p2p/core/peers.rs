@@ -1,0 +1,91 @@
+use super::{
+    Core, Output,
+    sync::{Session, Settled},
+};
+use libp2p_identity::PeerId;
+use std::collections::btree_map::Entry;
+
+/// What a connected peer is to the federation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Membership {
+    /// It hasn't said yet.
+    #[default]
+    Unknown,
+    /// In it.
+    Member,
+    /// Not in it, or no node at all. It stays so until it connects again, or asks something of the federation.
+    NotMember,
+}
+
+/// A connected peer.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    pub(super) membership: Membership,
+    /// The sync with it that runs.
+    pub(super) session: Option<Session>,
+    pub(super) settled: Option<Settled>,
+}
+
+impl Core {
+    /// The connected peers that are known to be members.
+    pub fn members(&self) -> impl Iterator<Item = PeerId> {
+        self.connected_as(Membership::Member)
+    }
+
+    pub(super) fn connected_as(&self, membership: Membership) -> impl Iterator<Item = PeerId> {
+        self.peers.iter().filter(move |(_, peer)| peer.membership == membership).map(|(peer, _)| *peer)
+    }
+
+    pub(super) fn connected(&mut self, peer: PeerId) {
+        if let Some(length) = self.strikes.banned_for(&peer, self.now) {
+            let reason = "it was dropped a short while ago".to_owned();
+            return self.push(Output::Ban { peer, reason, length });
+        }
+        if let Entry::Vacant(new) = self.peers.entry(peer) {
+            new.insert(Peer::default());
+            self.fetches.forgive(peer);
+            self.compare(peer);
+        }
+    }
+
+    pub(super) fn disconnected(&mut self, peer: PeerId) {
+        let Some(Peer { session, .. }) = self.peers.remove(&peer) else { return };
+        if session.is_some_and(|session| session.changed) {
+            self.set_changed(None);
+        }
+        self.fetches.disconnected(peer);
+        self.holders.disconnected(peer);
+    }
+
+    /// It has said so, or has asked something that only a member asks.
+    pub(super) fn found_member(&mut self, peer: PeerId) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        if state.membership != Membership::Member {
+            state.membership = Membership::Member;
+            self.push(Output::Member(peer));
+            self.tell_held(peer);
+            self.fetches.wake_all(peer);
+        }
+    }
+
+    pub(super) fn found_stranger(&mut self, peer: PeerId) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.membership = Membership::NotMember;
+            state.session = None;
+        }
+    }
+
+    /// Counts something wrong that a peer sent; after too much of it the peer is dropped, here at once.
+    pub(super) fn strike(&mut self, peer: PeerId, reason: &str) {
+        let limits = &self.config.limits;
+        let length = limits.banned_for;
+        if self.strikes.add(peer, limits.strikes, self.now.saturating_add(length)) {
+            self.disconnected(peer);
+            self.push(Output::Ban { peer, reason: reason.to_owned(), length });
+        }
+    }
+
+    pub(super) fn is_banned(&self, peer: &PeerId) -> bool {
+        self.strikes.banned_for(peer, self.now).is_some()
+    }
+}

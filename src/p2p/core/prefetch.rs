@@ -1,0 +1,75 @@
+use super::Core;
+use crate::{
+    entries::EntrySet,
+    weights::{Content, EntryHash, Root, SignedEntry},
+};
+use libp2p_identity::PeerId;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What is fetched because it was announced: of each author the newest update.
+#[derive(Debug, Default)]
+pub(super) struct Prefetches {
+    /// What is being fetched of each author. More than one root only while an older one is under way.
+    roots: BTreeMap<PeerId, BTreeSet<Root>>,
+    /// Newest entries that were found to be lies: not to be fetched again.
+    rejected: BTreeMap<PeerId, EntryHash>,
+}
+
+impl Prefetches {
+    /// The value is there, or won't be.
+    pub(super) fn ended(&mut self, author: &PeerId, root: &Root) {
+        if let Some(roots) = self.roots.get_mut(author) {
+            roots.remove(root);
+            if roots.is_empty() {
+                self.roots.remove(author);
+            }
+        }
+    }
+
+    pub(super) fn reject(&mut self, author: PeerId, entry: EntryHash) {
+        self.rejected.insert(author, entry);
+    }
+}
+
+impl Core {
+    pub(super) fn refresh_all_prefetches(&mut self) {
+        let mut authors: BTreeSet<PeerId> = self.board.set().authors().collect();
+        authors.extend(self.prefetches.roots.keys());
+        authors.into_iter().for_each(|author| self.refresh_prefetch(author));
+    }
+
+    /// What stands of an author has changed, or a try to fetch it has failed: fetches its newest update, and no longer
+    /// what it took the place of. One that is under way goes on as long as its entry stands, or a slow node would never
+    /// come to the end of any.
+    pub(super) fn refresh_prefetch(&mut self, author: PeerId) {
+        let board = self.board.clone();
+        let set = board.set();
+        let newest = self.worth_fetching(&set, author);
+        let root = newest.as_ref().and_then(|entry| entry.root());
+        for old in self.prefetches.roots.get(&author).cloned().unwrap_or_default() {
+            let Some(job) = self.fetches.jobs.get(&old) else { continue };
+            let stands = job.unasked.get(&author).is_some_and(|entry| set.holds(&entry.hash()));
+            if Some(old) != root && !(job.is_active() && stands) {
+                self.prefetches.ended(&author, &old);
+                self.drop_unasked(old, author);
+            }
+        }
+        if let (Some(entry), Some(root)) = (newest, root)
+            && !self.holders.is_held(&author, &root)
+        {
+            self.prefetches.roots.entry(author).or_default().insert(root);
+            self.want_unasked(root, entry);
+        }
+    }
+
+    fn worth_fetching(&self, set: &EntrySet, author: PeerId) -> Option<Arc<SignedEntry>> {
+        let layout = self.config.layout.filter(|_| author != self.config.me)?;
+        let entry = set.newest_update(author)?;
+        let short = matches!(entry.content, Content::Put { length, .. } if length <= self.config.limits.prefetch_bytes);
+        let rejected = self.prefetches.rejected.get(&author) == Some(&entry.hash());
+        (entry.layout == layout && short && !rejected).then(|| entry.clone())
+    }
+}

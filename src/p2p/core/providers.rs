@@ -1,0 +1,256 @@
+//! Whom blobs are asked for, and what becomes of the answers.
+
+use super::{
+    Core, FetchError, Output, RequestFailed, RequestId, StoreResult,
+    fetch::Fetches,
+    job::{Job, Stage},
+    peers::Membership,
+};
+use crate::{
+    p2p::message::{Blob, BlobRequest, MAX_BLOBS},
+    weights::{BlobHash, MAX_MANIFEST_BYTES, Root},
+};
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use rand_chacha::rand_core::Rng;
+use std::collections::BTreeMap;
+
+/// A request for blobs. It is there until all of them are stored, or known not to come: what was received and is not yet
+/// on the disk takes memory like what is under way.
+#[derive(Debug)]
+pub(super) struct Request {
+    peer: PeerId,
+    /// The job that asked.
+    root: Root,
+    asked: Vec<BlobHash>,
+    /// Those that are under way, or being stored for this value.
+    open: BTreeMap<BlobHash, Option<Root>>,
+    answered: bool,
+    /// One strike an answer, however much is wrong in it.
+    struck: bool,
+}
+
+impl Fetches {
+    fn requests_to(&self, peer: &PeerId) -> usize {
+        self.requests.values().filter(|request| request.peer == *peer).count()
+    }
+
+    /// This blob is no longer in flight.
+    fn release(&mut self, id: RequestId, hash: &BlobHash) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        if request.open.remove(hash).is_some() {
+            self.in_flight.remove(hash);
+        }
+        if request.answered && request.open.is_empty() {
+            self.requests.remove(&id);
+        }
+    }
+
+    /// No blob of this request comes.
+    fn release_all(&mut self, id: RequestId) {
+        let Some(request) = self.requests.remove(&id) else { return };
+        self.in_flight.retain(|hash, _| !request.open.contains_key(hash));
+    }
+
+    pub(super) fn disconnected(&mut self, peer: PeerId) {
+        let unanswered = |request: &Request| request.peer == peer && !request.answered;
+        let lost: Vec<_> = self.requests.iter().filter(|(_, request)| unanswered(request)).map(|(id, _)| *id).collect();
+        lost.into_iter().for_each(|id| self.release_all(id));
+        for job in self.jobs.values_mut() {
+            job.holders.remove(&peer);
+        }
+    }
+
+    /// The value that a blob which has come is stored for: that of the job that asked, or of another that needs it.
+    fn needed_for(&self, hash: &BlobHash, asked_for: Root) -> Option<Root> {
+        let needs = |root: &&Root| self.jobs.get(*root).is_some_and(|job| job.todo.contains_key(hash));
+        std::iter::once(&asked_for).chain(&self.active).find(needs).copied()
+    }
+}
+
+impl Core {
+    pub(super) fn has_anyone_to_ask(&self) -> bool {
+        self.peers.values().any(|peer| peer.membership != Membership::NotMember)
+    }
+
+    /// Sends the requests of a job that may be sent now. True if it has ended, because nobody is left to ask.
+    pub(super) fn ask_providers(&mut self, root: Root) -> bool {
+        loop {
+            let providers = self.providers(root);
+            let Some(job) = self.fetches.jobs.get(&root).filter(|job| job.stage == Stage::Fetching) else {
+                return false;
+            };
+            if providers.is_empty() {
+                if job.todo.keys().any(|hash| self.fetches.in_flight.contains_key(hash)) {
+                    return false;
+                }
+                self.unreachable(root);
+                return true;
+            }
+            let limit = self.config.limits.requests_at_once.max(1);
+            let has_room = |peer: &PeerId| self.fetches.requests_to(peer) < limit;
+            let Some(peer) = providers.into_iter().find(has_room) else { return false };
+            self.request(root, peer);
+        }
+    }
+
+    /// The peers to ask for blobs of this value, the best first: its authors, who says that it holds it, other members,
+    /// and those who haven't said yet what they are. At most `providers_at_once`, each with something to be asked for.
+    fn providers(&mut self, root: Root) -> Vec<PeerId> {
+        let Fetches { jobs, in_flight, .. } = &mut self.fetches;
+        let Some(job) = jobs.get_mut(&root) else { return Vec::new() };
+        let mut found = Vec::new();
+        for (peer, state) in self.peers.iter().filter(|(_, state)| state.membership != Membership::NotMember) {
+            let mut open = job.todo.keys().filter(|hash| !in_flight.contains_key(*hash));
+            if !open.any(|hash| job.tried.may_give(peer, hash)) {
+                continue;
+            }
+            let class = if job.entries().any(|entry| entry.key.author() == *peer) {
+                0
+            } else if job.holders.contains(peer) {
+                1
+            } else if state.membership == Membership::Member {
+                2
+            } else {
+                3
+            };
+            let rank = *job.tried.ranks.entry(*peer).or_insert_with(|| self.random.next_u64());
+            found.push((job.tried.demerits(peer), class, rank, *peer));
+        }
+        found.sort_unstable();
+        found.truncate(self.config.limits.providers_at_once.max(1));
+        found.into_iter().map(|(.., peer)| peer).collect()
+    }
+
+    fn request(&mut self, root: Root, peer: PeerId) {
+        let id = self.new_id();
+        let Fetches { jobs, in_flight, requests, .. } = &mut self.fetches;
+        let Some(job) = jobs.get_mut(&root) else { return };
+        let mut asked = Vec::new();
+        let mut bytes = 0;
+        for (hash, length) in &job.todo {
+            if in_flight.contains_key(hash) || !job.tried.may_give(&peer, hash) {
+                continue;
+            }
+            bytes += length.unwrap_or(MAX_MANIFEST_BYTES as u64);
+            if asked.len() == MAX_BLOBS || (!asked.is_empty() && bytes > self.config.limits.request_bytes) {
+                break;
+            }
+            asked.push(*hash);
+        }
+        job.tried.note_asked(peer);
+        in_flight.extend(asked.iter().map(|hash| (*hash, id)));
+        let open = asked.iter().map(|hash| (*hash, None)).collect();
+        let request = Request { peer, root, asked: asked.clone(), open, answered: false, struck: false };
+        requests.insert(id, request);
+        let request = BlobRequest::Get { federation: self.config.federation, hashes: asked };
+        self.push(Output::Blobs { id, peer, request });
+    }
+
+    pub(super) fn blob_response(&mut self, id: RequestId, response: Result<Vec<Blob>, RequestFailed>) {
+        if self.notice_answered(id, response.as_ref().err()) {
+            return;
+        }
+        let Some(request) = self.fetches.requests.get_mut(&id).filter(|request| !request.answered) else { return };
+        request.answered = true;
+        let (peer, root, asked) = (request.peer, request.root, request.asked.clone());
+        let failed = match response {
+            // Nothing at all would be asked for again for ever.
+            Ok(blobs) if blobs.is_empty() => None,
+            Ok(blobs) if blobs.len() <= asked.len() => return self.blobs_came(id, &asked, blobs),
+            Ok(_) => Some("it sent more blobs than it was asked for"),
+            Err(RequestFailed::Malformed) => Some("its answer to a request for blobs is malformed"),
+            Err(RequestFailed::Failed) => None,
+            Err(RequestFailed::Unsupported) => {
+                self.found_stranger(peer);
+                None
+            }
+        };
+        self.fetches.release_all(id);
+        if let Some(job) = self.fetches.jobs.get_mut(&root) {
+            job.tried.note_failure(peer);
+        }
+        if let Some(reason) = failed {
+            self.strike(peer, reason);
+        }
+    }
+
+    fn blobs_came(&mut self, id: RequestId, asked: &[BlobHash], blobs: Vec<Blob>) {
+        let Some(&Request { root, peer, .. }) = self.fetches.requests.get(&id) else { return };
+        let unanswered = asked.get(blobs.len()..).unwrap_or_default();
+        unanswered.iter().for_each(|hash| self.fetches.release(id, hash));
+        for (&hash, blob) in asked.iter().zip(blobs) {
+            match blob {
+                Some(bytes) => self.blob_came(id, hash, bytes),
+                None => {
+                    self.fetches.release(id, &hash);
+                    if let Some(job) = self.fetches.jobs.get_mut(&root) {
+                        job.tried.note_lack(peer, hash);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Even one that is too long or too short is the cache's to judge: if it has the hash, then not the peer is to blame
+    /// but the author, whose manifest lies about the length.
+    fn blob_came(&mut self, id: RequestId, hash: BlobHash, bytes: Bytes) {
+        let Some(request) = self.fetches.requests.get(&id) else { return };
+        let Some(root) = self.fetches.needed_for(&hash, request.root) else { return self.fetches.release(id, &hash) };
+        if let Some(request) = self.fetches.requests.get_mut(&id) {
+            request.open.insert(hash, Some(root));
+        }
+        self.push(Output::Store { hash, root, bytes });
+    }
+
+    pub(super) fn stored(&mut self, hash: BlobHash, result: StoreResult) {
+        let Some(&id) = self.fetches.in_flight.get(&hash) else { return };
+        let open = self.fetches.requests.get(&id).and_then(|request| request.open.get(&hash));
+        let Some(stored_for) = open.copied().flatten() else { return };
+        match result {
+            StoreResult::WrongHash => self.wrong_blob(id, &hash),
+            StoreResult::Stored => {
+                self.fetches.release(id, &hash);
+                for root in self.needing(&hash) {
+                    let Some(job) = self.fetches.jobs.get_mut(&root) else { continue };
+                    job.todo.remove(&hash);
+                    if job.todo.is_empty() {
+                        self.fetches.set_stage(root, Stage::Looking);
+                        self.look_up(root);
+                    }
+                }
+            }
+            // Other values with this blob may be as they should.
+            StoreResult::NotAsSigned => {
+                self.fetches.release(id, &hash);
+                self.none_as_signed(stored_for);
+            }
+            StoreResult::Failed(error) => {
+                self.fetches.release(id, &hash);
+                for root in self.needing(&hash) {
+                    self.fail(root, FetchError::Cache(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn needing(&self, hash: &BlobHash) -> Vec<Root> {
+        let needs = |job: &Job| job.stage == Stage::Fetching && job.todo.contains_key(hash);
+        let active = self.fetches.active.iter().copied();
+        active.filter(|root| self.fetches.jobs.get(root).is_some_and(needs)).collect()
+    }
+
+    /// The peer is to blame, and another one is asked. The same again if there is no other, until it is dropped.
+    fn wrong_blob(&mut self, id: RequestId, hash: &BlobHash) {
+        let Some(request) = self.fetches.requests.get_mut(&id) else { return };
+        let (peer, root) = (request.peer, request.root);
+        let first = !std::mem::replace(&mut request.struck, true);
+        self.fetches.release(id, hash);
+        if let Some(job) = self.fetches.jobs.get_mut(&root) {
+            job.tried.note_wrong(peer);
+        }
+        if first {
+            self.strike(peer, &format!("it sent other bytes than those of blob {}", hash.short()));
+        }
+    }
+}

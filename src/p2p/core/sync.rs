@@ -1,0 +1,292 @@
+//! Bringing entry sets into agreement. A session with a peer compares digests, then fetches the pages of the buckets
+//! that differ. It only learns; the asked peer starts a session of its own to learn what the asker has.
+
+use super::{Core, Output, RequestFailed, RequestId, Token, peers::Membership};
+use crate::{
+    entries::{BucketSet, Conflict, Fingerprints, Position, ProofError},
+    p2p::message::{Item, MAX_ITEMS, SyncRequest, SyncResponse},
+    weights::{Digest, EntryError, FederationId, SignedEntry},
+};
+use libp2p_identity::PeerId;
+use rand_chacha::rand_core::Rng;
+use std::{sync::Arc, time::Duration};
+
+/// Most pages of a session. What is left is for the next one.
+const MAX_PAGES: usize = 4096;
+/// Members that are told at once that this node has learned something by sync, or published what gossip didn't carry.
+const TOLD_AT_ONCE: usize = 16;
+/// Time between two such rounds. Each makes up to [`TOLD_AT_ONCE`] peers ask back, which in a large federation, where
+/// something is always on its way, would go round for ever without a pause.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// The two digests, theirs and ours, of a session that learned nothing: comparing them again would be in vain. Sets can
+/// differ for good: an author is trusted again in one place only, or passes a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Settled {
+    theirs: Digest,
+    ours: Digest,
+}
+
+/// A sync with a peer that runs.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// Of the request that is out.
+    id: RequestId,
+    stage: Stage,
+    /// Of the state that this session goes through; known with the first answer.
+    theirs: Option<Digest>,
+    pages: usize,
+    /// Whether it has changed the set.
+    pub(super) changed: bool,
+    /// To be started again at its end: this node has learned something from elsewhere.
+    again: bool,
+    /// What the peer has said of itself since.
+    told: Option<Digest>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Comparing { ours: Digest },
+    Paging { buckets: BucketSet, after: Option<Position> },
+}
+
+/// When to sync without a cause.
+#[derive(Debug, Default)]
+pub(super) struct Syncs {
+    next: Duration,
+    /// Whether members are to be told that the set has changed.
+    tell: bool,
+    /// From whom the change came, if from one peer: it needn't be told.
+    source: Option<PeerId>,
+    /// Not before.
+    tell_after: Duration,
+}
+
+/// Why a session ended early.
+enum Abort {
+    /// Nobody's fault that is known.
+    Failed,
+    /// The peer's.
+    Wrong(String),
+}
+
+impl Core {
+    /// The first sync comes at a random moment, or nodes that were started together would all sync together.
+    pub(super) fn start_syncs(&mut self) {
+        let part = (self.random.next_u64() >> 32) as f64 / f64::from(u32::MAX);
+        self.syncs.next = self.now.saturating_add(self.config.sync_every.mul_f64(part));
+    }
+
+    pub(super) fn next_sync_time(&self) -> Duration {
+        if self.syncs.tell { self.syncs.next.min(self.syncs.tell_after) } else { self.syncs.next }
+    }
+
+    pub(super) fn sync_in_time(&mut self) {
+        if self.syncs.tell && self.now >= self.syncs.tell_after {
+            let source = self.syncs.source.take();
+            self.syncs.tell = false;
+            self.syncs.tell_after = self.now.saturating_add(TELL_EVERY);
+            let members = self.members().filter(|peer| Some(*peer) != source).collect();
+            self.draw(members, TOLD_AT_ONCE).into_iter().for_each(|peer| self.compare(peer));
+        }
+        if self.now >= self.syncs.next {
+            self.syncs.next = self.now.saturating_add(self.config.sync_every);
+            // Who hasn't said yet what it is was asked, and the answer was lost.
+            let mut peers: Vec<_> = self.connected_as(Membership::Unknown).collect();
+            let members = self.members().collect();
+            peers.extend(self.draw(members, 1));
+            peers.retain(|peer| self.peers.get(peer).is_some_and(|state| state.session.is_none()));
+            peers.into_iter().for_each(|peer| self.compare(peer));
+            self.tell_held_again();
+        }
+    }
+
+    /// The set has changed by sync, from this peer: the cache is told now, and members soon.
+    pub(super) fn set_changed(&mut self, source: Option<PeerId>) {
+        self.push(Output::Retain);
+        self.syncs.source = source.filter(|_| !self.syncs.tell || self.syncs.source == source);
+        self.syncs.tell = true;
+    }
+
+    pub(super) fn gossip_failed(&mut self) {
+        self.syncs.source = None;
+        self.syncs.tell = true;
+    }
+
+    /// Starts a session, or has the one that runs start again.
+    pub(super) fn compare(&mut self, peer: PeerId) {
+        let (federation, digest, id) = (self.config.federation, self.board.digest(), self.new_id());
+        let Some(state) = self.peers.get_mut(&peer).filter(|state| state.membership != Membership::NotMember) else {
+            return;
+        };
+        if let Some(session) = &mut state.session {
+            session.again = true;
+            return;
+        }
+        let stage = Stage::Comparing { ours: digest };
+        state.session = Some(Session { id, stage, theirs: None, pages: 0, changed: false, again: false, told: None });
+        self.push(Output::Sync { id, peer, request: SyncRequest::Compare { federation, digest } });
+    }
+
+    pub(super) fn sync_request(&mut self, token: Token, peer: PeerId, request: SyncRequest) {
+        let asked = match &request {
+            SyncRequest::Compare { federation, .. } | SyncRequest::Items { federation, .. } => *federation,
+        };
+        if !self.serves(asked, &peer) {
+            return self.push(Output::SyncReply { token, response: SyncResponse::NotMember });
+        }
+        self.found_member(peer);
+        let response = match request {
+            SyncRequest::Compare { digest: theirs, .. } => {
+                let fingerprints = self.board.set().fingerprints();
+                let ours = fingerprints.digest();
+                if theirs == ours {
+                    SyncResponse::Same
+                } else {
+                    self.learn_from(peer, Settled { theirs, ours });
+                    SyncResponse::Differs(fingerprints)
+                }
+            }
+            SyncRequest::Items { buckets, after, .. } => {
+                let (items, next) = self.board.set().items_after(&buckets, after.as_ref(), MAX_ITEMS);
+                SyncResponse::Items { items: items.iter().map(Item::from).collect(), next }
+            }
+        };
+        self.push(Output::SyncReply { token, response });
+    }
+
+    fn serves(&self, federation: FederationId, peer: &PeerId) -> bool {
+        federation == self.config.federation && !self.is_banned(peer)
+    }
+
+    /// A peer has shown that it knows something else.
+    fn learn_from(&mut self, peer: PeerId, differing: Settled) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        if let Some(session) = &mut state.session {
+            session.told = Some(differing.theirs);
+        } else if state.settled != Some(differing) {
+            self.compare(peer);
+        }
+    }
+
+    pub(super) fn sync_response(&mut self, id: RequestId, response: Result<SyncResponse, RequestFailed>) {
+        let running = |session: &Session| session.id == id;
+        let found = self.peers.iter_mut().find(|(_, state)| state.session.as_ref().is_some_and(running));
+        let Some((&peer, session)) = found.and_then(|(peer, state)| Some((peer, state.session.as_mut()?))) else {
+            return;
+        };
+        let wrong = |what: &str| Err(Abort::Wrong(what.to_owned()));
+        let ended = match (response, &session.stage) {
+            (Err(RequestFailed::Unsupported) | Ok(SyncResponse::NotMember), _) => {
+                if session.changed {
+                    self.set_changed(None);
+                }
+                return self.found_stranger(peer);
+            }
+            (Err(RequestFailed::Failed), _) => Err(Abort::Failed),
+            (Err(RequestFailed::Malformed), _) => wrong("its answer to a sync is malformed"),
+            (Ok(SyncResponse::Same), &Stage::Comparing { ours }) => {
+                session.theirs = Some(ours);
+                self.found_member(peer);
+                Ok(true)
+            }
+            (Ok(SyncResponse::Differs(theirs)), Stage::Comparing { .. }) => {
+                session.theirs = Some(theirs.digest());
+                self.found_member(peer);
+                Ok(self.begin_paging(peer, &theirs))
+            }
+            (Ok(SyncResponse::Items { items, next }), Stage::Paging { .. }) => self.page(peer, &items, next),
+            (Ok(_), _) => wrong("its answer to a sync is to another question"),
+        };
+        match ended {
+            Ok(false) => {}
+            Ok(true) => self.end_session(peer, true),
+            Err(Abort::Failed) => self.end_session(peer, false),
+            Err(Abort::Wrong(reason)) => {
+                self.end_session(peer, false);
+                self.strike(peer, &reason);
+            }
+        }
+    }
+
+    /// True if there is nothing to learn.
+    fn begin_paging(&mut self, peer: PeerId, theirs: &Fingerprints) -> bool {
+        let buckets = self.board.set().fingerprints().differing_in(theirs);
+        if buckets.is_empty() {
+            return true;
+        }
+        self.ask_page(peer, buckets, None);
+        false
+    }
+
+    fn ask_page(&mut self, peer: PeerId, buckets: BucketSet, after: Option<Position>) {
+        let (federation, id) = (self.config.federation, self.new_id());
+        let Some(session) = self.peers.get_mut(&peer).and_then(|state| state.session.as_mut()) else { return };
+        session.id = id;
+        session.pages += 1;
+        session.stage = Stage::Paging { buckets, after: after.clone() };
+        self.push(Output::Sync { id, peer, request: SyncRequest::Items { federation, buckets, after } });
+    }
+
+    /// True if it was the last page.
+    fn page(&mut self, peer: PeerId, items: &[Item], next: Option<Position>) -> Result<bool, Abort> {
+        let session = self.peers.get(&peer).and_then(|state| state.session.as_ref());
+        let Some(&Session { stage: Stage::Paging { buckets, ref after }, pages, .. }) = session else {
+            return Err(Abort::Failed);
+        };
+        let advances = next.as_ref().is_none_or(|next| !items.is_empty() && after.as_ref() < Some(next));
+        if !advances || items.len() > MAX_ITEMS {
+            return Err(Abort::Wrong("its pages of entries don't come to an end".to_owned()));
+        }
+        for item in items {
+            let changed = self.take_in_item(item);
+            if let (Ok(true), Some(state)) = (&changed, self.peers.get_mut(&peer)) {
+                state.session.iter_mut().for_each(|session| session.changed = true);
+            }
+            changed.map_err(|error| Abort::Wrong(format!("it sent what is no entry: {error}")))?;
+        }
+        match next {
+            Some(next) if pages < MAX_PAGES => {
+                self.ask_page(peer, buckets, Some(next));
+                Ok(false)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// True if it changed the set. Errors if the peer is to blame; what a newer version wrote is no error.
+    fn take_in_item(&mut self, item: &Item) -> Result<bool, ProofError> {
+        let taken_in = match item {
+            Item::Entry(bytes) if self.is_known(bytes) => Ok(false),
+            Item::Entry(bytes) => {
+                SignedEntry::decode(bytes).map(|entry| self.take_in(Arc::new(entry))).map_err(Into::into)
+            }
+            Item::Proof([one, other]) => Conflict::decode([one, other]).map(|proof| self.take_in_proof(proof)),
+        };
+        match taken_in {
+            Err(ProofError::Entry(EntryError::Version { .. })) => Ok(false),
+            result => result,
+        }
+    }
+
+    fn end_session(&mut self, peer: PeerId, done: bool) {
+        let Some(session) = self.peers.get_mut(&peer).and_then(|state| state.session.take()) else { return };
+        if session.changed {
+            self.set_changed(Some(peer));
+        }
+        // A peer that doesn't answer is asked again when its turn comes.
+        if !done {
+            return;
+        }
+        let ours = self.board.digest();
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        if !session.changed {
+            state.settled = session.theirs.map(|theirs| Settled { theirs, ours });
+        }
+        let unknown = |theirs| Some(theirs) != session.theirs && theirs != ours;
+        let told = session.told.filter(|&theirs| unknown(theirs) && state.settled != Some(Settled { theirs, ours }));
+        if session.again || told.is_some() {
+            self.compare(peer);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+use super::*;
+
+#[test]
+fn each_message_gets_its_verdict() {
+    let mut rig = Rig::new(None);
+    let (_, first) = update(2, 1);
+    assert_eq!(rig.gossip(1, data(&first)), Verdict::Accept);
+    assert!(matches!(&rig.out[..], [Output::Save(saved), Output::Retain] if *saved == first));
+    assert_eq!(rig.gossip(1, data(&first)), Verdict::Ignore);
+    // Newer, then older.
+    let newer = tombstone(2, "start", 9);
+    assert_eq!(rig.gossip(1, data(&newer)), Verdict::Accept);
+    assert_eq!(rig.gossip(1, data(&tombstone(2, "start", 8))), Verdict::Ignore);
+    // Another federation's.
+    let elsewhere = Entry { federation: FederationId::new("other", "1"), ..newer.entry().clone() };
+    assert_eq!(rig.gossip(1, data(&SignedEntry::sign(elsewhere, &keypair(2)).unwrap())), Verdict::Ignore);
+    // A newer version's.
+    assert_eq!(rig.gossip(1, vec![2, 0, 0]), Verdict::Ignore);
+    assert!(rig.bans().is_empty());
+}
+
+#[test]
+fn rubbish_is_rejected_until_its_forwarder_is_dropped_for_a_while() {
+    let mut rig = Rig::new(None);
+    rig.members(&[1]);
+    let mut forged = tombstone(2, "start", 1).bytes().to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    assert_eq!(rig.gossip(1, forged), Verdict::Reject);
+    assert_eq!(rig.gossip(1, vec![1; 5000]), Verdict::Reject);
+    // Strikes outlive the connection.
+    rig.input(Input::Disconnected(peer(1)));
+    rig.members(&[1]);
+    assert!(rig.bans().is_empty());
+    assert_eq!(rig.gossip(1, vec![]), Verdict::Reject);
+    assert_eq!(rig.bans(), [peer(1)]);
+    assert_eq!(rig.core.members().count(), 0);
+    // It has a mouth no longer.
+    assert_eq!(rig.gossip(1, data(&tombstone(2, "start", 1))), Verdict::Ignore);
+    let digest = rig.board.digest();
+    assert_eq!(rig.asked_to_sync(1, compare(digest)), SyncResponse::NotMember);
+    rig.input(Input::Connected(peer(1)));
+    assert_eq!(rig.bans(), [peer(1)]);
+    rig.wait(seconds(601));
+    rig.members(&[1]);
+}
+
+#[test]
+fn a_second_entry_under_a_number_is_passed_on() {
+    let mut rig = Rig::new(None);
+    let proof = proof(2, 4);
+    let [one, other] = proof.entries.clone();
+    assert_eq!(rig.gossip(1, data(&one)), Verdict::Accept);
+    assert_eq!(rig.gossip(1, data(&other)), Verdict::Accept);
+    assert!(rig.board.is_excluded(peer(2)));
+    assert!(rig.out.iter().any(|output| matches!(output, Output::SaveProof(saved) if *saved == proof)));
+    assert_eq!(rig.gossip(1, data(&tombstone(2, "start", 5))), Verdict::Ignore);
+}
+
+#[test]
+fn what_an_earlier_life_published_is_gone_on_from() {
+    let mut rig = Rig::new(Some(layout(2)));
+    let (_, own) = update(ME, 41);
+    assert_eq!(rig.gossip(1, data(&own)), Verdict::Accept);
+    assert!(matches!(&rig.out[..], [Output::OwnSequence(41), Output::Save(_), Output::Retain]));
+    // Its own values it doesn't fetch unasked.
+    assert!(rig.lookups().is_empty());
+}
+
+#[test]
+fn what_is_published_is_told() {
+    let mut rig = Rig::new(None);
+    rig.members(&[1, 2]);
+    let (_, own) = update(ME, 1);
+    rig.board.insert(own.clone()).unwrap();
+    rig.input(Input::Published(own.clone()));
+    assert!(matches!(&rig.out[..], [Output::Gossip(bytes)] if *bytes == own.bytes()));
+    // Where there is no gossip, members are asked to compare, and ask back.
+    rig.input(Input::GossipFailed);
+    assert_eq!(rig.syncs().len(), 2);
+}
