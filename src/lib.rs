@@ -8,29 +8,41 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `cli`, `demo` | the `peerfold` program |
+//! | `bootstrap` | the bootstrap node as a program |
+//! | `program` | what both programs have in common |
 //! | `experiment` | data sets and how they are split |
 //! | `train` | burn: models, devices, the callback for modules of one's own |
 //! | [`node`] | asynchronous and synchronous nodes, checkpoints |
 //! | [`strategy`] | folding |
-//! | [`folder`] | the shared folder, in memory and in a directory |
+//! | [`folder`] | the shared folder: memory, directory, network |
+//! | [`p2p`] | the network: gossip, sync, fetching, finding peers |
+//! | [`cache`] | what a node keeps of a federation on its disk |
 //! | [`home`] | a node's identity and its sequence numbers |
+//! | [`entries`] | what is known of a federation |
 //! | [`weights`] | tensors, layouts, manifests, signed entries |
 //!
 //! `ARCHITECTURE.md` in the repository is the map with the invariants. Who federates a burn module begins with the
 //! `prelude`.
 
+#[cfg(feature = "bootstrap")]
+pub mod bootstrap;
+pub mod cache;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
 mod demo;
 mod durable_file;
+pub mod entries;
 #[cfg(feature = "train")]
 pub mod experiment;
 pub mod folder;
 pub mod home;
 pub mod node;
+pub mod p2p;
 #[cfg(feature = "train")]
 pub mod prelude;
+#[cfg(feature = "bootstrap")]
+mod program;
 pub mod strategy;
 #[cfg(feature = "train")]
 pub mod train;

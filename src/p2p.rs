@@ -1,0 +1,33 @@
+//! The network: gossip, sync, fetching, finding peers.
+//!
+//! [`core`] decides and does no I/O; `network` is the one file that does: it runs libp2p's swarm and the cache for it.
+
+mod announcements;
+mod behaviour;
+mod bootstrap_node;
+pub mod core;
+mod message;
+pub(crate) mod network;
+mod options;
+mod peer_list;
+mod redial;
+mod status;
+#[cfg(unix)]
+mod status_socket;
+mod transport;
+mod wire;
+
+#[cfg(unix)]
+pub use self::status_socket::{StatusError, StatusSocket};
+pub use self::{
+    bootstrap_node::{BootstrapFigures, BootstrapNode},
+    message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SyncRequest, SyncResponse},
+    options::{AddressError, DEFAULT_QUOTA, NetworkOptions, PeerAddress, listen_address},
+    peer_list::{PeerList, PeerListError},
+    status::{NetworkStatus, PeerRole, PeerStatus, Transport},
+    transport::NetworkError,
+    wire::{BLOB_PROTOCOL, BlobCodec, SYNC_PROTOCOL, SyncCodec},
+};
+
+/// Name of the socket in a node's home where a running node tells how its network stands.
+pub const NETWORK_SOCKET: &str = "network.sock";

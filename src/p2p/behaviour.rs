@@ -1,0 +1,135 @@
+//! The protocols of a node, put together.
+
+use super::wire::{BLOB_PROTOCOL, BlobCodec, SYNC_PROTOCOL, SyncCodec};
+use crate::weights::{FederationId, MAX_ENTRY_BYTES};
+use libp2p::{
+    StreamProtocol, allow_block_list,
+    allow_block_list::BlockedPeers,
+    connection_limits::{self, ConnectionLimits},
+    gossipsub::{
+        self, IdentTopic, IdentityTransform, MessageAuthenticity, MessageId, ValidationMode,
+        WhitelistSubscriptionFilter,
+    },
+    identify,
+    kad::{self, store::MemoryStore},
+    mdns, ping,
+    request_response::{self, ProtocolSupport},
+    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+};
+use libp2p_identity::Keypair;
+use std::{num::NonZeroUsize, time::Duration};
+
+/// What a node says it speaks, to whom it identifies itself: others are not kept connected.
+pub(super) const IDENTIFY_PROTOCOL: &str = "/peerfold/1";
+/// The distributed table of all federations.
+pub(super) const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/peerfold/kad/1");
+
+/// Connections that a node has at most, those of one peer, and those being made.
+const MAX_CONNECTIONS: u32 = 256;
+const MAX_CONNECTIONS_PER_PEER: u32 = 4;
+const MAX_PENDING: u32 = 64;
+/// Requests that a connection has at once, both ways.
+const MAX_STREAMS: usize = 64;
+/// How long a request may take: 4 MiB on a line of half a megabyte a second, and some.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+const KAD_QUERY_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long providers are remembered that don't say again that they are there; nodes do so every minute or so.
+const PROVIDER_TTL: Duration = Duration::from_secs(30 * 60);
+/// How long gossip remembers what it has seen.
+const SEEN_FOR: Duration = Duration::from_secs(5 * 60);
+
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    // First, so that they refuse before the others look.
+    pub(super) limits: connection_limits::Behaviour,
+    pub(super) blocked: allow_block_list::Behaviour<BlockedPeers>,
+    pub(super) gossip: Gossip,
+    pub(super) sync: request_response::Behaviour<SyncCodec>,
+    pub(super) blobs: request_response::Behaviour<BlobCodec>,
+    pub(super) kad: kad::Behaviour<MemoryStore>,
+    pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+/// Only the federation's own topic is kept of what peers say they are subscribed to.
+type Gossip = gossipsub::Behaviour<IdentityTransform, WhitelistSubscriptionFilter>;
+
+/// The topic of a federation: the text of its id.
+pub(super) fn topic(federation: FederationId) -> IdentTopic {
+    IdentTopic::new(federation.to_string())
+}
+
+impl Behaviour {
+    pub(super) fn new(keypair: &Keypair, federation: FederationId, mdns: bool) -> Result<Self, String> {
+        let me = keypair.public().to_peer_id();
+        let limits = ConnectionLimits::default()
+            .with_max_established(Some(MAX_CONNECTIONS))
+            .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
+            .with_max_pending_incoming(Some(MAX_PENDING))
+            .with_max_pending_outgoing(Some(MAX_PENDING));
+        let requests = || {
+            request_response::Config::default()
+                .with_request_timeout(REQUEST_TIMEOUT)
+                .with_max_concurrent_streams(MAX_STREAMS)
+        };
+        let both = |protocol| [(protocol, ProtocolSupport::Full)];
+        let mut gossip = gossip(federation)?;
+        gossip.subscribe(&topic(federation)).map_err(|error| error.to_string())?;
+        let found = mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me)).transpose();
+        let found = found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "peers on the local network can't be looked for (mDNS)");
+            None
+        });
+        let agent = concat!("peerfold/", env!("CARGO_PKG_VERSION")).to_owned();
+        let identity = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), keypair.public());
+        Ok(Self {
+            limits: connection_limits::Behaviour::new(limits),
+            blocked: allow_block_list::Behaviour::default(),
+            gossip,
+            sync: request_response::Behaviour::with_codec(SyncCodec, both(SYNC_PROTOCOL), requests()),
+            blobs: request_response::Behaviour::with_codec(BlobCodec, both(BLOB_PROTOCOL), requests()),
+            kad: kad(keypair),
+            identify: identify::Behaviour::new(identity.with_agent_version(agent).with_push_listen_addr_updates(true)),
+            ping: ping::Behaviour::default(),
+            mdns: found.into(),
+        })
+    }
+}
+
+fn gossip(federation: FederationId) -> Result<Gossip, String> {
+    // An entry proves itself, so messages carry neither author nor signature. Peers are not scored by gossipsub: its
+    // scores count addresses, and hospitals sit behind one; who sends rubbish is dropped by the core.
+    let config = gossipsub::ConfigBuilder::default()
+        .validation_mode(ValidationMode::Anonymous)
+        .validate_messages()
+        .message_id_fn(|message| MessageId::from(blake3::hash(&message.data).as_bytes().to_vec()))
+        // Entries are short and rare: to every subscribed peer at once, instead of after the next heartbeat.
+        .flood_publish(true)
+        .max_transmit_size_for_topic(2 * MAX_ENTRY_BYTES, topic(federation).hash())
+        .duplicate_cache_time(SEEN_FOR)
+        .build()
+        .map_err(|error| error.to_string())?;
+    let filter = WhitelistSubscriptionFilter([topic(federation).hash()].into());
+    Gossip::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter).map_err(str::to_owned)
+}
+
+fn kad(keypair: &Keypair) -> kad::Behaviour<MemoryStore> {
+    let me = keypair.public().to_peer_id();
+    let store = kad::store::MemoryStoreConfig {
+        // Providers only: nobody's records.
+        max_records: 0,
+        max_value_bytes: 0,
+        max_providers_per_key: 64,
+        max_provided_keys: 1024,
+    };
+    let mut config = kad::Config::new(KAD_PROTOCOL);
+    config
+        .set_query_timeout(KAD_QUERY_TIMEOUT)
+        .set_provider_record_ttl(Some(PROVIDER_TTL))
+        .set_provider_publication_interval(None)
+        .set_parallelism(NonZeroUsize::new(5).unwrap_or(NonZeroUsize::MIN));
+    let mut kad = kad::Behaviour::with_config(me, MemoryStore::with_config(me, store), config);
+    kad.set_mode(Some(kad::Mode::Server));
+    kad
+}

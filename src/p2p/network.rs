@@ -1,0 +1,223 @@
+//! A node in the network: the handle, and the task that does what the core says.
+//!
+//! The network has threads of its own, so that it answers while its program trains, whatever runtime that uses or none.
+//! Everything is asked for over one bounded channel; the task never waits for anybody.
+
+mod connected;
+mod discovery;
+mod driver;
+mod jobs;
+
+#[cfg(unix)]
+use super::status_socket::StatusSocket;
+use super::{
+    core::FetchError, options::NetworkOptions, options::PeerAddress, status::NetworkStatus, transport::NetworkError,
+};
+use crate::{
+    cache::{Cache, KnownPeer},
+    entries::Board,
+    weights::{FederationId, LayoutId, SignedEntry},
+};
+use driver::Driver;
+use libp2p_identity::Keypair;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc as std_mpsc,
+    },
+    thread,
+    time::Duration,
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{mpsc, oneshot},
+};
+
+/// Requests of the handle that may wait for the task.
+const COMMANDS: usize = 64;
+/// Threads that run connections, where there are cores for them: on two cores a second one only takes turns with what
+/// hashes and writes, and a value took a tenth to a fifth longer.
+const THREADS: usize = 2;
+/// Threads that read and write the cache.
+const BLOCKING_THREADS: usize = 4;
+/// How long a handle that is dropped waits for the task to end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What a node needs to take part in the network.
+pub(crate) struct Setup {
+    pub(crate) keypair: Keypair,
+    pub(crate) federation: FederationId,
+    /// Newest updates of this layout are fetched when they are announced.
+    pub(crate) layout: Option<LayoutId>,
+    /// What is known, at the start what the cache had.
+    pub(crate) board: Arc<Board>,
+    pub(crate) cache: Cache,
+    /// Peers met in the last run.
+    pub(crate) known: Vec<KnownPeer>,
+    /// Called with numbers of own entries that peers show: to go on above them.
+    pub(crate) raise_above: Box<dyn Fn(u64) + Send>,
+    /// Where `peerfold peers` asks.
+    pub(crate) socket: Option<PathBuf>,
+    pub(crate) options: NetworkOptions,
+}
+
+/// What the handle asks of the task.
+enum Command {
+    /// An own entry is on the board and in the cache.
+    Published(Arc<SignedEntry>),
+    /// The board was changed past the core.
+    BoardChanged,
+    /// A value is wanted.
+    Fetch(Arc<SignedEntry>, oneshot::Sender<Result<(), FetchError>>),
+    /// Answered when every connected member that trains the same holds the newest own update.
+    HandOver(oneshot::Sender<()>),
+    /// Answered when it is known what the peers know that can be found now.
+    LookAround(oneshot::Sender<()>),
+    Status(oneshot::Sender<NetworkStatus>),
+}
+
+/// Figures that are read while the task works.
+#[derive(Default)]
+struct Figures {
+    members: AtomicUsize,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+/// A node in the network. Dropping it leaves.
+pub(crate) struct Network {
+    /// There until the drop.
+    commands: Option<mpsc::Sender<Command>>,
+    runtime: Option<Runtime>,
+    ended: Mutex<std_mpsc::Receiver<()>>,
+    listening: Vec<PeerAddress>,
+    figures: Arc<Figures>,
+}
+
+impl Network {
+    /// Joins the network, and comes back when the node listens. Blocks for that long.
+    pub(crate) fn start(setup: Setup) -> Result<Self, NetworkError> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let built = Builder::new_multi_thread()
+            .worker_threads((cores / 2).clamp(1, THREADS))
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("peerfold-net")
+            .enable_all()
+            .build();
+        let runtime = built.map_err(|error| NetworkError::Start { reason: error.to_string() })?;
+        let (commands, requests) = mpsc::channel(COMMANDS);
+        #[cfg(unix)]
+        if let Some(path) = &setup.socket {
+            let _inside = runtime.enter();
+            runtime.spawn(answer(StatusSocket::bind(path)?, commands.downgrade()));
+        }
+        let (ready, started) = std_mpsc::sync_channel(1);
+        let (farewell, ended) = std_mpsc::sync_channel(1);
+        let figures = Arc::<Figures>::default();
+        let shown = figures.clone();
+        runtime.spawn(async move {
+            match Driver::new(setup, shown, ready.clone()) {
+                Ok(driver) => driver.run(requests).await,
+                // The receiver is the caller, which waits.
+                Err(error) => drop(ready.send(Err(error))),
+            }
+            let _ = farewell.send(());
+        });
+        let gone = || NetworkError::Start { reason: "its task ended early".to_owned() };
+        match started.recv().map_err(|_| gone()).flatten() {
+            Ok(listening) => {
+                let (commands, runtime, ended) = (Some(commands), Some(runtime), Mutex::new(ended));
+                Ok(Self { commands, runtime, ended, listening, figures })
+            }
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
+    }
+
+    /// Where the node listened when it started.
+    pub(crate) fn listening(&self) -> &[PeerAddress] {
+        &self.listening
+    }
+
+    /// Connected members, bytes sent, bytes received.
+    pub(crate) fn figures(&self) -> (usize, u64, u64) {
+        let Figures { members, sent, received } = self.figures.as_ref();
+        (members.load(Ordering::Relaxed), sent.load(Ordering::Relaxed), received.load(Ordering::Relaxed))
+    }
+
+    async fn ask(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            // The task lives as long as this handle, but at the end of the program.
+            let _ = commands.send(command).await;
+        }
+    }
+
+    /// Tells the network of an own entry. Blocks as long as the task has much to do.
+    pub(crate) fn published(&self, entry: Arc<SignedEntry>) {
+        if let Some(commands) = &self.commands {
+            let _ = commands.blocking_send(Command::Published(entry));
+        }
+    }
+
+    /// Tells it that an author was readmitted. A task that has too much to do finds it out at the next sync.
+    pub(crate) fn board_changed(&self) {
+        if let Some(commands) = &self.commands {
+            let _ = commands.try_send(Command::BoardChanged);
+        }
+    }
+
+    /// Fetches a value into the cache. Comes back with an error when no connected peer gives it; never hangs. Dropping the
+    /// future gives the value up.
+    pub(crate) async fn fetch(&self, entry: Arc<SignedEntry>) -> Result<(), FetchError> {
+        let (done, fetched) = oneshot::channel();
+        self.ask(Command::Fetch(entry, done)).await;
+        fetched.await.unwrap_or_else(|_| Err(FetchError::Cache("the network has ended".to_owned())))
+    }
+
+    /// Waits until the connected members that train the same hold the newest own update; not at all if there are none.
+    pub(crate) async fn hand_over(&self) {
+        let (done, handed) = oneshot::channel();
+        self.ask(Command::HandOver(done)).await;
+        let _ = handed.await;
+    }
+
+    /// Waits until the node has synced with the members that it could find, or has found that there are none.
+    pub(crate) async fn look_around(&self) {
+        let (done, looked) = oneshot::channel();
+        self.ask(Command::LookAround(done)).await;
+        let _ = looked.await;
+    }
+
+    /// Who is connected. `None` if the network has ended.
+    pub(crate) async fn status(&self) -> Option<NetworkStatus> {
+        let (done, status) = oneshot::channel();
+        self.ask(Command::Status(done)).await;
+        status.await.ok()
+    }
+}
+
+/// Answers `peerfold peers` as long as the network runs.
+#[cfg(unix)]
+async fn answer(socket: StatusSocket, commands: mpsc::WeakSender<Command>) {
+    let status = || async {
+        let (done, status) = oneshot::channel();
+        commands.upgrade()?.send(Command::Status(done)).await.ok()?;
+        status.await.ok()
+    };
+    socket.serve(status).await;
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.commands = None;
+        // The task closes its handle of the cache, so that the home can be opened again.
+        let _ = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(FAREWELL);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The peers that are connected, and what is told of them.
+
+use crate::p2p::status::{PeerRole, PeerStatus, Transport};
+use libp2p::{Multiaddr, core::ConnectedPoint, multiaddr::Protocol, swarm::ConnectionId};
+use libp2p_identity::PeerId;
+use std::{collections::BTreeMap, time::Duration};
+
+/// Most addresses that are taken from one peer.
+pub(super) const MAX_ADDRESSES: usize = 16;
+
+/// A connected peer.
+pub(super) struct Peer {
+    connections: BTreeMap<ConnectionId, Multiaddr>,
+    pub(super) member: bool,
+    /// Where it says that it listens.
+    pub(super) addresses: Vec<Multiaddr>,
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    since: Duration,
+    pub(super) seen: Duration,
+}
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Peers {
+    pub(super) by_id: BTreeMap<PeerId, Peer>,
+}
+
+impl Peers {
+    /// A connection was made. Whether it is the first to its peer.
+    pub(super) fn connected(
+        &mut self,
+        id: PeerId,
+        at: &ConnectedPoint,
+        connection: ConnectionId,
+        now: Duration,
+    ) -> bool {
+        let known = self.by_id.contains_key(&id);
+        let peer = self.by_id.entry(id).or_insert_with(|| Peer {
+            connections: BTreeMap::new(),
+            member: false,
+            addresses: Vec::new(),
+            sent: 0,
+            received: 0,
+            since: now,
+            seen: now,
+        });
+        peer.connections.insert(connection, without_peer(at.get_remote_address()));
+        !known
+    }
+
+    /// A connection ended. Whether it was the last to its peer.
+    pub(super) fn disconnected(&mut self, id: &PeerId, connection: ConnectionId) -> bool {
+        let Some(peer) = self.by_id.get_mut(id) else { return false };
+        peer.connections.remove(&connection);
+        let last = peer.connections.is_empty();
+        if last {
+            self.by_id.remove(id);
+        }
+        last
+    }
+
+    pub(super) fn members(&self) -> usize {
+        self.by_id.values().filter(|peer| peer.member).count()
+    }
+
+    /// Takes what a peer says of its addresses, as far as they may mean anything here.
+    pub(super) fn listens(&mut self, id: &PeerId, addresses: Vec<Multiaddr>) -> Option<&Peer> {
+        let peer = self.by_id.get_mut(id)?;
+        let beside = peer.connections.values().any(is_loopback);
+        let usable = addresses
+            .into_iter()
+            .map(|address| without_peer(&address))
+            .filter(|address| !is_unspecified(address) && (beside || !is_loopback(address)));
+        peer.addresses = usable.take(MAX_ADDRESSES).collect();
+        Some(peer)
+    }
+
+    /// Members first, then by id.
+    pub(super) fn status(
+        &self,
+        now: Duration,
+        listed: impl Fn(&PeerId) -> bool,
+        entries: impl Fn(PeerId) -> usize,
+    ) -> Vec<PeerStatus> {
+        let mut peers: Vec<PeerStatus> = self
+            .by_id
+            .iter()
+            .map(|(id, peer)| {
+                let address = peer.connections.values().next().cloned().unwrap_or_else(Multiaddr::empty);
+                let role = match (peer.member, listed(id)) {
+                    (true, _) => PeerRole::Member,
+                    (false, true) => PeerRole::Bootstrap,
+                    (false, false) => PeerRole::Other,
+                };
+                PeerStatus {
+                    peer: id.to_string(),
+                    role,
+                    transport: transport(&address),
+                    address: address.to_string(),
+                    entries: entries(*id),
+                    sent: peer.sent,
+                    received: peer.received,
+                    connected_seconds: now.saturating_sub(peer.since).as_secs(),
+                    seen_seconds_ago: now.saturating_sub(peer.seen).as_secs(),
+                }
+            })
+            .collect();
+        peers.sort_by_key(|peer| peer.role != PeerRole::Member);
+        peers
+    }
+}
+
+/// An address without the `/p2p/…` at its end.
+pub(super) fn without_peer(address: &Multiaddr) -> Multiaddr {
+    address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
+}
+
+fn is_loopback(address: &Multiaddr) -> bool {
+    address.iter().next().is_some_and(|part| match part {
+        Protocol::Ip4(ip) => ip.is_loopback(),
+        Protocol::Ip6(ip) => ip.is_loopback(),
+        _ => false,
+    })
+}
+
+fn is_unspecified(address: &Multiaddr) -> bool {
+    address.iter().next().is_none_or(|part| match part {
+        Protocol::Ip4(ip) => ip.is_unspecified(),
+        Protocol::Ip6(ip) => ip.is_unspecified(),
+        _ => false,
+    })
+}
+
+fn transport(address: &Multiaddr) -> Transport {
+    let quic = address.iter().any(|part| matches!(part, Protocol::QuicV1 | Protocol::Quic));
+    if quic { Transport::Quic } else { Transport::Tcp }
+}

@@ -1,0 +1,98 @@
+//! What blocks: reading and writing the cache, off the network's task.
+
+use crate::{
+    cache::{Cache, KnownPeer, Look, Retention, Stored},
+    entries::{Board, Conflict},
+    p2p::{
+        core::{Looked, StoreResult, Token},
+        message::Blob,
+        wire::ANSWER_BYTES,
+    },
+    weights::{BlobHash, Content, Root, SignedEntry},
+};
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use std::sync::Arc;
+
+/// What a job found.
+pub(super) enum Done {
+    Looked { root: Root, looked: Looked },
+    Stored { hash: BlobHash, result: StoreResult },
+    Read { token: Token, blobs: Vec<Blob> },
+    Kept,
+}
+
+/// What the cache is to be told, together, one job at a time.
+#[derive(Default)]
+pub(super) struct Housekeeping {
+    pub(super) entries: Vec<Arc<SignedEntry>>,
+    pub(super) proofs: Vec<Conflict>,
+    pub(super) peers: Vec<KnownPeer>,
+    pub(super) retain: bool,
+}
+
+impl Housekeeping {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.proofs.is_empty() && self.peers.is_empty() && !self.retain
+    }
+
+    /// A cache that can't be written costs a fetch after the next start, no more, so that it is a warning.
+    pub(super) fn run(self, cache: &Cache, board: &Board, me: PeerId) -> Done {
+        let entries = self.entries.iter().try_for_each(|entry| cache.save_entry(entry));
+        let proofs = self.proofs.iter().try_for_each(|proof| cache.save_proof(proof));
+        let peers = self.peers.iter().try_for_each(|peer| cache.remember(peer));
+        let retained = if self.retain { cache.retain(|| Retention::of(&board.set(), me)) } else { Ok(()) };
+        for error in [entries, proofs, peers, retained].into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "the cache can't be kept");
+        }
+        Done::Kept
+    }
+}
+
+/// What the cache has of an entry's value.
+pub(super) fn look(cache: &Cache, entry: &SignedEntry) -> Done {
+    let Content::Put { root, length, .. } = entry.content else {
+        return Done::Looked { root: Root::from_bytes([0; 32]), looked: Looked::NotAsSigned };
+    };
+    let as_signed = |manifest: &crate::weights::Manifest| {
+        manifest.layout().id() == entry.layout && manifest.layout().bytes() == length
+    };
+    let looked = match cache.look(root) {
+        Ok(Look::NoManifest) => Looked::NoManifest,
+        Ok(Look::Missing { manifest, .. } | Look::Whole { manifest }) if !as_signed(&manifest) => Looked::NotAsSigned,
+        Ok(Look::Missing { chunks, .. }) => Looked::Missing(chunks),
+        Ok(Look::Whole { .. }) => Looked::Whole,
+        Err(error) => Looked::Failed(error.to_string()),
+    };
+    Done::Looked { root, looked }
+}
+
+/// Verifies a blob and stores it.
+pub(super) fn store(cache: &Cache, root: Root, hash: BlobHash, bytes: &Bytes) -> Done {
+    let result = match cache.store_blob(root, hash, bytes) {
+        // A chunk that no manifest names any more is one of a value that was given up: looking again tells.
+        Ok(Stored::Stored | Stored::Unnamed) => StoreResult::Stored,
+        Ok(Stored::WrongHash) => StoreResult::WrongHash,
+        Ok(Stored::NotManifest | Stored::WrongLength) => StoreResult::NotAsSigned,
+        Err(error) => StoreResult::Failed(error.to_string()),
+    };
+    Done::Stored { hash, result }
+}
+
+/// What a peer asks for, as far as an answer may be long.
+pub(super) fn read(cache: &Cache, token: Token, hashes: &[BlobHash]) -> Done {
+    let mut blobs = Vec::with_capacity(hashes.len());
+    let mut total = 0;
+    for hash in hashes {
+        let blob = cache.blob(*hash).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a blob that a peer asks for can't be read");
+            None
+        });
+        total += blob.as_ref().map_or(0, Bytes::len);
+        if total > ANSWER_BYTES && !blobs.is_empty() {
+            break;
+        }
+        blobs.push(blob);
+    }
+    Done::Read { token, blobs }
+}

@@ -1,0 +1,69 @@
+use serde::{Deserialize, Serialize};
+
+/// A transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// TCP with Noise and Yamux.
+    Tcp,
+    /// QUIC.
+    Quic,
+}
+
+/// What a peer is to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerRole {
+    /// A member of the same federation.
+    Member,
+    /// On the bootstrap list, and no member.
+    Bootstrap,
+    /// Neither, or not yet known.
+    Other,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its peer id.
+    pub peer: String,
+    /// What it is.
+    pub role: PeerRole,
+    /// Its address on the oldest connection.
+    pub address: String,
+    /// The transport of that connection.
+    pub transport: Transport,
+    /// Entries of this author that are known.
+    pub entries: usize,
+    /// Bytes of messages sent to it.
+    pub sent: u64,
+    /// Bytes of messages received from it.
+    pub received: u64,
+    /// Seconds since the connection was made.
+    pub connected_seconds: u64,
+    /// Seconds since it was last heard of.
+    pub seen_seconds_ago: u64,
+}
+
+/// A running node's network, as it tells it to `peerfold peers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkStatus {
+    /// The node's peer id.
+    pub peer: String,
+    /// The federation's id.
+    pub federation: String,
+    /// Where it listens, each with `/p2p/<peer id>`.
+    pub listening: Vec<String>,
+    /// Entries known, tombstones included.
+    pub entries: usize,
+    /// Authors known.
+    pub authors: usize,
+    /// Bytes of messages sent to peers.
+    pub sent: u64,
+    /// Bytes of messages received.
+    pub received: u64,
+    /// Bytes in the cache.
+    pub cached: u64,
+    /// The connected peers, members first.
+    pub peers: Vec<PeerStatus>,
+}

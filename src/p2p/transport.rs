@@ -1,0 +1,170 @@
+//! TCP and QUIC, Noise and Yamux: what every node of the network, bootstrap nodes too, is reached by.
+
+use libp2p::{
+    Multiaddr, Swarm, SwarmBuilder, TransportError,
+    core::transport::ListenerId,
+    dns,
+    multiaddr::Protocol,
+    noise,
+    swarm::{self, NetworkBehaviour},
+    tcp, yamux,
+};
+use libp2p_identity::Keypair;
+use socket2::{Domain, Socket, Type};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// A dead peer is noticed by pings; nothing else closes a connection that both sides want.
+const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why a node can't take part in the network.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// Somebody else listens on an address.
+    #[error(
+        "can't listen on {address}: another program listens there already; stop it, or choose another port (0 takes a \
+         free one)"
+    )]
+    InUse {
+        /// The address.
+        address: Multiaddr,
+    },
+    /// An address can't be listened on.
+    #[error("can't listen on {address}: {reason}")]
+    Listen {
+        /// The address.
+        address: Multiaddr,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The transports can't be made.
+    #[error("the network can't be started: {reason}")]
+    Start {
+        /// Why.
+        reason: String,
+    },
+    /// The local socket for `peerfold peers` can't be made.
+    #[error("the socket {} can't be made: {source}", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// A swarm over TCP and QUIC. Must be called inside a tokio runtime, which will run its connections.
+pub(super) fn swarm<B: NetworkBehaviour>(
+    keypair: &Keypair,
+    behaviour: impl FnOnce(&Keypair) -> B,
+) -> Result<Swarm<B>, NetworkError> {
+    let failed = |error: &dyn std::fmt::Display| NetworkError::Start { reason: error.to_string() };
+    let transports = || {
+        SwarmBuilder::with_existing_identity(keypair.clone())
+            .with_tokio()
+            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+            .map(|builder| builder.with_quic())
+            .map_err(|error| failed(&error))
+    };
+    let idle = |config: swarm::Config| config.with_idle_connection_timeout(IDLE);
+    match transports()?.with_dns() {
+        Ok(builder) => {
+            let builder = builder.with_behaviour(behaviour).map_err(|error| failed(&error))?;
+            Ok(builder.with_swarm_config(idle).build())
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no resolver is configured on this machine: names in addresses can't be looked up");
+            let builder = transports()?.with_dns_config(dns::ResolverConfig::default(), dns::ResolverOpts::default());
+            let builder = builder.with_behaviour(behaviour).map_err(|error| failed(&error))?;
+            Ok(builder.with_swarm_config(idle).build())
+        }
+    }
+}
+
+/// Every interface, over TCP and QUIC, on this port; 0 is one that the system chooses.
+pub(super) fn default_listen(port: u16) -> Vec<Multiaddr> {
+    let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
+    any.into_iter()
+        .flat_map(|ip| {
+            let ip = Multiaddr::from(ip);
+            [ip.clone().with(Protocol::Tcp(port)), ip.with(Protocol::Udp(port)).with(Protocol::QuicV1)]
+        })
+        .collect()
+}
+
+/// Listens on all of these addresses.
+pub(super) fn listen_on<B: NetworkBehaviour>(
+    swarm: &mut Swarm<B>,
+    addresses: &[Multiaddr],
+) -> Result<Vec<ListenerId>, NetworkError> {
+    addresses.iter().map(|address| listen(swarm, address)).collect()
+}
+
+/// Listens on those of these addresses that can be listened on: not every machine has IPv6. An error if there is none,
+/// or if somebody else listens on one.
+pub(super) fn listen_on_some<B: NetworkBehaviour>(
+    swarm: &mut Swarm<B>,
+    addresses: &[Multiaddr],
+) -> Result<Vec<ListenerId>, NetworkError> {
+    let mut last = None;
+    let mut listening = Vec::new();
+    for address in addresses {
+        match listen(swarm, address) {
+            Ok(listener) => listening.push(listener),
+            Err(error @ NetworkError::InUse { .. }) => return Err(error),
+            Err(error) => last = Some(error),
+        }
+    }
+    last.filter(|_| listening.is_empty()).map_or(Ok(listening), Err)
+}
+
+fn listen<B: NetworkBehaviour>(swarm: &mut Swarm<B>, address: &Multiaddr) -> Result<ListenerId, NetworkError> {
+    let failed = |reason| NetworkError::Listen { address: address.clone(), reason };
+    if let Err(error) = try_bind(address) {
+        return Err(match error.kind() {
+            io::ErrorKind::AddrInUse => NetworkError::InUse { address: address.clone() },
+            io::ErrorKind::AddrNotAvailable => failed("this machine doesn't have that address".to_owned()),
+            io::ErrorKind::PermissionDenied => failed("not permitted; ports below 1024 are the system's".to_owned()),
+            _ => failed(error.to_string()),
+        });
+    }
+    match swarm.listen_on(address.clone()) {
+        Ok(listener) => Ok(listener),
+        Err(TransportError::MultiaddrNotSupported(_)) => {
+            let use_instead = "/ip4/0.0.0.0/tcp/PORT or /ip4/0.0.0.0/udp/PORT/quic-v1";
+            Err(failed(format!("that is no address for TCP or QUIC; write {use_instead}")))
+        }
+        Err(TransportError::Other(error)) => Err(failed(error.to_string())),
+    }
+}
+
+/// Whether a socket of one's own could be had there. libp2p's TCP sockets share their ports with others of the same user:
+/// two nodes would both listen there without an error, and each would get some of the connections. What else is wrong is
+/// wrapped too deep in its errors to tell it from others.
+fn try_bind(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::from(ip),
+        Some(Protocol::Ip6(ip)) => IpAddr::from(ip),
+        _ => return Ok(()),
+    };
+    let (port, kind) = match parts.next() {
+        Some(Protocol::Tcp(port)) => (port, Type::STREAM),
+        Some(Protocol::Udp(port)) => (port, Type::DGRAM),
+        _ => return Ok(()),
+    };
+    let address = SocketAddr::new(ip, port);
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if kind == Type::STREAM {
+        // Connections that have just ended don't count.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())
+}
