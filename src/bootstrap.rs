@@ -1,0 +1,84 @@
+//! The bootstrap node as a program: `peerfold bootstrap`, and `peerfold-bootstrap`, which has no training in it.
+
+use crate::{
+    home::Home,
+    node::Stop,
+    p2p::{BootstrapNode, listen_address},
+    program::{end_with_stdin, print, run as run_program, stop_on_signals},
+};
+use anyhow::{Context, bail};
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
+use std::{path::PathBuf, process::ExitCode};
+use tokio::runtime::Builder;
+
+/// What is logged if `RUST_LOG` doesn't say: a line of figures a minute.
+pub(crate) const LOGS: &str = "warn,libp2p_kad=error,peerfold=info";
+/// The home that is used when none is given, in the user's own.
+const DEFAULT_HOME: &str = ".peerfold-bootstrap";
+
+/// The flags of a bootstrap node.
+#[derive(Debug, Clone, Default, Args)]
+pub struct BootstrapFlags {
+    /// The bootstrap node's own directory: its identity, which the others' lists name. [default: ~/.peerfold-bootstrap]
+    #[arg(long, env = "PEERFOLD_BOOTSTRAP_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Where to listen, as /ip4/0.0.0.0/tcp/PORT or /ip4/0.0.0.0/udp/PORT/quic-v1; may be given several times.
+    /// [default: port 4600 of every interface, TCP and QUIC]
+    #[arg(long, env = "PEERFOLD_BOOTSTRAP_LISTEN", value_name = "MULTIADDR", value_delimiter = ',')]
+    pub listen: Vec<String>,
+    /// End when standard input ends, and use only a home that is there: for programs that start nodes and may die.
+    #[arg(long, hide = true)]
+    pub end_with_stdin: bool,
+}
+
+/// A bootstrap node of Peerfold: where the nodes of all federations find each other. It trains nothing and sees no
+/// weights. It prints the addresses for the nodes' lists, one a line, and runs until stopped.
+#[derive(Parser)]
+#[command(name = "peerfold-bootstrap", version, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    flags: BootstrapFlags,
+}
+
+/// The whole program `peerfold-bootstrap`.
+pub fn main() -> ExitCode {
+    run_program(
+        Cli::command(),
+        |_| LOGS,
+        |matches| {
+            run(&Cli::from_arg_matches(matches)?.flags)?;
+            Ok(ExitCode::SUCCESS)
+        },
+    )
+}
+
+/// Runs a bootstrap node until the first signal. Prints its addresses, one a line, as soon as it listens there.
+pub(crate) fn run(flags: &BootstrapFlags) -> anyhow::Result<()> {
+    if flags.end_with_stdin {
+        end_with_stdin();
+    }
+    let stop = Stop::new();
+    stop_on_signals(stop.clone())?;
+    let parse = |text: &String| listen_address(text).with_context(|| format!("--listen {text}"));
+    let listen = flags.listen.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let home = flags.home.clone().map_or_else(default_home, Ok)?;
+    if flags.end_with_stdin && !home.is_dir() {
+        // Who started this is gone and has taken the home along.
+        bail!("the home {} isn't there", home.display());
+    }
+    let home = Home::open(home)?;
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the runtime")?;
+    runtime.block_on(async {
+        let node = BootstrapNode::start(home.keypair(), &listen)?;
+        let listening = |address: &_| {
+            // Who started it may have read enough.
+            let _ = print(&format!("{address}\n"));
+        };
+        Ok(node.run(listening, stop.requested()).await?)
+    })
+}
+
+fn default_home() -> anyhow::Result<PathBuf> {
+    let user = std::env::home_dir().filter(|dir| !dir.as_os_str().is_empty());
+    user.map(|dir| dir.join(DEFAULT_HOME)).context("no home directory is known; give --home")
+}

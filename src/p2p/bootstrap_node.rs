@@ -1,0 +1,279 @@
+use super::{
+    NetworkError,
+    announcements::Announcements,
+    options::{PeerAddress, port},
+    transport::{listen_on, listen_on_some, swarm},
+};
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, StreamProtocol, Swarm,
+    connection_limits::{self, ConnectionLimits},
+    identify,
+    kad::{self, BucketInserts, InboundRequest, Mode, StoreInserts, store::MemoryStore},
+    multiaddr::Protocol,
+    ping,
+    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent},
+};
+use libp2p_identity::{Keypair, PeerId};
+use std::{collections::HashMap, future::Future, pin::pin, time::Duration};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+/// Kademlia, one for all federations.
+pub(super) const KADEMLIA: StreamProtocol = StreamProtocol::new("/peerfold/kad/1");
+/// What nodes call themselves when they identify themselves.
+pub(super) const IDENTIFY: &str = "/peerfold/1";
+
+/// Where a bootstrap node listens if it isn't told.
+const DEFAULT_LISTEN: [&str; 4] =
+    ["/ip4/0.0.0.0/tcp/4600", "/ip4/0.0.0.0/udp/4600/quic-v1", "/ip6/::/tcp/4600", "/ip6/::/udp/4600/quic-v1"];
+const MAX_CONNECTIONS: u32 = 4096;
+const MAX_CONNECTIONS_OF_PEER: u32 = 4;
+/// Connections whose handshake is under way.
+const MAX_PENDING: u32 = 256;
+/// Most addresses of a peer that are told to others, and their bytes altogether: twenty providers and twenty closer peers
+/// must fit into an answer of 16 KiB.
+const MAX_ADDRESSES: usize = 8;
+const MAX_ADDRESS_BYTES: usize = 256;
+const FIGURES_EVERY: Duration = Duration::from_secs(60);
+
+/// How a bootstrap node stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BootstrapFigures {
+    /// Connections.
+    pub connections: u32,
+    /// Connected peers.
+    pub peers: usize,
+    /// Peers that are told to others.
+    pub known: usize,
+    /// Announcements of federations' members.
+    pub announcements: usize,
+}
+
+/// A node where the others find each other: it belongs to no federation and sees no entry. It never dials anybody.
+///
+/// It keeps everything in memory: what it forgets in a restart the nodes tell it when they connect again.
+pub struct BootstrapNode {
+    swarm: Swarm<Behaviour>,
+    announcements: Announcements,
+    /// The connections of each connected peer, and whether each comes over loopback.
+    connected: HashMap<PeerId, HashMap<ConnectionId, bool>>,
+}
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    limits: connection_limits::Behaviour,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    kademlia: kad::Behaviour<MemoryStore>,
+}
+
+impl Behaviour {
+    fn new(keypair: &Keypair) -> Self {
+        let me = keypair.public().to_peer_id();
+        let limits = ConnectionLimits::default()
+            .with_max_established(Some(MAX_CONNECTIONS))
+            .with_max_established_per_peer(Some(MAX_CONNECTIONS_OF_PEER))
+            .with_max_pending_incoming(Some(MAX_PENDING))
+            // Kademlia would dial whatever addresses somebody tells it.
+            .with_max_pending_outgoing(Some(0));
+        let mut kademlia = kad::Config::new(KADEMLIA);
+        kademlia
+            .set_provider_record_ttl(Some(Announcements::TTL))
+            .set_record_filtering(StoreInserts::FilterBoth)
+            .set_kbucket_inserts(BucketInserts::Manual)
+            .set_periodic_bootstrap_interval(None);
+        let mut kademlia = kad::Behaviour::with_config(me, Announcements::store(me), kademlia);
+        kademlia.set_mode(Some(Mode::Server));
+        let identify = identify::Config::new(IDENTIFY.to_owned(), keypair.public())
+            .with_agent_version(concat!("peerfold-bootstrap/", env!("CARGO_PKG_VERSION")).to_owned())
+            .with_cache_size(0);
+        Self {
+            limits: connection_limits::Behaviour::new(limits),
+            identify: identify::Behaviour::new(identify),
+            ping: ping::Behaviour::default(),
+            kademlia,
+        }
+    }
+}
+
+impl BootstrapNode {
+    /// Listens on all of these addresses; if there are none, on port 4600 over TCP and QUIC, on those of IPv4 and IPv6
+    /// that the machine has. Must be called inside a tokio runtime.
+    pub fn start(keypair: &Keypair, listen: &[Multiaddr]) -> Result<Self, NetworkError> {
+        let mut swarm = swarm(keypair, Behaviour::new)?;
+        if listen.is_empty() {
+            let default: Vec<Multiaddr> = DEFAULT_LISTEN.iter().filter_map(|address| address.parse().ok()).collect();
+            listen_on_some(&mut swarm, &default)?;
+        } else {
+            listen_on(&mut swarm, listen)?;
+        }
+        Ok(Self { swarm, announcements: Announcements::default(), connected: HashMap::new() })
+    }
+
+    /// Answers until `until` is done. `listening` is given each address, as soon as it is listened on.
+    pub async fn run(
+        mut self,
+        mut listening: impl FnMut(&PeerAddress),
+        until: impl Future<Output = ()>,
+    ) -> Result<(), NetworkError> {
+        let peer = *self.swarm.local_peer_id();
+        let mut until = pin!(until);
+        let mut minute = interval_at(Instant::now() + FIGURES_EVERY, FIGURES_EVERY);
+        minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = &mut until => return Ok(()),
+                _ = minute.tick() => self.tell_figures(),
+                event = self.swarm.select_next_some() => match event {
+                    SwarmEvent::NewListenAddr { address, .. } => listening(&PeerAddress { peer, address }),
+                    SwarmEvent::ExpiredListenAddr { address, .. } => tracing::warn!(%address, "listens there no more"),
+                    SwarmEvent::ListenerClosed { reason: Err(error), addresses, .. } => {
+                        tracing::warn!(?addresses, %error, "listens there no more");
+                        if self.swarm.listeners().next().is_none() {
+                            let reason = format!("it listens nowhere any more: {error}");
+                            return Err(NetworkError::Start { reason });
+                        }
+                    }
+                    SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                        let local = is_loopback(endpoint.get_remote_address());
+                        self.connected.entry(peer_id).or_default().insert(connection_id, local);
+                    }
+                    SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                        self.closed(peer_id, connection_id, num_established);
+                    }
+                    SwarmEvent::Behaviour(event) => self.behaved(event),
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    fn closed(&mut self, peer: PeerId, connection: ConnectionId, left: u32) {
+        if let Some(connections) = self.connected.get_mut(&peer) {
+            connections.remove(&connection);
+        }
+        if left == 0 {
+            self.connected.remove(&peer);
+            // Who isn't here can't be vouched for; who comes back is known again at once.
+            self.swarm.behaviour_mut().kademlia.remove_peer(&peer);
+        }
+    }
+
+    fn behaved(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })
+                if info.protocols.contains(&KADEMLIA) =>
+            {
+                let addresses = tellable(info.listen_addrs, self.is_local(&peer_id));
+                let kademlia = &mut self.swarm.behaviour_mut().kademlia;
+                // What it told before may be over.
+                kademlia.remove_peer(&peer_id);
+                for address in addresses {
+                    kademlia.add_address(&peer_id, address);
+                }
+            }
+            BehaviourEvent::Kademlia(kad::Event::InboundRequest {
+                request: InboundRequest::AddProvider { record: Some(mut record) },
+            }) => {
+                record.addresses = tellable(record.addresses, self.is_local(&record.provider));
+                self.announcements.add(record, self.swarm.behaviour_mut().kademlia.store_mut());
+            }
+            BehaviourEvent::Ping(ping::Event { connection, result: Err(failure), .. })
+                if !matches!(failure, ping::Failure::Unsupported) =>
+            {
+                self.swarm.close_connection(connection);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the peer is on this machine.
+    fn is_local(&self, peer: &PeerId) -> bool {
+        self.connected.get(peer).is_some_and(|connections| connections.values().any(|local| *local))
+    }
+
+    fn tell_figures(&mut self) {
+        self.announcements.forget_old(self.swarm.behaviour_mut().kademlia.store_mut());
+        let BootstrapFigures { connections, peers, known, announcements } = self.figures();
+        tracing::info!(connections, peers, known, announcements, "serving");
+    }
+
+    /// How the node stands.
+    pub fn figures(&mut self) -> BootstrapFigures {
+        BootstrapFigures {
+            connections: self.swarm.network_info().connection_counters().num_established(),
+            peers: self.connected.len(),
+            known: self.swarm.behaviour_mut().kademlia.kbuckets().map(|bucket| bucket.num_entries()).sum(),
+            announcements: self.announcements.len(),
+        }
+    }
+}
+
+/// The addresses of a peer that others can use: for TCP or QUIC, and only for others of this machine such that lead to it.
+fn tellable(addresses: Vec<Multiaddr>, local: bool) -> Vec<Multiaddr> {
+    let (mut told, mut bytes) = (Vec::new(), 0);
+    for mut address in addresses {
+        if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
+            address.pop();
+        }
+        let nowhere = match address.iter().next() {
+            Some(Protocol::Ip4(ip)) => ip.is_unspecified(),
+            Some(Protocol::Ip6(ip)) => ip.is_unspecified(),
+            _ => false,
+        };
+        let useful = port(&address).is_some_and(|port| port != 0) && !nowhere && (local || !is_loopback(&address));
+        if !useful || told.contains(&address) || bytes + address.len() > MAX_ADDRESS_BYTES {
+            continue;
+        }
+        bytes += address.len();
+        told.push(address);
+        if told.len() == MAX_ADDRESSES {
+            break;
+        }
+    }
+    told
+}
+
+fn is_loopback(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+        Some(Protocol::Ip6(ip)) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn told(addresses: &[&str], local: bool) -> Vec<String> {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        tellable(addresses, local).iter().map(Multiaddr::to_string).collect()
+    }
+
+    #[test]
+    fn only_what_others_can_use_is_told() {
+        let addresses = [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip6/::1/tcp/1",
+            "/ip4/192.0.2.1/tcp/1/p2p/12D3KooWPnfEHvMo1WEsMrwy5HSkijx33tpcNNZJZ1L5cp4DxsQ7",
+            "/ip4/192.0.2.1/tcp/1",
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip4/192.0.2.1/tcp/0",
+            "/ip4/192.0.2.1/udp/1/quic-v1",
+            "/ip4/192.0.2.1/tcp/1/ws",
+        ];
+        let far = ["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/udp/1/quic-v1"];
+        assert_eq!(told(&addresses, false), far);
+        assert_eq!(told(&addresses, true), [&addresses[..2], &far].concat());
+    }
+
+    #[test]
+    fn no_peer_fills_an_answer() {
+        let many: Vec<String> = (1..100).map(|port| format!("/ip4/192.0.2.1/tcp/{port}")).collect();
+        assert_eq!(told(&many.iter().map(String::as_str).collect::<Vec<_>>(), false).len(), MAX_ADDRESSES);
+        let long: Vec<String> = (1..9).map(|port| format!("/dns/{}/tcp/{port}", "x".repeat(100))).collect();
+        assert_eq!(told(&long.iter().map(String::as_str).collect::<Vec<_>>(), false).len(), 2);
+    }
+}
