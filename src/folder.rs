@@ -5,28 +5,30 @@
 //! nothing of other federations.
 
 mod author;
-mod entry_set;
 mod error;
 mod local;
 mod memory;
+mod p2p;
 mod url;
 mod value;
-mod watch;
 
 pub use self::{
     author::Author,
-    entry_set::{Conflict, EntrySet, MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Refused, UPDATES_KEPT},
     error::FolderError,
     local::LocalFolder,
     memory::{MemoryFolder, MemoryStorage},
-    url::{FolderUrl, FolderUrlError},
-    value::Value,
-    watch::Watch,
+    p2p::{P2pFolder, P2pOptions},
+    url::{FolderUrl, FolderUrlError, OpenOptions},
+    value::{ChunkStore, Value},
 };
 
-use crate::weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights};
+use crate::{
+    entries::{Conflict, Watch},
+    weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
+};
 use async_trait::async_trait;
 use libp2p_identity::PeerId;
+use std::time::Duration;
 
 /// Bytes that a folder handle has moved since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,6 +37,17 @@ pub struct Traffic {
     pub written: u64,
     /// Bytes of entries, manifests and chunks read.
     pub read: u64,
+}
+
+/// How a folder that is a network stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NetworkFigures {
+    /// Members of the federation that are connected.
+    pub peers: usize,
+    /// Bytes of messages sent to peers since the folder was opened.
+    pub sent: u64,
+    /// Bytes of messages received from peers since then.
+    pub received: u64,
 }
 
 /// Where updates are put and found. One handle belongs to one author.
@@ -83,4 +96,22 @@ pub trait SharedFolder: Send + Sync {
 
     /// What this handle has moved so far.
     fn traffic(&self) -> Traffic;
+
+    /// How the network stands, for a folder that is one.
+    fn network(&self) -> Option<NetworkFigures> {
+        None
+    }
+
+    /// Waits until what others have published is known, as far as they can be found now, at most as long as `patience`:
+    /// what a node does before it begins, so as not to begin alone beside others. A folder whose storage is apart from
+    /// its handles has nothing to wait for.
+    async fn look_around(&self, patience: Duration) {
+        let _ = patience;
+    }
+
+    /// Waits until what this handle has published would outlive it, at most as long as `patience`: until the connected
+    /// peers have its newest values. A folder whose storage is apart from its handles has nothing to wait for.
+    async fn hand_over(&self, patience: Duration) {
+        let _ = patience;
+    }
 }

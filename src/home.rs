@@ -5,6 +5,7 @@
 //! | `identity.key` | the ed25519 key, mode 0600: whoever has it can sign as this node |
 //! | `sequence` | numbers up to this one may have been used |
 //! | `lock` | locked while a node runs; holds its process id |
+//! | `network.sock` | where a node on the network says how it stands |
 //! | `runs/<federation id>/` | checkpoints, one directory a federation |
 
 mod sequence;
@@ -18,10 +19,15 @@ use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 const IDENTITY: &str = "identity.key";
 const LOCK: &str = "lock";
+/// How often and how long to wait for a lock before it counts as held.
+const LOOKS: u32 = 5;
+const LOOK: Duration = Duration::from_millis(2);
 /// More than the encoding of any key that is read.
 const MAX_IDENTITY_BYTES: u64 = 1024;
 
@@ -104,6 +110,12 @@ impl Home {
         Ok(file)
     }
 
+    /// Whether a process has the home in `dir` open.
+    pub fn is_in_use(dir: &Path) -> bool {
+        let lock = File::open(dir.join(LOCK));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     /// The key that this home's node signs with.
     pub fn keypair(&self) -> &Keypair {
         &self.keypair
@@ -140,7 +152,16 @@ fn lock(dir: &Path) -> Result<File, HomeError> {
     let mut options = File::options();
     let opened = options.read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = opened.map_err(failed("opening", &path))?;
-    match file.try_lock() {
+    // Who only looks whether the home is in use has the lock for a moment.
+    let mut locked = file.try_lock();
+    for _ in 0..LOOKS {
+        if !matches!(locked, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        thread::sleep(LOOK);
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
@@ -205,7 +226,9 @@ mod tests {
         let home = Home::open(dir.path()).unwrap();
         let error = Home::open(dir.path()).unwrap_err().to_string();
         assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
+        assert!(Home::is_in_use(dir.path()));
         drop(home);
+        assert!(!Home::is_in_use(dir.path()));
         Home::open(dir.path()).unwrap();
     }
 

@@ -2,8 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, missing_docs, unreachable_pub)]
 
 mod conformance;
+mod hosts;
+mod net;
+mod samples;
 
-use conformance::harnesses::{Local, Memory};
+use conformance::{
+    harnesses::{Local, Memory},
+    p2p::P2p,
+};
 
 conformance::suite!(memory, Memory);
 conformance::suite!(local, Local);
+conformance::suite!(p2p, P2p);

@@ -16,6 +16,7 @@ pub struct Author {
 }
 
 /// What an entry is to say, before it is signed.
+#[derive(Clone)]
 pub(super) struct Draft {
     pub(super) key: Key,
     pub(super) layout: LayoutId,
@@ -65,6 +66,11 @@ impl Author {
         self.federation
     }
 
+    /// The key it signs with.
+    pub(super) fn keypair(&self) -> &Keypair {
+        &self.keypair
+    }
+
     /// The highest number that it may have signed with.
     pub(super) fn last_sequence(&self) -> u64 {
         self.sequences.last()
@@ -83,14 +89,22 @@ impl Author {
         Ok(())
     }
 
+    /// Errors if the draft can't be signed: known before a number or a stored value is spent on it.
+    pub(super) fn check(&self, draft: &Draft) -> Result<(), FolderError> {
+        SignedEntry::sign(self.entry(draft.clone(), u64::MAX), &self.keypair)?;
+        Ok(())
+    }
+
     /// Signs under a new number. May write to the disk.
     pub(super) fn sign(&self, draft: Draft) -> Result<SignedEntry, FolderError> {
-        // What can't be signed must not cost a number, so it is tried first.
+        self.check(&draft)?;
+        let sequence = self.sequences.next()?;
+        Ok(SignedEntry::sign(self.entry(draft, sequence), &self.keypair)?)
+    }
+
+    fn entry(&self, draft: Draft, sequence: u64) -> Entry {
         let Draft { key, layout, content } = draft;
-        let mut entry = Entry { federation: self.federation, layout, key, sequence: u64::MAX, content };
-        SignedEntry::sign(entry.clone(), &self.keypair)?;
-        entry.sequence = self.sequences.next()?;
-        Ok(SignedEntry::sign(entry, &self.keypair)?)
+        Entry { federation: self.federation, layout, key, sequence, content }
     }
 }
 

@@ -1,4 +1,7 @@
+use crate::cache::CacheError;
+use crate::entries::{MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Refused};
 use crate::home::SequenceError;
+use crate::p2p::NetworkError;
 use crate::weights::{EntryError, Key, ReadError};
 use libp2p_identity::PeerId;
 use std::path::PathBuf;
@@ -28,6 +31,14 @@ pub enum FolderError {
         /// Its number.
         sequence: u64,
     },
+    /// No connected peer gives the value. It may be there later.
+    #[error("the value of {key} can't be had now: {reason}")]
+    Unreachable {
+        /// Its key.
+        key: Key,
+        /// Who was asked.
+        reason: String,
+    },
     /// What is stored isn't what the author published.
     #[error("the value of {key} is damaged: {what}")]
     Damaged {
@@ -46,6 +57,12 @@ pub enum FolderError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// The cache can't be read or written.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The node can't take part in the network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// A value could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -75,4 +92,22 @@ pub enum FolderError {
     /// A background task of the folder failed.
     #[error("the folder's worker failed: {0}")]
     Worker(String),
+}
+
+impl FolderError {
+    /// Whether the storage or the network failed in a way that may pass: a node goes on and tries again.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Unreachable { .. } | Self::Cache(_) | Self::Network(_))
+    }
+}
+
+/// The error for an author whose own entry was refused.
+pub(super) fn refused_own(refused: Refused, author: PeerId) -> FolderError {
+    match refused {
+        Refused::TooManyKeys => FolderError::TooManyKeys { author, limit: MAX_ENTRIES_PER_AUTHOR },
+        Refused::TooManyAuthors => FolderError::TooManyAuthors { limit: MAX_AUTHORS },
+        Refused::OtherFederation | Refused::Excluded | Refused::Conflict(_) | Refused::NoProof => {
+            FolderError::CopiedIdentity { author }
+        }
+    }
 }

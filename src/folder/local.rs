@@ -1,5 +1,8 @@
-use super::{Author, Conflict, FolderError, Refused, SharedFolder, Traffic, Value, Watch, author::Draft, watch::Board};
-use crate::weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights};
+use super::{Author, FolderError, SharedFolder, Traffic, Value, author::Draft, error::refused_own};
+use crate::{
+    entries::{Board, Conflict, Refused, Watch},
+    weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
+};
 use async_trait::async_trait;
 use libp2p_identity::PeerId;
 use std::{
@@ -125,7 +128,7 @@ impl Shared {
                 return Ok(SignedEntry::clone(&standing));
             }
             // What can't be published is found out before anything is written.
-            let refused = |refused: Refused| refused.of_own(self.author.peer_id());
+            let refused = |refused: Refused| refused_own(refused, self.author.peer_id());
             self.board.set().check_room(&draft.key).map_err(refused)?;
             let entry = self.author.sign(draft)?;
             write_value(&self.directory)?;

@@ -1,8 +1,8 @@
-use super::{
-    Author, Conflict, FolderError, Refused, SharedFolder, Traffic, Value, Watch, author::Draft, value::ChunkStore,
-    watch::Board,
+use super::{Author, FolderError, SharedFolder, Traffic, Value, author::Draft, error::refused_own, value::ChunkStore};
+use crate::{
+    entries::{Board, Conflict, Refused, Watch},
+    weights::{Digest, Entry, FederationId, Key, Manifest, Metadata, Root, SignedEntry, Weights},
 };
-use crate::weights::{Digest, Entry, FederationId, Key, Manifest, Metadata, Root, SignedEntry, Weights};
 use async_trait::async_trait;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -137,7 +137,7 @@ fn publish(
     value: Option<StoredValue>,
 ) -> Result<SignedEntry, FolderError> {
     let _publishing = federation.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-    let refused = |refused: Refused| refused.of_own(author.peer_id());
+    let refused = |refused: Refused| refused_own(refused, author.peer_id());
     federation.board.set().check_room(&draft.key).map_err(refused)?;
     if let Some(value) = value {
         federation.values().insert((author.peer_id(), value.manifest.root()), Arc::new(value));

@@ -1,21 +1,36 @@
-use super::{Author, FolderError, LocalFolder, MemoryFolder, MemoryStorage, SharedFolder};
+use super::{
+    Author, FolderError, LocalFolder, MemoryFolder, MemoryStorage, SharedFolder,
+    p2p::{P2pFolder, P2pOptions},
+};
+use crate::{p2p::NetworkOptions, weights::LayoutId};
+use libp2p_identity::PeerId;
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 use url::Url;
+
+/// The network's cache in what belongs to a federation in the node's home.
+const CACHE: &str = "cache";
 
 /// Why a text names no folder.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FolderUrlError {
     /// Not a URL at all.
-    #[error("{text:?} is not a folder's URL; write file:///absolute/directory, or memory:")]
+    #[error("{text:?} is not a folder's URL; write p2p:, file:///absolute/directory, or memory:")]
     NotUrl {
         /// The text.
         text: String,
     },
     /// A URL of another kind.
     #[error(
-        "{text:?} names a kind of folder that this version doesn't have; it has file:///absolute/directory and memory:"
+        "{text:?} names a kind of folder that this version doesn't have; it has p2p:, file:///absolute/directory and \
+         memory:"
     )]
     Scheme {
+        /// The text.
+        text: String,
+    },
+    /// Something after `p2p:`.
+    #[error("{text:?} is no folder's URL; the network is p2p: alone, and --bootstrap says where to find others")]
+    Network {
         /// The text.
         text: String,
     },
@@ -34,21 +49,41 @@ pub enum FolderUrl {
     Memory,
     /// `file:///dir`: a directory.
     Local(PathBuf),
+    /// `p2p:`: the federation's own network.
+    P2p,
+}
+
+/// What a folder is opened with, beside its author.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// Authors to be trusted although they signed two entries under one number.
+    pub readmitted: Vec<PeerId>,
+    /// How to take part in the network.
+    pub network: NetworkOptions,
+    /// What belongs to this federation in the node's home: the network's cache lies in it.
+    pub dir: PathBuf,
+    /// Where `peerfold peers` asks how the network stands; nowhere if `None`.
+    pub socket: Option<PathBuf>,
+    /// The layout of the node's weights: newest updates that have it are fetched as soon as they are known.
+    pub layout: Option<LayoutId>,
 }
 
 impl FolderUrl {
-    /// Opens the author's view of the folder. Blocks on a directory's disk.
-    pub fn open(
-        &self,
-        author: Author,
-        readmitted: &[libp2p_identity::PeerId],
-    ) -> Result<Arc<dyn SharedFolder>, FolderError> {
+    /// Opens the author's view of the folder. Blocks on a disk, and until the network listens.
+    pub fn open(&self, author: Author, options: &OpenOptions) -> Result<Arc<dyn SharedFolder>, FolderError> {
         Ok(match self {
             Self::Memory => Arc::new(MemoryFolder::new(&MemoryStorage::new(), author)),
             Self::Local(dir) => {
                 let folder = LocalFolder::open(dir, author)?;
-                readmitted.iter().try_for_each(|&author| folder.readmit(author))?;
+                options.readmitted.iter().try_for_each(|&author| folder.readmit(author))?;
                 Arc::new(folder)
+            }
+            Self::P2p => {
+                let OpenOptions { readmitted, network, dir, socket, layout } = options.clone();
+                Arc::new(P2pFolder::open(
+                    author,
+                    P2pOptions { network, dir: dir.join(CACHE), socket, layout, readmitted },
+                )?)
             }
         })
     }
@@ -61,6 +96,8 @@ impl FromStr for FolderUrl {
         let url = Url::parse(text).map_err(|_| FolderUrlError::NotUrl { text: text.to_owned() })?;
         match url.scheme() {
             "memory" => Ok(Self::Memory),
+            "p2p" if url.as_str() == "p2p:" => Ok(Self::P2p),
+            "p2p" => Err(FolderUrlError::Network { text: text.to_owned() }),
             "file" => {
                 // `file:dir` and `file://dir` would silently become other directories than the ones meant.
                 let absolute = text.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("file:///"));
@@ -76,6 +113,7 @@ impl fmt::Display for FolderUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("memory:"),
+            Self::P2p => f.write_str("p2p:"),
             Self::Local(dir) => match Url::from_directory_path(dir) {
                 Ok(url) => f.write_str(url.as_str().trim_end_matches('/')),
                 Err(()) => write!(f, "file://{}", dir.display()),
@@ -92,6 +130,8 @@ mod tests {
     #[test]
     fn urls_are_read_and_shown() {
         assert_eq!("memory:".parse(), Ok(FolderUrl::Memory));
+        assert_eq!("p2p:".parse(), Ok(FolderUrl::P2p));
+        assert_eq!(FolderUrl::P2p.to_string(), "p2p:");
         for (text, path) in [("file:///a/b", "/a/b"), ("file:///a%20b/", "/a b/"), ("file:///a b", "/a b")] {
             let url: FolderUrl = text.parse().unwrap();
             assert_eq!(url, FolderUrl::Local(path.into()));
@@ -105,6 +145,10 @@ mod tests {
         for text in ["", "./dir", "/dir", "file://dir", "file:dir", "file:", "s3://bucket", "https://x"] {
             let error = text.parse::<FolderUrl>().unwrap_err().to_string();
             assert!(error.contains("file:///"), "{text}: {error}");
+        }
+        for text in ["p2p://192.0.2.1:4600", "p2p:/ip4/192.0.2.1", "p2p:?x"] {
+            let error = text.parse::<FolderUrl>().unwrap_err().to_string();
+            assert!(error.contains("--bootstrap"), "{text}: {error}");
         }
     }
 }

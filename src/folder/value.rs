@@ -15,6 +15,9 @@ pub trait ChunkStore: Send + Sync {
 
     /// The stored bytes of a chunk; `offset` is where it begins when all chunks lie one after another.
     fn chunk(&self, chunk: usize, offset: u64, length: u64) -> std::io::Result<Bytes>;
+
+    /// A chunk was found to be missing, or not to have its hash: a place that can have it again lets it go.
+    fn damaged(&self, _chunk: usize) {}
 }
 
 /// A handle to a value: its manifest, and its tensors to read as often as needed.
@@ -60,10 +63,18 @@ impl Value {
         let damaged = |what: String| ReadError::Damaged { place: self.store.place(), what };
         let length = self.manifest.plan().length(chunk);
         let bytes = self.store.chunk(chunk, self.offsets[chunk], length).map_err(|source| match source.kind() {
-            std::io::ErrorKind::UnexpectedEof => damaged(format!("it ends before chunk {chunk}")),
+            std::io::ErrorKind::UnexpectedEof => {
+                self.store.damaged(chunk);
+                damaged(format!("it ends before chunk {chunk}"))
+            }
+            std::io::ErrorKind::NotFound => {
+                self.store.damaged(chunk);
+                ReadError::Io { place: self.store.place(), source }
+            }
             _ => ReadError::Io { place: self.store.place(), source },
         })?;
         if ChunkHash::of(&bytes) != self.manifest.chunks()[chunk] {
+            self.store.damaged(chunk);
             return Err(damaged(format!("chunk {chunk} doesn't have the hash that its author signed")));
         }
         *last() = Some((chunk, bytes.clone()));

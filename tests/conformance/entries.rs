@@ -1,7 +1,7 @@
 //! What is known of the keys.
 
 use super::*;
-use peerfold::folder::MAX_ENTRIES_PER_AUTHOR;
+use peerfold::entries::MAX_ENTRIES_PER_AUTHOR;
 use peerfold::weights::{MAX_KEY_BYTES, MAX_METRICS};
 use std::collections::BTreeSet;
 
@@ -116,6 +116,7 @@ pub async fn only_two_updates_stay<H: Harness>() {
     let storage = H::new().await;
     let (writer, reader) = (storage.open(author(1)).await, storage.open(author(2)).await);
     let plain = writer.put(&key(1, "update/007"), &numbered(99), epoch(0)).await.unwrap();
+    be_told::<H>(&reader, &plain).await;
     let mut entries = Vec::new();
     for number in 1..=6 {
         let entry = writer.put(&Key::update(peer(1), number), &numbered(number), epoch(number)).await.unwrap();

@@ -126,7 +126,7 @@ async fn old_files_are_cleaned_up() {
 async fn refused_puts_leave_no_file() {
     let storage = Local::new().await;
     let writer = storage.open(author(1)).await;
-    for number in 0..peerfold::folder::MAX_ENTRIES_PER_AUTHOR {
+    for number in 0..peerfold::entries::MAX_ENTRIES_PER_AUTHOR {
         writer.put(&key(1, &format!("{number}")), &artifact("x"), epoch(0)).await.unwrap();
     }
     let before = storage.files(federation(), peer(1), "");

@@ -6,20 +6,20 @@ pub mod entries;
 pub mod harnesses;
 mod local_files;
 mod local_processes;
+pub mod p2p;
 pub mod values;
 pub mod watching;
 
+pub use crate::samples::*;
+
 use async_trait::async_trait;
-use bytes::Bytes;
-use libp2p_identity::{Keypair, PeerId};
-use peerfold::folder::{Author, FolderError, SharedFolder, Value};
+use libp2p_identity::PeerId;
+use peerfold::entries::Watch;
+use peerfold::folder::{Author, FolderError, SharedFolder};
 use peerfold::weights::{
     Content, DType, Entry, FederationId, Key, Metadata, SignedEntry, Tensor, TensorSpec, Weights, read_all,
 };
-use std::{future::Future, sync::Arc, time::Duration};
-
-/// Longer than any case takes on a loaded machine; only a hang reaches it.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+use std::sync::Arc;
 
 /// A storage of one implementation, empty at first, and the ways in which it can be tampered with.
 ///
@@ -27,6 +27,10 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 #[async_trait]
 pub trait Harness: Sized + Send + Sync + 'static {
     type Folder: SharedFolder + 'static;
+
+    /// Whether handles learn of each other only after some time. Where they don't, nothing is waited for that must hold
+    /// at once.
+    const NETWORK: bool = false;
 
     /// An empty storage.
     async fn new() -> Self;
@@ -87,89 +91,32 @@ macro_rules! suite {
 }
 pub(crate) use suite;
 
-pub fn keypair(seed: u8) -> Keypair {
-    Keypair::ed25519_from_bytes([seed; 32]).unwrap()
-}
-
-pub fn peer(seed: u8) -> PeerId {
-    keypair(seed).public().to_peer_id()
-}
-
-pub fn federation() -> FederationId {
-    FederationId::new("conformance", "1")
-}
-
-/// The identity of this seed, with numbers that begin at 1.
-pub fn author(seed: u8) -> Author {
-    Author::in_memory(keypair(seed), federation())
-}
-
-pub fn key(seed: u8, name: &str) -> Key {
-    Key::new(peer(seed), name).unwrap()
-}
-
-pub fn epoch(epoch: u64) -> Metadata {
-    Metadata { epoch, num_examples: 10 * epoch, ..Metadata::default() }
-}
-
-/// A value that can be told from that of any other number, some of it in a pack and some in chunks of its own.
-pub fn numbered(number: u64) -> Weights {
-    let repeat = |count| number.to_le_bytes().repeat(count);
-    let tensor = |name: &str, count: usize| Tensor {
-        spec: TensorSpec { name: name.to_owned(), dtype: DType::I64, shape: vec![count as u64] },
-        data: repeat(count).into(),
-    };
-    Weights::new(vec![tensor("bias", 5), tensor("kernel", 140_000), tensor("scale", 1)]).unwrap()
-}
-
-pub fn artifact(bytes: impl Into<Bytes>) -> Weights {
-    Weights::artifact(bytes).unwrap()
-}
-
-/// Everything in a value, read off the runtime.
-pub async fn read(value: Value) -> Result<Weights, FolderError> {
-    Ok(tokio::task::spawn_blocking(move || read_all(&value)).await.unwrap()?)
-}
-
-/// The weights of an entry, by a handle.
+/// The weights of an entry, by a handle; on a network from whoever gives them first.
 pub async fn fetch(folder: &dyn SharedFolder, entry: &Entry) -> Result<Weights, FolderError> {
-    read(folder.get(entry).await?).await
+    fetch_at_last(folder, entry).await
 }
 
-/// Waits until the handle has learned of this entry.
-pub async fn learn(folder: &dyn SharedFolder, entry: &SignedEntry) {
-    let mut watch = folder.watch(&entry.key.to_string());
-    while watch.next().await != *entry {}
-}
-
-/// Waits until two handles know the same.
-pub async fn agree(a: &dyn SharedFolder, b: &dyn SharedFolder) {
-    eventually(async || a.digest().await.unwrap() == b.digest().await.unwrap()).await;
-}
-
-/// Waits for what no watch tells. The case's own time limit ends it.
-pub async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
-    while !holds().await {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+/// Waits until a handle that has to be told has learned of this entry.
+pub async fn be_told<H: Harness>(folder: &H::Folder, entry: &SignedEntry) {
+    if H::NETWORK {
+        learn(folder, entry).await;
     }
 }
 
-/// What is listed, as names and numbers.
-pub async fn listed(folder: &dyn SharedFolder, prefix: &str) -> Vec<(String, u64)> {
-    let entries = folder.list(prefix).await.unwrap();
-    entries.iter().map(|entry| (entry.key.name().to_owned(), entry.sequence)).collect()
+/// The next entries that a watch tells of one author, who published them in this order. Over a network an entry that is
+/// lost on the way comes later than the next.
+pub async fn next_entries<H: Harness>(watch: &mut Watch, count: usize) -> Vec<SignedEntry> {
+    let mut told = Vec::new();
+    while told.len() < count {
+        told.push(watch.next().await);
+    }
+    in_order::<H>(told)
 }
 
-/// An entry that is signed past every folder.
-pub fn forge(seed: u8, name: &str, sequence: u64, federation: FederationId) -> SignedEntry {
-    let manifest = numbered(sequence).manifest();
-    let content =
-        Content::Put { root: manifest.root(), length: manifest.layout().bytes(), metadata: Metadata::default() };
-    let (layout, key) = (manifest.layout().id(), key(seed, name));
-    SignedEntry::sign(Entry { federation, layout, key, sequence, content }, &keypair(seed)).unwrap()
-}
-
-/// Runs a task beside the case.
-pub fn beside<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
-    tokio::spawn(task)
+/// What a watch has told of one author, in the order in which it was published if that is also how it is told.
+pub fn in_order<H: Harness>(mut told: Vec<SignedEntry>) -> Vec<SignedEntry> {
+    if H::NETWORK {
+        told.sort_by_key(|entry| entry.sequence);
+    }
+    told
 }

@@ -3,7 +3,8 @@
 use super::{failed, scan::Scan, value_file};
 use crate::{
     durable_file,
-    folder::{FolderError, Value, watch::Board},
+    entries::Board,
+    folder::{FolderError, Value},
     weights::{Entry, FederationId, MAX_ENTRY_BYTES, Manifest, Root, SignedEntry, Weights},
 };
 use libp2p_identity::PeerId;

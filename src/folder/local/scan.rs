@@ -5,7 +5,8 @@ use super::{
     failed,
 };
 use crate::{
-    folder::{Author, FolderError, Refused, watch::Board},
+    entries::{Board, Refused},
+    folder::{Author, FolderError},
     weights::SignedEntry,
 };
 use libp2p_identity::PeerId;

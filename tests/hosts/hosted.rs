@@ -1,0 +1,50 @@
+//! The folder that a host opens: the one place that knows how that is done.
+
+use super::host::Setup;
+use peerfold::{
+    folder::{Author, P2pFolder, P2pOptions},
+    home::Home,
+    p2p::{NetworkOptions, listen_address},
+    weights::{ChunkHash, FederationId},
+};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Instead of a minute, which no test has.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// A folder, and what it needs to live.
+pub struct Hosted {
+    pub folder: P2pFolder,
+    _home: Home,
+}
+
+/// Opens it.
+pub fn open(setup: &Setup) -> Result<Hosted, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let home = Home::open(&setup.home).map_err(|error| text(&error))?;
+    let author = Author::from_home(&home, setup.federation);
+    let network = NetworkOptions {
+        listen: setup.listen.iter().map(|address| listen_address(address).unwrap()).collect(),
+        bootstrap: setup.bootstrap.iter().map(|address| address.parse().unwrap()).collect(),
+        mdns: setup.mdns,
+        sync_every: SYNC_EVERY,
+        ..NetworkOptions::default()
+    };
+    let dir = cache_dir(&setup.home, setup.federation);
+    let options = P2pOptions { network, dir, socket: None, layout: setup.layout, readmitted: Vec::new() };
+    let folder = P2pFolder::open(author, options).map_err(|error| text(&error))?;
+    Ok(Hosted { folder, _home: home })
+}
+
+/// Where the cache of a home keeps a chunk.
+pub fn chunk_file(home: &Path, federation: FederationId, chunk: ChunkHash) -> PathBuf {
+    let name = chunk.to_string();
+    cache_dir(home, federation).join("blobs").join(&name[..2]).join(name)
+}
+
+fn cache_dir(home: &Path, federation: FederationId) -> PathBuf {
+    home.join("runs").join(federation.to_string()).join("cache")
+}

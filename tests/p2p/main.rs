@@ -1,0 +1,36 @@
+//! The network folder: nodes with real sockets on the loopback, several in one process or each in its own, and whatever
+//! may stand between them.
+#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, missing_docs, unreachable_pub)]
+
+mod bootstrapped;
+mod finding;
+mod forwarders;
+#[path = "../hosts/mod.rs"]
+mod hosts;
+mod joining;
+mod kills;
+mod liars;
+mod moving;
+#[path = "../net/mod.rs"]
+mod net;
+mod node;
+mod rubbish;
+#[path = "../samples/mod.rs"]
+mod samples;
+mod separated;
+mod strangers;
+
+/// Asynchronous tests with a limit that only a hang reaches.
+macro_rules! network_tests {
+    ($($(#[$doc:meta])* async fn $name:ident() $body:block)*) => {
+        crate::network_tests! { within crate::samples::PATIENCE: $($(#[$doc])* async fn $name() $body)* }
+    };
+    (within $limit:path: $($(#[$doc:meta])* async fn $name:ident() $body:block)*) => {$(
+        $(#[$doc])*
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            tokio::time::timeout($limit, async $body).await.expect("it hangs");
+        }
+    )*};
+}
+pub(crate) use network_tests;

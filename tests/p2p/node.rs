@@ -1,0 +1,187 @@
+//! Nodes in the test's own process.
+
+use crate::samples::{PATIENCE, eventually, numbered};
+use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p_identity::PeerId;
+use peerfold::{
+    cache::CacheError,
+    folder::{Author, FolderError, P2pFolder, P2pOptions, SharedFolder},
+    home::{Home, HomeError},
+    p2p::{NetworkOptions, NetworkStatus, PeerAddress, PeerRole},
+    weights::{FederationId, LayoutId},
+};
+use std::{
+    fmt::Debug,
+    net::SocketAddr,
+    ops::Deref,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// Homes of nodes, in a federation that no other test has: a port that passes from one test's node to another's joins
+/// nobody.
+pub struct Homes {
+    dir: TempDir,
+    pub federation: FederationId,
+}
+
+impl Homes {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let federation = FederationId::new(dir.path().to_str().unwrap(), "1");
+        Self { dir, federation }
+    }
+
+    /// A node in the home of this name, to be opened.
+    pub fn node(&self, name: &str) -> Plan {
+        Plan {
+            home: self.dir.path().join(name),
+            federation: self.federation,
+            listen: "/ip4/127.0.0.1/tcp/0",
+            bootstrap: Vec::new(),
+            layout: None,
+        }
+    }
+}
+
+/// How to open a node. It listens on the loopback over TCP, unless it is said otherwise.
+#[derive(Clone)]
+pub struct Plan {
+    home: PathBuf,
+    federation: FederationId,
+    listen: &'static str,
+    bootstrap: Vec<PeerAddress>,
+    layout: Option<LayoutId>,
+}
+
+impl Plan {
+    pub fn knowing<'a>(mut self, peers: impl IntoIterator<Item = &'a PeerAddress>) -> Self {
+        self.bootstrap.extend(peers.into_iter().cloned());
+        self
+    }
+
+    pub fn listening_on(mut self, address: &'static str) -> Self {
+        self.listen = address;
+        self
+    }
+
+    pub fn in_federation(mut self, federation: FederationId) -> Self {
+        self.federation = federation;
+        self
+    }
+
+    /// Trains weights like [`numbered`]'s: such updates are fetched when they are announced.
+    pub fn training(self) -> Self {
+        self.training_layout(numbered(0).layout().id())
+    }
+
+    pub fn training_layout(mut self, layout: LayoutId) -> Self {
+        self.layout = Some(layout);
+        self
+    }
+
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    pub fn cache(&self) -> PathBuf {
+        self.home.join("cache")
+    }
+
+    pub fn open(&self) -> Node {
+        let home = when_free(|| Home::open(&self.home), |error| matches!(error, HomeError::InUse { .. }));
+        let network = NetworkOptions {
+            listen: vec![self.listen.parse().unwrap()],
+            bootstrap: self.bootstrap.clone(),
+            mdns: false,
+            sync_every: Duration::from_secs(1),
+            ..NetworkOptions::default()
+        };
+        let author = Author::from_home(&home, self.federation);
+        let (dir, layout) = (self.cache(), self.layout);
+        let options = P2pOptions { network, dir, socket: None, layout, readmitted: Vec::new() };
+        let in_use = |error: &FolderError| matches!(error, FolderError::Cache(CacheError::InUse { .. }));
+        let folder = when_free(|| P2pFolder::open(author.clone(), options.clone()), in_use);
+        Node { folder, _home: home }
+    }
+}
+
+/// A running node. Dropped, it leaves, and its home can be opened again.
+pub struct Node {
+    folder: P2pFolder,
+    _home: Home,
+}
+
+impl Deref for Node {
+    type Target = P2pFolder;
+
+    fn deref(&self) -> &P2pFolder {
+        &self.folder
+    }
+}
+
+impl Node {
+    pub fn id(&self) -> PeerId {
+        self.folder.author()
+    }
+
+    /// Where it is reached.
+    pub fn address(&self) -> PeerAddress {
+        self.folder.listening()[0].clone()
+    }
+
+    pub fn socket(&self) -> SocketAddr {
+        socket_address(&self.address().address)
+    }
+
+    pub async fn network(&self) -> NetworkStatus {
+        self.folder.status().await.unwrap()
+    }
+
+    /// Waits until another node is connected and known to be of the same federation.
+    pub async fn meets(&self, other: &Node) {
+        let other = other.id().to_string();
+        let is_other = |network: NetworkStatus| {
+            network.peers.iter().any(|peer| peer.peer == other && peer.role == PeerRole::Member)
+        };
+        eventually(async || is_other(self.network().await)).await;
+    }
+
+    /// Waits until nobody of this id is connected.
+    pub async fn loses(&self, other: PeerId) {
+        let other = other.to_string();
+        eventually(async || self.network().await.peers.iter().all(|peer| peer.peer != other)).await;
+    }
+
+    /// Bytes that have come to this node.
+    pub async fn received(&self) -> u64 {
+        self.network().await.received
+    }
+}
+
+/// The node at this address, by another way.
+pub fn by_way_of(node: &Node, way: SocketAddr) -> PeerAddress {
+    let address = Multiaddr::empty().with(Protocol::from(way.ip())).with(Protocol::Tcp(way.port()));
+    PeerAddress { peer: node.id(), address }
+}
+
+fn socket_address(address: &Multiaddr) -> SocketAddr {
+    match address.iter().collect::<Vec<_>>()[..] {
+        [Protocol::Ip4(ip), Protocol::Tcp(port)] | [Protocol::Ip4(ip), Protocol::Udp(port), ..] => (ip, port).into(),
+        _ => panic!("{address} isn't on the loopback"),
+    }
+}
+
+/// Opens what a node that has just left had open. A process that a test beside this one starts has the locks too, from
+/// the fork until it executes.
+fn when_free<T, E: Debug>(mut open: impl FnMut() -> Result<T, E>, in_use: impl Fn(&E) -> bool) -> T {
+    let began = Instant::now();
+    loop {
+        match open() {
+            Err(error) if in_use(&error) && began.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(5)),
+            opened => return opened.unwrap(),
+        }
+    }
+}
