@@ -43,6 +43,7 @@
 pub use crate::{
     folder::FolderUrl,
     node::{AsyncOptions, Event, NodeConfig, NodeError, Pace, StartOptions, Stop, SyncOptions},
+    p2p::{NetworkOptions, PeerAddress, PeerList},
     strategy::StrategySpec,
     train::{BatchOrder, CallbackError, Epoch, FederatedCallback, init_seeded},
 };

@@ -61,8 +61,8 @@ async fn each_bad_update_is_named_once_read_at_most_once_and_the_rest_is_folded(
     for ((_, reason), expected) in rejected.iter().zip(expected) {
         assert!(reason.contains(expected), "{reason:?} where {expected:?} is expected");
     }
-    // The two that are not finite, the long one, the damaged one and the good one.
-    assert_eq!((opened(&folder), events.received().len()), (5, 1));
+    // The two that are not finite, the long one, the damaged one twice and the good one.
+    assert_eq!((opened(&folder), events.received().len()), (6, 1));
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 use super::{Event, LocalUpdate, NodeError, Participant, fold::Outcome};
-use crate::{folder::FolderError, weights::Weights};
+use crate::weights::Weights;
 use rand::{RngExt, SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha8Rng;
 
@@ -57,7 +57,7 @@ impl AsyncNode {
     /// a fold can't go on: [`NodeError::FoldCancelled`].
     pub async fn exchange(&mut self, local: &LocalUpdate) -> Result<Weights, NodeError> {
         match self.try_exchange(local).await {
-            Err(NodeError::Folder(error @ FolderError::Io { .. })) => {
+            Err(NodeError::Folder(error)) if error.may_pass() => {
                 tracing::warn!(epoch = local.epoch, %error, "the shared folder failed");
                 let (epoch, reason) = (local.epoch, error.to_string());
                 self.participant.emit(&Event::FolderFailed { epoch, reason });

@@ -1,7 +1,10 @@
 use super::{Begun, Completed, LocalUpdate, NodeError, Origin, Session};
-use crate::{folder::Traffic, weights::Weights};
+use crate::{
+    folder::{NetworkFigures, Traffic},
+    weights::Weights,
+};
 use bytes::Bytes;
-use std::{future::Future, pin::Pin, sync::mpsc};
+use std::{future::Future, pin::Pin, sync::mpsc, time::Duration};
 use tokio::runtime::{Builder, Runtime};
 
 type Operation<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -43,6 +46,21 @@ impl BlockingSession {
     /// See [`Session::finish`].
     pub fn finish(&mut self) -> Result<(), NodeError> {
         self.wait(|session| Box::pin(session.finish()))?
+    }
+
+    /// See [`Session::hand_over`].
+    pub fn hand_over(&mut self, patience: Duration) -> Result<(), NodeError> {
+        self.wait(move |session| Box::pin(session.hand_over(patience)))
+    }
+
+    /// See [`Session::stay`].
+    pub fn stay(&mut self) -> Result<(), NodeError> {
+        self.wait(|session| Box::pin(session.stay()))
+    }
+
+    /// How the network stands, if the folder is one.
+    pub fn network(&self) -> Option<NetworkFigures> {
+        self.session.as_ref().and_then(Session::network)
     }
 
     /// What the folder has moved so far.

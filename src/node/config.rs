@@ -3,13 +3,14 @@ use super::{
     Session, SessionOptions, StartOptions, Stop, SyncNode, SyncOptions,
 };
 use crate::{
-    folder::{Author, FolderUrl},
+    folder::{Author, FolderUrl, OpenOptions},
     home::Home,
+    p2p::{NETWORK_SOCKET, NetworkOptions},
     strategy::StrategySpec,
     weights::{FederationId, Layout},
 };
 use libp2p_identity::PeerId;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How a node takes turns with its peers.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +30,8 @@ pub struct NodeConfig {
     pub run: String,
     /// Where updates are put and found.
     pub folder: FolderUrl,
+    /// How to take part in the network, if the folder is [`FolderUrl::P2p`].
+    pub network: NetworkOptions,
     /// The rule for folding.
     pub strategy: StrategySpec,
     /// Asynchronous or synchronous.
@@ -43,6 +46,9 @@ pub struct NodeConfig {
     pub allow: Option<Vec<PeerId>>,
     /// Authors to be trusted although they signed two entries under one number.
     pub readmit: Vec<PeerId>,
+    /// How long a program's end waits until the connected peers have this node's newest update: see
+    /// [`Session::hand_over`].
+    pub linger: Duration,
     /// What all nodes should have alike, by name.
     pub hyperparameters: BTreeMap<String, String>,
     /// Where events go.
@@ -58,6 +64,7 @@ impl NodeConfig {
             federation: federation.into(),
             run: "1".to_owned(),
             folder,
+            network: NetworkOptions::default(),
             strategy: StrategySpec::new("fedavg"),
             pace: Pace::Async(AsyncOptions::default()),
             start: StartOptions::default(),
@@ -65,6 +72,7 @@ impl NodeConfig {
             max_staleness: 10,
             allow: None,
             readmit: Vec::new(),
+            linger: Duration::from_secs(10),
             hyperparameters: BTreeMap::new(),
             events: Arc::new(|_| {}),
             stop: Stop::new(),
@@ -84,7 +92,14 @@ impl NodeConfig {
         let author = Author::from_home(home, self.federation_id());
         BlockingSession::new(|| {
             let me = author.peer_id();
-            let folder = self.folder.open(author, &self.readmit)?;
+            let open = OpenOptions {
+                readmitted: self.readmit.clone(),
+                network: self.network.clone(),
+                dir: run_dir.clone(),
+                socket: Some(home.dir().join(NETWORK_SOCKET)),
+                layout: Some(layout.id()),
+            };
+            let folder = self.folder.open(author, &open)?;
             let strategy = self.strategy.build()?;
             let options = ParticipantOptions {
                 checks: self.checks.clone(),

@@ -172,6 +172,15 @@ pub enum Event {
         written: u64,
         /// Bytes read from the folder so far.
         read: u64,
+        /// Members of the federation that are connected, if the folder is a network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peers: Option<usize>,
+        /// Bytes sent to peers so far, if the folder is a network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sent: Option<u64>,
+        /// Bytes received from peers so far, if the folder is a network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        received: Option<u64>,
     },
     /// The run is over. A node that is stopped while it waits at its start ends without this.
     Finished {
@@ -189,6 +198,15 @@ pub enum Event {
         written: u64,
         /// Bytes read from the folder.
         read: u64,
+        /// Members of the federation that were connected at the end, if the folder is a network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peers: Option<usize>,
+        /// Bytes sent to peers, if the folder is a network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sent: Option<u64>,
+        /// Bytes received from peers, if the folder is a network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        received: Option<u64>,
     },
 }
 

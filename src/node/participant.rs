@@ -12,10 +12,16 @@ use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+use tokio::time::{Instant, timeout_at};
 
 /// How often a listing is taken anew because a value was replaced between the listing and the reading.
 const LISTINGS: usize = 4;
+/// How long the values of one look may be on their way, all together; what comes later counts at the next look.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What each of them has in any case: time enough for one that is there.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 /// Most characters of the reason for a rejection.
 const MAX_REASON_CHARS: usize = 500;
 
@@ -286,6 +292,7 @@ impl Participant {
         mut choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
     ) -> Result<Vec<Arrived>, NodeError> {
         let (mut taken, mut gone) = (Vec::new(), Vec::new());
+        let deadline = Instant::now() + PATIENCE;
         for _ in 0..LISTINGS {
             let listing = self.list_updates().await?;
             let chosen = choose(&listing, &self.roster);
@@ -295,7 +302,7 @@ impl Participant {
             let mut found_wanting = false;
             for entry in chosen {
                 let complaint = self.complained.get(&entry.hash()).copied();
-                match self.arrive(entry.clone()).await {
+                match self.arrive(entry.clone(), deadline).await {
                     Ok(arrived) => taken.extend(arrived),
                     Err(NodeError::Folder(FolderError::Gone { .. })) => gone.push(entry.clone()),
                     Err(error) => return Err(error),
@@ -323,7 +330,7 @@ impl Participant {
         self.complained.values().any(|&complaint| complaint == Complaint::OutOfReach)
     }
 
-    async fn arrive(&mut self, entry: Arc<SignedEntry>) -> Result<Option<Arrived>, NodeError> {
+    async fn arrive(&mut self, entry: Arc<SignedEntry>, deadline: Instant) -> Result<Option<Arrived>, NodeError> {
         let author = entry.key.author();
         let (Some(root), Some(metadata)) = (entry.root(), entry.metadata()) else { return Ok(None) };
         // The same weights may stand under a new number, with other claims.
@@ -336,7 +343,7 @@ impl Participant {
         let metadata = metadata.clone();
         // Of a peer's updates the listing has left out such claims, but not of its own from an earlier life.
         let verdict = match self.options.checks.claim(metadata.epoch, metadata.num_examples) {
-            Ok(()) => self.fetch_and_check(&entry).await?,
+            Ok(()) => self.fetch_and_check(&entry, deadline).await?,
             Err(rejection) => Err(rejection),
         };
         match verdict {
@@ -364,12 +371,31 @@ impl Participant {
         }
     }
 
-    async fn fetch_and_check(&self, entry: &SignedEntry) -> Result<Result<Arc<Value>, Rejection>, NodeError> {
-        let value = match self.folder.get(entry).await {
+    /// A value that is damaged is had again once: a folder that can fetch it anew then does.
+    async fn fetch_and_check(
+        &self,
+        entry: &SignedEntry,
+        deadline: Instant,
+    ) -> Result<Result<Arc<Value>, Rejection>, NodeError> {
+        match self.fetch_and_check_once(entry, deadline).await? {
+            Err(Rejection::Damaged(_)) => self.fetch_and_check_once(entry, deadline).await,
+            verdict => Ok(verdict),
+        }
+    }
+
+    async fn fetch_and_check_once(
+        &self,
+        entry: &SignedEntry,
+        deadline: Instant,
+    ) -> Result<Result<Arc<Value>, Rejection>, NodeError> {
+        let Ok(got) = timeout_at(deadline.max(Instant::now() + LEAST_PATIENCE), self.folder.get(entry)).await else {
+            return Ok(Err(Rejection::OutOfReach("it is still on its way".to_owned())));
+        };
+        let value = match got {
             Ok(value) => Arc::new(value),
             Err(error @ FolderError::Damaged { .. }) => return Ok(Err(Rejection::Damaged(error.to_string()))),
             // One peer's files being out of reach must not end this node.
-            Err(error @ FolderError::Io { .. }) => return Ok(Err(Rejection::OutOfReach(error.to_string()))),
+            Err(error) if error.may_pass() => return Ok(Err(Rejection::OutOfReach(error.to_string()))),
             Err(error) => return Err(error.into()),
         };
         if let Some(difference) = self.layout.difference(value.layout()) {
@@ -477,9 +503,12 @@ impl Participant {
             if self.compared.get(&author).is_some_and(|&(compared, _)| compared == root) {
                 continue;
             }
-            let value = match self.folder.get(&entry).await {
+            // It is compared at the next epoch if it isn't here now.
+            let Ok(got) = timeout_at(Instant::now() + LEAST_PATIENCE, self.folder.get(&entry)).await else { continue };
+            let value = match got {
                 Ok(value) => value,
-                Err(FolderError::Gone { .. } | FolderError::Damaged { .. } | FolderError::Io { .. }) => continue,
+                Err(FolderError::Gone { .. } | FolderError::Damaged { .. }) => continue,
+                Err(error) if error.may_pass() => continue,
                 Err(error) => return Err(error.into()),
             };
             let read = off_runtime(move || super::Beginning::read(&value)).await?;

@@ -4,12 +4,15 @@ use super::{
     start::{First, first_weights, publish_beginning, root_of},
 };
 use crate::{
-    folder::FolderError,
+    folder::{NetworkFigures, Traffic},
     strategy::Strategy,
     weights::{FederationId, Weights},
 };
 use bytes::Bytes;
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+/// How long a node looks for others before it begins without them.
+const LOOK_AROUND: Duration = Duration::from_secs(10);
 
 /// An asynchronous or a synchronous node.
 pub enum Mode {
@@ -134,7 +137,14 @@ impl Session {
         if let Some(difference) = layout.difference(initial.0.layout()) {
             return Err(NodeError::Layout { what: "the initial weights".to_owned(), difference });
         }
-        match self.load().await? {
+        let checkpoint = self.load().await?;
+        let (folder, stop) = (self.mode.participant().folder().clone(), self.options.stop.clone());
+        // Before anything is published: a number of its own, and the others' epoch, may be known there.
+        tokio::select! {
+            () = folder.look_around(LOOK_AROUND) => {}
+            () = stop.requested() => return Err(NodeError::Stopped),
+        }
+        match checkpoint {
             Some(checkpoint) => self.resume(checkpoint).await,
             None => self.begin_anew(initial, trainer).await,
         }
@@ -260,7 +270,7 @@ impl Session {
     /// A folder that fails is told as an event; any other error remains one.
     fn tolerate(&self, epoch: u64, error: NodeError) -> Result<(), NodeError> {
         match error {
-            NodeError::Folder(error @ FolderError::Io { .. }) => {
+            NodeError::Folder(error) if error.may_pass() => {
                 let reason = error.to_string();
                 self.mode.participant().emit(&Event::FolderFailed { epoch, reason });
                 Ok(())
@@ -269,9 +279,28 @@ impl Session {
         }
     }
 
+    /// Waits, after [`finish`](Self::finish), until what this node has published would outlive it: until the connected
+    /// peers have its newest update. At most as long as `patience`; a stop request ends it at once.
+    pub async fn hand_over(&self, patience: Duration) {
+        tokio::select! {
+            () = self.mode.participant().folder().hand_over(patience) => {}
+            () = self.options.stop.requested() => {}
+        }
+    }
+
+    /// Answers peers until a stop is requested.
+    pub async fn stay(&self) {
+        self.options.stop.requested().await;
+    }
+
     /// What the session's folder has moved so far.
-    pub fn traffic(&self) -> crate::folder::Traffic {
+    pub fn traffic(&self) -> Traffic {
         self.mode.participant().folder().traffic()
+    }
+
+    /// How the network stands, if the session's folder is one.
+    pub fn network(&self) -> Option<NetworkFigures> {
+        self.mode.participant().folder().network()
     }
 
     async fn beginning(&self, weights: &Weights, origin: Origin, epoch: u64) -> Result<Beginning, NodeError> {

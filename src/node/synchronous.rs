@@ -4,10 +4,7 @@ use super::{
     participant::{Arrived, Listing},
     start::deadline_in,
 };
-use crate::{
-    folder::FolderError,
-    weights::{SignedEntry, Weights},
-};
+use crate::weights::{SignedEntry, Weights};
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -149,7 +146,7 @@ impl SyncNode {
                     failed = None;
                     answers
                 }
-                Err(NodeError::Folder(error @ FolderError::Io { .. })) => {
+                Err(NodeError::Folder(error)) if error.may_pass() => {
                     let (epoch, reason) = (local.epoch, error.to_string());
                     if failed.as_ref() != Some(&reason) {
                         self.participant.emit(&Event::FolderFailed { epoch, reason: reason.clone() });
@@ -215,7 +212,7 @@ impl SyncNode {
             Err(error) => Err(error),
         };
         match caught_up {
-            Err(NodeError::Folder(error @ FolderError::Io { .. })) => {
+            Err(NodeError::Folder(error)) if error.may_pass() => {
                 self.participant.emit(&Event::FolderFailed { epoch, reason: error.to_string() });
                 Ok(None)
             }

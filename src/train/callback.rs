@@ -10,7 +10,7 @@ use crate::{
 };
 use burn::{module::AutodiffModule, optim::Optimizer, tensor::backend::AutodiffBackend};
 use libp2p_identity::PeerId;
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 /// Why a module can't be federated, or not any longer.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +91,7 @@ pub struct FederatedCallback<B: AutodiffBackend> {
     /// The last complete epoch.
     epoch: u64,
     stop: Stop,
+    linger: Duration,
     /// A stop request has cut an epoch's end short.
     stopped: bool,
     seed: u64,
@@ -137,6 +138,7 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
             session,
             epoch,
             stop: config.stop.clone(),
+            linger: config.linger,
             stopped: false,
             seed: Draws::new("epoch seeds of a node", 0, &peer_id.to_bytes()).below(u64::MAX),
             device: model.devices().into_iter().next().unwrap_or_default(),
@@ -205,10 +207,12 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         Ok(self.epoch)
     }
 
-    /// Publishes the newest update if the folder failed when its turn was: to be called after the last epoch. On an
-    /// error it is in the home, and the next [`join`](Self::join) publishes it.
+    /// Publishes the newest update if the folder failed when its turn was, and, on a network, waits until the connected
+    /// peers have it, at most [`NodeConfig::linger`]: to be called after the last epoch. On an error it is in the home,
+    /// and the next [`join`](Self::join) publishes it.
     pub fn finish(mut self) -> Result<(), CallbackError> {
-        Ok(self.session.finish()?)
+        self.session.finish()?;
+        Ok(self.session.hand_over(self.linger)?)
     }
 
     /// The last complete epoch; 0 for a new federation.

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use libp2p_identity::PeerId;
 use peerfold::{
-    folder::{Conflict, FolderError, SharedFolder, Traffic, Value, Watch},
+    entries::{Conflict, Watch},
+    folder::{FolderError, SharedFolder, Traffic, Value},
     weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
 };
 use std::{
