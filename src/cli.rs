@@ -4,25 +4,25 @@
 //! before anything begins. Results go to standard output, logs to standard error (`RUST_LOG` chooses them).
 
 mod events;
-mod mistakes;
 mod node;
+#[cfg(unix)]
+mod peers;
 mod run;
 mod settings;
 mod show;
-mod signals;
 
 pub use self::settings::{NodeFlags, Setting, SettingsError, Source};
-pub(crate) use self::{events::json_sink, show::short_peer, signals::stop_on_signals};
+pub(crate) use self::{events::json_sink, show::short_peer};
 
-use crate::{demo, home::Home};
+use crate::{
+    bootstrap::{self, BootstrapFlags},
+    demo,
+    home::Home,
+    program::{self, print},
+};
 use anyhow::Context;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use std::{
-    io::{self, IsTerminal, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
-use tracing_subscriber::EnvFilter;
+use std::{path::PathBuf, process::ExitCode};
 
 /// Federated learning without a server: every node trains on its own data, publishes its weights, and folds what the
 /// others have published into its own.
@@ -39,8 +39,19 @@ enum Command {
     Demo(demo::DemoFlags),
     /// Run one training node.
     Node(Box<NodeCommand>),
+    /// Run a bootstrap node: where the nodes of all federations find each other. It trains nothing and sees no weights.
+    Bootstrap(BootstrapFlags),
     /// Print the peer id of a home, which is made if it isn't there.
     Id(HomeFlag),
+    /// Show who is connected to a running node: address, transport, entries, bytes, last seen.
+    #[cfg(unix)]
+    Peers {
+        #[command(flatten)]
+        home: HomeFlag,
+        /// Write it as one JSON object, with whole peer ids.
+        #[arg(long)]
+        json: bool,
+    },
     /// List the strategies with their parameters.
     Strategies,
     /// Print the JSON schema of the events that `--json` writes, one a line.
@@ -84,40 +95,12 @@ struct HomeFlag {
 pub fn main() -> ExitCode {
     // Failpoints exist in test builds only.
     let _failpoints = fail::has_failpoints().then(fail::FailScenario::setup);
-    let parsed = command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
-    let (cli, matches) = match parsed {
-        Ok(parsed) => parsed,
-        Err(error) => return mistakes::in_arguments(&error),
+    let logs = |matches: &ArgMatches| match matches.subcommand_name() {
+        Some("bootstrap") => bootstrap::LOGS,
+        // Kademlia warns of nothing more than that a node is alone.
+        _ => "warn,libp2p_kad=error",
     };
-    let color = std::io::stderr().is_terminal();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).init();
-    match dispatch(cli.command, &matches) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {}", mistakes::one_line(&error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// The command line's description. A variable of the environment that is empty is one that is not set.
-fn command() -> clap::Command {
-    Cli::command().mut_subcommands(|command| {
-        command.mut_args(|arg| match arg.get_env().map(std::env::var_os) {
-            Some(Some(value)) if value.is_empty() => arg.env(None),
-            _ => arg,
-        })
-    })
-}
-
-/// Writes to standard output. That its reader has left is no error.
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing to standard output"),
-        _ => Ok(()),
-    }
+    program::run(Cli::command(), logs, |matches| dispatch(Cli::from_arg_matches(matches)?.command, matches))
 }
 
 fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
@@ -132,9 +115,15 @@ fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> 
                 node::run(&settings::merged(&settings)?, node.end_with_stdin)?;
             }
         }
+        Command::Bootstrap(flags) => bootstrap::run(&flags)?,
         Command::Id(HomeFlag { home }) => {
             let dir = home.map_or_else(settings::default_home, Ok)?;
             print(&format!("{}\n", Home::peer_id(&dir)?))?;
+        }
+        #[cfg(unix)]
+        Command::Peers { home: HomeFlag { home }, json } => {
+            let status = crate::p2p::NetworkStatus::ask(&home.map_or_else(settings::default_home, Ok)?)?;
+            print(&if json { serde_json::to_string(&status)? + "\n" } else { peers::text(&status) })?;
         }
         Command::Strategies => print(&show::strategies())?,
         Command::EventSchema => print(&format!("{}\n", events::schema()?))?,

@@ -1,9 +1,11 @@
 //! `peerfold demo`: several nodes as processes of this machine, first learning together, then each alone.
 //!
-//! The nodes are `peerfold node` processes with homes of their own in one temporary directory; the demo reads their
-//! events. Nothing stays behind, whatever happens to the demo: each node ends when its standard input does, and a guard
+//! The nodes are `peerfold node` processes with homes of their own in one temporary directory. They find each other
+//! through a bootstrap node, which is a process too, and share nothing but sockets; the demo reads their events. Nothing
+//! stays behind, whatever happens to the demo: each node ends when its standard input does, and a guard
 //! process, which outlives the demo, removes the directory when the nodes are gone.
 
+mod bootstrap;
 mod directory;
 mod live;
 mod phase;
@@ -13,12 +15,13 @@ mod table;
 pub(crate) use directory::guard;
 
 use crate::{
-    cli::stop_on_signals,
     node::Stop,
+    program::stop_on_signals,
     strategy::StrategySpec,
     train::{Model, ParseModelError},
 };
 use anyhow::{Context, bail};
+use bootstrap::Bootstrap;
 use clap::Args;
 use directory::Directory;
 use live::Live;
@@ -142,7 +145,12 @@ pub(crate) fn run(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
         flags.steps(),
         flags.skew,
     ));
-    let together = Phase::together(flags, &directory).run(&live, &stop);
+    live.headline(
+        "Each is a process of its own. A bootstrap node introduces them; they share nothing but connections.",
+    );
+    let bootstrap = Bootstrap::start(&directory)?;
+    let together = Phase::together(flags, &directory, bootstrap.list()).run(&live, &stop);
+    drop(bootstrap);
     let together = match together? {
         Outcome::Finished(results) => results,
         Outcome::Stopped => return Ok(ExitCode::from(INTERRUPTED)),

@@ -5,26 +5,26 @@ use super::{
     run::{Job, Outputs},
     settings::{NodeFlags, SettingsError, default_home, environment},
     show::text_sink,
-    stop_on_signals,
 };
 use crate::{
     experiment::{DataSet, LabelSkew, digits, mnist},
     folder::FolderUrl,
     home::Home,
     node::{AsyncOptions, BelowQuorum, Checks, NodeConfig, Origin, Pace, StartOptions, Stop, SyncOptions},
+    p2p::{DEFAULT_QUOTA, NetworkOptions, PeerList, listen_address},
+    program::{end_with_stdin, stop_on_signals},
     strategy::StrategySpec,
     train::{Device, Draws, Model, TrainOptions, trainer},
     weights::Weights,
 };
 use anyhow::Context;
 use bytes::Bytes;
+use bytesize::ByteSize;
 use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Read,
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -43,7 +43,12 @@ pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsErr
     let whole = AsyncOptions::default();
     Ok(NodeFlags {
         run: Some("1".to_owned()),
+        folder: Some(FolderUrl::P2p.to_string()),
         home: Some(default_home()?),
+        no_mdns: Some(false),
+        cache_quota: Some(ByteSize::b(DEFAULT_QUOTA).to_string()),
+        linger: Some(10.0),
+        stay: Some(false),
         partition: Some("0/1".to_owned()),
         skew: Some(0.0),
         epochs: Some(if is_mnist { 3 } else { 8 }),
@@ -185,6 +190,40 @@ fn pace_of(settings: &NodeFlags, data_seed: u64) -> Result<Pace, SettingsError> 
     }))
 }
 
+/// The network's options. Errors for what says that a network is meant, where the folder is none.
+fn network_of(settings: &NodeFlags, folder: &FolderUrl) -> Result<NetworkOptions, SettingsError> {
+    if *folder != FolderUrl::P2p {
+        let without = || format!("--folder {folder} is no network; write --folder p2p:, or leave this away");
+        let list = |items: &Option<Vec<String>>| items.as_ref().map(|items| items.join(","));
+        if let Some(text) = list(&settings.bootstrap) {
+            return Err(wrong("bootstrap", text, without()));
+        }
+        if let Some(text) = list(&settings.listen) {
+            return Err(wrong("listen", text, without()));
+        }
+        if settings.stay == Some(true) {
+            return Err(wrong("stay", true, without()));
+        }
+    }
+    let mut bootstrap = Vec::new();
+    for text in settings.bootstrap.iter().flatten() {
+        let list = PeerList::of(text).map_err(|error| wrong("bootstrap", text, error))?;
+        list.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        bootstrap.extend(list.peers);
+    }
+    let listen = settings.listen.iter().flatten();
+    let listen = listen.map(|text| listen_address(text).map_err(|error| wrong("listen", text, error)));
+    let quota = need(&settings.cache_quota, "cache-quota")?;
+    let parsed = quota.parse::<ByteSize>();
+    Ok(NetworkOptions {
+        listen: listen.collect::<Result<_, _>>()?,
+        bootstrap,
+        mdns: settings.no_mdns != Some(true),
+        cache_quota: parsed.map_err(|_| wrong("cache-quota", &quota, "write a number of bytes like 8GiB or 500MB"))?.0,
+        ..NetworkOptions::default()
+    })
+}
+
 fn load(model: Model, data_dir: Option<&Path>) -> anyhow::Result<DataSet> {
     match model {
         Model::Digits => Ok(digits()),
@@ -215,15 +254,6 @@ fn check_out(path: &Path) -> Result<(), SettingsError> {
     Ok(())
 }
 
-/// Ends the process when standard input ends: whoever started the node is gone.
-fn end_with_stdin() {
-    thread::spawn(|| {
-        let mut rest = [0; 64];
-        while matches!(std::io::stdin().read(&mut rest), Ok(read) if read > 0) {}
-        std::process::exit(1);
-    });
-}
-
 /// Runs a node to its last epoch, or to the first signal. All mistakes that can be known are told before it begins.
 pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result<()> {
     let began = Instant::now();
@@ -238,6 +268,8 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         return Err(wrong("federation", "\"\"", "a federation has a name").into());
     }
     let folder: FolderUrl = parse(&need(&settings.folder, "folder")?, "folder")?;
+    let network = network_of(settings, &folder)?;
+    let linger = seconds(settings.linger, "linger")?;
     let model: Model = parse(&need(&settings.dataset, "dataset")?, "dataset")?;
     let device: Device = parse(&need(&settings.device, "device")?, "device")?;
     let (index, parts) = parse_partition(settings.partition.as_deref())?;
@@ -266,6 +298,9 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         return Err(wrong("max-norm", norm, "must be above 0").into());
     }
     let (allow, readmit) = (peers(&settings.allow, "allow")?, peers(&settings.readmit, "readmit")?);
+    if folder == FolderUrl::P2p && allow.is_none() {
+        tracing::warn!("whoever knows this federation's name can join it; --allow names the peers whose updates count");
+    }
     if let Some(path) = &settings.out {
         check_out(path)?;
     }
@@ -320,12 +355,15 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         max_staleness: need(&settings.max_staleness, "max-staleness")?,
         allow,
         readmit: readmit.unwrap_or_default(),
+        network,
+        linger,
         hyperparameters,
         events: events.clone(),
         stop: stop.clone(),
         ..NodeConfig::new(federation, folder)
     };
     let session = config.open(&home, layout)?;
-    let job = Job { trainer, session, test, epochs, steps, examples, stop, began };
-    job.run(initial, &Outputs { events, out: settings.out.clone() })
+    let stay = settings.stay == Some(true);
+    let job = Job { trainer, session, test, epochs, steps, examples, linger, stay, stop, began };
+    job.run(initial, &Outputs { events, out: settings.out.clone(), text: settings.json != Some(true) })
 }

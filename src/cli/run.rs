@@ -3,11 +3,16 @@
 use crate::{
     durable_file,
     node::{Begun, BlockingSession, Completed, Event, EventSink, LocalUpdate, NodeError, Origin, Stop},
+    program::print,
     train::{Evaluation, Examples, Train},
     weights::{Metric, Weights},
 };
 use anyhow::Context;
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 /// Test examples that are evaluated at once.
 const EVALUATION_BATCH: usize = 256;
@@ -21,6 +26,10 @@ pub(super) struct Job {
     pub(super) steps: u64,
     /// Different examples that an epoch sees.
     pub(super) examples: u64,
+    /// How long the end waits for the peers to have the newest update.
+    pub(super) linger: Duration,
+    /// Whether to answer peers after the last epoch until a stop is requested.
+    pub(super) stay: bool,
     pub(super) stop: Stop,
     pub(super) began: Instant,
 }
@@ -29,6 +38,8 @@ pub(super) struct Job {
 pub(super) struct Outputs {
     pub(super) events: EventSink,
     pub(super) out: Option<PathBuf>,
+    /// Whether people read standard output, and not a program.
+    pub(super) text: bool,
 }
 
 impl Job {
@@ -70,17 +81,30 @@ impl Job {
                 .with_context(|| format!("--out {} can't be written", path.display()))?;
         }
         let published = self.session.finish();
-        let traffic = self.session.traffic();
+        let seconds = self.began.elapsed().as_secs_f64();
+        // Who reads of the end may kill the node, so the others have its update before.
+        self.session.hand_over(self.linger)?;
+        let (traffic, network) = (self.session.traffic(), self.session.network());
         (outputs.events)(&Event::Finished {
             epoch,
             metrics: metrics(None, evaluation),
             stopped: epoch < self.epochs,
             root: weights.manifest().root().to_string(),
-            seconds: self.began.elapsed().as_secs_f64(),
+            seconds,
             written: traffic.written,
             read: traffic.read,
+            peers: network.map(|network| network.peers),
+            sent: network.map(|network| network.sent),
+            received: network.map(|network| network.received),
         });
-        published.context("the newest update is not in the shared folder; start the node again to publish it")
+        published.context("the newest update is not in the shared folder; start the node again to publish it")?;
+        if self.stay && !self.stop.is_requested() {
+            if outputs.text {
+                print("answering peers until stopped (Ctrl-C)\n")?;
+            }
+            self.session.stay()?;
+        }
+        Ok(())
     }
 
     /// One epoch; `None` if a stop was requested before it was complete.
@@ -105,7 +129,7 @@ impl Job {
         };
         self.trainer.load_weights(&completed.weights)?;
         let evaluation = self.trainer.evaluate(&self.test, EVALUATION_BATCH)?;
-        let traffic = self.session.traffic();
+        let (traffic, network) = (self.session.traffic(), self.session.network());
         (outputs.events)(&Event::EpochDone {
             epoch: completed.epoch,
             epochs: self.epochs,
@@ -114,6 +138,9 @@ impl Job {
             seconds: began.elapsed().as_secs_f64(),
             written: traffic.written,
             read: traffic.read,
+            peers: network.map(|network| network.peers),
+            sent: network.map(|network| network.sent),
+            received: network.map(|network| network.received),
         });
         Ok(Some((completed, evaluation)))
     }

@@ -68,12 +68,36 @@ pub struct NodeFlags {
     /// Label of the run; nodes with another label are in another federation. [default: 1]
     #[arg(long, env = "PEERFOLD_RUN", value_name = "LABEL")]
     pub run: Option<String>,
-    /// Where updates are put and found: file:///directory, or memory: to train alone. No default.
+    /// Where updates are put and found: p2p: is the network, file:///directory a shared directory, memory: nobody
+    /// else. [default: p2p:]
     #[arg(long, env = "PEERFOLD_FOLDER", value_name = "URL")]
     pub folder: Option<String>,
     /// The node's own directory: identity and checkpoints. One for each node. [default: ~/.peerfold]
     #[arg(long, env = "PEERFOLD_HOME", value_name = "DIR")]
     pub home: Option<PathBuf>,
+
+    /// Where to find others at first: a bootstrap node's or peer's multiaddr with /p2p/…, or a file with a list of them.
+    /// May be given several times.
+    #[arg(long, env = "PEERFOLD_BOOTSTRAP", value_name = "FILE|MULTIADDR", help_heading = "Network")]
+    pub bootstrap: Option<Vec<String>>,
+    /// Where to listen, as /ip4/0.0.0.0/tcp/PORT or /ip4/0.0.0.0/udp/PORT/quic-v1; may be given several times.
+    /// [default: every interface, TCP and QUIC, free ports]
+    #[arg(long, env = "PEERFOLD_LISTEN", value_name = "MULTIADDR", value_delimiter = ',', help_heading = "Network")]
+    pub listen: Option<Vec<String>>,
+    /// Don't look for peers on the local network.
+    #[arg(long, env = "PEERFOLD_NO_MDNS", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_name = "BOOL", help_heading = "Network")]
+    pub no_mdns: Option<bool>,
+    /// Bytes that the cache in the home may take before it drops what nobody needs any more. [default: 8 GiB]
+    #[arg(long, env = "PEERFOLD_CACHE_QUOTA", value_name = "SIZE", help_heading = "Network")]
+    pub cache_quota: Option<String>,
+    /// After the last epoch, stay up to so long until the connected peers have this node's newest update. [default: 10]
+    #[arg(long, env = "PEERFOLD_LINGER", value_name = "SECONDS", help_heading = "Network")]
+    pub linger: Option<f64>,
+    /// After the last epoch, go on answering peers until stopped.
+    #[arg(long, env = "PEERFOLD_STAY", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_name = "BOOL", help_heading = "Network")]
+    pub stay: Option<bool>,
 
     /// What to learn: digits (embedded) or mnist (in --data-dir). Each has its model. [default: digits]
     #[arg(long, env = "PEERFOLD_DATASET", value_name = "NAME", help_heading = "Data")]
@@ -247,9 +271,9 @@ pub(super) fn resolve(
         }
     }
     for (key, value) in set_values(flags)? {
-        let source = match matches.value_source(&key.replace('-', "_")) {
-            Some(ValueSource::EnvVariable) => Source::Environment(environment(&key)),
-            _ => Source::Flag,
+        let (value, source) = match matches.value_source(&key.replace('-', "_")) {
+            Some(ValueSource::EnvVariable) => (split_list(&key, value), Source::Environment(environment(&key))),
+            _ => (value, Source::Flag),
         };
         settings.insert(key, Setting { value, source });
     }
@@ -308,6 +332,7 @@ fn check_finite(flags: &NodeFlags) -> Result<(), SettingsError> {
         ("max-norm", flags.max_norm),
         ("deadline", flags.deadline),
         ("start-deadline", flags.start_deadline),
+        ("linger", flags.linger),
     ];
     for (key, number) in numbers {
         if let Some(number) = number.filter(|number| !number.is_finite()) {
@@ -322,6 +347,17 @@ fn set_values(flags: &NodeFlags) -> Result<Map<String, Value>, SettingsError> {
     match serde_json::to_value(flags).map_err(|error| SettingsError::Merge(error.to_string()))? {
         Value::Object(values) => Ok(values.into_iter().filter(|(_, value)| !value.is_null()).collect()),
         other => Err(SettingsError::Merge(format!("{other} is no table"))),
+    }
+}
+
+/// A variable of the environment can be given once, so there commas separate; a flag can name a file that has one.
+fn split_list(key: &str, value: Value) -> Value {
+    match (key, value) {
+        ("bootstrap", Value::Array(items)) => {
+            let split = items.iter().filter_map(Value::as_str).flat_map(|text| text.split(','));
+            split.map(str::trim).filter(|text| !text.is_empty()).collect::<Vec<_>>().into()
+        }
+        (_, value) => value,
     }
 }
 

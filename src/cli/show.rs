@@ -64,11 +64,14 @@ fn text(event: &Event) -> Option<String> {
         }
         Event::NotFolded { epoch, reason } => format!("epoch {epoch}: not folded: {reason}"),
         Event::CaughtUp { from, epoch } => format!("caught up from epoch {from} with epoch {epoch} of the others"),
-        Event::EpochDone { epoch, epochs, metrics, seconds, written, read, .. } => {
+        Event::EpochDone { epoch, epochs, metrics, seconds, written, read, peers, sent, received, .. } => {
             let metric = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
-            let (written, read) = (HumanBytes(*written), HumanBytes(*read));
+            let moved = match (peers, sent, received) {
+                (Some(peers), Some(sent), Some(received)) => moved_text(*peers, *sent, *received),
+                _ => format!("wrote {}, read {}", HumanBytes(*written), HumanBytes(*read)),
+            };
             format!(
-                "epoch {epoch} of {epochs}: loss {:.4}, test accuracy {:.2} %, {seconds:.1} s, wrote {written}, read {read}",
+                "epoch {epoch} of {epochs}: loss {:.4}, test accuracy {:.2} %, {seconds:.1} s, {moved}",
                 metric("loss"),
                 100.0 * metric("accuracy"),
             )
@@ -80,6 +83,12 @@ fn text(event: &Event) -> Option<String> {
         }
         Event::Published { .. } | Event::Received { .. } => return None,
     })
+}
+
+/// How the network stands: `2 peers, sent 1.2 MiB, received 2.3 MiB`.
+fn moved_text(peers: usize, sent: u64, received: u64) -> String {
+    let ending = if peers == 1 { "" } else { "s" };
+    format!("{peers} peer{ending}, sent {}, received {}", HumanBytes(sent), HumanBytes(received))
 }
 
 /// The strategies with their parameters, for `peerfold strategies`.

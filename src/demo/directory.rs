@@ -5,7 +5,7 @@ use anyhow::{Context, bail};
 use std::{
     fs,
     io::{self, BufRead, BufReader, Read, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
 };
 
@@ -42,8 +42,11 @@ impl Directory {
         Ok(home)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Writes a file in the directory; gives its path.
+    pub(super) fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+        let path = self.path.join(name);
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path)
     }
 }
 
@@ -58,10 +61,16 @@ impl Drop for Directory {
     }
 }
 
-/// This program, in a process group of its own, so that Ctrl-C reaches the demo alone.
+/// This program, in a process group of its own, so that Ctrl-C reaches the demo alone. Settings of the user's own nodes
+/// are not the demo's.
 pub(super) fn program() -> anyhow::Result<Command> {
     let path = std::env::current_exe().context("the demo can't find its own program")?;
     let mut command = Command::new(path);
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("PEERFOLD_") {
+            command.env_remove(variable);
+        }
+    }
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     Ok(command)
@@ -78,9 +87,10 @@ pub(crate) fn guard() -> anyhow::Result<()> {
     let dir = dir.keep();
     while dir.exists() {
         // A node that is only just starting finds its home locked, or gone: it makes none.
-        let homes: Vec<PathBuf> =
-            fs::read_dir(&dir)?.map(|home| home.map(|home| home.path())).collect::<Result<_, _>>()?;
-        let locks = homes.iter().map(|home| Home::wait_until_free(home)).collect::<Result<Vec<_>, _>>()?;
+        let files: Vec<PathBuf> =
+            fs::read_dir(&dir)?.map(|file| file.map(|file| file.path())).collect::<Result<_, _>>()?;
+        let homes = files.iter().filter(|file| file.is_dir());
+        let locks = homes.map(|home| Home::wait_until_free(home)).collect::<Result<Vec<_>, _>>()?;
         match fs::remove_dir_all(&dir) {
             Err(error) if !is_transient(&error) => {
                 return Err(error).with_context(|| format!("removing {}", dir.display()));

@@ -112,24 +112,33 @@ impl Live {
             Event::Waiting { reason, present, needed, .. } => {
                 self.status(number, &format!("waiting, {present} of {needed} ({reason})"));
             }
-            Event::EpochDone { epoch, epochs, metrics, written, read, .. } => {
+            Event::EpochDone { epoch, epochs, metrics, peers, sent, received, .. } => {
                 let metric = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
                 let folded = self.rows.borrow().get(number).map(|row| row.folded.clone()).unwrap_or_default();
                 let (loss, accuracy) = (metric("loss"), 100.0 * metric("accuracy"));
-                let (written, read) = (amount(*written), amount(*read));
+                let network = peers.zip(sent.zip(*received));
                 match self.rows.borrow().get(number).and_then(|row| row.bar.as_ref()) {
                     // Eighty columns hold three nodes; what doesn't fit is cut at the end.
                     Some(bar) => {
                         bar.set_position(*epoch);
+                        let network = network.map(|(peers, (sent, received))| {
+                            format!("⇄{peers} ↑{} ↓{} ", amount(sent), amount(received))
+                        });
                         bar.set_message(format!(
-                            "{epoch}/{epochs} loss {loss:.3} acc {accuracy:4.1} % ↑{written} ↓{read} {}",
+                            "{epoch}/{epochs} loss {loss:.3} acc {accuracy:4.1} % {}{}",
+                            network.unwrap_or_default(),
                             folded.replace("folded node ", "folded ")
                         ));
                     }
                     None => {
+                        let network = network.map(|(peers, (sent, received))| {
+                            let ending = if peers == 1 { "" } else { "s" };
+                            format!("{peers} peer{ending}, sent {}, received {}  ", amount(sent), amount(received))
+                        });
                         let line = format!(
                             "node {number}  epoch {epoch}/{epochs}  loss {loss:.3}  accuracy {accuracy:4.1} %  \
-                             wrote {written}, read {read}  {folded}"
+                             {}{folded}",
+                            network.unwrap_or_default(),
                         );
                         self.line(line.trim_end());
                     }

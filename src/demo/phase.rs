@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::mpsc::{self, SyncSender},
     thread,
 };
@@ -30,6 +30,8 @@ const MESSAGES: usize = 256;
 const AWAY_EPOCHS: u64 = 2;
 /// Seconds that the others of a synchronous federation wait for a killed node, in each epoch.
 const KILL_DEADLINE: u64 = 3;
+/// Where the nodes listen: nobody else is to hear of a demo.
+const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
 /// How a phase ended.
 pub(super) enum Outcome {
@@ -50,9 +52,11 @@ pub(super) struct NodeResult {
     pub(super) accuracy: f64,
     /// Seconds it ran, over all its starts.
     pub(super) seconds: f64,
-    /// Bytes written and read in the folder, over all its starts.
-    pub(super) written: u64,
-    pub(super) read: u64,
+    /// Peers that it was connected to at its end.
+    pub(super) peers: usize,
+    /// Bytes sent to peers and received from them, over all its starts.
+    pub(super) sent: u64,
+    pub(super) received: u64,
 }
 
 /// The nodes of one phase.
@@ -60,13 +64,14 @@ pub(super) struct Phase<'a> {
     flags: &'a DemoFlags,
     directory: &'a Directory,
     name: &'static str,
-    together: bool,
+    /// The list by which the nodes find each other, if they are to.
+    list: Option<&'a Path>,
 }
 
 struct Running {
     process: Option<NodeProcess>,
     result: NodeResult,
-    /// What earlier processes of this node have moved.
+    /// What earlier processes of this node have sent and received.
     before: (u64, u64),
     epoch: u64,
     finished: bool,
@@ -74,21 +79,20 @@ struct Running {
 }
 
 impl<'a> Phase<'a> {
-    /// The nodes meet in a folder.
-    pub(super) fn together(flags: &'a DemoFlags, directory: &'a Directory) -> Self {
-        Self { flags, directory, name: TOGETHER, together: true }
+    /// The nodes find each other by a bootstrap list.
+    pub(super) fn together(flags: &'a DemoFlags, directory: &'a Directory, list: &'a Path) -> Self {
+        Self { flags, directory, name: TOGETHER, list: Some(list) }
     }
 
     /// Each for itself.
     pub(super) fn alone(flags: &'a DemoFlags, directory: &'a Directory) -> Self {
-        Self { flags, directory, name: ALONE, together: false }
+        Self { flags, directory, name: ALONE, list: None }
     }
 
     fn arguments(&self, node: usize, home: PathBuf) -> Vec<OsString> {
         let flags = self.flags;
         let nodes = usize::from(flags.nodes);
-        let folder =
-            if self.together { FolderUrl::Local(self.directory.path().join("folder")) } else { FolderUrl::Memory };
+        let folder = if self.list.is_some() { FolderUrl::P2p } else { FolderUrl::Memory };
         let mut arguments: Vec<OsString> = vec!["node".into(), "--json".into(), "--end-with-stdin".into()];
         let mut set = |name: &str, value: OsString| arguments.extend([format!("--{name}").into(), value]);
         set("federation", "demo".into());
@@ -103,7 +107,9 @@ impl<'a> Phase<'a> {
         if let Some(dir) = &flags.data_dir {
             set("data-dir", dir.into());
         }
-        if self.together {
+        if let Some(list) = self.list {
+            set("bootstrap", list.into());
+            set("listen", LISTEN.into());
             set("strategy", flags.strategy.clone().into());
             flags.param.iter().for_each(|param| set("param", param.into()));
             set("min-peers", (nodes - 1).to_string().into());
@@ -115,6 +121,8 @@ impl<'a> Phase<'a> {
                 }
                 arguments.push("--sync".into());
             }
+            // Each stays until all are done: a node that was killed finds the others when it comes back.
+            arguments.extend(["--no-mdns".into(), "--stay".into()]);
         }
         arguments
     }
@@ -131,7 +139,7 @@ impl<'a> Phase<'a> {
     pub(super) fn run(&self, live: &Live, stop: &Stop) -> anyhow::Result<Outcome> {
         let (sender, messages) = mpsc::sync_channel(MESSAGES);
         forward_stop(stop.clone(), sender.clone())?;
-        let mut kill = self.flags.kill.filter(|_| self.together);
+        let mut kill = self.flags.kill.filter(|_| self.list.is_some());
         let nodes = usize::from(self.flags.nodes);
         live.begin(self.name, nodes, self.flags.epochs);
         let mut running = Vec::new();
@@ -146,7 +154,7 @@ impl<'a> Phase<'a> {
             });
         }
         let mut names = BTreeMap::new();
-        while running.iter().any(|node| node.process.is_some() || node.killed) {
+        while running.iter().any(|node| !node.finished || node.killed) {
             match messages.recv().context("the nodes' events have ended")? {
                 Message::Stop => {
                     live.end();
@@ -207,27 +215,30 @@ impl Running {
         match event {
             Event::Started { peer, .. } => self.result.peer.clone_from(peer),
             Event::Published { num_examples, .. } => self.result.num_examples = *num_examples,
-            Event::EpochDone { epoch, seconds, written, read, .. } => {
+            Event::EpochDone { epoch, seconds, sent, received, .. } => {
                 self.epoch = *epoch;
-                self.moved(*written, *read);
+                self.moved(*sent, *received);
                 self.result.seconds += seconds;
             }
-            Event::Finished { metrics, stopped, written, read, .. } => {
+            Event::Finished { metrics, stopped, peers, sent, received, .. } => {
                 self.finished = !stopped;
                 self.result.accuracy = metrics.get("accuracy").copied().unwrap_or(f64::NAN);
-                self.moved(*written, *read);
+                self.result.peers = peers.unwrap_or_default();
+                self.moved(*sent, *received);
             }
             _ => {}
         }
     }
 
-    fn moved(&mut self, written: u64, read: u64) {
-        (self.result.written, self.result.read) = (self.before.0 + written, self.before.1 + read);
+    fn moved(&mut self, sent: Option<u64>, received: Option<u64>) {
+        self.result.sent = self.before.0 + sent.unwrap_or_default();
+        self.result.received = self.before.1 + received.unwrap_or_default();
     }
 
     fn restarted(&mut self) {
         self.killed = false;
-        self.before = (self.result.written, self.result.read);
+        self.finished = false;
+        self.before = (self.result.sent, self.result.received);
     }
 
     fn unfinished(&self) -> Option<String> {
@@ -238,7 +249,7 @@ impl Running {
 /// Whether all others have come to this epoch or to their end.
 fn others_are_at(running: &[Running], victim: usize, epoch: u64) -> bool {
     let others = running.iter().enumerate().filter(|(number, _)| *number != victim);
-    others.into_iter().all(|(_, node)| node.epoch >= epoch || node.process.is_none())
+    others.into_iter().all(|(_, node)| node.epoch >= epoch || node.finished)
 }
 
 /// Sends a message when the stop is requested.

@@ -44,12 +44,6 @@ impl NodeProcess {
         messages: SyncSender<Message>,
     ) -> anyhow::Result<Self> {
         let mut command = program()?;
-        // Settings of the user's own nodes are not the demo's.
-        for (variable, _) in std::env::vars_os() {
-            if variable.to_string_lossy().starts_with("PEERFOLD_") {
-                command.env_remove(variable);
-            }
-        }
         command.env("RAYON_NUM_THREADS", threads.to_string());
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("node {number} can't be started"))?;
@@ -88,7 +82,9 @@ impl NodeProcess {
         if status.success() {
             return Ok(None);
         }
-        let error = log.iter().rev().find_map(|line| line.strip_prefix("error: ")).or(log.back().map(String::as_str));
+        let error = log.iter().rev().find_map(|line| line.strip_prefix("error: "));
+        // Without an error it has panicked, or somebody has killed it, of which its log says nothing.
+        let error = error.or(status.code().and(log.back().map(String::as_str)));
         Ok(Some(error.map_or_else(|| format!("it ended with {status}"), str::to_owned)))
     }
 }
@@ -101,7 +97,7 @@ impl Drop for NodeProcess {
 }
 
 /// Lines of bounded length; a longer one is cut in pieces.
-fn lines(mut reader: impl BufRead) -> impl Iterator<Item = String> {
+pub(super) fn lines(mut reader: impl BufRead) -> impl Iterator<Item = String> {
     std::iter::from_fn(move || {
         let mut line = Vec::new();
         let read = reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).ok()?;

@@ -28,7 +28,7 @@ impl Summary {
     pub(super) fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
-        table.set_header(["node", "examples", "alone", "federated", "gain", "time", "wrote", "read"]);
+        table.set_header(["node", "examples", "alone", "federated", "gain", "time", "peers", "sent", "received"]);
         for (number, ((node, alone), gain)) in self.rows.iter().zip(self.gains()).enumerate() {
             table.add_row([
                 number.to_string(),
@@ -37,8 +37,9 @@ impl Summary {
                 format!("{:.1} %", 100.0 * node.accuracy),
                 format!("{gain:+.1}"),
                 format!("{:.1} s", node.seconds),
-                amount(node.written),
-                amount(node.read),
+                node.peers.to_string(),
+                amount(node.sent),
+                amount(node.received),
             ]);
         }
         for column in table.column_iter_mut().skip(1) {
@@ -74,7 +75,7 @@ impl Summary {
             serde_json::json!({
                 "node": number, "peer": node.peer, "examples": node.num_examples, "alone": alone,
                 "federated": node.accuracy, "gain_points": gain, "seconds": node.seconds,
-                "written": node.written, "read": node.read,
+                "peers": node.peers, "sent": node.sent, "received": node.received,
             })
         };
         let nodes: Vec<_> = self.rows.iter().zip(self.gains()).enumerate().map(node).collect();

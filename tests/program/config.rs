@@ -5,11 +5,17 @@ use peerfold::cli::NodeFlags;
 use std::{collections::BTreeMap, fs};
 
 /// Every setting: its key, a value as flag and variable have it, and as TOML has it.
-const SETTINGS: [(&str, &str, &str); 37] = [
+const SETTINGS: [(&str, &str, &str); 43] = [
     ("federation", "hospitals", "\"hospitals\""),
     ("run", "2", "\"2\""),
     ("folder", "memory:", "\"memory:\""),
     ("home", "some/where", "\"some/where\""),
+    ("bootstrap", "peers.toml", "[\"peers.toml\"]"),
+    ("listen", "/ip4/127.0.0.1/tcp/0,/ip6/::1/tcp/0", "[\"/ip4/127.0.0.1/tcp/0\", \"/ip6/::1/tcp/0\"]"),
+    ("no-mdns", "true", "true"),
+    ("cache-quota", "500MB", "\"500MB\""),
+    ("linger", "2.5", "2.5"),
+    ("stay", "true", "true"),
     ("dataset", "mnist", "\"mnist\""),
     ("data-dir", "/data", "\"/data\""),
     ("partition", "1/4", "\"1/4\""),
@@ -113,6 +119,19 @@ fn flags_win_over_variables_over_the_file_over_defaults() {
     assert_eq!(setting("batch-size"), of("32", "default"));
     let home = format!("\"{}\"", sandbox.user_home().join(".peerfold").display());
     assert_eq!(setting("home"), of(&home, "default"));
+}
+
+#[test]
+fn of_several_bootstrap_lists_each_is_a_flag_or_between_commas() {
+    let sandbox = Sandbox::new();
+    let all = "[\"one.toml\", \"two, and more\"]";
+    let flags = ["node", "--print-config", "--bootstrap", "one.toml", "--bootstrap", "two, and more"];
+    let by_flags = Ended::of(sandbox.command(flags)).success();
+    assert_eq!(printed(&by_flags)["bootstrap"], (all.to_owned(), "flag".to_owned()));
+    let mut command = sandbox.command(["node", "--print-config"]);
+    command.env("PEERFOLD_BOOTSTRAP", "one.toml, two.toml,");
+    let (value, source) = printed(&Ended::of(command).success())["bootstrap"].clone();
+    assert_eq!((value.as_str(), source.as_str()), ("[\"one.toml\", \"two.toml\"]", "PEERFOLD_BOOTSTRAP"));
 }
 
 #[test]

@@ -151,7 +151,8 @@ fn piped_it_writes_plain_lines_and_a_table() {
     let ended = Ended::of(command).success();
     let text = ended.text();
     assert!(!text.contains('\u{1b}') && !text.contains('\r'), "{text}");
-    for part in ["epoch 2/2  loss ", "accuracy ", "folded node ", "wrote ", " read ", "federated", "alone", "points"] {
+    for part in ["epoch 2/2  loss ", "accuracy ", "folded node ", "1 peer, sent ", " received ", "federated", "points"]
+    {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
     assert_eq!(ended.lines.iter().filter(|line| line.contains("epoch 2/2")).count(), 4);
@@ -173,7 +174,7 @@ fn on_a_terminal_it_updates_a_line_for_each_node() {
     let ended = Running::start(command).wait().success();
     let text = ended.text();
     assert!(text.contains("\u{1b}["), "lines are written over: {text:?}");
-    for part in ["3/3 loss ", " acc ", "↑", "↓", "folded ", "federated"] {
+    for part in ["3/3 loss ", " acc ", "⇄2", "↑", "↓", "folded ", "federated"] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     sandbox.wait_until_nothing_is_left();

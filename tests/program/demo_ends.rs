@@ -20,13 +20,13 @@ fn at_work(sandbox: &Sandbox) -> Running {
     demo
 }
 
-/// The process ids of the demo's nodes.
-fn nodes(sandbox: &Sandbox) -> Vec<u32> {
-    let is_node = |id: &u32| {
+/// The ids of the demo's processes that do this.
+fn doing(sandbox: &Sandbox, subcommand: &str) -> Vec<u32> {
+    let does = |id: &u32| {
         let arguments = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-        arguments.split(|&byte| byte == 0).nth(1) == Some(b"node")
+        arguments.split(|&byte| byte == 0).nth(1) == Some(subcommand.as_bytes())
     };
-    sandbox.processes().into_iter().filter(is_node).collect()
+    sandbox.processes().into_iter().filter(does).collect()
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn after_a_kill() {
 #[test]
 fn after_a_kill_at_the_start() {
     let sandbox = Sandbox::new();
-    for processes in [1, 2, 3, 4, 5] {
+    for processes in [1, 2, 3, 4, 5, 6] {
         let demo = Running::start(sandbox.command(LONG));
         until(|| sandbox.processes().len() >= processes, || format!("never {processes} processes"));
         demo.kill();
@@ -82,11 +82,19 @@ fn after_a_kill_at_the_start() {
 fn after_the_guard_was_killed() {
     let sandbox = Sandbox::new();
     let demo = at_work(&sandbox);
-    let nodes = nodes(&sandbox);
-    let guard = sandbox.processes().into_iter().find(|id| *id != demo.id() && !nodes.contains(id)).unwrap();
-    signal(guard, "KILL");
+    signal(doing(&sandbox, "demo-guard")[0], "KILL");
     demo.signal("INT");
     assert_eq!(demo.wait().status.code(), Some(130));
+    sandbox.wait_until_nothing_is_left();
+}
+
+#[test]
+fn after_the_bootstrap_node_was_killed() {
+    let sandbox = Sandbox::new();
+    let mut demo = Running::start(sandbox.command(["demo", "--epochs", "30"]));
+    demo.line(|line| line.contains("epoch 2/30"));
+    signal(doing(&sandbox, "bootstrap")[0], "KILL");
+    assert!(demo.wait().success().text().contains("federated"), "who has met needs it no more");
     sandbox.wait_until_nothing_is_left();
 }
 
@@ -94,7 +102,7 @@ fn after_the_guard_was_killed() {
 fn after_a_node_was_killed() {
     let sandbox = Sandbox::new();
     let demo = at_work(&sandbox);
-    signal(nodes(&sandbox)[0], "KILL");
+    signal(doing(&sandbox, "node")[0], "KILL");
     let ended = demo.wait();
     assert_eq!(ended.status.code(), Some(1));
     assert!(ended.error().contains("failed: it ended with signal: 9"), "{}", ended.error());
@@ -106,7 +114,7 @@ fn after_a_node_was_killed() {
 fn after_a_node_was_stopped() {
     let sandbox = Sandbox::new();
     let demo = at_work(&sandbox);
-    signal(nodes(&sandbox)[0], "TERM");
+    signal(doing(&sandbox, "node")[0], "TERM");
     let ended = demo.wait();
     assert_eq!(ended.status.code(), Some(1));
     assert!(ended.error().contains("failed: it ended after epoch"), "{}", ended.error());

@@ -2,10 +2,12 @@
 #![cfg(all(target_os = "linux", feature = "cli"))]
 #![allow(clippy::unwrap_used)]
 
+mod bootstrap;
 mod config;
 mod demo;
 mod demo_ends;
 mod mistakes;
+mod network;
 mod node;
 mod process;
 mod restart;

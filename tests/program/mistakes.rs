@@ -43,6 +43,7 @@ fn refused(sandbox: &Sandbox, args: &[&str]) -> String {
 fn arguments_that_cannot_be() {
     let sandbox = Sandbox::new();
     let alone = ["--folder", "memory:"];
+    fs::write(sandbox.path("empty.toml"), "peers = []").unwrap();
     for (args, parts) in [
         (&["--partition", "3/3"][..], &["--partition 3/3", "0 to 2"][..]),
         (&["--partition", "3"], &["--partition 3", "I/N"]),
@@ -53,6 +54,17 @@ fn arguments_that_cannot_be() {
         (&["--param", "eta"], &["--param eta", "NAME=VALUE"]),
         (&["--folder", "s3://bucket"], &["--folder s3://bucket", "file:///"]),
         (&["--folder", "some/dir"], &["--folder some/dir", "file:///"]),
+        (&["--folder", "p2p://192.0.2.1"], &["--folder p2p://192.0.2.1", "--bootstrap"]),
+        (&["--bootstrap", PEER], &["--bootstrap 12D3", "--folder memory: is no network"]),
+        (&["--listen", "/ip4/127.0.0.1/tcp/0"], &["--listen /ip4/", "--folder memory: is no network"]),
+        (&["--stay"], &["--stay", "--folder memory: is no network"]),
+        (&["--folder", "p2p:", "--bootstrap", "none.toml"], &["--bootstrap none.toml", "multiaddr", "No such file"]),
+        (&["--folder", "p2p:", "--bootstrap", "/ip4/192.0.2.1/tcp/1"], &["--bootstrap /ip4/192.0.2.1/tcp/1", "/p2p/"]),
+        (&["--folder", "p2p:", "--bootstrap", "empty.toml"], &["--bootstrap empty.toml", "no peer that can be used"]),
+        (&["--folder", "p2p:", "--listen", "127.0.0.1:1"], &["--listen 127.0.0.1:1", "is no multiaddr"]),
+        (&["--folder", "p2p:", "--listen", "/dns/localhost/tcp/1"], &["--listen /dns/localhost", "/tcp/PORT"]),
+        (&["--cache-quota", "much"], &["--cache-quota much", "8GiB"]),
+        (&["--linger=-1"], &["--linger -1", "seconds"]),
         (&["--allow", "me"], &["--allow me", "peer id"]),
         (&["--readmit", "me"], &["--readmit me", "peer id"]),
         (&["--start-deadline=-1"], &["--start-deadline -1", "seconds"]),
@@ -170,6 +182,19 @@ fn a_home_in_use() {
     Ended::of(id).success();
     first.kill();
     Ended::of(sandbox.node("node", &["--folder", "memory:", "--epochs", "1"])).success();
+}
+
+#[test]
+fn peers_of_nobody() {
+    let sandbox = Sandbox::new();
+    let asked = |home: &str| Ended::of(sandbox.command(["peers", "--home", home])).error().to_owned();
+    assert!(asked("none").contains("there is no home none"), "{}", asked("none"));
+    assert!(!sandbox.path("none").exists());
+    let mut node = Running::start(sandbox.node("node", &["--folder", &sandbox.folder(), "--min-peers", "1"]));
+    node.event(|event| matches!(event, Event::Waiting { .. }));
+    assert!(asked("node").contains("another --folder than p2p:"), "{}", asked("node"));
+    node.kill();
+    assert!(asked("node").contains("no node runs on the home node"), "{}", asked("node"));
 }
 
 #[test]

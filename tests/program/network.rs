@@ -1,0 +1,105 @@
+//! Nodes that share nothing but the network, started by hand.
+
+use super::process::{Ended, Running, Sandbox};
+use peerfold::{
+    node::{Event, Origin},
+    p2p::{NetworkStatus, PeerAddress, PeerRole, Transport},
+};
+use std::{fs, process::Command};
+
+/// Nobody answers there, and nobody is called so.
+const DEAD: &str = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWPnfEHvMo1WEsMrwy5HSkijx33tpcNNZJZ1L5cp4DxsQ7";
+
+/// A bootstrap node on loopback, and its address.
+fn bootstrap(sandbox: &Sandbox, listen: &str) -> (Running, PeerAddress) {
+    let command = sandbox.command(["bootstrap", "--home", "bootstrap", "--listen", listen]);
+    let mut node = Running::start(command);
+    let address = node.line(|line| line.contains("/p2p/")).parse().unwrap();
+    (node, address)
+}
+
+/// A node on the network of loopback, whose home has this name.
+fn node(sandbox: &Sandbox, home: &str, args: &[&str]) -> Command {
+    let network = ["--folder", "p2p:", "--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--epochs", "4"];
+    sandbox.node(home, &[&network[..], &["--steps-per-epoch", "30"], args].concat())
+}
+
+fn is_finished(event: &Event) -> bool {
+    matches!(event, Event::Finished { epoch: 4, stopped: false, .. })
+}
+
+fn status(sandbox: &Sandbox, home: &str) -> NetworkStatus {
+    let ended = Ended::of(sandbox.command(["peers", "--json", "--home", home])).success();
+    serde_json::from_str(&ended.text()).unwrap()
+}
+
+#[test]
+fn they_find_each_other_in_any_order_and_one_that_stays_is_enough_for_who_comes_late() {
+    let sandbox = Sandbox::new();
+    let (first_life, address) = bootstrap(&sandbox, "/ip4/127.0.0.1/tcp/0");
+    first_life.kill();
+    fs::write(sandbox.path("peers.txt"), format!("# one is dead\n{DEAD}\n{address}\nrubbish\n")).unwrap();
+    let list = ["--bootstrap", "peers.txt", "--min-peers", "1"];
+
+    // The first node waits for the others and for the bootstrap node.
+    let mut staying = Running::start(node(&sandbox, "a", &[&list[..], &["--partition", "0/3", "--stay"]].concat()));
+    staying.event(|event| matches!(event, Event::Waiting { .. }));
+    let mut leaving = Running::start(node(&sandbox, "b", &[&list[..], &["--partition", "1/3"]].concat()));
+    leaving.event(|event| matches!(event, Event::Waiting { .. }));
+    let (bootstrap, again) = bootstrap(&sandbox, &address.address.to_string());
+    assert_eq!(again, address);
+
+    let folds = |event: &Event| matches!(event, Event::Folded { updates, .. } if updates.len() == 2);
+    let ended = leaving.wait().success();
+    assert!(ended.log.contains("peers.txt: line 4: \"rubbish\""), "{}", ended.log);
+    let events = ended.events();
+    assert!(events.iter().any(folds));
+    let Some(Event::Finished { sent, received, .. }) = events.iter().find(|event| is_finished(event)) else {
+        panic!("{events:?}")
+    };
+    assert!(sent.is_some_and(|sent| sent > 0) && received.is_some_and(|received| received > 0));
+    staying.event(is_finished);
+    bootstrap.kill();
+
+    // Of a list in which the bootstrap node is dead too, the peer is left.
+    let told = status(&sandbox, "a");
+    assert!(told.entries >= 4 && told.authors == 2 && told.cached > 0, "{told:?}");
+    let late = [
+        "--bootstrap",
+        "peers.txt",
+        "--bootstrap",
+        &told.listening[0],
+        "--partition",
+        "2/3",
+        "--stay",
+        "--min-peers",
+        "2",
+    ];
+    let mut late = Running::start(node(&sandbox, "c", &late));
+    let started = late.event(|event| matches!(event, Event::Started { .. }));
+    assert!(matches!(&started, Event::Started { epoch: 4, origin: Origin::Fold, authors, .. } if authors.len() == 2));
+    late.event(is_finished);
+
+    let told = status(&sandbox, "c");
+    let member = |peer: &&peerfold::p2p::PeerStatus| peer.role == PeerRole::Member;
+    let members: Vec<_> = told.peers.iter().filter(member).collect();
+    assert!(members.len() == 1 && members[0].transport == Transport::Tcp && members[0].received > 0, "{told:?}");
+    let table = Ended::of(sandbox.command(["peers", "--home", "c"])).success().text();
+    for part in [&told.peer, "listens on /ip4/127.0.0.1/tcp/", "member", "/ip4/127.0.0.1/tcp/", "TCP", "ago"] {
+        assert!(table.contains(part), "{part} is not in\n{table}");
+    }
+    for node in [staying, late] {
+        node.signal("TERM");
+        node.wait().success();
+    }
+}
+
+#[test]
+fn a_port_in_use_is_one_line() {
+    let sandbox = Sandbox::new();
+    let (_bootstrap, address) = bootstrap(&sandbox, "/ip4/127.0.0.1/tcp/0");
+    let address = address.address.to_string();
+    let args = ["--folder", "p2p:", "--no-mdns", "--allow", &DEAD[DEAD.len() - 52..], "--listen", &address];
+    let ended = Ended::of(sandbox.node("node", &args));
+    assert!(ended.error().contains("another program listens there already"), "{}", ended.error());
+}
