@@ -49,8 +49,8 @@ const MAX_SERVING: usize = 32;
 const LISTENING_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) type Ready = std_mpsc::SyncSender<Result<Vec<PeerAddress>, NetworkError>>;
-/// How long peers on the local network take to answer mDNS.
-const BESIDE_WITHIN: Duration = Duration::from_secs(2);
+/// How long peers on the local network take to answer mDNS, and those that the table knows to answer a dial.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 type Waiting = Vec<oneshot::Sender<Result<(), FetchError>>>;
 
 pub(super) struct Driver {
@@ -187,7 +187,7 @@ impl Driver {
     fn next_wakeup(&self) -> Duration {
         let unban = self.banned.values().copied().min();
         let ready = self.ready.is_some().then_some(LISTENING_WITHIN);
-        let beside = (!self.arriving.is_empty()).then_some(BESIDE_WITHIN).filter(|at| *at > self.now());
+        let beside = (!self.arriving.is_empty()).then_some(ANSWER_WITHIN).filter(|at| *at > self.now());
         let times = [self.core.next_wakeup(), self.redial.next(), Some(self.discovery.next()), unban, ready, beside];
         times.into_iter().flatten().min().unwrap_or(Duration::MAX).min(self.now() + Duration::from_secs(60))
     }
@@ -271,12 +271,14 @@ impl Driver {
     /// Whether this node has synced with whom it could find so far, or there is nobody to find.
     fn has_looked_around(&mut self) -> bool {
         let table_asked = self.discovery.looked || self.swarm.behaviour_mut().kad.kbuckets().next().is_none();
-        if self.core.is_syncing() || !table_asked {
+        let (members, early) = (self.peers.members(), self.now() < ANSWER_WITHIN);
+        // The table may be asking somebody who died, for long.
+        if self.core.is_syncing() || !table_asked && (members == 0 || early) {
             return false;
         }
-        let beside = self.swarm.behaviour().mdns.is_enabled() && self.now() < BESIDE_WITHIN;
+        let beside = self.swarm.behaviour().mdns.is_enabled() && early;
         let dialling = self.swarm.network_info().connection_counters().num_pending() > 0;
-        self.peers.members() > 0 || !beside && !dialling && self.redial.all_tried()
+        members > 0 || !beside && !dialling && self.redial.all_tried()
     }
 
     fn is_handed_over(&self) -> bool {
