@@ -14,7 +14,8 @@ use std::{
 };
 
 enum Form {
-    Terminal(MultiProgress),
+    /// One for each phase: what it has drawn stays where it is when the next one begins.
+    Terminal(RefCell<MultiProgress>),
     Lines,
     Json,
 }
@@ -38,7 +39,7 @@ impl Live {
         let form = if json {
             Form::Json
         } else if std::io::stdout().is_terminal() {
-            Form::Terminal(MultiProgress::with_draw_target(ProgressDrawTarget::stdout()))
+            Form::Terminal(RefCell::new(bars()))
         } else {
             Form::Lines
         };
@@ -56,10 +57,13 @@ impl Live {
     /// The nodes of a phase begin.
     pub(super) fn begin(&self, phase: &'static str, nodes: usize, epochs: u64) {
         *self.phase.borrow_mut() = phase;
+        if let Form::Terminal(drawn) = &self.form {
+            drawn.replace(bars());
+        }
         let row = |number: usize| {
             let bar = match &self.form {
                 Form::Terminal(bars) => {
-                    let bar = bars.add(ProgressBar::new(epochs));
+                    let bar = bars.borrow().add(ProgressBar::new(epochs));
                     if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:6.cyan/dim} {wide_msg}") {
                         bar.set_style(style);
                     }
@@ -163,7 +167,7 @@ impl Live {
                 self.line(&note.to_string());
             }
             Form::Terminal(bars) => {
-                let _ = bars.println(format!("node {number}  {text}"));
+                let _ = bars.borrow().println(format!("node {number}  {text}"));
             }
             Form::Lines => self.line(&format!("node {number}  {text}")),
         }
@@ -193,6 +197,10 @@ impl Live {
             self.stop.request();
         }
     }
+}
+
+fn bars() -> MultiProgress {
+    MultiProgress::with_draw_target(ProgressDrawTarget::stdout())
 }
 
 /// What was folded, without the own update: `node 0, node 2 (1 stale)`.
