@@ -1,6 +1,7 @@
 //! The network: gossip, sync, fetching, finding peers.
 //!
-//! [`core`] decides and does no I/O; `network` is the one file that does: it runs libp2p's swarm and the cache for it.
+//! [`core`] decides and does no I/O; `network` runs libp2p's swarm and the cache for it. `bootstrap_node` is the other kind
+//! of node, where the others find each other; `status_socket` tells this machine's owner who is connected.
 
 mod announcements;
 mod behaviour;
