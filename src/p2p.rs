@@ -3,6 +3,7 @@
 //! [`core`] decides and does no I/O; `network` runs libp2p's swarm and the cache for it. `bootstrap_node` is the other kind
 //! of node, where the others find each other; `status_socket` tells this machine's owner who is connected.
 
+mod addresses;
 mod announcements;
 mod behaviour;
 mod bootstrap_node;
@@ -11,6 +12,7 @@ mod message;
 pub(crate) mod network;
 mod options;
 mod peer_list;
+mod protocols;
 mod redial;
 mod status;
 #[cfg(unix)]
@@ -25,9 +27,10 @@ pub use self::{
     message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SyncRequest, SyncResponse},
     options::{AddressError, DEFAULT_QUOTA, NetworkOptions, PeerAddress, listen_address},
     peer_list::{PeerList, PeerListError},
+    protocols::{BLOB_PROTOCOL, SYNC_PROTOCOL},
     status::{NetworkStatus, PeerRole, PeerStatus, Transport},
     transport::NetworkError,
-    wire::{BLOB_PROTOCOL, BlobCodec, SYNC_PROTOCOL, SyncCodec},
+    wire::{BlobCodec, SyncCodec},
 };
 
 /// Name of the socket in a node's home where a running node tells how its network stands.

@@ -1,9 +1,12 @@
 //! The protocols of a node, put together.
 
-use super::wire::{BLOB_PROTOCOL, BlobCodec, SYNC_PROTOCOL, SyncCodec};
+use super::{
+    protocols::{BLOB_PROTOCOL, IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL, SYNC_PROTOCOL},
+    wire::{BlobCodec, SyncCodec},
+};
 use crate::weights::{FederationId, MAX_ENTRY_BYTES};
 use libp2p::{
-    StreamProtocol, allow_block_list,
+    allow_block_list,
     allow_block_list::BlockedPeers,
     connection_limits::{self, ConnectionLimits},
     gossipsub::{
@@ -18,11 +21,6 @@ use libp2p::{
 };
 use libp2p_identity::Keypair;
 use std::{num::NonZeroUsize, time::Duration};
-
-/// What a node says it speaks, to whom it identifies itself: others are not kept connected.
-pub(super) const IDENTIFY_PROTOCOL: &str = "/peerfold/1";
-/// The distributed table of all federations.
-pub(super) const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/peerfold/kad/1");
 
 /// Connections that a node has at most, those of one peer, and those being made.
 const MAX_CONNECTIONS: u32 = 256;
@@ -123,7 +121,7 @@ fn kad(keypair: &Keypair) -> kad::Behaviour<MemoryStore> {
         max_providers_per_key: 64,
         max_provided_keys: 1024,
     };
-    let mut config = kad::Config::new(KAD_PROTOCOL);
+    let mut config = kad::Config::new(KADEMLIA_PROTOCOL);
     config
         .set_query_timeout(KAD_QUERY_TIMEOUT)
         .set_provider_record_ttl(Some(PROVIDER_TTL))

@@ -1,16 +1,17 @@
 use super::{
     NetworkError,
+    addresses::{is_loopback, usable},
     announcements::Announcements,
-    options::{PeerAddress, port},
-    transport::{listen_on, listen_on_some, swarm},
+    options::PeerAddress,
+    protocols::{IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL},
+    transport::{default_listen, listen_on, listen_on_some, swarm},
 };
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, StreamProtocol, Swarm,
+    Multiaddr, Swarm,
     connection_limits::{self, ConnectionLimits},
     identify,
     kad::{self, BucketInserts, InboundRequest, Mode, StoreInserts, store::MemoryStore},
-    multiaddr::Protocol,
     ping,
     swarm::{ConnectionId, NetworkBehaviour, SwarmEvent},
 };
@@ -18,22 +19,12 @@ use libp2p_identity::{Keypair, PeerId};
 use std::{collections::HashMap, future::Future, pin::pin, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-/// Kademlia, one for all federations.
-pub(super) const KADEMLIA: StreamProtocol = StreamProtocol::new("/peerfold/kad/1");
-/// What nodes call themselves when they identify themselves.
-pub(super) const IDENTIFY: &str = "/peerfold/1";
-
-/// Where a bootstrap node listens if it isn't told.
-const DEFAULT_LISTEN: [&str; 4] =
-    ["/ip4/0.0.0.0/tcp/4600", "/ip4/0.0.0.0/udp/4600/quic-v1", "/ip6/::/tcp/4600", "/ip6/::/udp/4600/quic-v1"];
+/// Where a bootstrap node listens if it isn't told: on this port, over TCP and QUIC.
+const DEFAULT_PORT: u16 = 4600;
 const MAX_CONNECTIONS: u32 = 4096;
 const MAX_CONNECTIONS_OF_PEER: u32 = 4;
 /// Connections whose handshake is under way.
 const MAX_PENDING: u32 = 256;
-/// Most addresses of a peer that are told to others, and their bytes altogether: twenty providers and twenty closer peers
-/// must fit into an answer of 16 KiB.
-const MAX_ADDRESSES: usize = 8;
-const MAX_ADDRESS_BYTES: usize = 256;
 const FIGURES_EVERY: Duration = Duration::from_secs(60);
 
 /// How a bootstrap node stands.
@@ -76,7 +67,7 @@ impl Behaviour {
             .with_max_pending_incoming(Some(MAX_PENDING))
             // Kademlia would dial whatever addresses somebody tells it.
             .with_max_pending_outgoing(Some(0));
-        let mut kademlia = kad::Config::new(KADEMLIA);
+        let mut kademlia = kad::Config::new(KADEMLIA_PROTOCOL);
         kademlia
             .set_provider_record_ttl(Some(Announcements::TTL))
             .set_record_filtering(StoreInserts::FilterBoth)
@@ -84,7 +75,7 @@ impl Behaviour {
             .set_periodic_bootstrap_interval(None);
         let mut kademlia = kad::Behaviour::with_config(me, Announcements::store(me), kademlia);
         kademlia.set_mode(Some(Mode::Server));
-        let identify = identify::Config::new(IDENTIFY.to_owned(), keypair.public())
+        let identify = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), keypair.public())
             .with_agent_version(concat!("peerfold-bootstrap/", env!("CARGO_PKG_VERSION")).to_owned())
             .with_cache_size(0);
         Self {
@@ -102,8 +93,7 @@ impl BootstrapNode {
     pub fn start(keypair: &Keypair, listen: &[Multiaddr]) -> Result<Self, NetworkError> {
         let mut swarm = swarm(keypair, Behaviour::new)?;
         if listen.is_empty() {
-            let default: Vec<Multiaddr> = DEFAULT_LISTEN.iter().filter_map(|address| address.parse().ok()).collect();
-            listen_on_some(&mut swarm, &default)?;
+            listen_on_some(&mut swarm, &default_listen(DEFAULT_PORT))?;
         } else {
             listen_on(&mut swarm, listen)?;
         }
@@ -162,9 +152,9 @@ impl BootstrapNode {
     fn behaved(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })
-                if info.protocols.contains(&KADEMLIA) =>
+                if info.protocols.contains(&KADEMLIA_PROTOCOL) =>
             {
-                let addresses = tellable(info.listen_addrs, self.is_local(&peer_id));
+                let addresses = usable(info.listen_addrs, self.is_local(&peer_id));
                 let kademlia = &mut self.swarm.behaviour_mut().kademlia;
                 // What it told before may be over.
                 kademlia.remove_peer(&peer_id);
@@ -175,7 +165,7 @@ impl BootstrapNode {
             BehaviourEvent::Kademlia(kad::Event::InboundRequest {
                 request: InboundRequest::AddProvider { record: Some(mut record) },
             }) => {
-                record.addresses = tellable(record.addresses, self.is_local(&record.provider));
+                record.addresses = usable(record.addresses, self.is_local(&record.provider));
                 self.announcements.add(record, self.swarm.behaviour_mut().kademlia.store_mut());
             }
             BehaviourEvent::Ping(ping::Event { connection, result: Err(failure), .. })
@@ -206,74 +196,5 @@ impl BootstrapNode {
             known: self.swarm.behaviour_mut().kademlia.kbuckets().map(|bucket| bucket.num_entries()).sum(),
             announcements: self.announcements.len(),
         }
-    }
-}
-
-/// The addresses of a peer that others can use: for TCP or QUIC, and only for others of this machine such that lead to it.
-fn tellable(addresses: Vec<Multiaddr>, local: bool) -> Vec<Multiaddr> {
-    let (mut told, mut bytes) = (Vec::new(), 0);
-    for mut address in addresses {
-        if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
-            address.pop();
-        }
-        let nowhere = match address.iter().next() {
-            Some(Protocol::Ip4(ip)) => ip.is_unspecified(),
-            Some(Protocol::Ip6(ip)) => ip.is_unspecified(),
-            _ => false,
-        };
-        let useful = port(&address).is_some_and(|port| port != 0) && !nowhere && (local || !is_loopback(&address));
-        if !useful || told.contains(&address) || bytes + address.len() > MAX_ADDRESS_BYTES {
-            continue;
-        }
-        bytes += address.len();
-        told.push(address);
-        if told.len() == MAX_ADDRESSES {
-            break;
-        }
-    }
-    told
-}
-
-fn is_loopback(address: &Multiaddr) -> bool {
-    match address.iter().next() {
-        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
-        Some(Protocol::Ip6(ip)) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn told(addresses: &[&str], local: bool) -> Vec<String> {
-        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        tellable(addresses, local).iter().map(Multiaddr::to_string).collect()
-    }
-
-    #[test]
-    fn only_what_others_can_use_is_told() {
-        let addresses = [
-            "/ip4/127.0.0.1/tcp/1",
-            "/ip6/::1/tcp/1",
-            "/ip4/192.0.2.1/tcp/1/p2p/12D3KooWPnfEHvMo1WEsMrwy5HSkijx33tpcNNZJZ1L5cp4DxsQ7",
-            "/ip4/192.0.2.1/tcp/1",
-            "/ip4/0.0.0.0/tcp/1",
-            "/ip4/192.0.2.1/tcp/0",
-            "/ip4/192.0.2.1/udp/1/quic-v1",
-            "/ip4/192.0.2.1/tcp/1/ws",
-        ];
-        let far = ["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/udp/1/quic-v1"];
-        assert_eq!(told(&addresses, false), far);
-        assert_eq!(told(&addresses, true), [&addresses[..2], &far].concat());
-    }
-
-    #[test]
-    fn no_peer_fills_an_answer() {
-        let many: Vec<String> = (1..100).map(|port| format!("/ip4/192.0.2.1/tcp/{port}")).collect();
-        assert_eq!(told(&many.iter().map(String::as_str).collect::<Vec<_>>(), false).len(), MAX_ADDRESSES);
-        let long: Vec<String> = (1..9).map(|port| format!("/dns/{}/tcp/{port}", "x".repeat(100))).collect();
-        assert_eq!(told(&long.iter().map(String::as_str).collect::<Vec<_>>(), false).len(), 2);
     }
 }

@@ -1,5 +1,6 @@
 //! Whom to dial again, and when: a state machine without I/O.
 
+use super::addresses::MAX_ADDRESSES;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use libp2p::Multiaddr;
 use libp2p_identity::PeerId;
@@ -8,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-/// Addresses that are kept of a peer.
-pub(super) const MAX_ADDRESSES: usize = 16;
 /// Peers that are dialled again, besides those of the bootstrap list.
 const MAX_REMEMBERED: usize = 256;
 const FIRST_WAIT: Duration = Duration::from_millis(250);

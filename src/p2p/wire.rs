@@ -14,11 +14,6 @@ use libp2p::{StreamProtocol, request_response::Codec};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io;
 
-/// The protocol of sync.
-pub const SYNC_PROTOCOL: StreamProtocol = StreamProtocol::new("/peerfold/sync/1");
-/// The protocol of blobs.
-pub const BLOB_PROTOCOL: StreamProtocol = StreamProtocol::new("/peerfold/blob/1");
-
 /// Longest request: hashes of blobs, or a position in the order of keys.
 const MAX_REQUEST: usize = 64 + 33 * MAX_BLOBS;
 /// Longest answer of sync: a page of proofs.

@@ -1,12 +1,12 @@
 //! The peers that are connected, and what is told of them.
 
-use crate::p2p::status::{PeerRole, PeerStatus, Transport};
+use crate::p2p::{
+    addresses::{is_loopback, usable, without_peer},
+    status::{PeerRole, PeerStatus, Transport},
+};
 use libp2p::{Multiaddr, core::ConnectedPoint, multiaddr::Protocol, swarm::ConnectionId};
 use libp2p_identity::PeerId;
 use std::{collections::BTreeMap, time::Duration};
-
-/// Most addresses that are taken from one peer.
-pub(super) const MAX_ADDRESSES: usize = 16;
 
 /// A connected peer.
 pub(super) struct Peer {
@@ -64,16 +64,13 @@ impl Peers {
         self.by_id.values().filter(|peer| peer.member).count()
     }
 
-    /// Takes what a peer says of its addresses, as far as they may mean anything here.
-    pub(super) fn listens(&mut self, id: &PeerId, addresses: Vec<Multiaddr>) -> Option<&Peer> {
+    /// Takes what a peer says of its addresses, as far as they may mean anything here. Gives those that hold no more.
+    pub(super) fn listens(&mut self, id: &PeerId, addresses: Vec<Multiaddr>) -> Option<(&Peer, Vec<Multiaddr>)> {
         let peer = self.by_id.get_mut(id)?;
-        let beside = peer.connections.values().any(is_loopback);
-        let usable = addresses
-            .into_iter()
-            .map(|address| without_peer(&address))
-            .filter(|address| !is_unspecified(address) && (beside || !is_loopback(address)));
-        peer.addresses = usable.take(MAX_ADDRESSES).collect();
-        Some(peer)
+        let local = peer.connections.values().any(is_loopback);
+        let mut before = std::mem::replace(&mut peer.addresses, usable(addresses, local));
+        before.retain(|address| !peer.addresses.contains(address));
+        Some((peer, before))
     }
 
     /// Members first, then by id.
@@ -109,27 +106,6 @@ impl Peers {
         peers.sort_by_key(|peer| peer.role != PeerRole::Member);
         peers
     }
-}
-
-/// An address without the `/p2p/…` at its end.
-pub(super) fn without_peer(address: &Multiaddr) -> Multiaddr {
-    address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
-}
-
-fn is_loopback(address: &Multiaddr) -> bool {
-    address.iter().next().is_some_and(|part| match part {
-        Protocol::Ip4(ip) => ip.is_loopback(),
-        Protocol::Ip6(ip) => ip.is_loopback(),
-        _ => false,
-    })
-}
-
-fn is_unspecified(address: &Multiaddr) -> bool {
-    address.iter().next().is_none_or(|part| match part {
-        Protocol::Ip4(ip) => ip.is_unspecified(),
-        Protocol::Ip6(ip) => ip.is_unspecified(),
-        _ => false,
-    })
 }
 
 fn transport(address: &Multiaddr) -> Transport {

@@ -2,10 +2,7 @@
 
 use super::driver::Driver;
 use crate::{
-    p2p::{
-        behaviour::{BehaviourEvent, KAD_PROTOCOL},
-        options::PeerAddress,
-    },
+    p2p::{addresses::without_peer, behaviour::BehaviourEvent, options::PeerAddress, protocols::KADEMLIA_PROTOCOL},
     weights::FederationId,
 };
 use libp2p::{
@@ -105,11 +102,16 @@ impl Driver {
             let _ = self.swarm.disconnect_peer_id(peer_id);
             return;
         }
-        let in_table = info.protocols.contains(&KAD_PROTOCOL);
-        let Some(peer) = self.peers.listens(&peer_id, info.listen_addrs) else { return };
+        let in_table = info.protocols.contains(&KADEMLIA_PROTOCOL);
+        let Some((peer, over)) = self.peers.listens(&peer_id, info.listen_addrs) else { return };
+        let kad = &mut self.swarm.behaviour_mut().kad;
         if in_table {
             for address in &peer.addresses {
-                self.swarm.behaviour_mut().kad.add_address(&peer_id, address.clone());
+                kad.add_address(&peer_id, address.clone());
+            }
+            // Or who tells ever new ones fills the table.
+            for address in &over {
+                kad.remove_address(&peer_id, address);
             }
         }
         self.remember(&peer_id);
@@ -159,7 +161,7 @@ impl Driver {
         match error {
             DialError::LocalPeerId { .. } => self.redial.forget(&peer),
             DialError::WrongPeerId { obtained, address } if first => {
-                let address = super::connected::without_peer(address);
+                let address = without_peer(address);
                 tracing::warn!(
                     "the bootstrap peer {} answers as {obtained}: put its new address into the list, if it is the node \
                      that you mean",
@@ -189,7 +191,6 @@ fn reason(error: &DialError) -> String {
         }
         text.replace('\n', " ")
     };
-    let tried =
-        tried.iter().map(|(address, error)| format!("{}: {}", super::connected::without_peer(address), of_one(error)));
+    let tried = tried.iter().map(|(address, error)| format!("{}: {}", without_peer(address), of_one(error)));
     tried.collect::<Vec<_>>().join("; ")
 }

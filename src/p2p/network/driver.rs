@@ -48,9 +48,10 @@ const MAX_SERVING: usize = 32;
 /// How long the start waits for listeners to say where they listen: one on an interface without an address never does.
 const LISTENING_WITHIN: Duration = Duration::from_secs(2);
 
-pub(super) type Ready = std_mpsc::SyncSender<Result<Vec<PeerAddress>, NetworkError>>;
 /// How long peers on the local network take to answer mDNS, and those that the table knows to answer a dial.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+pub(super) type Ready = std_mpsc::SyncSender<Result<Vec<PeerAddress>, NetworkError>>;
 type Waiting = Vec<oneshot::Sender<Result<(), FetchError>>>;
 
 pub(super) struct Driver {
@@ -566,7 +567,9 @@ impl Driver {
     }
 
     fn status(&self) -> NetworkStatus {
-        let (set, now) = (self.board.set(), self.now());
+        // Before the board is locked: no lock is taken under another one here.
+        let (cached, now) = (self.cache.used(), self.now());
+        let set = self.board.set();
         let entries = |author| set.of_author(author).count();
         NetworkStatus {
             peer: self.me.to_string(),
@@ -576,7 +579,7 @@ impl Driver {
             authors: set.authors().count(),
             sent: self.figures.sent.load(Ordering::Relaxed),
             received: self.figures.received.load(Ordering::Relaxed),
-            cached: self.cache.used(),
+            cached,
             peers: self.peers.status(now, |peer| self.redial.is_listed(peer), entries),
         }
     }

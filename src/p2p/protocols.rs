@@ -1,0 +1,12 @@
+//! The names of the protocols.
+
+use libp2p::StreamProtocol;
+
+/// Sync of entries.
+pub const SYNC_PROTOCOL: StreamProtocol = StreamProtocol::new("/peerfold/sync/1");
+/// Blobs: manifests and chunks.
+pub const BLOB_PROTOCOL: StreamProtocol = StreamProtocol::new("/peerfold/blob/1");
+/// Kademlia, one for all federations.
+pub(super) const KADEMLIA_PROTOCOL: StreamProtocol = StreamProtocol::new("/peerfold/kad/1");
+/// What nodes call themselves when they identify themselves.
+pub(super) const IDENTIFY_PROTOCOL: &str = "/peerfold/1";
