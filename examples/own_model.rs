@@ -6,15 +6,15 @@
 //! Each process is a node that sees one half of a sine wave; together they learn all of it. End one with Ctrl-C and
 //! start it again: it goes on where it was. Without arguments both nodes run here, in two threads.
 
-use burn::backend::{Autodiff, Flex};
+use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
-use burn::optim::{AdamConfig, GradientsParams, Optimizer};
+use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::{Distribution, Int, Tensor, activation::tanh, backend::Backend};
 use peerfold::prelude::*;
 use std::{error::Error, f32::consts::PI, path::Path, sync::Arc, time::Duration};
 
-type B = Autodiff<Flex>;
+type B = Autodiff<Cpu>;
 const EPOCHS: u64 = 30;
 const STEPS: u64 = 100;
 const BATCH: u64 = 32;
@@ -46,7 +46,7 @@ fn node(number: u32, dir: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
     let device = Default::default();
     // All nodes must begin with the same weights: `init_seeded` makes them from a number.
     let mut model: Sine<B> = init_seeded(Sine::new(&device), 7);
-    let mut optimizer = AdamConfig::new().init();
+    let mut optimizer = Adam::default().init();
 
     // Which federation, and where its updates are shared. The first node waits for the other, a minute at most.
     let mut config = NodeConfig::new("sine", FolderUrl::Local(dir.join("shared")));
@@ -82,7 +82,7 @@ fn node(number: u32, dir: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
 
 /// On both halves, without dropout.
 fn error(model: &Sine<B>) -> f32 {
-    let x = Tensor::<Flex, 1, Int>::arange(-100..101, &Default::default()).float() * (PI / 100.0);
+    let x = Tensor::<Cpu, 1, Int>::arange(-100..101, &Default::default()).float() * (PI / 100.0);
     model.valid().loss(x.reshape([201, 1])).into_scalar()
 }
 

@@ -26,7 +26,7 @@ use clap::Args;
 use directory::Directory;
 use live::Live;
 use phase::{Outcome, Phase};
-use std::{path::PathBuf, process::ExitCode, str::FromStr, time::Instant};
+use std::{path::PathBuf, process::ExitCode, str::FromStr, thread, time::Instant};
 
 /// Exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -51,6 +51,9 @@ pub(crate) struct DemoFlags {
     /// Training steps between two folds. [default: digits 60, mnist 100]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
     steps_per_epoch: Option<u64>,
+    /// Threads that train in each node. [default: the machine's processors shared by the nodes]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// How to fold: see `peerfold strategies`.
     #[arg(long, default_value = "fedavg", value_name = "NAME")]
     strategy: String,
@@ -96,6 +99,11 @@ fn parse_model(name: &str) -> Result<Model, ParseModelError> {
 }
 
 impl DemoFlags {
+    fn threads(&self) -> usize {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(|| (processors / usize::from(self.nodes)).max(1), usize::from)
+    }
+
     fn steps(&self) -> u64 {
         self.steps_per_epoch.unwrap_or(match self.dataset {
             Model::Digits => 60,

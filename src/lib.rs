@@ -12,6 +12,7 @@
 //! | `program` | what both programs have in common |
 //! | `experiment` | data sets and how they are split |
 //! | `train` | burn: models, devices, the callback for modules of one's own |
+//! | `kernels` | convolution, pooling, Adam on the processor |
 //! | [`node`] | asynchronous and synchronous nodes, checkpoints |
 //! | [`strategy`] | folding |
 //! | [`folder`] | the shared folder: memory, directory, network |
@@ -37,6 +38,8 @@ pub mod entries;
 pub mod experiment;
 pub mod folder;
 pub mod home;
+#[cfg(feature = "train")]
+pub mod kernels;
 pub mod node;
 pub mod p2p;
 #[cfg(feature = "train")]

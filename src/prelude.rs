@@ -5,14 +5,14 @@
 //!
 //! ```
 //! use burn::{
-//!     backend::{Autodiff, Flex},
+//!     backend::Autodiff,
 //!     nn::{Linear, LinearConfig},
 //!     optim::{GradientsParams, Optimizer, SgdConfig},
 //!     tensor::Tensor,
 //! };
 //! use peerfold::prelude::*;
 //!
-//! type B = Autodiff<Flex>;
+//! type B = Autodiff<Cpu>;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
@@ -45,5 +45,5 @@ pub use crate::{
     node::{AsyncOptions, Event, NodeConfig, NodeError, Pace, StartOptions, Stop, SyncOptions},
     p2p::{NetworkOptions, PeerAddress, PeerList},
     strategy::StrategySpec,
-    train::{BatchOrder, CallbackError, Epoch, FederatedCallback, init_seeded},
+    train::{Adam, BatchOrder, CallbackError, Cpu, Epoch, FederatedCallback, init_seeded},
 };

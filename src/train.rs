@@ -5,8 +5,10 @@
 //! (On unequal ones the last bits of a matrix product may differ: its blocks follow the caches, its instructions the
 //! processor. How many threads work on it makes no difference.)
 
+mod adam;
 mod batches;
 mod callback;
+mod cpu;
 mod device;
 mod draws;
 mod examples;
@@ -17,8 +19,10 @@ mod state;
 mod trainer;
 
 pub use self::{
+    adam::Adam,
     batches::BatchOrder,
     callback::{CallbackError, Epoch, FederatedCallback},
+    cpu::Cpu,
     device::{Device, DeviceError, ParseDeviceError},
     draws::Draws,
     examples::{Examples, ExamplesError},
@@ -26,5 +30,5 @@ pub use self::{
     model::{Classifier, DigitsMlp, MnistCnn, Model, ParseModelError},
     module_weights::{ModuleWeightsError, apply, collect, layout_of},
     state::{StateError, restore_state, save_state},
-    trainer::{Evaluation, MAX_BATCH, Steps, Train, TrainError, TrainOptions, Trainer, trainer},
+    trainer::{Evaluation, MAX_BATCH, MAX_THREADS, Steps, Train, TrainError, TrainOptions, Trainer, trainer},
 };

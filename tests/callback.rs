@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use burn::{
-    backend::{Autodiff, Flex},
+    backend::Autodiff,
     module::{AutodiffModule, Module},
     nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig, loss::CrossEntropyLossConfig},
     optim::{AdamConfig, GradientsParams, Optimizer, RmsPropConfig, SgdConfig},
@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-type B = Autodiff<Flex>;
+type B = Autodiff<Cpu>;
 
 /// burn's generator is one for the whole process, and dropout draws from it: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -87,7 +87,7 @@ fn train<O: Optimizer<Net<B>, B>>(net: &mut Net<B>, optimizer: &mut O, seed: u64
 }
 
 fn accuracy(net: &Net<B>) -> f64 {
-    let (xs, labels) = points::<Flex>(99, 300, [1, 1, 1]);
+    let (xs, labels) = points::<Cpu>(99, 300, [1, 1, 1]);
     let right = net.valid().forward(xs).argmax(1).squeeze_dim::<1>(1).equal(labels).int().sum().into_scalar();
     f64::from(right) / 300.0
 }

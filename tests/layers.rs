@@ -9,7 +9,7 @@ use std::{
 
 /// From the bottom to the top. Modules in one line may use each other.
 const LAYERS: &[&[&str]] = &[
-    &["durable_file"],
+    &["durable_file", "kernels"],
     &["weights"],
     &["entries"],
     &["home"],

@@ -14,7 +14,7 @@ use crate::{
     p2p::{DEFAULT_QUOTA, NetworkOptions, PeerList, listen_address},
     program::{end_with_stdin, stop_on_signals},
     strategy::StrategySpec,
-    train::{Device, Draws, Model, TrainOptions, trainer},
+    train::{Device, Draws, MAX_THREADS, Model, TrainOptions, trainer},
     weights::Weights,
 };
 use anyhow::Context;
@@ -23,8 +23,10 @@ use bytesize::ByteSize;
 use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZero,
     path::{Path, PathBuf},
     sync::Arc,
+    thread::available_parallelism,
     time::{Duration, Instant},
 };
 
@@ -59,6 +61,7 @@ pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsErr
         // Below 2^63, because TOML has no larger integers.
         data_seed: Some(Draws::new("data seed", seed, &(index as u64).to_le_bytes()).below(1 << 63)),
         device: Some(Device::Cpu.to_string()),
+        threads: Some(available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS)),
         strategy: Some("fedavg".to_owned()),
         participation: Some(whole.participation),
         epochs_between_folds: Some(whole.epochs_between_folds),
@@ -284,6 +287,7 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         batch: need(&settings.batch_size, "batch-size")?,
         model_seed: seed,
         data_seed,
+        threads: need(&settings.threads, "threads")?,
     };
     let start = StartOptions {
         min_peers: need(&settings.min_peers, "min-peers")?,

@@ -133,6 +133,10 @@ pub struct NodeFlags {
     /// What trains: cpu or cuda. [default: cpu]
     #[arg(long, env = "PEERFOLD_DEVICE", value_name = "NAME", help_heading = "Training")]
     pub device: Option<String>,
+    /// Threads that train and measure on the processor. Nodes of one machine should share its processors. [default: as
+    /// many as the machine has processors]
+    #[arg(long, env = "PEERFOLD_THREADS", value_name = "N", help_heading = "Training")]
+    pub threads: Option<usize>,
     /// Begin from these weights, a safetensors file, if no peer has any yet.
     #[arg(long, env = "PEERFOLD_INIT", value_name = "FILE", help_heading = "Training")]
     pub init: Option<PathBuf>,

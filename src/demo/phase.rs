@@ -104,6 +104,7 @@ impl<'a> Phase<'a> {
         set("epochs", flags.epochs.to_string().into());
         set("steps-per-epoch", flags.steps().to_string().into());
         set("seed", flags.seed.to_string().into());
+        set("threads", flags.threads().to_string().into());
         if let Some(dir) = &flags.data_dir {
             set("data-dir", dir.into());
         }
@@ -128,10 +129,8 @@ impl<'a> Phase<'a> {
     }
 
     fn start(&self, node: usize, messages: &SyncSender<Message>) -> anyhow::Result<NodeProcess> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let threads = (cores / usize::from(self.flags.nodes)).max(1);
         let home = self.directory.home(&format!("{}-{node}", self.name))?;
-        NodeProcess::start(node, self.arguments(node, home), threads, messages.clone())
+        NodeProcess::start(node, self.arguments(node, home), messages.clone())
     }
 
     /// Runs the nodes and shows what they do. An error names the node that failed, and its reason; the others are

@@ -40,11 +40,9 @@ impl NodeProcess {
     pub(super) fn start(
         number: usize,
         arguments: impl IntoIterator<Item = OsString>,
-        threads: usize,
         messages: SyncSender<Message>,
     ) -> anyhow::Result<Self> {
         let mut command = program()?;
-        command.env("RAYON_NUM_THREADS", threads.to_string());
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("node {number} can't be started"))?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());

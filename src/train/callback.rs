@@ -60,11 +60,11 @@ impl Epoch {
 ///
 /// ```no_run
 /// # use peerfold::prelude::*;
-/// # use burn::{backend::{Autodiff, Flex}, nn::LinearConfig, optim::AdamConfig};
-/// # type B = Autodiff<Flex>;
+/// # use burn::{backend::Autodiff, nn::LinearConfig};
+/// # type B = Autodiff<Cpu>;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut model = init_seeded(LinearConfig::new(4, 1).init::<B>(&Default::default()), 0);
-/// let mut optimizer = AdamConfig::new().init();
+/// let mut optimizer = Adam::default().init();
 /// let config = NodeConfig::new("demo", "file:///shared/demo".parse()?);
 /// let mut federation = FederatedCallback::join(&config, "home", &mut model, &mut optimizer)?;
 /// while let Some(epoch) = federation.next_epoch(10) {

@@ -57,10 +57,10 @@ impl<B: Backend> ModuleMapper<B> for Seeded<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::{DigitsMlp, MnistCnn, collect};
-    use burn::backend::{Autodiff, Flex};
+    use crate::train::{Cpu, DigitsMlp, MnistCnn, collect};
+    use burn::backend::Autodiff;
 
-    type B = Autodiff<Flex>;
+    type B = Autodiff<Cpu>;
 
     #[test]
     fn the_seed_alone_decides() {

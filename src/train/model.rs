@@ -125,23 +125,22 @@ impl<B: Backend> Classifier<B> for MnistCnn<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::layout_of;
-    use burn::backend::Flex;
+    use crate::train::{Cpu, layout_of};
 
     #[test]
     fn the_models_have_the_published_sizes_and_shapes() {
         let device = Default::default();
-        let mnist = MnistCnn::<Flex>::new(&device);
+        let mnist = MnistCnn::<Cpu>::new(&device);
         assert_eq!(mnist.num_params(), 21_722);
         assert_eq!(mnist.forward(Tensor::zeros([2, 1, 28, 28], &device)).dims(), [2, 10]);
-        let digits = DigitsMlp::<Flex>::new(&device);
+        let digits = DigitsMlp::<Cpu>::new(&device);
         assert_eq!(digits.num_params(), 4_810);
         assert_eq!(digits.forward(Tensor::zeros([3, 1, 8, 8], &device)).dims(), [3, 10]);
     }
 
     #[test]
     fn tensors_are_named_by_their_fields() {
-        let layout = layout_of(&MnistCnn::<Flex>::new(&Default::default())).unwrap();
+        let layout = layout_of(&MnistCnn::<Cpu>::new(&Default::default())).unwrap();
         let tensors: Vec<String> = layout.tensors().iter().map(ToString::to_string).collect();
         assert_eq!(
             tensors,

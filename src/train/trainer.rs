@@ -1,23 +1,26 @@
 use super::{
-    BatchOrder, Classifier, Device, DeviceError, DigitsMlp, Examples, MnistCnn, Model, init_seeded,
+    Adam, BatchOrder, Classifier, Cpu, Device, DeviceError, DigitsMlp, Examples, MnistCnn, Model, init_seeded,
     module_weights::{self, ModuleWeightsError},
     state::{self, StateError},
 };
 use crate::weights::{Layout, Weights};
 use burn::{
-    backend::{Autodiff, Flex},
+    backend::Autodiff,
     module::AutodiffModule,
     nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig},
-    optim::{Adam, AdamConfig, GradientsParams, Optimizer, adaptor::OptimizerAdaptor},
+    optim::{GradientsParams, Optimizer, adaptor::OptimizerAdaptor},
     tensor::{
         ElementConversion, Int, Tensor, TensorData,
         backend::{AutodiffBackend, Backend},
     },
 };
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::Arc;
 
 /// Most examples in a step: their images must fit the memory at once.
 pub const MAX_BATCH: usize = 1 << 16;
+/// Most threads that train.
+pub const MAX_THREADS: usize = 1024;
 
 /// How to train.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,6 +33,8 @@ pub struct TrainOptions {
     pub model_seed: u64,
     /// Decides the order of the examples; each node has its own.
     pub data_seed: u64,
+    /// Threads that train and measure on the processor, 1 to [`MAX_THREADS`]. Their number changes no bit of the result.
+    pub threads: usize,
 }
 
 /// Why training can't begin or go on.
@@ -60,6 +65,14 @@ pub enum TrainError {
     Options {
         /// Which one, and what it must be.
         what: &'static str,
+    },
+    /// The system gives no threads.
+    #[error("{threads} threads to train with can't be started: {source}")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// What rayon says.
+        source: rayon::ThreadPoolBuildError,
     },
     /// Weights that the model doesn't take, or can't give.
     #[error(transparent)]
@@ -97,7 +110,7 @@ pub trait Train: Send {
     /// batch. Before each step `stop` is asked whether to stop instead.
     ///
     /// The result depends on the state and on the numbers of the steps only: ten and ten steps are twenty.
-    fn train_steps(&mut self, first_step: u64, count: u64, stop: &dyn Fn() -> bool) -> Result<Steps, TrainError>;
+    fn train_steps(&mut self, first_step: u64, count: u64, stop: &(dyn Fn() -> bool + Sync)) -> Result<Steps, TrainError>;
 
     /// Measures the model, `batch` (at least 1) examples at a time. Errors if the examples are not the model's.
     fn evaluate(&self, examples: &Examples, batch: usize) -> Result<Evaluation, TrainError>;
@@ -133,7 +146,7 @@ pub fn trainer(
 ) -> Result<Box<dyn Train>, TrainError> {
     device.check()?;
     match device {
-        Device::Cpu => on_backend::<Autodiff<Flex>>(model, Default::default(), options, examples),
+        Device::Cpu => on_backend::<Autodiff<Cpu>>(model, Default::default(), options, examples),
         #[cfg(feature = "cuda")]
         Device::Cuda => on_backend::<Autodiff<burn::backend::Cuda>>(model, Default::default(), options, examples),
         #[cfg(not(feature = "cuda"))]
@@ -169,6 +182,7 @@ pub struct Trainer<B: AutodiffBackend, M: AutodiffModule<B>> {
     options: TrainOptions,
     examples: Arc<Examples>,
     order: BatchOrder,
+    threads: Arc<ThreadPool>,
 }
 
 impl<B, M> Trainer<B, M>
@@ -194,10 +208,16 @@ where
         if !(1..=MAX_BATCH).contains(&options.batch) {
             return Err(TrainError::Options { what: "the batch size must be between 1 and 65536" });
         }
+        let count = options.threads;
+        if !(1..=MAX_THREADS).contains(&count) {
+            return Err(TrainError::Options { what: "the number of threads must be between 1 and 1024" });
+        }
+        let threads = ThreadPoolBuilder::new().num_threads(count).thread_name(|number| format!("train {number}")).build();
         Ok(Self {
             kind,
             module: init_seeded(module, options.model_seed),
-            optimizer: AdamConfig::new().init(),
+            optimizer: Adam::default().init(),
+            threads: Arc::new(threads.map_err(|source| TrainError::Threads { threads: count, source })?),
             loss: CrossEntropyLossConfig::new().init(&device),
             order: BatchOrder::new(options.data_seed, examples.len(), options.batch),
             device,
@@ -225,30 +245,37 @@ where
     M: AutodiffModule<B> + Classifier<B>,
     M::InnerModule: Classifier<B::InnerBackend>,
 {
-    fn train_steps(&mut self, first_step: u64, count: u64, stop: &dyn Fn() -> bool) -> Result<Steps, TrainError> {
-        let (mut done, mut sum) = (0, 0.0);
-        while done < count && !stop() {
-            sum += self.step(first_step.saturating_add(done));
-            done += 1;
-        }
+    fn train_steps(&mut self, first_step: u64, count: u64, stop: &(dyn Fn() -> bool + Sync)) -> Result<Steps, TrainError> {
+        let threads = self.threads.clone();
+        let (done, sum) = threads.install(|| {
+            let (mut done, mut sum) = (0, 0.0);
+            while done < count && !stop() {
+                sum += self.step(first_step.saturating_add(done));
+                done += 1;
+            }
+            (done, sum)
+        });
         Ok(Steps { done, loss: (done > 0).then(|| sum / done as f64), interrupted: done < count })
     }
 
     fn evaluate(&self, examples: &Examples, batch: usize) -> Result<Evaluation, TrainError> {
         check_examples(self.kind, examples)?;
-        let module = self.module.valid();
-        let (mut loss, mut right) = (0.0, 0usize);
-        let all: Vec<usize> = (0..examples.len()).collect();
-        for indices in all.chunks(batch.max(1)) {
-            let logits = module.forward(images::<B::InnerBackend>(examples, indices, &self.device)).into_data();
-            let logits: Vec<f64> = logits.iter::<f64>().collect();
-            for (&index, logits) in indices.iter().zip(logits.chunks_exact(examples.classes())) {
-                let label = usize::from(examples.labels()[index]);
-                let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                loss += highest + logits.iter().map(|logit| (logit - highest).exp()).sum::<f64>().ln() - logits[label];
-                right += usize::from(logits.iter().position(|&logit| logit == highest) == Some(label));
+        let (module, device, batch) = (self.module.valid(), self.device.clone(), batch.max(1));
+        let (loss, right) = self.threads.install(move || {
+            let (mut loss, mut right) = (0.0, 0usize);
+            let all: Vec<usize> = (0..examples.len()).collect();
+            for indices in all.chunks(batch) {
+                let logits = module.forward(images::<B::InnerBackend>(examples, indices, &device)).into_data();
+                let logits: Vec<f64> = logits.iter::<f64>().collect();
+                for (&index, logits) in indices.iter().zip(logits.chunks_exact(examples.classes())) {
+                    let label = usize::from(examples.labels()[index]);
+                    let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    loss += highest + logits.iter().map(|logit| (logit - highest).exp()).sum::<f64>().ln() - logits[label];
+                    right += usize::from(logits.iter().position(|&logit| logit == highest) == Some(label));
+                }
             }
-        }
+            (loss, right)
+        });
         let count = examples.len() as f64;
         Ok(Evaluation { loss: loss / count, accuracy: right as f64 / count })
     }

@@ -5,7 +5,7 @@ use peerfold::cli::NodeFlags;
 use std::{collections::BTreeMap, fs};
 
 /// Every setting: its key, a value as flag and variable have it, and as TOML has it.
-const SETTINGS: [(&str, &str, &str); 43] = [
+const SETTINGS: [(&str, &str, &str); 44] = [
     ("federation", "hospitals", "\"hospitals\""),
     ("run", "2", "\"2\""),
     ("folder", "memory:", "\"memory:\""),
@@ -27,6 +27,7 @@ const SETTINGS: [(&str, &str, &str); 43] = [
     ("seed", "3", "3"),
     ("data-seed", "4", "4"),
     ("device", "cuda", "\"cuda\""),
+    ("threads", "3", "3"),
     ("init", "a.safetensors", "\"a.safetensors\""),
     ("strategy", "fedadam", "\"fedadam\""),
     ("param", "eta=0.1,tau=0.01", "[\"eta=0.1\", \"tau=0.01\"]"),

@@ -86,6 +86,7 @@ fn arguments_that_cannot_be() {
         (&["--lr", "0"], &["learning rate"]),
         (&["--lr", "nan"], &["--lr NaN"]),
         (&["--batch-size", "0"], &["batch size"]),
+        (&["--threads", "0"], &["threads", "1 and 1024"]),
         (&["--skew", "2"], &["skew", "between 0 and 1"]),
         (&["--dataset", "cats"], &["--dataset cats", "digits and mnist"]),
         (&["--dataset", "mnist"], &["--data-dir is missing", "PEERFOLD_DATA"]),

@@ -1,14 +1,15 @@
 use super::*;
+use crate::train::Cpu;
 use crate::weights::Tensor as NamedTensor;
 use burn::{
-    backend::{Autodiff, Flex},
+    backend::Autodiff,
     module::{AutodiffModule, ParamId},
     nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, LinearLayout},
     optim::GradientsParams,
     tensor::Distribution,
 };
 
-type B = Autodiff<Flex>;
+type B = Autodiff<Cpu>;
 
 /// One of everything that a module can hold.
 #[derive(Module, Debug)]
@@ -175,7 +176,7 @@ fn types_that_weights_cannot_have_are_named() {
         index: Param<Tensor<B, 1, Int>>,
     }
     let device = Default::default();
-    let index = Tensor::<Flex, 1, Int>::from_ints([1], &device).cast(BurnDType::I16);
+    let index = Tensor::<Cpu, 1, Int>::from_ints([1], &device).cast(BurnDType::I16);
     let error = collect(&Odd { index: Param::initialized(ParamId::new(), index) }).unwrap_err();
     assert!(matches!(&error, ModuleWeightsError::DType { name, .. } if name == "index"), "{error}");
 }

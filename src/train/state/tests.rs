@@ -1,7 +1,7 @@
 use super::*;
-use crate::train::{apply, collect, init_seeded};
+use crate::train::{Cpu, apply, collect, init_seeded};
 use burn::{
-    backend::{Autodiff, Flex},
+    backend::Autodiff,
     grad_clipping::GradientClippingConfig,
     module::{Module, Param, list_param_ids},
     nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig},
@@ -11,7 +11,7 @@ use burn::{
     tensor::{DType, Tensor, TensorData, backend::Backend},
 };
 
-type B = Autodiff<Flex>;
+type B = Autodiff<Cpu>;
 
 /// Two ranks, running statistics, and a layer that is never trained.
 #[derive(Module, Debug)]

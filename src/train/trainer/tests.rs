@@ -3,9 +3,9 @@ use crate::{
     experiment::digits,
     weights::{Tensor as NamedTensor, Weights},
 };
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-const OPTIONS: TrainOptions = TrainOptions { learning_rate: 1e-3, batch: 32, model_seed: 1, data_seed: 2 };
+const OPTIONS: TrainOptions = TrainOptions { learning_rate: 1e-3, batch: 32, model_seed: 1, data_seed: 2, threads: 2 };
 
 fn never() -> bool {
     false
@@ -40,12 +40,9 @@ fn the_digits_are_learnt() {
 #[test]
 fn equal_seeds_give_equal_bits_with_any_number_of_threads() {
     let run = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let mut trainer = new(OPTIONS);
-            let steps = trainer.train_steps(0, 30, &never).unwrap();
-            (steps, trainer.save().unwrap())
-        })
+        let mut trainer = new(TrainOptions { threads, ..OPTIONS });
+        let steps = trainer.train_steps(0, 30, &never).unwrap();
+        (steps, trainer.save().unwrap())
     };
     let one = run(1);
     assert!(run(2) == one && run(5) == one);
@@ -66,12 +63,10 @@ fn the_convolutional_network_too_gives_equal_bits_with_any_number_of_threads() {
     let labels = (0..examples).map(|index| (index % 10) as u8).collect();
     let examples = Arc::new(Examples::new(features, [1, 28, 28], labels, 10).unwrap());
     let run = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let mut trainer = trainer(Model::Mnist, Device::Cpu, OPTIONS, examples.clone()).unwrap();
-            let steps = trainer.train_steps(0, 4, &never).unwrap();
-            (steps, trainer.save().unwrap(), trainer.evaluate(&examples, 32).unwrap())
-        })
+        let options = TrainOptions { threads, ..OPTIONS };
+        let mut trainer = trainer(Model::Mnist, Device::Cpu, options, examples.clone()).unwrap();
+        let steps = trainer.train_steps(0, 4, &never).unwrap();
+        (steps, trainer.save().unwrap(), trainer.evaluate(&examples, 32).unwrap())
     };
     let one = run(1);
     assert!(run(2) == one && run(3) == one && run(8) == one);
@@ -82,7 +77,7 @@ fn the_convolutional_network_too_gives_equal_bits_with_any_number_of_threads() {
 fn a_large_matrix_product_gives_equal_bits_with_any_number_of_threads() {
     let values = |seed: u32| {
         let hashed = (0..600 * 600u32).map(|index| (index ^ seed).wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32);
-        Tensor::<Flex, 2>::from_data(TensorData::new(hashed.collect::<Vec<_>>(), [600, 600]), &Default::default())
+        Tensor::<Cpu, 2>::from_data(TensorData::new(hashed.collect::<Vec<_>>(), [600, 600]), &Default::default())
     };
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -139,11 +134,8 @@ fn weights_of_another_model_are_refused() {
 #[test]
 fn training_stops_when_asked() {
     let mut trainer = new(OPTIONS);
-    let asked = Cell::new(0);
-    let stop = || {
-        asked.set(asked.get() + 1);
-        asked.get() > 5
-    };
+    let asked = AtomicU32::new(0);
+    let stop = || asked.fetch_add(1, Ordering::Relaxed) >= 5;
     let steps = trainer.train_steps(0, 100, &stop).unwrap();
     assert_eq!((steps.done, steps.interrupted), (5, true));
     assert_eq!(trainer.weights().unwrap(), trained(5).weights().unwrap());
@@ -172,7 +164,9 @@ fn what_cannot_be_trained_is_an_error() {
         let options = TrainOptions { learning_rate, ..OPTIONS };
         assert!(matches!(new(Model::Digits, options, &all), Some(TrainError::Options { .. })));
     }
-    assert!(matches!(new(Model::Digits, TrainOptions { batch: 0, ..OPTIONS }, &all), Some(TrainError::Options { .. })));
+    for options in [TrainOptions { batch: 0, ..OPTIONS }, TrainOptions { threads: 0, ..OPTIONS }] {
+        assert!(matches!(new(Model::Digits, options, &all), Some(TrainError::Options { .. })));
+    }
     #[cfg(not(feature = "cuda"))]
     assert!(matches!(
         trainer(Model::Digits, Device::Cuda, OPTIONS, all),

@@ -1,0 +1,30 @@
+//! ReLU.
+
+use super::{layout, memory};
+use crate::kernels::{buffer::Buffer, rectifier};
+use burn::{
+    backend::flex::{Flex, FlexTensor, Layout},
+    tensor::{DType, ops::ActivationOps},
+};
+
+pub(super) fn relu(tensor: FlexTensor) -> FlexTensor {
+    if tensor.dtype() != DType::F32 {
+        return Flex::relu(tensor);
+    }
+    let Some(values) = layout::elements(&tensor) else { return relu(tensor.to_contiguous()) };
+    let mut out = Buffer::stale(values.len());
+    rectifier::forward(values, &mut out);
+    let layout = tensor.layout();
+    memory::strided(out, Layout::new(layout.shape().clone(), layout.strides().to_vec(), 0))
+}
+
+pub(super) fn relu_gradient(output: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+    if output.dtype() != DType::F32 || gradient.dtype() != DType::F32 {
+        return Flex::relu_backward(output, gradient);
+    }
+    let Some((values, mut gradient)) = layout::matched(&output, gradient.clone()) else {
+        return Flex::relu_backward(output, gradient);
+    };
+    rectifier::backward(values, gradient.storage_mut());
+    gradient
+}

@@ -1,0 +1,68 @@
+//! Linear layers: `y = x · weight + bias`, weight [inputs, outputs].
+
+use super::{layout::RowMajor, memory};
+use crate::kernels::{
+    buffer::Buffer,
+    matrix::{Matrix, MatrixMut, Onto, Threads, multiply},
+    sums, transpose,
+};
+use burn::{backend::flex::FlexTensor, tensor::Shape};
+
+fn with_last(shape: &Shape, last: usize) -> Shape {
+    let mut dims = shape.to_vec();
+    if let Some(side) = dims.last_mut() {
+        *side = last;
+    }
+    Shape::from(dims)
+}
+
+fn sides(weight: &FlexTensor) -> [usize; 2] {
+    [weight.layout().shape()[0], weight.layout().shape()[1]]
+}
+
+pub(super) fn forward(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
+    let [inputs, outputs] = sides(&weight);
+    let shape = with_last(x.layout().shape(), outputs);
+    let rows = shape.num_elements() / outputs.max(1);
+    let (x, weight, bias) = (RowMajor::new(x), RowMajor::new(weight), bias.map(RowMajor::new));
+    let mut y = Buffer::stale(rows * outputs);
+    if let Some(bias) = &bias {
+        sums::fill_rows(bias.values(), &mut y);
+    }
+    let onto = if bias.is_some() { Onto::Sum } else { Onto::Nothing };
+    let (x, weight) = (Matrix::rows(x.values(), rows, inputs), Matrix::rows(weight.values(), inputs, outputs));
+    multiply(MatrixMut::rows(&mut y, rows, outputs), onto, x, weight, Threads::All);
+    memory::tensor(y, shape)
+}
+
+pub(super) fn input_gradient(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+    let [inputs, outputs] = sides(&weight);
+    let shape = with_last(gradient.layout().shape(), inputs);
+    let rows = gradient.layout().num_elements() / outputs.max(1);
+    // The product is several times as quick with the elements of a column next to each other.
+    let mut turned = Buffer::stale(inputs * outputs);
+    transpose::to_row_major(RowMajor::new(weight).values(), &[outputs, inputs], &[1, outputs], &mut turned);
+    let gradient = RowMajor::new(gradient);
+    let mut x = Buffer::stale(rows * inputs);
+    let (gradient, turned) = (Matrix::rows(gradient.values(), rows, outputs), Matrix::rows(&turned, outputs, inputs));
+    multiply(MatrixMut::rows(&mut x, rows, inputs), Onto::Nothing, gradient, turned, Threads::All);
+    memory::tensor(x, shape)
+}
+
+pub(super) fn weight_gradient(x: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+    let last = |tensor: &FlexTensor| tensor.layout().shape().last().copied().unwrap_or(1);
+    let (inputs, outputs) = (last(&x), last(&gradient));
+    let rows = gradient.layout().num_elements() / outputs.max(1);
+    let (x, gradient) = (RowMajor::new(x), RowMajor::new(gradient));
+    let mut weight = Buffer::stale(inputs * outputs);
+    let (x, gradient) = (Matrix::rows(x.values(), rows, inputs), Matrix::rows(gradient.values(), rows, outputs));
+    multiply(MatrixMut::rows(&mut weight, inputs, outputs), Onto::Nothing, x.transposed(), gradient, Threads::All);
+    memory::tensor(weight, Shape::from(vec![inputs, outputs]))
+}
+
+pub(super) fn bias_gradient(gradient: FlexTensor) -> FlexTensor {
+    let outputs = gradient.layout().shape().last().copied().unwrap_or(1);
+    let mut bias = Buffer::stale(outputs);
+    sums::columns(RowMajor::new(gradient).values(), &mut bias);
+    memory::tensor(bias, Shape::from(vec![outputs]))
+}
