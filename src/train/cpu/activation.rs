@@ -11,7 +11,7 @@ pub(super) fn relu(tensor: FlexTensor) -> FlexTensor {
     if tensor.dtype() != DType::F32 {
         return Flex::relu(tensor);
     }
-    let Some(values) = layout::elements(&tensor) else { return relu(tensor.to_contiguous()) };
+    let Some(values) = layout::elements(&tensor) else { return relu(layout::row_major(tensor)) };
     let mut out = Buffer::stale(values.len());
     rectifier::forward(values, &mut out);
     let layout = tensor.layout();
@@ -22,9 +22,6 @@ pub(super) fn relu_gradient(output: FlexTensor, gradient: FlexTensor) -> FlexTen
     if output.dtype() != DType::F32 || gradient.dtype() != DType::F32 {
         return Flex::relu_backward(output, gradient);
     }
-    let Some((values, mut gradient)) = layout::matched(&output, gradient.clone()) else {
-        return Flex::relu_backward(output, gradient);
-    };
-    rectifier::backward(values, gradient.storage_mut());
-    gradient
+    let Some(values) = layout::elements(&output) else { return relu_gradient(layout::row_major(output), gradient) };
+    layout::in_order_of(&output, gradient, |gradient| rectifier::backward(values, gradient))
 }

@@ -166,13 +166,14 @@ pub(in crate::train) fn owned(tensor: FlexTensor) -> FlexTensor {
     memory::tensor(copy, tensor.0.layout().shape().clone())
 }
 
-/// `tensor` with its elements in the order of `like`, which has the same shape, in memory that nobody else uses, and
-/// those of `like`. `None` if `like` has gaps.
-pub(super) fn matched<'a>(like: &'a FlexTensor, tensor: FlexTensor) -> Option<(&'a [f32], FlexTensor)> {
-    let (values, order) = (elements(like)?, order(like.layout())?);
+/// Calls `work` with the elements of `tensor` in the order that those of `like` have in memory, to be changed: in place
+/// where nobody else uses them. `like` has the same shape, and no gaps.
+pub(super) fn in_order_of(like: &FlexTensor, tensor: FlexTensor, work: impl FnOnce(&mut [f32])) -> FlexTensor {
+    let order = order(like.layout()).unwrap_or_else(|| (0..like.layout().num_dims()).collect());
     let layout = tensor.layout().permute(&order);
-    let owned = owned(tensor.with_layout(layout));
-    Some((values, restored(owned, &order)))
+    let mut tensor = owned(tensor.with_layout(layout));
+    work(tensor.storage_mut());
+    restored(tensor, &order)
 }
 
 /// The four dimensions of a shape that has four.
