@@ -164,6 +164,7 @@ fn images<B: Backend>(examples: &Examples, indices: &[usize]) -> Tensor<B, 4> {
 /// Bytes. 0 where the system doesn't say.
 fn peak_resident() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
     peak.unwrap_or(0.0) * 1024.0
 }

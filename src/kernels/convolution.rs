@@ -247,7 +247,14 @@ impl Convolution {
             let (first, last) = (rows * lane / lanes, rows * (lane + 1) / lanes);
             let mut scratch = self.scratch(at_once);
             for first in (first..last).step_by(at_once) {
-                self.add_weight_gradient(images, gradient, first..last.min(first + at_once), &mut scratch, sum, threads);
+                self.add_weight_gradient(
+                    images,
+                    gradient,
+                    first..last.min(first + at_once),
+                    &mut scratch,
+                    sum,
+                    threads,
+                );
             }
         });
         let mut total = Buffer::filled(len, 0.0);

@@ -72,9 +72,11 @@ impl<'a> MatrixMut<'a> {
     pub fn new(values: &'a mut [f32], sides: [usize; 2], strides: [usize; 2]) -> Self {
         assert!(extent(sides, strides) <= values.len(), "{sides:?} by {strides:?} is beyond {}", values.len());
         let apart = |inner: usize, outer: usize| {
-            sides[inner] <= 1 || (strides[inner] > 0 && (sides[outer] <= 1 || strides[outer] >= sides[inner] * strides[inner]))
+            sides[inner] <= 1
+                || (strides[inner] > 0 && (sides[outer] <= 1 || strides[outer] >= sides[inner] * strides[inner]))
         };
-        let distinct = (apart(0, 1) && (sides[1] <= 1 || strides[1] > 0)) || (apart(1, 0) && (sides[0] <= 1 || strides[0] > 0));
+        let distinct =
+            (apart(0, 1) && (sides[1] <= 1 || strides[1] > 0)) || (apart(1, 0) && (sides[0] <= 1 || strides[0] > 0));
         assert!(distinct, "elements of {sides:?} by {strides:?} overlap");
         Self { values, sides, strides }
     }

@@ -1,9 +1,6 @@
 //! The patches that a convolution's kernel sees, as rows of a matrix (im2col), and back (col2im).
 
-use super::{
-    convolution::Convolution,
-    instructions::vectorized,
-};
+use super::{convolution::Convolution, instructions::vectorized};
 use std::ops::Range;
 
 /// Copies between an image and its patches go run by run; short ones have code of their length.
@@ -54,7 +51,8 @@ impl Convolution {
     /// image's.
     #[inline(always)]
     fn run_start(&self, piece: Piece, group: usize, row: usize, column: usize) -> usize {
-        let first = column * self.window.stride[1] + piece.tap_column * self.window.dilation[1] - self.window.padding[1];
+        let first =
+            column * self.window.stride[1] + piece.tap_column * self.window.dilation[1] - self.window.padding[1];
         (row * self.input[1] + first) * self.channels_in + group * (self.channels_in / self.groups)
     }
 }

@@ -54,7 +54,11 @@ impl Pooling {
     }
 
     fn check(&self, images: &[f32], output: &[f32]) {
-        assert_eq!((images.len(), output.len()), (self.input_len(), self.output_len()), "images and result of {self:?}");
+        assert_eq!(
+            (images.len(), output.len()),
+            (self.input_len(), self.output_len()),
+            "images and result of {self:?}"
+        );
         assert!(self.input[0] * self.input[1] <= i32::MAX as usize, "an image of {:?} has too many pixels", self.input);
     }
 
@@ -119,7 +123,9 @@ impl Pooling {
             let of = |tap: usize| position[axis] * window.stride[axis] + tap * window.dilation[axis];
             match count_padding {
                 true => taps.filter(|&tap| of(tap) < self.input[axis] + 2 * window.padding[axis]).count(),
-                false => taps.filter(|&tap| window.place(axis, tap, self.input[axis], position[axis]).is_some()).count(),
+                false => {
+                    taps.filter(|&tap| window.place(axis, tap, self.input[axis], position[axis]).is_some()).count()
+                }
             }
         };
         (along(0) * along(1)) as f32
@@ -141,7 +147,8 @@ impl Pooling {
 
     /// Whether no pixel is in two windows.
     fn is_disjoint(&self) -> bool {
-        let apart = |axis: usize| self.window.stride[axis] >= self.window.dilation[axis] * (self.window.kernel[axis] - 1) + 1;
+        let apart =
+            |axis: usize| self.window.stride[axis] >= self.window.dilation[axis] * (self.window.kernel[axis] - 1) + 1;
         apart(0) && apart(1)
     }
 

@@ -68,7 +68,10 @@ impl<B: Backend> SimpleOptimizer<B> for Adam {
             Some(AdamState { momentum: AdaptiveMomentumState { time, moment_1, moment_2, .. } }) => {
                 (time + 1, [moment_1, moment_2].map(flex))
             }
-            None => (1, [(); 2].map(|()| cpu::tensor_of(Buffer::filled(weights.shape().num_elements(), 0.0), weights.shape()))),
+            None => (
+                1,
+                [(); 2].map(|()| cpu::tensor_of(Buffer::filled(weights.shape().num_elements(), 0.0), weights.shape())),
+            ),
         };
         let (mut weights, gradient) = (cpu::owned(flex(weights)), flex(gradient).to_contiguous());
         let [mut moment_1, mut moment_2] = moments.map(cpu::owned);

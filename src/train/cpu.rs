@@ -16,8 +16,8 @@ mod pooling;
 pub(super) use self::{layout::owned, memory::tensor as tensor_of};
 use burn::{
     backend::flex::{Flex, FlexDevice, FlexQTensor, FlexTensor},
-    tensor::backend::{Backend, BackendTypes, DTypeUsageSet},
     tensor::DType,
+    tensor::backend::{Backend, BackendTypes, DTypeUsageSet},
 };
 
 /// A backend for training on processors, several times as quick as the flex backend that it is made of.

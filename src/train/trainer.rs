@@ -110,7 +110,12 @@ pub trait Train: Send {
     /// batch. Before each step `stop` is asked whether to stop instead.
     ///
     /// The result depends on the state and on the numbers of the steps only: ten and ten steps are twenty.
-    fn train_steps(&mut self, first_step: u64, count: u64, stop: &(dyn Fn() -> bool + Sync)) -> Result<Steps, TrainError>;
+    fn train_steps(
+        &mut self,
+        first_step: u64,
+        count: u64,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Steps, TrainError>;
 
     /// Measures the model, `batch` (at least 1) examples at a time. Errors if the examples are not the model's.
     fn evaluate(&self, examples: &Examples, batch: usize) -> Result<Evaluation, TrainError>;
@@ -212,7 +217,8 @@ where
         if !(1..=MAX_THREADS).contains(&count) {
             return Err(TrainError::Options { what: "the number of threads must be between 1 and 1024" });
         }
-        let threads = ThreadPoolBuilder::new().num_threads(count).thread_name(|number| format!("train {number}")).build();
+        let threads =
+            ThreadPoolBuilder::new().num_threads(count).thread_name(|number| format!("train {number}")).build();
         Ok(Self {
             kind,
             module: init_seeded(module, options.model_seed),
@@ -245,7 +251,12 @@ where
     M: AutodiffModule<B> + Classifier<B>,
     M::InnerModule: Classifier<B::InnerBackend>,
 {
-    fn train_steps(&mut self, first_step: u64, count: u64, stop: &(dyn Fn() -> bool + Sync)) -> Result<Steps, TrainError> {
+    fn train_steps(
+        &mut self,
+        first_step: u64,
+        count: u64,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Steps, TrainError> {
         let threads = self.threads.clone();
         let (done, sum) = threads.install(|| {
             let (mut done, mut sum) = (0, 0.0);
@@ -270,7 +281,8 @@ where
                 for (&index, logits) in indices.iter().zip(logits.chunks_exact(examples.classes())) {
                     let label = usize::from(examples.labels()[index]);
                     let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                    loss += highest + logits.iter().map(|logit| (logit - highest).exp()).sum::<f64>().ln() - logits[label];
+                    loss +=
+                        highest + logits.iter().map(|logit| (logit - highest).exp()).sum::<f64>().ln() - logits[label];
                     right += usize::from(logits.iter().position(|&logit| logit == highest) == Some(label));
                 }
             }

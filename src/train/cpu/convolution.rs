@@ -92,7 +92,8 @@ pub(super) fn transposed(
     let of = ConvOptions::new(options.stride, options.padding, options.dilation, options.groups);
     let sides = [0, 1].map(|axis| {
         let reach = options.dilation[axis] * (shape[2 + axis] - 1) + 1 + options.padding_out[axis];
-        let side = ([height, width][axis].checked_sub(1)? * options.stride[axis] + reach).checked_sub(2 * options.padding[axis]);
+        let side = ([height, width][axis].checked_sub(1)? * options.stride[axis] + reach)
+            .checked_sub(2 * options.padding[axis]);
         side.filter(|&side| side > 0)
     });
     let input = [sides[0]?, sides[1]?];

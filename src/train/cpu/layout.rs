@@ -22,6 +22,12 @@ fn order(layout: &Layout) -> Option<Vec<usize>> {
     Some(order)
 }
 
+/// Whether the memory is without gaps and in the order of the dimensions, those of one element aside.
+fn is_row_major(layout: &Layout) -> bool {
+    let long = |dim: &usize| layout.shape()[*dim] > 1;
+    order(layout).is_some_and(|order| order.into_iter().filter(long).is_sorted())
+}
+
 /// The same memory with the dimensions in this order, which is that of the memory.
 fn reordered(tensor: FlexTensor, order: &[usize]) -> FlexTensor {
     let layout = tensor.layout().permute(order);
@@ -67,7 +73,7 @@ pub(super) fn along_both(
     let arranged = |tensor: FlexTensor| {
         let layout = tensor.layout().permute(&order);
         let tensor = tensor.with_layout(layout);
-        if tensor.layout().num_elements() > 1 && self::order(tensor.layout()).is_some_and(|own| own.is_sorted()) {
+        if is_row_major(tensor.layout()) {
             let order: Vec<usize> = (0..tensor.layout().num_dims()).collect();
             return reordered(tensor, &order);
         }
@@ -105,7 +111,7 @@ pub(super) fn row_major(tensor: FlexTensor) -> FlexTensor {
     let layout = tensor.layout();
     let strides: Option<Vec<usize>> = layout.strides().iter().map(|&stride| usize::try_from(stride).ok()).collect();
     let (DType::F32, Some(strides)) = (tensor.dtype(), strides) else { return tensor.to_contiguous() };
-    if order(layout).is_some_and(|order| order.is_sorted()) {
+    if is_row_major(layout) {
         let order: Vec<usize> = (0..strides.len()).collect();
         return reordered(tensor, &order);
     }

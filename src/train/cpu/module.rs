@@ -171,8 +171,7 @@ impl ModuleOps<Self> for Cpu {
             let (output, places) = pooling::maxima(&pooling, x);
             return MaxPool2dWithIndices::new(output, places);
         }
-        let pooled =
-            Flex::max_pool2d_with_indices(row_major(x), kernel_size, stride, padding, dilation, ceil_mode);
+        let pooled = Flex::max_pool2d_with_indices(row_major(x), kernel_size, stride, padding, dilation, ceil_mode);
         MaxPool2dWithIndices::new(pooled.output, pooled.indices)
     }
 

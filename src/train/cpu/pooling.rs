@@ -5,10 +5,7 @@ use super::{
     memory,
 };
 use crate::kernels::{buffer::Buffer, pooling::Pooling, window::Window};
-use burn::{
-    backend::flex::FlexTensor,
-    tensor::DType,
-};
+use burn::{backend::flex::FlexTensor, tensor::DType};
 
 /// The window's geometry and whether one more position is there where something is left over, as burn gives them.
 #[derive(Clone, Copy)]
