@@ -12,7 +12,7 @@ use super::{
 };
 use std::ops::Range;
 
-/// Elements of gathered patches at a time (256 KiB): they are read again at once, so they should stay in a core's cache.
+/// Elements of gathered patches at a time (256 KiB): they are read again at once, so they should stay in the cache.
 const PATCHES: usize = 1 << 16;
 /// Elements of a weight gradient above which parts don't each get one of their own.
 const LARGE: usize = 1 << 19;
@@ -22,8 +22,8 @@ const LARGE_PATCHES: usize = 1 << 20;
 /// Shapes of a convolution.
 ///
 /// Images are [batch, input height, input width, channels in], the result [batch, positions, positions, channels out],
-/// both row-major. Weights are as burn and PyTorch have them: [channels out, channels in / groups, kernel height, kernel
-/// width]. The functions panic if a slice has another length than its shape.
+/// both row-major. Weights are as burn and PyTorch have them: [channels out, channels in / groups, kernel height,
+/// kernel width]. The functions panic if a slice has another length than its shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Convolution {
     /// Images.
@@ -182,7 +182,8 @@ impl Convolution {
         });
     }
 
-    /// The gradient of the images from that of the result: each weight times the gradients of the positions that saw it.
+    /// The gradient of the images from that of the result: each weight times the gradients of the positions that saw
+    /// the image through it.
     pub fn input_gradient(&self, weight: &[f32], gradient: &[f32], images: &mut [f32]) {
         self.check(images, weight, gradient);
         if images.is_empty() {

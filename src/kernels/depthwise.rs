@@ -122,7 +122,8 @@ vectorized! {
         for (number, output) in output.chunks_exact_mut(width * channels).enumerate() {
             sums::fill_rows(bias, output);
             for tap in 0..convolution.window.taps() {
-                let Some(Seen { tap, columns, mut place, step }) = seen(convolution, first + number, tap) else { continue };
+                let seen = seen(convolution, first + number, tap);
+                let Some(Seen { tap, columns, mut place, step }) = seen else { continue };
                 let weight = &weight[tap * channels..][..channels];
                 for column in columns {
                     add_products(&mut output[column * channels..][..channels], &images[place..][..channels], weight);

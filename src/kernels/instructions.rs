@@ -16,8 +16,8 @@ pub fn all() -> Vec<Arch> {
 
 /// Compiles a function's body for each instruction set. The function gets one more argument, the first: which to use.
 ///
-/// A closure given to [`Arch::dispatch`] would not do: where its body is large it becomes a function of its own, and then
-/// one without the instruction set.
+/// A closure given to [`Arch::dispatch`] would not do: where its body is large it becomes a function of its own, and
+/// then one without the instruction set.
 macro_rules! vectorized {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$life:lifetime>($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$meta])*

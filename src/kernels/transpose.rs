@@ -56,7 +56,7 @@ fn merged(sides: &[usize], strides: &[usize]) -> Vec<Dim> {
 
 vectorized! {
     fn copy<'a>(x: &'a [f32], dims: &'a [Dim], out: &'a mut [f32]) {
-        // The copy runs along the last dimension; of the others the one that lies closest in the source is turned with it.
+        // The copy runs along the last dimension; of the others that which lies closest in the source is turned with it.
         let Some((&columns, others)) = dims.split_last() else { return };
         let turned = if columns.from == 1 { None } else { (0..others.len()).min_by_key(|&place| others[place].from) };
         let one = Dim { size: 1, from: 0, to: 0 };

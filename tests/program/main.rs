@@ -12,3 +12,4 @@ mod node;
 mod process;
 mod restart;
 mod signals;
+mod threads;

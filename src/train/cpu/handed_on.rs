@@ -56,6 +56,10 @@ impl FloatTensorOps<Self> for Cpu {
         layout::sum(tensor)
     }
 
+    fn float_mean(tensor: FlexTensor) -> FlexTensor {
+        layout::mean(tensor)
+    }
+
     hand_on! {
         FloatTensorOps:
         fn float_from_data(data: TensorData, device: &FlexDevice) -> FlexTensor;
@@ -73,7 +77,12 @@ impl FloatTensorOps<Self> for Cpu {
         fn float_cat(tensors: Vec<FlexTensor>, dim: usize) -> FlexTensor;
         fn float_gather(dim: usize, tensor: FlexTensor, indices: FlexTensor) -> FlexTensor;
         fn float_scatter_add(dim: usize, tensor: FlexTensor, indices: FlexTensor, value: FlexTensor) -> FlexTensor;
-        fn float_scatter_nd(data: FlexTensor, indices: FlexTensor, values: FlexTensor, reduction: IndexingUpdateOp) -> FlexTensor;
+        fn float_scatter_nd(
+            data: FlexTensor,
+            indices: FlexTensor,
+            values: FlexTensor,
+            reduction: IndexingUpdateOp
+        ) -> FlexTensor;
         fn float_gather_nd(data: FlexTensor, indices: FlexTensor) -> FlexTensor;
         fn float_select(tensor: FlexTensor, dim: usize, indices: FlexTensor) -> FlexTensor;
         fn float_select_add(tensor: FlexTensor, dim: usize, indices: FlexTensor, value: FlexTensor) -> FlexTensor;
@@ -93,13 +102,20 @@ impl FloatTensorOps<Self> for Cpu {
         fn float_lower_equal_elem(lhs: FlexTensor, rhs: Scalar, out_dtype: BoolDType) -> FlexTensor;
         fn float_not_equal(lhs: FlexTensor, rhs: FlexTensor, out_dtype: BoolDType) -> FlexTensor;
         fn float_not_equal_elem(lhs: FlexTensor, rhs: Scalar, out_dtype: BoolDType) -> FlexTensor;
-        fn float_mean(tensor: FlexTensor) -> FlexTensor;
         fn float_max(tensor: FlexTensor) -> FlexTensor;
         fn float_max_dim(tensor: FlexTensor, dim: usize) -> FlexTensor;
         fn float_min(tensor: FlexTensor) -> FlexTensor;
         fn float_min_dim(tensor: FlexTensor, dim: usize) -> FlexTensor;
-        fn float_max_dim_with_indices(tensor: FlexTensor, dim: usize, indices_dtype: IntDType) -> (FlexTensor, FlexTensor);
-        fn float_min_dim_with_indices(tensor: FlexTensor, dim: usize, indices_dtype: IntDType) -> (FlexTensor, FlexTensor);
+        fn float_max_dim_with_indices(
+            tensor: FlexTensor,
+            dim: usize,
+            indices_dtype: IntDType
+        ) -> (FlexTensor, FlexTensor);
+        fn float_min_dim_with_indices(
+            tensor: FlexTensor,
+            dim: usize,
+            indices_dtype: IntDType
+        ) -> (FlexTensor, FlexTensor);
         fn float_any(tensor: FlexTensor, out_dtype: BoolDType) -> FlexTensor;
         fn float_any_dim(tensor: FlexTensor, dim: usize, out_dtype: BoolDType) -> FlexTensor;
         fn float_all(tensor: FlexTensor, out_dtype: BoolDType) -> FlexTensor;
@@ -124,7 +140,12 @@ impl FloatTensorOps<Self> for Cpu {
         fn float_transpose(tensor: FlexTensor) -> FlexTensor;
         fn float_repeat_dim(tensor: FlexTensor, dim: usize, times: usize) -> FlexTensor;
         fn float_sort(tensor: FlexTensor, dim: usize, descending: bool) -> FlexTensor;
-        fn float_sort_with_indices(tensor: FlexTensor, dim: usize, descending: bool, indices_dtype: IntDType) -> (FlexTensor, FlexTensor);
+        fn float_sort_with_indices(
+            tensor: FlexTensor,
+            dim: usize,
+            descending: bool,
+            indices_dtype: IntDType
+        ) -> (FlexTensor, FlexTensor);
         fn float_argsort(tensor: FlexTensor, dim: usize, descending: bool, out_dtype: IntDType) -> FlexTensor;
         fn float_powi(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor;
         fn float_max_abs(tensor: FlexTensor) -> FlexTensor;
@@ -206,7 +227,12 @@ impl IntTensorOps<Self> for Cpu {
         fn int_slice_assign(tensor: FlexTensor, slices: &[Slice], value: FlexTensor) -> FlexTensor;
         fn int_gather(dim: usize, tensor: FlexTensor, indices: FlexTensor) -> FlexTensor;
         fn int_scatter_add(dim: usize, tensor: FlexTensor, indices: FlexTensor, value: FlexTensor) -> FlexTensor;
-        fn int_scatter_nd(data: FlexTensor, indices: FlexTensor, values: FlexTensor, reduction: IndexingUpdateOp) -> FlexTensor;
+        fn int_scatter_nd(
+            data: FlexTensor,
+            indices: FlexTensor,
+            values: FlexTensor,
+            reduction: IndexingUpdateOp
+        ) -> FlexTensor;
         fn int_gather_nd(data: FlexTensor, indices: FlexTensor) -> FlexTensor;
         fn int_select(tensor: FlexTensor, dim: usize, indices: FlexTensor) -> FlexTensor;
         fn int_select_add(tensor: FlexTensor, dim: usize, indices: FlexTensor, value: FlexTensor) -> FlexTensor;

@@ -189,11 +189,21 @@ pub(super) fn four(shape: &Shape) -> [usize; 4] {
 
 /// The sum of all elements, whose order follows from their number.
 pub(super) fn sum(tensor: FlexTensor) -> FlexTensor {
-    if tensor.dtype() != DType::F32 {
-        return Flex::float_sum(tensor);
+    match tensor.dtype() {
+        DType::F32 => scalar(sums::all(RowMajor::new(tensor).values())),
+        _ => Flex::float_sum(tensor),
     }
-    let tensor = RowMajor::new(tensor);
-    let mut sum = Buffer::stale(1);
-    sum[0] = sums::all(tensor.values());
-    memory::tensor(sum, Shape::from(vec![1]))
+}
+
+/// The mean of all elements, from their [`sum`].
+pub(super) fn mean(tensor: FlexTensor) -> FlexTensor {
+    let count = tensor.layout().num_elements() as f32;
+    match tensor.dtype() {
+        DType::F32 => scalar(sums::all(RowMajor::new(tensor).values()) / count),
+        _ => Flex::float_mean(tensor),
+    }
+}
+
+fn scalar(value: f32) -> FlexTensor {
+    memory::tensor(Buffer::filled(1, value), Shape::from(vec![1]))
 }

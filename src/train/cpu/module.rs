@@ -252,15 +252,44 @@ impl ModuleOps<Self> for Cpu {
     }
 
     hand_on! {
-        fn deform_conv2d(x: FlexTensor, offset: FlexTensor, weight: FlexTensor, mask: Option<FlexTensor>, bias: Option<FlexTensor>, options: DeformConvOptions<2>) -> FlexTensor;
+        fn deform_conv2d(
+            x: FlexTensor,
+            offset: FlexTensor,
+            weight: FlexTensor,
+            mask: Option<FlexTensor>,
+            bias: Option<FlexTensor>,
+            options: DeformConvOptions<2>
+        ) -> FlexTensor;
         fn conv3d(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>, options: ConvOptions<3>) -> FlexTensor;
-        fn conv_transpose1d(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>, options: ConvTransposeOptions<1>) -> FlexTensor;
-        fn conv_transpose3d(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>, options: ConvTransposeOptions<3>) -> FlexTensor;
+        fn conv_transpose1d(
+            x: FlexTensor,
+            weight: FlexTensor,
+            bias: Option<FlexTensor>,
+            options: ConvTransposeOptions<1>
+        ) -> FlexTensor;
+        fn conv_transpose3d(
+            x: FlexTensor,
+            weight: FlexTensor,
+            bias: Option<FlexTensor>,
+            options: ConvTransposeOptions<3>
+        ) -> FlexTensor;
         fn adaptive_avg_pool2d(x: FlexTensor, output_size: [usize; 2]) -> FlexTensor;
         fn adaptive_avg_pool2d_backward(x: FlexTensor, grad: FlexTensor) -> FlexTensor;
         fn interpolate(x: FlexTensor, output_size: [usize; 2], options: InterpolateOptions) -> FlexTensor;
-        fn interpolate_backward(x: FlexTensor, grad: FlexTensor, output_size: [usize; 2], options: InterpolateOptions) -> FlexTensor;
-        fn attention(query: FlexTensor, key: FlexTensor, value: FlexTensor, mask: Option<FlexTensor>, attn_bias: Option<FlexTensor>, options: AttentionModuleOptions) -> FlexTensor;
+        fn interpolate_backward(
+            x: FlexTensor,
+            grad: FlexTensor,
+            output_size: [usize; 2],
+            options: InterpolateOptions
+        ) -> FlexTensor;
+        fn attention(
+            query: FlexTensor,
+            key: FlexTensor,
+            value: FlexTensor,
+            mask: Option<FlexTensor>,
+            attn_bias: Option<FlexTensor>,
+            options: AttentionModuleOptions
+        ) -> FlexTensor;
         fn rfft(signal: FlexTensor, dim: usize, n: Option<usize>) -> (FlexTensor, FlexTensor);
         fn irfft(spectrum_re: FlexTensor, spectrum_im: FlexTensor, dim: usize, n: Option<usize>) -> FlexTensor;
         fn embedding(weights: FlexTensor, indices: FlexTensor) -> FlexTensor;
