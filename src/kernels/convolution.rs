@@ -186,8 +186,8 @@ impl Convolution {
     /// the image through it.
     pub fn input_gradient(&self, weight: &[f32], gradient: &[f32], images: &mut [f32]) {
         self.check(images, weight, gradient);
-        if images.is_empty() {
-            return;
+        if images.is_empty() || gradient.is_empty() {
+            return images.fill(0.0);
         }
         if self.is_depthwise() {
             return depthwise::input_gradient(self, weight, gradient, images);
@@ -231,8 +231,8 @@ impl Convolution {
     /// The gradient of the weights from that of the result.
     pub fn weight_gradient(&self, images: &[f32], gradient: &[f32], weight: &mut [f32]) {
         self.check(images, weight, gradient);
-        if weight.is_empty() {
-            return;
+        if weight.is_empty() || gradient.is_empty() {
+            return weight.fill(0.0);
         }
         if self.is_depthwise() {
             return depthwise::weight_gradient(self, images, gradient, weight);

@@ -75,8 +75,9 @@ impl<'a> MatrixMut<'a> {
             sides[inner] <= 1
                 || (strides[inner] > 0 && (sides[outer] <= 1 || strides[outer] >= sides[inner] * strides[inner]))
         };
-        let distinct =
-            (apart(0, 1) && (sides[1] <= 1 || strides[1] > 0)) || (apart(1, 0) && (sides[0] <= 1 || strides[0] > 0));
+        let columns_apart = apart(0, 1) && (sides[1] <= 1 || strides[1] > 0);
+        let rows_apart = apart(1, 0) && (sides[0] <= 1 || strides[0] > 0);
+        let distinct = sides.contains(&0) || columns_apart || rows_apart;
         assert!(distinct, "elements of {sides:?} by {strides:?} overlap");
         Self { values, sides, strides }
     }

@@ -11,6 +11,9 @@ use burn::{
 fn order(layout: &Layout) -> Option<Vec<usize>> {
     let (shape, strides) = (layout.shape(), layout.strides());
     let mut order: Vec<usize> = (0..strides.len()).collect();
+    if layout.num_elements() == 0 {
+        return Some(order);
+    }
     order.sort_by_key(|&dim| (shape[dim] > 1).then(|| std::cmp::Reverse(strides[dim])));
     let mut expected = 1;
     for &dim in order.iter().rev().filter(|&&dim| shape[dim] != 1) {
