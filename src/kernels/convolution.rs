@@ -154,6 +154,7 @@ impl Convolution {
     /// `output = images ∗ weight + bias`.
     pub fn forward(&self, images: &[f32], weight: &[f32], bias: Option<&[f32]>, output: &mut [f32]) {
         self.check(images, weight, output);
+        assert!(bias.is_none_or(|bias| bias.len() == self.channels_out), "the bias of {self:?}");
         if output.is_empty() {
             return;
         }

@@ -68,9 +68,10 @@ impl<B: Backend> SimpleOptimizer<B> for Adam {
             Some(AdamState { momentum: AdaptiveMomentumState { time, moment_1, moment_2, .. } }) => {
                 (time + 1, [moment_1, moment_2].map(flex))
             }
+            // Any number plus -0 is that number, be it -0 itself.
             None => (
                 1,
-                [(); 2].map(|()| cpu::tensor_of(Buffer::filled(weights.shape().num_elements(), 0.0), weights.shape())),
+                [(); 2].map(|()| cpu::tensor_of(Buffer::filled(weights.shape().num_elements(), -0.0), weights.shape())),
             ),
         };
         let (mut weights, gradient) = (cpu::owned(flex(weights)), flex(gradient).to_contiguous());

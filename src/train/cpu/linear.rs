@@ -20,13 +20,23 @@ fn sides(weight: &FlexTensor) -> [usize; 2] {
     [weight.layout().shape()[0], weight.layout().shape()[1]]
 }
 
+/// How many rows there are, and how many elements in each.
+fn rows(tensor: &FlexTensor) -> [usize; 2] {
+    match tensor.layout().shape().split_last() {
+        Some((&last, others)) => [others.iter().product(), last],
+        None => [1, 1],
+    }
+}
+
 pub(super) fn forward(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
     let [inputs, outputs] = sides(&weight);
     let shape = with_last(x.layout().shape(), outputs);
-    let rows = shape.num_elements() / outputs.max(1);
+    let [rows, columns] = rows(&x);
+    assert_eq!(columns, inputs, "elements of a row, and inputs of the linear layer");
     let (x, weight, bias) = (RowMajor::new(x), RowMajor::new(weight), bias.map(RowMajor::new));
     let mut y = Buffer::stale(rows * outputs);
     if let Some(bias) = &bias {
+        assert_eq!(bias.values().len(), outputs, "elements of the bias, and outputs of the linear layer");
         sums::fill_rows(bias.values(), &mut y);
     }
     let onto = if bias.is_some() { Onto::Sum } else { Onto::Nothing };
@@ -38,7 +48,7 @@ pub(super) fn forward(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor
 pub(super) fn input_gradient(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
     let [inputs, outputs] = sides(&weight);
     let shape = with_last(gradient.layout().shape(), inputs);
-    let rows = gradient.layout().num_elements() / outputs.max(1);
+    let [rows, _] = rows(&gradient);
     // The product is several times as quick with the elements of a column next to each other.
     let mut turned = Buffer::stale(inputs * outputs);
     transpose::to_row_major(RowMajor::new(weight).values(), &[outputs, inputs], &[1, outputs], &mut turned);
@@ -50,9 +60,7 @@ pub(super) fn input_gradient(weight: FlexTensor, gradient: FlexTensor) -> FlexTe
 }
 
 pub(super) fn weight_gradient(x: FlexTensor, gradient: FlexTensor) -> FlexTensor {
-    let last = |tensor: &FlexTensor| tensor.layout().shape().last().copied().unwrap_or(1);
-    let (inputs, outputs) = (last(&x), last(&gradient));
-    let rows = gradient.layout().num_elements() / outputs.max(1);
+    let ([_, inputs], [rows, outputs]) = (rows(&x), rows(&gradient));
     let (x, gradient) = (RowMajor::new(x), RowMajor::new(gradient));
     let mut weight = Buffer::stale(inputs * outputs);
     let (x, gradient) = (Matrix::rows(x.values(), rows, inputs), Matrix::rows(gradient.values(), rows, outputs));
@@ -61,7 +69,7 @@ pub(super) fn weight_gradient(x: FlexTensor, gradient: FlexTensor) -> FlexTensor
 }
 
 pub(super) fn bias_gradient(gradient: FlexTensor) -> FlexTensor {
-    let outputs = gradient.layout().shape().last().copied().unwrap_or(1);
+    let [_, outputs] = rows(&gradient);
     let mut bias = Buffer::stale(outputs);
     sums::columns(RowMajor::new(gradient).values(), &mut bias);
     memory::tensor(bias, Shape::from(vec![outputs]))

@@ -9,9 +9,12 @@ use super::{
 use crate::kernels::window::Window;
 use burn::{
     backend::flex::{Flex, FlexTensor},
-    tensor::ops::{
-        AttentionModuleOptions, ConvOptions, ConvTransposeOptions, DeformConv2dBackward, DeformConvOptions,
-        InterpolateOptions, MaxPool2dBackward, MaxPool2dWithIndices, ModuleOps,
+    tensor::{
+        DType, IntDType,
+        ops::{
+            AttentionModuleOptions, ConvOptions, ConvTransposeOptions, DeformConv2dBackward, DeformConvOptions,
+            IntTensorOps, InterpolateOptions, MaxPool2dBackward, MaxPool2dWithIndices, ModuleOps,
+        },
     },
 };
 
@@ -186,22 +189,24 @@ impl ModuleOps<Self> for Cpu {
         indices: FlexTensor,
     ) -> MaxPool2dBackward<Self> {
         let shape = pooling::Shape { window: window(kernel_size, stride, padding, dilation), ceil: ceil_mode };
-        let pooling = shape.of(&x).filter(|_| is_ours([&output_grad]));
-        let ours = pooling.and_then(|pooling| pooling::maxima_gradient(&pooling, output_grad.clone(), &indices));
-        MaxPool2dBackward::new(ours.unwrap_or_else(|| {
-            let (x, gradient) = (row_major(x), row_major(output_grad));
-            let flex = Flex::max_pool2d_with_indices_backward(
-                x,
-                kernel_size,
-                stride,
-                padding,
-                dilation,
-                ceil_mode,
-                gradient,
-                indices,
-            );
-            flex.x_grad
-        }))
+        // Whose places they are, follows from their type: flex's are I64.
+        let ours = shape.of(&x).filter(|_| is_ours([&output_grad]) && indices.dtype() == DType::I32);
+        if let Some(pooling) = ours {
+            return MaxPool2dBackward::new(pooling::maxima_gradient(&pooling, output_grad, indices));
+        }
+        let (x, gradient) = (row_major(x), row_major(output_grad));
+        let indices = Flex::int_cast(indices, IntDType::I64);
+        let flex = Flex::max_pool2d_with_indices_backward(
+            x,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            ceil_mode,
+            gradient,
+            indices,
+        );
+        MaxPool2dBackward::new(flex.x_grad)
     }
 
     fn avg_pool2d(

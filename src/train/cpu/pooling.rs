@@ -50,13 +50,16 @@ pub(super) fn maxima(pooling: &Pooling, x: FlexTensor) -> (FlexTensor, FlexTenso
     (channels_last(output, output_dims(pooling)), FlexTensor::new(memory::bytes(places), layout, DType::I32))
 }
 
-/// `places` are such as [`maxima`] gives. `None` if they are not.
-pub(super) fn maxima_gradient(pooling: &Pooling, gradient: FlexTensor, places: &FlexTensor) -> Option<FlexTensor> {
-    let ours = places.layout() == &channels_last_layout(output_dims(pooling)) && places.dtype() == DType::I32;
-    let places: &[i32] = ours.then(|| places.storage())?.get(..pooling.output_len())?;
+/// `places` are such as [`maxima`] gives, in whichever order.
+pub(super) fn maxima_gradient(pooling: &Pooling, gradient: FlexTensor, places: FlexTensor) -> FlexTensor {
+    let layout = places.layout().permute(&[0, 2, 3, 1]);
+    let ours = layout.is_contiguous() && layout.start_offset() == 0;
+    let places = places.with_layout(layout);
+    let places = if ours { places } else { places.to_contiguous() };
     let mut images = Buffer::stale(pooling.input_len());
+    let places: &[i32] = &places.storage()[..pooling.output_len()];
     pooling.maxima_gradient(Images::new(gradient).values(), places, &mut images);
-    Some(channels_last(images, input_dims(pooling)))
+    channels_last(images, input_dims(pooling))
 }
 
 pub(super) fn means(pooling: &Pooling, x: FlexTensor, count_padding: bool) -> FlexTensor {
