@@ -25,3 +25,4 @@ pub mod rectifier;
 pub mod sums;
 pub mod transpose;
 pub mod window;
+mod winograd;

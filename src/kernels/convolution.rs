@@ -1,4 +1,4 @@
-//! Convolution over images, channels last, as matrix products over gathered patches.
+//! Convolution over images, channels last, as matrix products over gathered patches, or over transformed tiles.
 
 use super::{
     buffer::Buffer,
@@ -9,6 +9,7 @@ use super::{
     patches::{gather, gather_taps, scatter},
     sums,
     window::Window,
+    winograd,
 };
 use std::ops::Range;
 
@@ -161,6 +162,13 @@ impl Convolution {
         if self.is_depthwise() {
             return depthwise::forward(self, images, weight, bias, output);
         }
+        if winograd::is_quicker(self) {
+            return winograd::forward(self, images, weight, bias, output);
+        }
+        self.forward_by_patches(images, weight, bias, output);
+    }
+
+    pub(super) fn forward_by_patches(&self, images: &[f32], weight: &[f32], bias: Option<&[f32]>, output: &mut [f32]) {
         let [_, width] = self.rows();
         let (depth, outs, channels) = (self.depth(), self.group_out(), self.channels_out);
         let packed = self.by_depth(weight);
@@ -193,6 +201,13 @@ impl Convolution {
         if self.is_depthwise() {
             return depthwise::input_gradient(self, weight, gradient, images);
         }
+        if winograd::is_quicker(self) {
+            return winograd::input_gradient(self, weight, gradient, images);
+        }
+        self.input_gradient_by_patches(weight, gradient, images);
+    }
+
+    pub(super) fn input_gradient_by_patches(&self, weight: &[f32], gradient: &[f32], images: &mut [f32]) {
         let [height, width] = self.window.positions(self.input);
         let (depth, outs, channels) = (self.depth(), self.group_out(), self.channels_out);
         let packed = self.by_channel(weight);
@@ -238,6 +253,13 @@ impl Convolution {
         if self.is_depthwise() {
             return depthwise::weight_gradient(self, images, gradient, weight);
         }
+        if winograd::is_quicker(self) {
+            return winograd::weight_gradient(self, images, gradient, weight);
+        }
+        self.weight_gradient_by_patches(images, gradient, weight);
+    }
+
+    pub(super) fn weight_gradient_by_patches(&self, images: &[f32], gradient: &[f32], weight: &mut [f32]) {
         let len = weight.len();
         let [rows, width] = self.rows();
         // Each lane sums its part of the rows; one lane, on whose products all threads work, if a sum is too large.
