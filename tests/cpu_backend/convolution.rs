@@ -1,6 +1,6 @@
 use crate::alike::{DEVICE, Lies, Ours, Plain, Results, assert_results_alike, tensor};
 use burn::{
-    backend::flex::FlexDevice,
+    backend::{Flex, flex::FlexDevice},
     tensor::{
         Tensor,
         backend::{AutodiffBackend, Backend},
@@ -8,6 +8,7 @@ use burn::{
         ops::{ConvOptions, ConvTransposeOptions},
     },
 };
+use peerfold::train::Cpu;
 
 /// The result, and the gradients of images, weights and bias.
 fn results<B: AutodiffBackend<Device = FlexDevice>, const D: usize>(
@@ -55,7 +56,7 @@ fn convolutions_of_images_are_flexs() {
         ([2, 3, 1, 1], [4, 3, 3, 3], ConvOptions::new([1, 1], [1, 1], [1, 1], 1)),
     ] {
         for lies in Lies::ALL {
-            let plain = conv::<Plain>(Tensor::from_data(lies.tensor::<burn::backend::Flex>(shape, 1).into_data(), &DEVICE), weight, &options);
+            let plain = conv::<Plain>(Tensor::from_data(lies.tensor::<Flex>(shape, 1).into_data(), &DEVICE), weight, &options);
             let ours = conv::<Ours>(lies.tensor(shape, 1), weight, &options);
             assert_results_alike(&ours, &plain, &format!("{shape:?} with {weight:?}, {options:?}, {lies:?}"));
         }
@@ -84,12 +85,11 @@ fn convolutions_of_signals_are_flexs() {
         let ours = conv_in_one::<Ours>(tensor(shape, 1), weight, &options);
         assert_results_alike(&ours, &plain, &format!("{shape:?} with {weight:?}, {options:?}"));
         // [batch, length, channels], a part of a larger one, and backwards.
-        let permuted = |plain: bool| if plain { None } else { Some(tensor::<peerfold::train::Cpu, 3>([n, l, c], 5).swap_dims(1, 2)) };
         let views = [
-            permuted(false).unwrap(),
-            tensor::<peerfold::train::Cpu, 3>([n + 1, c, l + 3], 6).slice([1..n + 1, 0..c, 2..l + 2]),
-            tensor::<peerfold::train::Cpu, 3>(shape, 7).flip([2]),
-            tensor::<peerfold::train::Cpu, 3>([1, c, 1], 8).expand(shape),
+            tensor::<Cpu, 3>([n, l, c], 5).swap_dims(1, 2),
+            tensor::<Cpu, 3>([n + 1, c, l + 3], 6).slice([1..n + 1, 0..c, 2..l + 2]),
+            tensor::<Cpu, 3>(shape, 7).flip([2]),
+            tensor::<Cpu, 3>([1, c, 1], 8).expand(shape),
         ];
         for (number, view) in views.into_iter().enumerate() {
             let plain = conv_in_one::<Plain>(Tensor::from_data(view.clone().into_data(), &DEVICE), weight, &options);
@@ -121,7 +121,7 @@ fn transposed_convolutions_are_flexs() {
         ([2, 1, 3, 4], [1, 5, 2, 2], ConvTransposeOptions::new([2, 2], [0, 0], [0, 0], [1, 1], 1)),
     ] {
         for lies in Lies::ALL {
-            let plain = Tensor::from_data(lies.tensor::<burn::backend::Flex>(shape, 1).into_data(), &DEVICE);
+            let plain = Tensor::from_data(lies.tensor::<Flex>(shape, 1).into_data(), &DEVICE);
             let plain = transposed::<Plain>(plain, weight, &options);
             let ours = transposed::<Ours>(lies.tensor(shape, 1), weight, &options);
             assert_results_alike(&ours, &plain, &format!("{shape:?} with {weight:?}, {options:?}, {lies:?}"));
@@ -144,12 +144,12 @@ fn weights_of_a_convolution_may_lie_as_they_like() {
         let bias = if row_major { Tensor::from_data(bias.into_data(), &DEVICE) } else { bias };
         let [x, weight] = [x, weight].map(|tensor| Tensor::<B, 4>::from_inner(tensor).require_grad());
         let bias = Tensor::<B, 1>::from_inner(bias).require_grad();
-        let y = conv2d(x.clone(), weight.clone(), Some(bias.clone()), ConvOptions::new([1, 1], [1, 1], [1, 1], 1));
+        let y = || conv2d(x.clone(), weight.clone(), Some(bias.clone()), ConvOptions::new([1, 1], [1, 1], [1, 1], 1));
         // The gradient that comes back is one value, repeated; then a flipped and swapped one.
         let projection = Tensor::<B, 4>::from_inner(settle(tensor::<Inner<B>, 4>([2, 4, 7, 6], 4).flip([1, 3]).swap_dims(2, 3)));
-        let of_sum = y.clone().sum().backward();
-        let of_projection = (y.clone() * projection).sum().backward();
-        let mut results = vec![("result".to_owned(), y.into_data())];
+        let of_sum = y().sum().backward();
+        let of_projection = (y() * projection).sum().backward();
+        let mut results = vec![("result".to_owned(), y().into_data())];
         for gradients in [of_sum, of_projection] {
             results.push(("x".to_owned(), x.grad(&gradients).unwrap().into_data()));
             results.push(("weight".to_owned(), weight.grad(&gradients).unwrap().into_data()));
@@ -166,6 +166,6 @@ fn the_result_of_a_convolution_has_the_shape_of_every_backend() {
         let x = tensor::<B, 4>([2, 3, 8, 9], 1);
         conv2d(x, tensor([4, 3, 3, 2], 2), None, ConvOptions::new([1, 2], [0, 1], [1, 1], 1)).dims()
     }
-    assert_eq!(dims::<peerfold::train::Cpu>(), [2, 4, 6, 5]);
-    assert_eq!(dims::<peerfold::train::Cpu>(), dims::<burn::backend::Flex>());
+    assert_eq!(dims::<Cpu>(), [2, 4, 6, 5]);
+    assert_eq!(dims::<Cpu>(), dims::<Flex>());
 }
