@@ -1,6 +1,6 @@
 //! The backend of Peerfold's kernels against burn's flex backend: the same results and gradients, however tensors lie.
 #![cfg(feature = "train")]
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::single_range_in_vec_init, clippy::unwrap_used)]
 
 #[path = "cpu_backend/adam.rs"]
 mod adam;

@@ -32,7 +32,8 @@ fn steps<B: Backend<Device = FlexDevice>, const D: usize>(
     all
 }
 
-type Step<B, const D: usize> = Box<dyn Fn(f64, Tensor<B, D>, Tensor<B, D>, Option<AdamState<B, D>>) -> (Tensor<B, D>, Option<AdamState<B, D>>)>;
+type Step<B, const D: usize> =
+    Box<dyn Fn(f64, Tensor<B, D>, Tensor<B, D>, Option<AdamState<B, D>>) -> (Tensor<B, D>, Option<AdamState<B, D>>)>;
 
 fn fused<B: Backend, const D: usize>() -> Step<B, D> {
     let adam = ours();
@@ -62,7 +63,9 @@ fn every_step_of_adam_is_burns_to_the_last_bit() {
         let plain = steps::<Flex, 2>(shape, of(10, general), |seed| tensor(shape, seed));
         assert_all_equal(&steps::<Cpu, 2>(shape, of(10, fused), |seed| tensor(shape, seed)), &plain, "row-major");
         // Gradients of convolutions lie in other orders.
-        let turned = |seed| Tensor::<Cpu, 2>::from_data(tensor::<Cpu, 2>(shape, seed).transpose().into_data(), &DEVICE).transpose();
+        let turned = |seed| {
+            Tensor::<Cpu, 2>::from_data(tensor::<Cpu, 2>(shape, seed).transpose().into_data(), &DEVICE).transpose()
+        };
         assert_all_equal(&steps::<Cpu, 2>(shape, of(10, fused), turned), &plain, "gradients turned");
         let within = |seed| {
             let gradient = tensor::<Cpu, 2>(shape, seed);
@@ -87,7 +90,9 @@ fn zeros_of_either_sign_and_tiny_gradients_are_burns_to_the_last_bit() {
 fn the_two_go_on_from_each_others_state() {
     let shape = [17, 5];
     let plain = steps::<Cpu, 2>(shape, of(10, general), |seed| tensor(shape, seed));
-    let turns = |first: usize| (0..10).map(move |step| if (step + first) % 2 == 0 { fused() } else { general() });
+    let turns = |first: usize| {
+        (0..10).map(move |step| if (step + first).is_multiple_of(2_usize) { fused() } else { general() })
+    };
     for first in [0, 1] {
         assert_all_equal(&steps::<Cpu, 2>(shape, turns(first), |seed| tensor(shape, seed)), &plain, "in turn");
     }

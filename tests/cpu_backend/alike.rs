@@ -108,7 +108,9 @@ impl Lies {
             Self::RowMajor => tensor(shape, seed),
             Self::ChannelsLast => tensor::<B, 4>([n, h, w, c], seed).permute([0, 3, 1, 2]),
             Self::Swapped => tensor::<B, 4>([n, c, w, h], seed).swap_dims(2, 3),
-            Self::Within => tensor::<B, 4>([n + 1, c + 2, h + 1, w + 2], seed).slice([1..n + 1, 1..c + 1, 0..h, 1..w + 1]),
+            Self::Within => {
+                tensor::<B, 4>([n + 1, c + 2, h + 1, w + 2], seed).slice([1..n + 1, 1..c + 1, 0..h, 1..w + 1])
+            }
             Self::WithinChannelsLast => {
                 let whole = tensor::<B, 4>([n + 1, h + 1, w + 2, c + 2], seed);
                 whole.permute([0, 3, 1, 2]).slice([1..n + 1, 1..c + 1, 1..h + 1, 0..w])

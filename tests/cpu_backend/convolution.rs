@@ -56,7 +56,8 @@ fn convolutions_of_images_are_flexs() {
         ([2, 3, 1, 1], [4, 3, 3, 3], ConvOptions::new([1, 1], [1, 1], [1, 1], 1)),
     ] {
         for lies in Lies::ALL {
-            let plain = conv::<Plain>(Tensor::from_data(lies.tensor::<Flex>(shape, 1).into_data(), &DEVICE), weight, &options);
+            let plain =
+                conv::<Plain>(Tensor::from_data(lies.tensor::<Flex>(shape, 1).into_data(), &DEVICE), weight, &options);
             let ours = conv::<Ours>(lies.tensor(shape, 1), weight, &options);
             assert_results_alike(&ours, &plain, &format!("{shape:?} with {weight:?}, {options:?}, {lies:?}"));
         }
@@ -146,7 +147,8 @@ fn weights_of_a_convolution_may_lie_as_they_like() {
         let bias = Tensor::<B, 1>::from_inner(bias).require_grad();
         let y = || conv2d(x.clone(), weight.clone(), Some(bias.clone()), ConvOptions::new([1, 1], [1, 1], [1, 1], 1));
         // The gradient that comes back is one value, repeated; then a flipped and swapped one.
-        let projection = Tensor::<B, 4>::from_inner(settle(tensor::<Inner<B>, 4>([2, 4, 7, 6], 4).flip([1, 3]).swap_dims(2, 3)));
+        let projection =
+            Tensor::<B, 4>::from_inner(settle(tensor::<Inner<B>, 4>([2, 4, 7, 6], 4).flip([1, 3]).swap_dims(2, 3)));
         let of_sum = y().sum().backward();
         let of_projection = (y() * projection).sum().backward();
         let mut results = vec![("result".to_owned(), y().into_data())];

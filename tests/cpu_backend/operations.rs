@@ -7,10 +7,13 @@ use burn::{
     tensor::{
         Bool, DType, IndexingUpdateOp, Int, Tensor, TensorData,
         activation::{
-            gelu, hard_sigmoid, leaky_relu, log_sigmoid, log_softmax, mish, prelu, relu, sigmoid, silu, softmax, softplus, tanh,
+            gelu, hard_sigmoid, leaky_relu, log_sigmoid, log_softmax, mish, prelu, relu, sigmoid, silu, softmax,
+            softplus, tanh,
         },
         backend::{AutodiffBackend, Backend},
-        module::{adaptive_avg_pool2d, avg_pool2d, conv_transpose2d, conv2d, interpolate, linear, max_pool2d, unfold4d},
+        module::{
+            adaptive_avg_pool2d, avg_pool2d, conv_transpose2d, conv2d, interpolate, linear, max_pool2d, unfold4d,
+        },
         ops::{ConvOptions, ConvTransposeOptions, InterpolateMode, InterpolateOptions, UnfoldOptions},
         s,
     },
@@ -195,7 +198,10 @@ fn of_two<B: Backend<Device = FlexDevice>>() -> Vec<Operation<B>> {
         }),
         ("integers", |x, y| {
             let (x, y) = (whole(x), whole(y));
-            int((x.clone() + y.clone()) * x.clone() - y.clone() * 2 + x.clone().remainder_scalar(2) + (-x).abs().clamp(1, 2) - y.sign())
+            int((x.clone() + y.clone()) * x.clone() - y.clone() * 2
+                + x.clone().remainder_scalar(2)
+                + (-x).abs().clamp(1, 2)
+                - y.sign())
         }),
         ("integers with a channel's", |x, y| int(whole(x) * whole(y).max_dim(1) + whole(some([1, 1, 1, 1])))),
         ("truths", |x, y| {
@@ -254,7 +260,9 @@ fn along_dimensions<B: Backend<Device = FlexDevice>>() -> Vec<Operation<B>> {
         ("softmax over channels", |x, _| float(softmax(x, 1))),
         ("softmax over columns", |x, _| float(softmax(x, 3))),
         ("log softmax over channels", |x, _| float(log_softmax(x, 1))),
-        ("integers' sums", |x, _| int(whole(x.clone()).sum_dim(1) + whole(x.clone()).max_dim(1) + whole(x).sum().unsqueeze::<4>())),
+        ("integers' sums", |x, _| {
+            int(whole(x.clone()).sum_dim(1) + whole(x.clone()).max_dim(1) + whole(x).sum().unsqueeze::<4>())
+        }),
         ("integers' places", |x, _| int(whole(x).argmax(1))),
         ("integers sorted", |x, _| int(whole(x).sort(1))),
         ("where it is so", |x, _| int(x.greater_elem(0.2).argwhere())),
@@ -321,7 +329,9 @@ fn moving<B: Backend<Device = FlexDevice>>() -> Vec<Operation<B>> {
             let last = x.dims()[3] as i32 - 1;
             float(x.select(3, indices(&[last, 0, last])))
         }),
-        ("select assign", |x, y| float(x.select_assign(1, indices(&[0]), y.slice(s![.., 0..1, .., ..]), IndexingUpdateOp::Add))),
+        ("select assign", |x, y| {
+            float(x.select_assign(1, indices(&[0]), y.slice(s![.., 0..1, .., ..]), IndexingUpdateOp::Add))
+        }),
         ("gather", |x, _| {
             let places = x.clone().detach().argmax(1);
             float(x.gather(1, places))
@@ -501,9 +511,16 @@ fn every_operation_is_alike_for_every_number_of_threads() {
 /// The tensors that convolutions and poolings give are those of the tests above.
 #[test]
 fn the_result_of_a_convolution_lies_channels_last() {
-    let x = conv2d(tensor::<Cpu, 4>([2, 3, 4, 5], 1), some([7, 3, 1, 1]), None, ConvOptions::new([1, 1], [0, 0], [1, 1], 1));
+    let x = conv2d(
+        tensor::<Cpu, 4>([2, 3, 4, 5], 1),
+        some([7, 3, 1, 1]),
+        None,
+        ConvOptions::new([1, 1], [0, 0], [1, 1], 1),
+    );
     let pooled = max_pool2d(x.clone(), [2, 2], [1, 1], [0, 0], [1, 1], false);
-    for (x, [height, width]) in [(x.clone(), [4, 5]), (pooled, [3, 4]), (relu(x.clone()) * 2.0 + 1.0, [4, 5]), (x.clone() + x, [4, 5])] {
+    for (x, [height, width]) in
+        [(x.clone(), [4, 5]), (pooled, [3, 4]), (relu(x.clone()) * 2.0 + 1.0, [4, 5]), (x.clone() + x, [4, 5])]
+    {
         let primitive = x.into_primitive().tensor();
         let strides = [height * width * 7, 1, width * 7, 7].map(|stride| stride as isize);
         assert_eq!(primitive.layout().strides(), strides);
@@ -512,7 +529,12 @@ fn the_result_of_a_convolution_lies_channels_last() {
 
 #[test]
 fn an_operation_does_not_write_over_what_others_hold() {
-    let x = conv2d(tensor::<Cpu, 4>([2, 3, 4, 5], 1), some([7, 3, 1, 1]), None, ConvOptions::new([1, 1], [0, 0], [1, 1], 1));
+    let x = conv2d(
+        tensor::<Cpu, 4>([2, 3, 4, 5], 1),
+        some([7, 3, 1, 1]),
+        None,
+        ConvOptions::new([1, 1], [0, 0], [1, 1], 1),
+    );
     let before = x.clone().into_data();
     let part = x.clone().slice(s![.., 1..3, .., ..]);
     let of_part = part.clone().into_data();

@@ -45,9 +45,12 @@ fn maximum_pooling_is_flexs() {
     for (shape, kernel, stride, padding, dilation) in GEOMETRIES {
         for ceil in [false, true] {
             for lies in Lies::ALL {
-                let what = format!("maxima of {shape:?}, {kernel:?}, {stride:?}, {padding:?}, {dilation:?}, {ceil}, {lies:?}");
+                let what =
+                    format!("maxima of {shape:?}, {kernel:?}, {stride:?}, {padding:?}, {dilation:?}, {ceil}, {lies:?}");
                 let x: Tensor<Cpu, 4> = lies.tensor(shape, 1);
-                let plain = results::<Plain, 4>(row_major(x.clone()), |x| max_pool2d(x, kernel, stride, padding, dilation, ceil));
+                let plain = results::<Plain, 4>(row_major(x.clone()), |x| {
+                    max_pool2d(x, kernel, stride, padding, dilation, ceil)
+                });
                 let ours = results::<Ours, 4>(x.clone(), |x| max_pool2d(x, kernel, stride, padding, dilation, ceil));
                 assert_results_alike(&ours, &plain, &what);
                 let [(name, ours), (_, plain)] = [&ours[0], &plain[0]];
@@ -82,9 +85,12 @@ fn average_pooling_is_flexs() {
     for (shape, kernel, stride, padding, _) in GEOMETRIES {
         for (ceil, counted) in [(false, false), (false, true), (true, false), (true, true)] {
             for lies in Lies::ALL {
-                let what = format!("means of {shape:?}, {kernel:?}, {stride:?}, {padding:?}, {ceil}, {counted}, {lies:?}");
+                let what =
+                    format!("means of {shape:?}, {kernel:?}, {stride:?}, {padding:?}, {ceil}, {counted}, {lies:?}");
                 let x: Tensor<Cpu, 4> = lies.tensor(shape, 1);
-                let plain = results::<Plain, 4>(row_major(x.clone()), |x| avg_pool2d(x, kernel, stride, padding, counted, ceil));
+                let plain = results::<Plain, 4>(row_major(x.clone()), |x| {
+                    avg_pool2d(x, kernel, stride, padding, counted, ceil)
+                });
                 let ours = results::<Ours, 4>(x, |x| avg_pool2d(x, kernel, stride, padding, counted, ceil));
                 // Flex's gradient divides by the whole window where its mean divides by the part within the padding.
                 let known = if ceil && counted { 1 } else { 2 };
@@ -100,17 +106,26 @@ fn poolings_of_signals_are_flexs() {
         [([2, 5, 12], [3, 2, 1, 1]), ([1, 17, 9], [2, 2, 0, 1]), ([3, 4, 10], [3, 1, 1, 2]), ([2, 3, 7], [2, 3, 0, 1])]
     {
         let [n, c, l] = shape;
-        for x in [tensor::<Cpu, 3>(shape, 1), tensor::<Cpu, 3>([n, l, c], 1).swap_dims(1, 2), tensor::<Cpu, 3>(shape, 1).flip([2])] {
+        for x in [
+            tensor::<Cpu, 3>(shape, 1),
+            tensor::<Cpu, 3>([n, l, c], 1).swap_dims(1, 2),
+            tensor::<Cpu, 3>(shape, 1).flip([2]),
+        ] {
             for ceil in [false, true] {
                 let what = format!("{shape:?}, {kernel}, {stride}, {padding}, {dilation}, {ceil}");
-                let plain = results::<Plain, 3>(row_major(x.clone()), |x| max_pool1d(x, kernel, stride, padding, dilation, ceil));
+                let plain = results::<Plain, 3>(row_major(x.clone()), |x| {
+                    max_pool1d(x, kernel, stride, padding, dilation, ceil)
+                });
                 let ours = results::<Ours, 3>(x.clone(), |x| max_pool1d(x, kernel, stride, padding, dilation, ceil));
                 assert_results_alike(&ours, &plain, &what);
                 let (_, places) = max_pool1d_with_indices(x.clone(), kernel, stride, padding, dilation, ceil);
-                let (_, plain) = max_pool1d_with_indices(row_major::<Flex, 3>(x.clone()), kernel, stride, padding, dilation, ceil);
+                let (_, plain) =
+                    max_pool1d_with_indices(row_major::<Flex, 3>(x.clone()), kernel, stride, padding, dilation, ceil);
                 assert_equal(&places.into_data(), &plain.into_data(), &what);
                 for counted in [false, true] {
-                    let plain = results::<Plain, 3>(row_major(x.clone()), |x| avg_pool1d(x, kernel, stride, padding, counted, ceil));
+                    let plain = results::<Plain, 3>(row_major(x.clone()), |x| {
+                        avg_pool1d(x, kernel, stride, padding, counted, ceil)
+                    });
                     let ours = results::<Ours, 3>(x.clone(), |x| avg_pool1d(x, kernel, stride, padding, counted, ceil));
                     let known = if ceil && counted { 1 } else { 2 };
                     assert_results_alike(&ours[..known], &plain[..known], &what);

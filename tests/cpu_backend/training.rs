@@ -64,7 +64,9 @@ impl<B: Backend<Device = FlexDevice>> burn::module::ModuleMapper<B> for Numbered
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         self.0 += 1;
         let number = self.0;
-        param.map(|tensor| Tensor::<B, D>::from_data(data(tensor.dims(), number), &DEVICE).mul_scalar(0.3).set_require_grad(true))
+        param.map(|tensor| {
+            Tensor::<B, D>::from_data(data(tensor.dims(), number), &DEVICE).mul_scalar(0.3).set_require_grad(true)
+        })
     }
 }
 
@@ -99,7 +101,11 @@ fn trained<B: AutodiffBackend<Device = FlexDevice>>(
     (losses, values.0)
 }
 
-fn assert_close((losses, weights): (Vec<f64>, Vec<f64>), (plain_losses, plain_weights): (Vec<f64>, Vec<f64>), within: f64) {
+fn assert_close(
+    (losses, weights): (Vec<f64>, Vec<f64>),
+    (plain_losses, plain_weights): (Vec<f64>, Vec<f64>),
+    within: f64,
+) {
     for (step, (loss, plain)) in losses.iter().zip(&plain_losses).enumerate() {
         assert!((loss - plain).abs() <= within * plain.abs().max(1.0), "loss {loss} instead of {plain} at step {step}");
     }

@@ -24,10 +24,12 @@ impl State {
 #[test]
 fn every_step_follows_the_paper() {
     let settings = Step { learning_rate: 0.03, beta_1: 0.8, beta_2: 0.99, epsilon: 1e-5, time: 0 };
-    let [alpha, beta_1, beta_2, epsilon] = [settings.learning_rate, settings.beta_1, settings.beta_2, settings.epsilon].map(f64::from);
+    let [alpha, beta_1, beta_2, epsilon] =
+        [settings.learning_rate, settings.beta_1, settings.beta_2, settings.epsilon].map(f64::from);
     for len in [1, 7, 100, 20_001] {
         let mut state = State::new(len);
-        let (mut weights, mut moments): (Vec<f64>, _) = (state.0[0].iter().copied().map(f64::from).collect(), vec![[0.0; 2]; len]);
+        let (mut weights, mut moments): (Vec<f64>, _) =
+            (state.0[0].iter().copied().map(f64::from).collect(), vec![[0.0; 2]; len]);
         for time in 1..=12 {
             let gradient = values(len, 100 + time as u64);
             step(state.parameters(), &gradient, Step { time, ..settings });

@@ -23,7 +23,8 @@ fn assert_equals_the_plain_one(convolution: &Convolution) {
     let (outputs, outs) = (convolution.batch * height * width * convolution.channels_out, convolution.channels_out);
     assert_eq!(convolution.output_len(), outputs);
     let (inputs, weights) = (convolution.input_len(), convolution.weight_len());
-    let [images, weight, gradient, bias] = [(inputs, 1), (weights, 2), (outputs, 3), (outs, 4)].map(|(len, seed)| values(len, seed));
+    let [images, weight, gradient, bias] =
+        [(inputs, 1), (weights, 2), (outputs, 3), (outs, 4)].map(|(len, seed)| values(len, seed));
 
     let (mut plain, mut with_bias) = (vec![Sum::default(); outputs], vec![Sum::default(); outputs]);
     let (mut plain_images, mut plain_weight) = (vec![Sum::default(); inputs], vec![Sum::default(); weights]);
@@ -208,8 +209,12 @@ fn slices_of_other_lengths_than_the_shapes_are_refused() {
         convolution.bias_gradient(&values(output, 1), &mut nan(bias));
     };
     let right = [images, weight, 3, outputs];
-    let cases: [(Call, &[usize]); 4] =
-        [(forward, &[0, 1, 2, 3]), (input_gradient, &[0, 1, 3]), (weight_gradient, &[0, 1, 3]), (bias_gradient, &[2, 3])];
+    let cases: [(Call, &[usize]); 4] = [
+        (forward, &[0, 1, 2, 3]),
+        (input_gradient, &[0, 1, 3]),
+        (weight_gradient, &[0, 1, 3]),
+        (bias_gradient, &[2, 3]),
+    ];
     for (number, (call, places)) in cases.into_iter().enumerate() {
         call(&convolution, right);
         for &place in places {

@@ -65,8 +65,11 @@ fn assert_product([rows, depth, columns]: [usize; 3], lies: [Lies; 3], onto: Ont
 
 fn lies() -> impl Strategy<Value = Lies> {
     let apart = prop_oneof![3 => Just(1_usize), 1 => 2..4_usize];
-    (any::<bool>(), apart, prop_oneof![Just(0_usize), 1..6_usize])
-        .prop_map(|(transposed, apart, gap)| Lies { transposed, apart, gap })
+    (any::<bool>(), apart, prop_oneof![Just(0_usize), 1..6_usize]).prop_map(|(transposed, apart, gap)| Lies {
+        transposed,
+        apart,
+        gap,
+    })
 }
 
 fn onto() -> impl Strategy<Value = Onto> {
@@ -116,7 +119,8 @@ fn a_product_over_no_depth_is_zero() {
 fn products_without_elements_leave_everything_as_it_is() {
     for [rows, columns] in [[0, 3], [3, 0], [0, 0], [1, 0], [0, 1]] {
         let mut out = [7.0; 4];
-        let (lhs, rhs) = (Matrix::rows(&[1.0; 6][..rows * 2], rows, 2), Matrix::rows(&[1.0; 6][..columns * 2], 2, columns));
+        let (lhs, rhs) =
+            (Matrix::rows(&[1.0; 6][..rows * 2], rows, 2), Matrix::rows(&[1.0; 6][..columns * 2], 2, columns));
         multiply(MatrixMut::rows(&mut out, rows, columns), Onto::Nothing, lhs, rhs, Threads::All);
         assert_eq!(out, [7.0; 4]);
         multiply(MatrixMut::rows(&mut [], rows, columns), Onto::Sum, lhs, rhs, Threads::One);
@@ -149,7 +153,10 @@ fn matrices_beyond_their_slices_are_refused() {
         (6, [2, 2], [usize::MAX, usize::MAX]),
         (6, [2, 2], [1, usize::MAX]),
     ] {
-        assert!(std::panic::catch_unwind(|| Matrix::new(&[1.0; 6][..len], sides, strides)).is_err(), "{sides:?}, {strides:?}");
+        assert!(
+            std::panic::catch_unwind(|| Matrix::new(&[1.0; 6][..len], sides, strides)).is_err(),
+            "{sides:?}, {strides:?}"
+        );
         let mut values = [1.0; 6];
         let values = std::panic::AssertUnwindSafe(&mut values[..len]);
         assert!(
@@ -165,7 +172,9 @@ fn matrices_beyond_their_slices_are_refused() {
 
 #[test]
 fn matrices_whose_elements_share_a_place_are_not_written() {
-    for (sides, strides) in [([2, 3], [1, 1]), ([2, 3], [0, 1]), ([3, 2], [1, 0]), ([2, 2], [0, 0]), ([3, 3], [2, 1]), ([1, 2], [1, 0])] {
+    for (sides, strides) in
+        [([2, 3], [1, 1]), ([2, 3], [0, 1]), ([3, 2], [1, 0]), ([2, 2], [0, 0]), ([3, 3], [2, 1]), ([1, 2], [1, 0])]
+    {
         let refused = std::panic::catch_unwind(|| {
             let mut values = [1.0; 16];
             let _ = MatrixMut::new(&mut values, sides, strides);

@@ -59,7 +59,14 @@ pub fn sides(convolution: &Convolution) -> [usize; 2] {
 }
 
 /// Row or column of an image on which a tap lies.
-pub fn place(position: usize, stride: usize, tap: usize, dilation: usize, padding: usize, input: usize) -> Option<usize> {
+pub fn place(
+    position: usize,
+    stride: usize,
+    tap: usize,
+    dilation: usize,
+    padding: usize,
+    input: usize,
+) -> Option<usize> {
     let place = (position * stride + tap * dilation) as isize - padding as isize;
     (0..input as isize).contains(&place).then_some(place as usize)
 }
@@ -105,7 +112,10 @@ pub fn pixels(pooling: &Pooling, [row, column]: [usize; 2]) -> Vec<usize> {
         (0..window.kernel[axis]).filter_map(seen).collect::<Vec<_>>()
     };
     let columns = along(1, column);
-    along(0, row).into_iter().flat_map(|row| columns.iter().map(move |column| row * pooling.input[1] + column)).collect()
+    along(0, row)
+        .into_iter()
+        .flat_map(|row| columns.iter().map(move |column| row * pooling.input[1] + column))
+        .collect()
 }
 
 /// Every window of a pooling, for each channel: its place in the result, and the places in the images.

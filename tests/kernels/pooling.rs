@@ -36,7 +36,8 @@ fn assert_maxima_are_the_plain_ones(pooling: &Pooling, images: &[f32]) {
             plain_gradient[*taken.unwrap()].add(f64::from(gradient[position]));
             return;
         }
-        let greatest = seen.iter().fold(first, |best, &element| if images[element] > images[best] { element } else { best });
+        let greatest =
+            seen.iter().fold(first, |best, &element| if images[element] > images[best] { element } else { best });
         assert_eq!(value.to_bits(), images[greatest].to_bits(), "{what}");
         assert_eq!(place, pixel(greatest), "{what}");
         plain_gradient[greatest].add(f64::from(gradient[position]));
@@ -54,7 +55,9 @@ fn assert_means_are_the_plain_ones(pooling: &Pooling, images: &[f32]) {
         each_window(pooling, |position, at, seen, _| {
             let Window { kernel, stride, padding, dilation } = pooling.window;
             let counted = |axis: usize| {
-                let inside = |tap: &usize| at[axis] * stride[axis] + tap * dilation[axis] < pooling.input[axis] + 2 * padding[axis];
+                let inside = |tap: &usize| {
+                    at[axis] * stride[axis] + tap * dilation[axis] < pooling.input[axis] + 2 * padding[axis]
+                };
                 (0..kernel[axis]).filter(inside).count()
             };
             let count = if count_padding { counted(0) * counted(1) } else { seen.len() };
@@ -85,8 +88,12 @@ fn pooling(batch: usize, input: [usize; 2], channels: usize, window: Window, mor
 
 fn poolings() -> impl Strategy<Value = Pooling> {
     let pair = |range: std::ops::Range<usize>| [range.clone(), range];
-    let any = (pair(1..5), pair(1..5), pair(0..4), pair(1..4))
-        .prop_map(|(kernel, stride, padding, dilation)| Window { kernel, stride, padding, dilation });
+    let any = (pair(1..5), pair(1..5), pair(0..4), pair(1..4)).prop_map(|(kernel, stride, padding, dilation)| Window {
+        kernel,
+        stride,
+        padding,
+        dilation,
+    });
     let tiling = pair(1..4).prop_map(|kernel| Window { kernel, stride: kernel, padding: [0; 2], dilation: [1; 2] });
     let more = prop_oneof![3 => Just([0, 0]), 1 => Just([1, 1]), 1 => Just([0, 1]), 1 => Just([-1, 0])];
     (1..4_usize, pair(1..10), 1..36_usize, prop_oneof![2 => any, 1 => tiling], more)
@@ -140,7 +147,10 @@ fn the_least_values_and_both_zeros_have_places_too() {
     let least = f32::NEG_INFINITY;
     let images = [least, least, -0.0, 0.0, least, -0.0, least, least, 0.0, 0.0, 0.0, 0.0];
     let (output, places) = maxima(&pooling, &images);
-    assert_eq!(bits(&output), bits(&[least, -0.0, 0.0][..]).iter().copied().take(2).chain([(-0.0_f32).to_bits()]).collect::<Vec<_>>());
+    assert_eq!(
+        bits(&output),
+        bits(&[least, -0.0, 0.0][..]).iter().copied().take(2).chain([(-0.0_f32).to_bits()]).collect::<Vec<_>>()
+    );
     assert_eq!(places, [0, 2, 5]);
 }
 
@@ -186,8 +196,16 @@ fn poolings_of_other_lengths_than_the_shapes_are_refused() {
         assert!(!caught([inputs, outputs, outputs]));
         caught([inputs - 1, outputs, outputs]) && caught([inputs, outputs + 1, outputs + 1])
     };
-    assert!(refuses(&|images, output, places| pooling.maxima(&values(images, 1), &mut nan(output), &mut vec![0; places])));
-    assert!(refuses(&|images, output, places| pooling.maxima_gradient(&values(output, 1), &vec![0; places], &mut nan(images))));
+    assert!(refuses(&|images, output, places| pooling.maxima(
+        &values(images, 1),
+        &mut nan(output),
+        &mut vec![0; places]
+    )));
+    assert!(refuses(&|images, output, places| pooling.maxima_gradient(
+        &values(output, 1),
+        &vec![0; places],
+        &mut nan(images)
+    )));
     assert!(refuses(&|images, output, _| pooling.means(&values(images, 1), true, &mut nan(output))));
     assert!(refuses(&|images, output, _| pooling.means_gradient(&values(output, 1), true, &mut nan(images))));
     assert!(std::panic::catch_unwind(|| pooling.maxima(&values(inputs, 1), &mut nan(outputs), &mut [0])).is_err());

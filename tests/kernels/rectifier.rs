@@ -1,8 +1,16 @@
 use crate::plain::{bits, nan, values};
 use peerfold::kernels::rectifier;
 
-const SPECIAL: [f32; 8] =
-    [f32::NAN, -0.0, 0.0, f32::NEG_INFINITY, f32::INFINITY, f32::MIN_POSITIVE / 2.0, -f32::MIN_POSITIVE / 2.0, -f32::NAN];
+const SPECIAL: [f32; 8] = [
+    f32::NAN,
+    -0.0,
+    0.0,
+    f32::NEG_INFINITY,
+    f32::INFINITY,
+    f32::MIN_POSITIVE / 2.0,
+    -f32::MIN_POSITIVE / 2.0,
+    -f32::NAN,
+];
 
 #[test]
 fn nothing_is_below_zero_and_what_is_not_a_number_stays_so() {
@@ -24,7 +32,8 @@ fn the_gradient_passes_where_the_result_is_above_zero() {
         x.iter_mut().zip(SPECIAL).for_each(|(x, special)| *x = special);
         let mut output = nan(len);
         rectifier::forward(&x, &mut output);
-        let plain: Vec<f32> = x.iter().zip(&gradient).map(|(&x, &gradient)| if x > 0.0 { gradient } else { 0.0 }).collect();
+        let plain: Vec<f32> =
+            x.iter().zip(&gradient).map(|(&x, &gradient)| if x > 0.0 { gradient } else { 0.0 }).collect();
         for of in [&output, &x] {
             let mut through = gradient.clone();
             rectifier::backward(of, &mut through);

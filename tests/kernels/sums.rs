@@ -49,7 +49,10 @@ fn a_row_is_added_to_each_row_or_becomes_each() {
             assert!(out.iter().enumerate().all(|(place, &out)| out == x[place] + row[place % columns]));
             out.fill(f32::NAN);
             sums::fill_rows(&row, &mut out);
-            assert!(out.iter().enumerate().all(|(place, &out)| out == row[place % columns]), "{rows} rows of {columns}");
+            assert!(
+                out.iter().enumerate().all(|(place, &out)| out == row[place % columns]),
+                "{rows} rows of {columns}"
+            );
         }
     }
     sums::add_to_rows(&[], &mut []);

@@ -100,7 +100,15 @@ fn poolings_are_alike() {
 
 #[test]
 fn products_are_alike() {
-    for [rows, depth, columns] in [[128, 800, 300], [1, 4000, 500], [500, 4000, 1], [3, 2, 70_000], [64, 64, 64], [257, 129, 255], [7, 100_000, 9]] {
+    for [rows, depth, columns] in [
+        [128, 800, 300],
+        [1, 4000, 500],
+        [500, 4000, 1],
+        [3, 2, 70_000],
+        [64, 64, 64],
+        [257, 129, 255],
+        [7, 100_000, 9],
+    ] {
         let (lhs, rhs, before) = (values(rows * depth, 1), values(depth * columns, 2), values(rows * columns, 3));
         let plain = [Matrix::rows(&lhs, rows, depth), Matrix::rows(&rhs, depth, columns)];
         let turned = [Matrix::new(&lhs, [rows, depth], [1, rows]), Matrix::new(&rhs, [depth, columns], [1, depth])];
