@@ -119,6 +119,23 @@ fn convolutions_of_several_parts_equal_the_plain_one() {
     }
 }
 
+/// Of which there are enough images and channels for minimal filtering.
+#[test]
+fn convolutions_with_three_by_three_kernels_equal_the_plain_one() {
+    for (batch, input, [channels_in, channels_out], padding) in [
+        (8, [8, 8], [16, 16], [1, 1]),
+        (9, [9, 7], [17, 19], [1, 1]),
+        (8, [12, 10], [19, 16], [0, 0]),
+        (11, [6, 13], [16, 33], [2, 1]),
+        (8, [5, 4], [18, 17], [3, 4]),
+        (13, [4, 17], [16, 16], [0, 3]),
+        (8, [1, 1], [16, 16], [4, 4]),
+    ] {
+        let window = window([3, 3], [1, 1], padding, [1, 1]);
+        assert_equals_the_plain_one(&convolution(batch, input, [channels_in, channels_out, 1], window));
+    }
+}
+
 #[test]
 fn the_gradient_of_large_weights_equals_the_plain_one() {
     // Over half a million weights, which the threads don't sum apart; the second in more than one piece.
