@@ -147,6 +147,8 @@ impl Convolution {
     }
 
     fn check(&self, images: &[f32], weight: &[f32], output: &[f32]) {
+        let divide = |channels: usize| channels.checked_rem(self.groups) == Some(0);
+        assert!(divide(self.channels_in) && divide(self.channels_out), "groups that divide the channels of {self:?}");
         let lengths = [images.len(), weight.len(), output.len()];
         let expected = [self.input_len(), self.weight_len(), self.output_len()];
         assert_eq!(lengths, expected, "images, weights and results of {self:?}");

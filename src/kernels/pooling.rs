@@ -62,8 +62,9 @@ impl Pooling {
         assert!(self.input[0] * self.input[1] <= i32::MAX as usize, "an image of {:?} has too many pixels", self.input);
     }
 
-    /// The greatest element of each window, and its pixel: row × width + column. Of equal ones the first in the order of
-    /// rows, NaN before all others (as in PyTorch). An empty window gives −∞ and [`NOWHERE`].
+    /// The greatest element of each window, and its pixel: row × width + column. Of equal ones it is the first in the
+    /// order of rows; NaN goes before all others (as in PyTorch), the last of several. An empty window gives −∞ and
+    /// [`NOWHERE`].
     pub fn maxima(&self, images: &[f32], output: &mut [f32], places: &mut [i32]) {
         self.check(images, output);
         assert_eq!(output.len(), places.len());
@@ -147,9 +148,8 @@ impl Pooling {
 
     /// Whether no pixel is in two windows.
     fn is_disjoint(&self) -> bool {
-        let apart =
-            |axis: usize| self.window.stride[axis] >= self.window.dilation[axis] * (self.window.kernel[axis] - 1) + 1;
-        apart(0) && apart(1)
+        let Window { kernel, stride, dilation, .. } = self.window;
+        [0, 1].iter().all(|&axis| stride[axis] > dilation[axis] * (kernel[axis] - 1))
     }
 
     /// Whether every pixel is in exactly one window.

@@ -16,8 +16,11 @@ pub struct Window {
 }
 
 impl Window {
-    /// How many positions fit into an image with the padding; 0 if the kernel is larger.
+    /// How many positions fit into an image with the padding; 0 if the kernel is larger. Panics if a side of the kernel, a
+    /// stride or a dilation is 0.
     pub fn positions(&self, input: [usize; 2]) -> [usize; 2] {
+        let Self { kernel, stride, dilation, .. } = self;
+        assert!(![kernel, stride, dilation].iter().any(|sides| sides.contains(&0)), "{self:?} has a side of 0");
         [0, 1].map(|axis| {
             let reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
             (input[axis] + 2 * self.padding[axis]).checked_sub(reach).map_or(0, |free| free / self.stride[axis] + 1)
