@@ -152,14 +152,19 @@ impl Pooling {
         [0, 1].iter().all(|&axis| stride[axis] > dilation[axis] * (kernel[axis] - 1))
     }
 
-    /// Whether every pixel is in exactly one window.
-    fn is_tiling(&self) -> bool {
+    /// Makes the pixels of an image zero that may be in no window.
+    #[inline(always)]
+    fn zero_the_rest(&self, image: &mut [f32]) {
         let Window { kernel, stride, padding, dilation } = self.window;
-        kernel == stride
-            && padding == [0, 0]
-            && [0, 1].iter().all(|&axis| {
-                (dilation[axis] == 1 || kernel[axis] == 1) && self.output[axis] * stride[axis] >= self.input[axis]
-            })
+        if kernel != stride || padding != [0, 0] || dilation != [1, 1] {
+            return image.fill(0.0);
+        }
+        // Windows lie side by side, and something may be left at the ends.
+        let covered = [0, 1].map(|axis| self.input[axis].min(self.output[axis] * stride[axis]));
+        for (row, pixels) in image.chunks_exact_mut(self.input[1] * self.channels).enumerate() {
+            let first = if row < covered[0] { covered[1] * self.channels } else { 0 };
+            pixels[first..].fill(0.0);
+        }
     }
 }
 
@@ -235,12 +240,10 @@ vectorized! {
     ) {
         let channels = pooling.channels;
         let output = pooling.output[0] * pooling.row_len();
-        let (is_disjoint, is_tiling) = (pooling.is_disjoint(), pooling.is_tiling());
+        let is_disjoint = pooling.is_disjoint();
         let mut pixels = Vec::with_capacity(pooling.window.taps());
         for (number, image) in images.chunks_exact_mut(pooling.image_len()).enumerate() {
-            if !is_tiling {
-                image.fill(0.0);
-            }
+            pooling.zero_the_rest(image);
             let gradient = gradient[number * output..][..output].chunks_exact(channels);
             let places = places[number * output..][..output].chunks_exact(channels);
             for (position, (gradient, places)) in gradient.zip(places).enumerate() {
