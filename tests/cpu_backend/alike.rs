@@ -9,16 +9,16 @@ use burn::{
 };
 use peerfold::train::Cpu;
 
-pub type Ours = Autodiff<Cpu>;
-pub type Plain = Autodiff<Flex>;
+pub(crate) type Ours = Autodiff<Cpu>;
+pub(crate) type Plain = Autodiff<Flex>;
 
 /// A name and what came out.
-pub type Results = Vec<(String, TensorData)>;
+pub(crate) type Results = Vec<(String, TensorData)>;
 
-pub const DEVICE: FlexDevice = FlexDevice;
+pub(crate) const DEVICE: FlexDevice = FlexDevice;
 
 /// Values from -1 to 1 that follow from the seed.
-pub fn values(len: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn values(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x2545_f491_4f6c_dd1d) + 1;
     let mut next = || {
         state ^= state << 13;
@@ -29,11 +29,11 @@ pub fn values(len: usize, seed: u64) -> Vec<f32> {
     (0..len + 4).map(|_| next() as f32 / (1 << 23) as f32 - 1.0).skip(4).collect()
 }
 
-pub fn data<const D: usize>(shape: [usize; D], seed: u64) -> TensorData {
+pub(crate) fn data<const D: usize>(shape: [usize; D], seed: u64) -> TensorData {
     TensorData::new(values(shape.iter().product(), seed), shape)
 }
 
-pub fn tensor<B: Backend<Device = FlexDevice>, const D: usize>(shape: [usize; D], seed: u64) -> Tensor<B, D> {
+pub(crate) fn tensor<B: Backend<Device = FlexDevice>, const D: usize>(shape: [usize; D], seed: u64) -> Tensor<B, D> {
     Tensor::from_data(data(shape, seed), &DEVICE)
 }
 
@@ -43,7 +43,7 @@ fn numbers(data: &TensorData) -> Vec<f64> {
 
 /// Equal to a hundred thousandth of the greatest value: sums are in another order.
 #[track_caller]
-pub fn assert_alike(ours: &TensorData, plain: &TensorData, what: &str) {
+pub(crate) fn assert_alike(ours: &TensorData, plain: &TensorData, what: &str) {
     assert_eq!(ours.shape, plain.shape, "shape of {what}");
     let (ours, plain) = (numbers(ours), numbers(plain));
     let scale = plain.iter().filter(|value| value.is_finite()).fold(1.0_f64, |most, value| most.max(value.abs()));
@@ -54,14 +54,14 @@ pub fn assert_alike(ours: &TensorData, plain: &TensorData, what: &str) {
 }
 
 #[track_caller]
-pub fn assert_equal(ours: &TensorData, plain: &TensorData, what: &str) {
+pub(crate) fn assert_equal(ours: &TensorData, plain: &TensorData, what: &str) {
     assert_eq!(ours.shape, plain.shape, "shape of {what}");
     let bits = |data: &TensorData| numbers(data).into_iter().map(f64::to_bits).collect::<Vec<_>>();
     assert!(bits(ours) == bits(plain), "{what}: {ours} instead of {plain}");
 }
 
 #[track_caller]
-pub fn assert_results_alike(ours: &[(String, TensorData)], plain: &[(String, TensorData)], what: &str) {
+pub(crate) fn assert_results_alike(ours: &[(String, TensorData)], plain: &[(String, TensorData)], what: &str) {
     assert_eq!(ours.len(), plain.len(), "{what}");
     for ((name, ours), (_, plain)) in ours.iter().zip(plain) {
         assert_alike(ours, plain, &format!("{name} of {what}"));
@@ -70,7 +70,7 @@ pub fn assert_results_alike(ours: &[(String, TensorData)], plain: &[(String, Ten
 
 /// How a tensor of [batch, channels, height, width] lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lies {
+pub(crate) enum Lies {
     RowMajor,
     ChannelsLast,
     /// Height and width are swapped.
@@ -90,7 +90,7 @@ pub enum Lies {
 }
 
 impl Lies {
-    pub const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::RowMajor,
         Self::ChannelsLast,
         Self::Swapped,
@@ -102,7 +102,7 @@ impl Lies {
         Self::RepeatedChannel,
     ];
 
-    pub fn tensor<B: Backend<Device = FlexDevice>>(self, shape: [usize; 4], seed: u64) -> Tensor<B, 4> {
+    pub(crate) fn tensor<B: Backend<Device = FlexDevice>>(self, shape: [usize; 4], seed: u64) -> Tensor<B, 4> {
         let [n, c, h, w] = shape;
         match self {
             Self::RowMajor => tensor(shape, seed),

@@ -3,7 +3,7 @@
 use peerfold::kernels::{convolution::Convolution, pooling::Pooling};
 
 /// Values from -1 to 1 that follow from the seed.
-pub fn values(len: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn values(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -14,30 +14,30 @@ pub fn values(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| next() as f32 / (1 << 23) as f32 - 1.0).collect()
 }
 
-pub fn nan(len: usize) -> Vec<f32> {
+pub(crate) fn nan(len: usize) -> Vec<f32> {
     vec![f32::NAN; len]
 }
 
-pub fn bits(values: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
 /// A sum and what its terms come to without their signs, to which rounding is in proportion.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Sum {
+pub(crate) struct Sum {
     pub value: f64,
     pub magnitude: f64,
 }
 
 impl Sum {
-    pub fn add(&mut self, term: f64) {
+    pub(crate) fn add(&mut self, term: f64) {
         self.value += term;
         self.magnitude += term.abs();
     }
 }
 
 #[track_caller]
-pub fn assert_close(actual: &[f32], expected: &[Sum], what: &str) {
+pub(crate) fn assert_close(actual: &[f32], expected: &[Sum], what: &str) {
     assert_eq!(actual.len(), expected.len(), "{what}");
     for (place, (&actual, expected)) in actual.iter().zip(expected).enumerate() {
         let error = (f64::from(actual) - expected.value).abs();
@@ -46,11 +46,11 @@ pub fn assert_close(actual: &[f32], expected: &[Sum], what: &str) {
 }
 
 /// Positions of a kernel along one axis: tried one after the other until the last tap is beyond the padded image.
-pub fn positions(input: usize, kernel: usize, stride: usize, padding: usize, dilation: usize) -> usize {
+pub(crate) fn positions(input: usize, kernel: usize, stride: usize, padding: usize, dilation: usize) -> usize {
     (0..).take_while(|position| position * stride + (kernel - 1) * dilation < input + 2 * padding).count()
 }
 
-pub fn sides(convolution: &Convolution) -> [usize; 2] {
+pub(crate) fn sides(convolution: &Convolution) -> [usize; 2] {
     let window = &convolution.window;
     [0, 1].map(|axis| {
         let (kernel, stride) = (window.kernel[axis], window.stride[axis]);
@@ -59,7 +59,7 @@ pub fn sides(convolution: &Convolution) -> [usize; 2] {
 }
 
 /// Row or column of an image on which a tap lies.
-pub fn place(
+pub(crate) fn place(
     position: usize,
     stride: usize,
     tap: usize,
@@ -72,7 +72,7 @@ pub fn place(
 }
 
 /// Every product of a convolution: places in images, weights and result.
-pub fn each_product(convolution: &Convolution, mut visit: impl FnMut(usize, usize, usize)) {
+pub(crate) fn each_product(convolution: &Convolution, mut visit: impl FnMut(usize, usize, usize)) {
     let &Convolution { batch, input, channels_in, channels_out, groups, window } = convolution;
     let [kernel, stride, padding, dilation] = [window.kernel, window.stride, window.padding, window.dilation];
     let [height, width] = sides(convolution);
@@ -102,7 +102,7 @@ pub fn each_product(convolution: &Convolution, mut visit: impl FnMut(usize, usiz
 }
 
 /// The pixels that a position of a pooling sees, in the order of rows.
-pub fn pixels(pooling: &Pooling, [row, column]: [usize; 2]) -> Vec<usize> {
+pub(crate) fn pixels(pooling: &Pooling, [row, column]: [usize; 2]) -> Vec<usize> {
     let window = &pooling.window;
     let along = |axis: usize, position: usize| {
         let seen = move |tap| {
@@ -119,7 +119,7 @@ pub fn pixels(pooling: &Pooling, [row, column]: [usize; 2]) -> Vec<usize> {
 }
 
 /// Every window of a pooling, for each channel: its place in the result, and the places in the images.
-pub fn each_window(pooling: &Pooling, mut visit: impl FnMut(usize, [usize; 2], &[usize], usize)) {
+pub(crate) fn each_window(pooling: &Pooling, mut visit: impl FnMut(usize, [usize; 2], &[usize], usize)) {
     let &Pooling { batch, input, channels, output, .. } = pooling;
     for image in 0..batch {
         for row in 0..output[0] {
