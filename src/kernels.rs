@@ -16,6 +16,7 @@ pub mod adam;
 pub mod buffer;
 pub mod convolution;
 mod depthwise;
+pub mod elementwise;
 pub mod instructions;
 pub mod matrix;
 mod parts;

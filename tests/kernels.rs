@@ -8,6 +8,8 @@ mod adam;
 mod convolution;
 #[path = "kernels/differences.rs"]
 mod differences;
+#[path = "kernels/elementwise.rs"]
+mod elementwise;
 #[path = "kernels/instruction_sets.rs"]
 mod instruction_sets;
 #[path = "kernels/matrix.rs"]

@@ -27,6 +27,34 @@ pub fn columns(x: &[f32], out: &mut [f32]) {
     add_rows(instructions::best(), &partials, out);
 }
 
+/// `out[o, i] = Σ x[o, m, i]` over the middle dimension of [outer, middle, inner], in its order.
+///
+/// Panics if a length doesn't fit.
+pub fn middle(x: &[f32], [outer, middle, inner]: [usize; 3], out: &mut [f32]) {
+    assert_eq!((x.len(), out.len()), (outer * middle * inner, outer * inner));
+    if inner == 1 {
+        let at_once = parts::units(middle);
+        return parts::each(out, at_once, |number, out| {
+            for (place, out) in out.iter_mut().enumerate() {
+                *out = all(&x[(number * at_once + place) * middle..][..middle]);
+            }
+        });
+    }
+    // Parts are columns of one matrix [middle, inner] after the other.
+    for (x, out) in x.chunks_exact((middle * inner).max(1)).zip(out.chunks_exact_mut(inner.max(1))) {
+        let part = parts::units(middle).max(16);
+        parts::each(out, part, |number, out| {
+            out.fill(0.0);
+            for row in x.chunks_exact(inner) {
+                add(instructions::best(), &row[number * part..][..out.len()], out);
+            }
+        });
+    }
+    if middle == 0 {
+        out.fill(0.0);
+    }
+}
+
 /// The sum of all elements.
 pub fn all(x: &[f32]) -> f32 {
     const COLUMNS: usize = 64;
@@ -54,6 +82,14 @@ pub fn fill_rows(row: &[f32], out: &mut [f32]) {
         let next = done.min(out.len() - done).min(ROWS_AT_ONCE.next_multiple_of(len));
         out.copy_within(..next, done);
         done += next;
+    }
+}
+
+vectorized! {
+    fn add<'a>(x: &'a [f32], out: &'a mut [f32]) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out += *x;
+        }
     }
 }
 

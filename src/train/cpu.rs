@@ -6,6 +6,7 @@
 
 mod activation;
 mod convolution;
+mod elementwise;
 mod handed_on;
 mod layout;
 mod linear;
@@ -24,7 +25,8 @@ use burn::{
 ///
 /// Its tensors are flex's, so is what it doesn't do itself. Its own, for `f32`: convolution in one and two dimensions
 /// (stride, padding, dilation and groups), transposed convolution in two, maximum and average pooling, linear layers,
-/// ReLU, and sums of all elements, each with its gradient where it has one. Element-wise operations go along the memory,
+/// ReLU, sums and means, and the four operations of arithmetic, also where one tensor is repeated along some dimensions
+/// (as in normalisation); each with its gradient where it has one. Other element-wise operations go along the memory,
 /// whichever order the dimensions have in it. Wrap it in `Autodiff` to train, with any module of burn; with
 /// [`Adam`](super::Adam) its optimizer's step is one pass.
 ///

@@ -1,10 +1,11 @@
 //! What burn's flex backend does as well as it can be done, or seldom enough: handed on.
 
-use super::{Cpu, layout};
+use super::{Cpu, elementwise, layout};
+use crate::kernels::elementwise::Operation;
 use burn::{
     backend::flex::{Flex, FlexDevice, FlexQTensor, FlexTensor},
     tensor::{
-        BoolDType, Distribution, FloatDType, IndexingUpdateOp, IntDType, Scalar, Shape, Slice, TensorData,
+        BoolDType, DType, Distribution, FloatDType, IndexingUpdateOp, IntDType, Scalar, Shape, Slice, TensorData,
         backend::ExecutionError,
         ops::{
             ActivationOps, BoolTensorOps, FloatTensorOps, GridSampleOptions, IntTensorOps, QTensorOps, TransactionOps,
@@ -58,6 +59,34 @@ impl FloatTensorOps<Self> for Cpu {
 
     fn float_mean(tensor: FlexTensor) -> FlexTensor {
         layout::mean(tensor)
+    }
+
+    fn float_sum_dim(tensor: FlexTensor, dim: usize) -> FlexTensor {
+        elementwise::sum_along(tensor, dim)
+    }
+
+    fn float_mean_dim(tensor: FlexTensor, dim: usize) -> FlexTensor {
+        let count = tensor.layout().shape()[dim];
+        if tensor.dtype() != DType::F32 {
+            return Flex::float_mean_dim(tensor, dim);
+        }
+        Self::float_div_scalar(elementwise::sum_along(tensor, dim), (count as f32).into())
+    }
+
+    fn float_add(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
+        elementwise::binary(Operation::Add, lhs, rhs).unwrap_or_else(|(lhs, rhs)| Flex::float_add(lhs, rhs))
+    }
+
+    fn float_sub(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
+        elementwise::binary(Operation::Subtract, lhs, rhs).unwrap_or_else(|(lhs, rhs)| Flex::float_sub(lhs, rhs))
+    }
+
+    fn float_mul(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
+        elementwise::binary(Operation::Multiply, lhs, rhs).unwrap_or_else(|(lhs, rhs)| Flex::float_mul(lhs, rhs))
+    }
+
+    fn float_div(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
+        elementwise::binary(Operation::Divide, lhs, rhs).unwrap_or_else(|(lhs, rhs)| Flex::float_div(lhs, rhs))
     }
 
     hand_on! {
@@ -120,8 +149,6 @@ impl FloatTensorOps<Self> for Cpu {
         fn float_any_dim(tensor: FlexTensor, dim: usize, out_dtype: BoolDType) -> FlexTensor;
         fn float_all(tensor: FlexTensor, out_dtype: BoolDType) -> FlexTensor;
         fn float_all_dim(tensor: FlexTensor, dim: usize, out_dtype: BoolDType) -> FlexTensor;
-        fn float_sum_dim(tensor: FlexTensor, dim: usize) -> FlexTensor;
-        fn float_mean_dim(tensor: FlexTensor, dim: usize) -> FlexTensor;
         fn float_prod(tensor: FlexTensor) -> FlexTensor;
         fn float_prod_dim(tensor: FlexTensor, dim: usize) -> FlexTensor;
         fn float_cumsum(tensor: FlexTensor, dim: usize) -> FlexTensor;
@@ -202,10 +229,6 @@ impl FloatTensorOps<Self> for Cpu {
 
     hand_on_along_both! {
         FloatTensorOps:
-        fn float_add(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor;
-        fn float_sub(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor;
-        fn float_mul(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor;
-        fn float_div(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor;
         fn float_remainder(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor;
         fn float_powf(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor;
         fn float_atan2(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor;

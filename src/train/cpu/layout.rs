@@ -8,7 +8,7 @@ use burn::{
 };
 
 /// The dimensions from the outermost to the innermost in memory, if the tensor has no gaps there.
-fn order(layout: &Layout) -> Option<Vec<usize>> {
+pub(super) fn order(layout: &Layout) -> Option<Vec<usize>> {
     let (shape, strides) = (layout.shape(), layout.strides());
     let mut order: Vec<usize> = (0..strides.len()).collect();
     if layout.num_elements() == 0 {
@@ -32,7 +32,7 @@ fn is_row_major(layout: &Layout) -> bool {
 }
 
 /// The same memory with the dimensions in this order, which is that of the memory.
-fn reordered(tensor: FlexTensor, order: &[usize]) -> FlexTensor {
+pub(super) fn reordered(tensor: FlexTensor, order: &[usize]) -> FlexTensor {
     let layout = tensor.layout().permute(order);
     let start = layout.start_offset();
     let contiguous = Layout::contiguous(layout.shape().clone());
@@ -41,7 +41,7 @@ fn reordered(tensor: FlexTensor, order: &[usize]) -> FlexTensor {
 }
 
 /// Dimension `order[i]` of the result is dimension `i` of the tensor.
-fn restored(tensor: FlexTensor, order: &[usize]) -> FlexTensor {
+pub(super) fn restored(tensor: FlexTensor, order: &[usize]) -> FlexTensor {
     let mut inverse = vec![0; order.len()];
     order.iter().enumerate().for_each(|(place, &dim)| inverse[dim] = place);
     let layout = tensor.layout().permute(&inverse);
