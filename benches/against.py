@@ -1,5 +1,6 @@
 """What the comparisons with other programs share: virtual environments, builds, processes, the machine."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -40,6 +41,14 @@ def positive(kind):
         return value
     parse.__name__ = f"positive {kind.__name__}"
     return parse
+
+
+def program(text):
+    """A path to something that can be run, found out before anything is measured."""
+    path = os.path.abspath(text)
+    if not (os.path.isfile(path) and os.access(path, os.X_OK)):
+        raise argparse.ArgumentTypeError(f"{text} is no program")
+    return path
 
 
 def environment(name, packages):

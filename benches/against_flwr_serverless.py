@@ -65,7 +65,7 @@ def main():
     parser.add_argument("--turns", type=against.positive(int), default=1, help="of both sides; default 1")
     parser.add_argument("--epochs", type=against.positive(int), default=3, help="default 3, as in the paper")
     parser.add_argument("--steps-per-epoch", type=against.positive(int), default=1200, help="default 1200")
-    parser.add_argument("--peerfold", metavar="FILE", type=os.path.abspath, help="the program, if it is built already")
+    parser.add_argument("--peerfold", metavar="FILE", type=against.program, help="the program, if it is built already")
     arguments = parser.parse_args()
 
     data = data_directory(arguments.data_dir)

@@ -11,7 +11,6 @@ Adam, cross-entropy, the loss read back after every step. PyTorch runs in eager 
 """
 
 import argparse
-import os
 import statistics
 
 import against
@@ -54,7 +53,7 @@ def main():
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--turns", type=against.positive(int), default=5, help="of both sides; default 5")
     parser.add_argument("--seconds", type=against.positive(float), default=5, help="of each training; default 5")
-    parser.add_argument("--peerfold", metavar="FILE", type=os.path.abspath,
+    parser.add_argument("--peerfold", metavar="FILE", type=against.program,
                         help="the bench's executable, if it is built already")
     arguments = parser.parse_args()
 
