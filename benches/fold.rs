@@ -58,14 +58,9 @@ fn main() {
 
 fn fold(strategy: &mut dyn Strategy, weights: &[Weights], counts: &[u64]) -> Weights {
     let updates: Vec<Update<'_>> = (weights.iter().zip(counts).enumerate())
-        .map(|(number, (weights, &num_examples))| Update {
-            author: Keypair::ed25519_from_bytes([number as u8; 32]).unwrap().public().to_peer_id(),
-            weights,
-            num_examples,
-            epoch: 1,
-            staleness: 0,
-            loss: None,
-            own: number == 0,
+        .map(|(number, (weights, &num_examples))| {
+            let author = Keypair::ed25519_from_bytes([number as u8; 32]).unwrap().public().to_peer_id();
+            Update { own: number == 0, ..Update::new(author, weights, num_examples) }
         })
         .collect();
     strategy.fold(&Round { number: 1, updates: &updates, failures: 0 }).unwrap().weights

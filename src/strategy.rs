@@ -45,16 +45,37 @@ pub struct Update<'a> {
     pub author: PeerId,
     /// The weights, before any fold. All updates of a round have the same layout.
     pub weights: &'a dyn TensorReader,
+    /// Whether `weights` are a difference Δ, so that the update is x + Δ.
+    pub delta: bool,
     /// Examples trained on.
     pub num_examples: u64,
     /// The epoch that the weights come after.
     pub epoch: u64,
-    /// Staleness τ as the folding node counts it, 0 for its own update.
-    pub staleness: u64,
-    /// The training loss that the author claims.
+    /// Staleness τ as the folding node counts it, in epochs, 0 for its own update. Finite and not negative.
+    pub staleness: f64,
+    /// The training loss F that the author claims.
     pub loss: Option<f64>,
+    /// The number of peers that the author says it knows.
+    pub degree: Option<u64>,
     /// Whether it is the folding node's own.
     pub own: bool,
+}
+
+impl<'a> Update<'a> {
+    /// A fresh peer's update of epoch 1 that says nothing but its number of examples.
+    pub fn new(author: PeerId, weights: &'a dyn TensorReader, num_examples: u64) -> Self {
+        Self {
+            author,
+            weights,
+            delta: false,
+            num_examples,
+            epoch: 1,
+            staleness: 0.0,
+            loss: None,
+            degree: None,
+            own: false,
+        }
+    }
 }
 
 /// What is folded at once.
@@ -62,8 +83,8 @@ pub struct Update<'a> {
 pub struct Round<'a> {
     /// The node's own count of folds, this one included: from 1 (Flower's `server_round`).
     pub number: u64,
-    /// The updates, the node's own among them, in the order in which a `reference` sums them. Without a `reference`
-    /// the order is of no consequence.
+    /// The updates: in a node its own first, or in its place among the authors. A `reference` sums in this order, and
+    /// rules that take one update after the other do so. To all others the order is of no consequence.
     pub updates: &'a [Update<'a>],
     /// Updates that the node knew of and could not use: not to be had, damaged, rejected. Flower's `failures`.
     pub failures: u64,
@@ -75,7 +96,7 @@ pub struct Folded {
     /// The new weights, of the updates' layout.
     pub weights: Weights,
     /// The share of each update in the result (in the mean, for a rule that takes a step towards one), in the round's
-    /// order; they add up to 1.
+    /// order. They add up to 1, but for what x or an earlier round's updates keep.
     pub shares: Vec<f64>,
 }
 
@@ -94,8 +115,48 @@ pub enum FoldError {
         /// How many.
         failures: u64,
     },
-    /// A rule that takes steps from x was never told x.
-    #[error("{strategy} takes a step from the weights that the node began from, and was told none")]
+    /// Too large a part of the updates failed.
+    #[error("{results} updates arrived and {failures} failed: fewer than {rate} of them are here")]
+    Incomplete {
+        /// How many arrived.
+        results: usize,
+        /// How many failed.
+        failures: u64,
+        /// The share that must arrive.
+        rate: f64,
+    },
+    /// The rule can't keep its promise with so few updates.
+    #[error("{strategy} needs at least {needed} updates for {what}, and there are {updates}")]
+    TooFew {
+        /// The strategy.
+        strategy: &'static str,
+        /// How many it needs.
+        needed: usize,
+        /// For which of its parameters.
+        what: String,
+        /// How many there are.
+        updates: usize,
+    },
+    /// A figure of an update that the rule needs is missing, or is none that can be.
+    #[error("the update of {author} can't be folded by {strategy}: {what}")]
+    Figure {
+        /// Whose update.
+        author: PeerId,
+        /// The strategy.
+        strategy: &'static str,
+        /// Which figure, and what it must be.
+        what: String,
+    },
+    /// Lengths of vectors, or what follows from them, are beyond all numbers.
+    #[error("{strategy} comes to a number that is not finite: {what}")]
+    NotFinite {
+        /// The strategy.
+        strategy: &'static str,
+        /// Which number.
+        what: String,
+    },
+    /// A rule that takes steps from x was never told x, or an update is a difference to it.
+    #[error("{strategy} starts from the weights of the last fold, or those that all began from, and was told none")]
     NotBegun {
         /// The strategy.
         strategy: &'static str,
@@ -128,6 +189,9 @@ pub enum FoldError {
 
 /// A rule for folding.
 ///
+/// A rule of one's own needs a name and [`fold`](Self::fold); `weighted_mean` and `fold_coordinates` do the reading
+/// and the writing. What it remembers it saves and restores. See `examples/own_strategy.rs`.
+///
 /// ```
 /// use peerfold::strategy::StrategySpec;
 ///
@@ -136,12 +200,14 @@ pub enum FoldError {
 /// # Ok::<(), peerfold::strategy::StrategyError>(())
 /// ```
 pub trait Strategy: Send {
-    /// Its name, as in `--strategy`.
+    /// Its name, as in `--strategy`. A checkpoint is only for the strategy of the same name.
     fn name(&self) -> &'static str;
 
     /// Tells the weights from which the node begins: x of the rules that take steps from it. Called once before the
-    /// first fold, and not after [`restore`](Self::restore). Called again, it starts the rule anew.
-    fn begin(&mut self, initial: &Weights);
+    /// first fold; a [`restore`](Self::restore) needs none before it. Called again, it starts the rule anew.
+    fn begin(&mut self, initial: &Weights) {
+        let _ = initial;
+    }
 
     /// Folds. On an error the state is as before. Reads may block and the arithmetic takes a while, on several threads:
     /// call it off the async runtime.
@@ -151,9 +217,22 @@ pub trait Strategy: Send {
     fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError>;
 
     /// The state, to survive a restart; empty for a rule without memory.
-    fn save(&self) -> Vec<u8>;
+    fn save(&self) -> Vec<u8> {
+        Vec::new()
+    }
 
     /// Takes up a saved state, of the same strategy with the same `reference`; other parameters may have changed. On
     /// an error the state is as before.
-    fn restore(&mut self, state: &[u8]) -> Result<(), FoldError>;
+    fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {
+        if state.is_empty() {
+            return Ok(());
+        }
+        let what = format!("{} bytes where there are none", state.len());
+        Err(FoldError::State { strategy: self.name(), what })
+    }
+
+    /// Whether [`Update::degree`] counts: nodes then say how many peers they know.
+    fn needs_degrees(&self) -> bool {
+        false
+    }
 }

@@ -100,10 +100,12 @@ impl Input {
         Update {
             author: self.author,
             weights,
+            delta: false,
             num_examples: self.metadata.num_examples,
             epoch: self.metadata.epoch,
-            staleness: self.staleness,
+            staleness: self.staleness as f64,
             loss: self.metadata.metric("loss"),
+            degree: None,
             own: self.own,
         }
     }

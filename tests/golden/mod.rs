@@ -165,7 +165,7 @@ impl GoldenRun {
 
 /// An update with nothing said but its examples.
 pub fn update(author: PeerId, weights: &Weights, num_examples: u64) -> Update<'_> {
-    Update { author, weights, num_examples, epoch: 1, staleness: 0, loss: None, own: false }
+    Update::new(author, weights, num_examples)
 }
 
 pub fn round<'a>(number: u64, updates: &'a [Update<'a>]) -> Round<'a> {
