@@ -22,17 +22,49 @@
 //! for `engine`, a rule over whole vectors (Krum) a first pass without output planes that returns a figure per piece,
 //! in the order of the pieces, before the second.
 
+mod asofed;
+mod asyncfeded;
+mod bulyan;
+mod centeredclipping;
+mod combination;
+mod coordinates;
+mod diloco;
+mod dpsgd;
 mod engine;
+mod faulttolerantfedavg;
+mod fedadagrad;
 mod fedadam;
+mod fedasync;
 mod fedavg;
 mod fedavgm;
+mod fedbuff;
+mod fedmedian;
+mod fedprox;
+mod fedtrimmedavg;
+mod fedyogi;
+mod geometricmedian;
+mod gossip;
+mod krum;
 mod mean;
+mod mixing;
+mod multikrum;
+mod normbound;
 mod number;
 mod optimizer;
+mod own;
+mod paflm;
+mod port;
+mod qfedavg;
+mod reduce;
 mod registry;
+mod safa;
+mod selection;
+mod sorting;
 mod source;
 mod state;
+mod unweighted;
 
+pub use self::own::{fold_coordinates, weighted_mean};
 pub use self::registry::{ParameterInfo, Reference, STRATEGIES, StrategyError, StrategyInfo, StrategySpec};
 
 use crate::weights::{ReadError, TensorReader, Weights};
@@ -189,7 +221,7 @@ pub enum FoldError {
 
 /// A rule for folding.
 ///
-/// A rule of one's own needs a name and [`fold`](Self::fold); `weighted_mean` and `fold_coordinates` do the reading
+/// A rule of one's own needs a name and [`fold`](Self::fold); [`weighted_mean`] and [`fold_coordinates`] do the reading
 /// and the writing. What it remembers it saves and restores. See `examples/own_strategy.rs`.
 ///
 /// ```

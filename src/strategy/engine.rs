@@ -11,6 +11,8 @@ use std::{
 
 /// More don't help: a fold waits for memory.
 const MAX_THREADS: usize = 8;
+/// Pieces, each of at most 1 MiB, that all threads together hold of the inputs.
+const MAX_PIECES: usize = 256;
 /// What is smaller (4 MiB) is done before a thread has started.
 const SPAWN_ABOVE_BYTES: u64 = 4 << 20;
 
@@ -70,22 +72,23 @@ type Worked<P> = Result<Vec<(usize, Vec<P>)>, (usize, FoldError)>;
 /// order of the [`ChunkPlan`].
 pub(super) struct Done<P> {
     pub(super) planes: Vec<Vec<Bytes>>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the rules that pass over whole vectors first"))]
     pub(super) partials: Vec<P>,
 }
 
-/// Calls `work` for each piece of the layout with the same elements of the `planes`, which are zero before. Each thread
-/// has its own scratch memory of `scratch()`.
+/// Calls `work`, which reads the piece of `inputs` inputs at once, for each piece of the layout with the same elements
+/// of the `planes`, which are zero before. Each thread has its own scratch memory of `scratch()`.
 ///
 /// The result doesn't depend on the number of threads, as long as `work` doesn't on what its scratch holds. On an error
 /// nothing comes back but the error, and the rest is left undone.
 pub(super) fn run<S, P: Send>(
     layout: &Layout,
+    inputs: usize,
     planes: &[Plane],
     scratch: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, &Piece, &mut [&mut [u8]]) -> Result<P, FoldError> + Sync,
 ) -> Result<Done<P>, FoldError> {
     let processors = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+    let processors = processors.min(MAX_PIECES / inputs.max(1)).max(1);
     let threads = if layout.bytes() < SPAWN_ABOVE_BYTES { 1 } else { processors };
     run_on(threads, layout, planes, scratch, work)
 }

@@ -2,13 +2,15 @@
 
 use super::{
     Reference, Strategy,
+    fedadagrad::default_tau,
     mean::Rounding,
     optimizer::{At, Optimizer, Rule},
-    registry::{ACCEPT_FAILURES, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
+    registry::{ACCEPT_FAILURES, Common, MAX_SHARE, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
 };
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
     name: "fedadam",
+    aliases: &[],
     summary: "Adam towards the mean: δ = mean - x, x += eta·m/(√v + tau)",
     paper: "Reddi et al. 2021, Adaptive Federated Optimization",
     parameters: &[
@@ -25,6 +27,7 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
             default: "1e-3; 1e-9 with reference flwr-1.6 or flwr-1.41",
             meaning: "adaptivity, a number from 1e-30: the smaller, the more every step has the same length",
         },
+        MAX_SHARE,
         ACCEPT_FAILURES,
         REFERENCE,
     ],
@@ -43,11 +46,9 @@ struct FedAdam {
 }
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
-    let reference = parameters.reference()?;
-    let tau = match reference {
-        Some(Reference::Flwr16 | Reference::Flwr141) => 1e-9,
-        Some(Reference::Flwr141Message) | None => 1e-3,
-    };
+    let common = parameters.common()?;
+    let reference = common.reference;
+    let tau = default_tau(reference);
     let rate = |name| parameters.number(name, 0.1, "a number above 0", |rate| rate > 0.0);
     let decay = |name, default| {
         parameters.number(name, default, "a number from 0 to below 1", |decay| (0.0..1.0).contains(&decay))
@@ -61,23 +62,14 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
         tau: parameters.number("tau", tau, "a number from 1e-30", |tau| tau >= 1e-30)?,
         reference,
     };
-    Ok(Box::new(Optimizer::new(rule, parameters.accept_failures()?)))
+    Ok(Box::new(Optimizer::new(rule, common)))
 }
 
 impl Rule for FedAdam {
     const INFO: StrategyInfo = INFO;
 
-    fn reference(&self) -> Option<Reference> {
-        self.reference
-    }
-
-    fn rounding(&self) -> Rounding {
-        match self.reference {
-            None => Rounding::Once,
-            Some(Reference::Flwr16) => Rounding::SumThenDivide,
-            Some(Reference::Flwr141) => Rounding::ShareInDouble,
-            Some(Reference::Flwr141Message) => Rounding::ShareInSingle,
-        }
+    fn rounding(&self, common: &Common) -> Rounding {
+        common.rounding_of_fedavg()
     }
 
     fn moments(&self) -> usize {

@@ -1,86 +1,59 @@
 //! FedAvg: the mean of the updates, weighted by their examples.
 
 use super::{
-    FoldError, Folded, Round, Strategy,
-    engine::{self, Plane},
-    mean::{Mean, Rounding, Scratch, write_to},
-    registry::{ACCEPT_FAILURES, ParameterInfo, Parameters, REFERENCE, Reference, StrategyError, StrategyInfo},
-    source::Source,
+    FoldError, Strategy,
+    combination::{At, Combination, Combined, Plan},
+    mean::Rounding,
+    registry::{
+        ACCEPT_FAILURES, Common, MAX_SHARE, ParameterInfo, Parameters, REFERENCE, Reference, StrategyError,
+        StrategyInfo,
+    },
 };
-use crate::weights::Weights;
+
+pub(super) const INPLACE: ParameterInfo = ParameterInfo {
+    name: "inplace",
+    default: "true with reference flwr-1.41",
+    meaning: "which of Flower's two means to repeat, only with reference flwr-1.41 (flwr-1.6 knows false only)",
+};
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
     name: "fedavg",
+    aliases: &[],
     summary: "mean of the weights, weighted by examples: Σ n_k·w_k / N",
     paper: "McMahan et al. 2017, Communication-Efficient Learning of Deep Networks from Decentralized Data",
-    parameters: &[
-        ParameterInfo {
-            name: "inplace",
-            default: "true with reference flwr-1.41",
-            meaning: "which of Flower's two means to repeat, only with reference flwr-1.41 (flwr-1.6 knows false only)",
-        },
-        ACCEPT_FAILURES,
-        REFERENCE,
-    ],
+    parameters: &[INPLACE, MAX_SHARE, ACCEPT_FAILURES, REFERENCE],
     build,
 };
 
 /// w = Σ n_k·w_k / N, N = Σ n_k (McMahan et al. 2017, algorithm 1). It has no memory.
 struct FedAvg {
     rounding: Rounding,
-    accept_failures: bool,
 }
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
-    let reference = parameters.reference()?;
-    let inplace = parameters.flag("inplace")?;
-    let rounding = match (reference, inplace) {
-        (Some(Reference::Flwr141), Some(true)) | (Some(Reference::Flwr141), None) => Rounding::ShareInDouble,
-        (Some(Reference::Flwr141), Some(false)) | (Some(Reference::Flwr16), Some(false) | None) => {
-            Rounding::SumThenDivide
-        }
-        (Some(Reference::Flwr141Message), None) => Rounding::ShareInSingle,
-        (None, None) => Rounding::Once,
-        _ => return Err(parameters.rejected("inplace", "reference = flwr-1.41 beside it")),
-    };
-    Ok(Box::new(FedAvg { rounding, accept_failures: parameters.accept_failures()? }))
+    let common = parameters.common()?;
+    Ok(Box::new(Combined::new(FedAvg { rounding: rounding(parameters, &common)? }, common)))
 }
 
-impl Strategy for FedAvg {
-    fn name(&self) -> &'static str {
-        INFO.name
-    }
+/// Of Flower 1.41's two means the one that `inplace` chooses.
+pub(super) fn rounding(parameters: &Parameters<'_>, common: &Common) -> Result<Rounding, StrategyError> {
+    Ok(match (common.reference, parameters.flag(INPLACE.name)?) {
+        (_, None) | (Some(Reference::Flwr141), Some(true)) => common.rounding_of_fedavg(),
+        (Some(Reference::Flwr141 | Reference::Flwr16), Some(false)) => Rounding::SumThenDivide,
+        _ => return Err(parameters.rejected(INPLACE.name, "reference = flwr-1.41 beside it")),
+    })
+}
 
-    fn begin(&mut self, _initial: &Weights) {}
+impl Combination for FedAvg {
+    const INFO: StrategyInfo = INFO;
 
-    fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError> {
-        let source = Source::check(round, None, self.accept_failures)?;
-        let mean = Mean::new(&source, self.rounding);
-        let layout = source.layout();
-        let planes = engine::run(layout, &[Plane::Weights], Scratch::default, |scratch, piece, outputs| {
-            let [weights] = outputs else { unreachable!("one plane was asked for") };
-            let dtype = layout.tensors()[piece.tensor].dtype;
-            if dtype.is_float() {
-                mean.piece(dtype, piece, scratch, &mut write_to(dtype, weights))?;
-            } else {
-                weights.copy_from_slice(&mean.newest(piece)?);
-            }
-            Ok(())
-        })?
-        .planes;
-        let weights = engine::weights(layout, planes.into_iter().next().unwrap_or_default());
-        Ok(Folded { weights, shares: source.shares() })
+    fn plan<'a>(&self, at: &At<'a>) -> Result<Plan<'a>, FoldError> {
+        mean_by_examples(at, self.rounding)
     }
+}
 
-    fn save(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {
-        if state.is_empty() {
-            return Ok(());
-        }
-        let what = format!("{} bytes where there are none", state.len());
-        Err(FoldError::State { strategy: INFO.name, what })
-    }
+/// The mean of all updates, weighted by examples.
+pub(super) fn mean_by_examples<'a>(at: &At<'a>, rounding: Rounding) -> Result<Plan<'a>, FoldError> {
+    let all: Vec<usize> = (0..at.source.updates().len()).collect();
+    Ok(Plan::mean(at.source, &all, &at.source.examples(&all, at.common.max_share)?, rounding))
 }

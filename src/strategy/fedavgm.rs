@@ -4,11 +4,12 @@ use super::{
     Reference, Strategy,
     mean::Rounding,
     optimizer::{At, Optimizer, Rule},
-    registry::{ACCEPT_FAILURES, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
+    registry::{ACCEPT_FAILURES, Common, MAX_SHARE, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
 };
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
     name: "fedavgm",
+    aliases: &[],
     summary: "momentum towards the mean: g = x - mean, m = μ·m + g, x -= lr·m",
     paper: "Hsu et al. 2019, Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification",
     parameters: &[
@@ -18,6 +19,7 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
             meaning: "lr, a number above 0; with server_momentum 0, 1 is FedAvg",
         },
         ParameterInfo { name: "server_momentum", default: "0", meaning: "μ, a number from 0 to below 1" },
+        MAX_SHARE,
         ACCEPT_FAILURES,
         REFERENCE,
     ],
@@ -38,23 +40,16 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
     let rate = parameters.number("server_learning_rate", 1.0, "a number above 0", |rate| rate > 0.0)?;
     let momentum = parameters
         .number("server_momentum", 0.0, "a number from 0 to below 1", |momentum| (0.0..1.0).contains(&momentum))?;
-    let rule = FedAvgM { learning_rate: rate, momentum, reference: parameters.reference()? };
-    Ok(Box::new(Optimizer::new(rule, parameters.accept_failures()?)))
+    let common = parameters.common()?;
+    let rule = FedAvgM { learning_rate: rate, momentum, reference: common.reference };
+    Ok(Box::new(Optimizer::new(rule, common)))
 }
 
 impl Rule for FedAvgM {
     const INFO: StrategyInfo = INFO;
 
-    fn reference(&self) -> Option<Reference> {
-        self.reference
-    }
-
-    fn rounding(&self) -> Rounding {
-        match self.reference {
-            None => Rounding::Once,
-            Some(Reference::Flwr16 | Reference::Flwr141) => Rounding::SumThenDivide,
-            Some(Reference::Flwr141Message) => Rounding::ShareInSingle,
-        }
+    fn rounding(&self, common: &Common) -> Rounding {
+        common.rounding_of_aggregate()
     }
 
     fn moments(&self) -> usize {

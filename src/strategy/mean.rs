@@ -1,9 +1,9 @@
-//! The weighted mean Σ n_k·w_k / N of a piece, in several arithmetics.
+//! The weighted mean Σ a_k·w_k / Σ a_k of a piece, in several arithmetics.
 
 use super::{
-    FoldError, Update,
+    FoldError,
     number::{BF16, F16, F32, F64, Wire, encode},
-    source::{Source, read},
+    source::Input,
 };
 use crate::weights::{DType, Piece};
 use bytes::Bytes;
@@ -15,10 +15,10 @@ const GROUP: usize = 8;
 /// of the smallest L1 cache around.
 const BLOCK: usize = 2048;
 
-/// Order and rounding of the mean's operations.
+/// Rounding of the mean's operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rounding {
-    /// Peerfold's own: Σ n_k·w_k in f64 (f64 tensors: in two f64), in the order of the authors, over N, rounded.
+    /// Peerfold's own: Σ a_k·w_k in f64 (f64 tensors: in two f64), over Σ a_k, rounded.
     Once,
     /// `(Σ w·n_k) / N`, each operation rounded to f32 (f64 tensors: to f64).
     SumThenDivide,
@@ -28,12 +28,11 @@ pub(super) enum Rounding {
     ShareInSingle,
 }
 
-/// The weighted mean of a round.
+/// A weighted mean.
 pub(super) struct Mean<'a> {
     rounding: Rounding,
-    updates: Vec<&'a Update<'a>>,
-    newest: &'a Update<'a>,
-    total: u128,
+    terms: Vec<(Input<'a>, f64)>,
+    total: f64,
 }
 
 /// Memory of one thread, kept from piece to piece.
@@ -46,19 +45,20 @@ pub(super) struct Scratch {
 }
 
 impl<'a> Mean<'a> {
-    pub(super) fn new(source: &Source<'a>, rounding: Rounding) -> Self {
-        let mut updates: Vec<_> = source.updates().iter().collect();
+    /// The mean of these inputs with these weights, summed in this order. There is at least one input, and the sum of
+    /// the weights is not 0.
+    pub(super) fn new(rounding: Rounding, mut terms: Vec<(Input<'a>, f64)>) -> Self {
+        let total = terms.iter().map(|&(_, weight)| weight).sum();
         if rounding == Rounding::Once {
-            // One order on every node. Who trained on nothing can't even bring in a NaN.
-            updates.retain(|update| update.num_examples > 0);
-            updates.sort_by_key(|update| (update.author, update.epoch));
+            // What counts for nothing can't even bring in a NaN.
+            terms.retain(|&(_, weight)| weight != 0.0);
         }
-        Self { rounding, updates, newest: source.newest(), total: source.total() }
+        Self { rounding, terms, total }
     }
 
-    /// The bytes of this piece of an integer tensor: not a mean, but the newest update's.
-    pub(super) fn newest(&self, piece: &Piece) -> Result<Bytes, FoldError> {
-        read(self.newest, piece)
+    /// How many inputs it holds a piece of at once.
+    pub(super) fn held(&self) -> usize {
+        self.terms.len().min(GROUP)
     }
 
     /// The mean of a piece of a tensor of this float dtype, given to `sink` in f64 and block by block, in order: number
@@ -87,42 +87,41 @@ impl<'a> Mean<'a> {
         single: &mut Vec<f32>,
         double: &mut Vec<f64>,
     ) -> Result<(), FoldError> {
-        let total = self.total as f64;
+        let total = self.total;
         match self.rounding {
             Rounding::Once => {
-                let term = |count: u64| Term(count as f64, |count: f64, weight: f32| count * f64::from(weight));
+                let term = |count| Term(count, |count: f64, weight: f32| count * f64::from(weight));
                 job.run::<W, f64, _>(double, term, |sum| sum / total)
             }
             Rounding::SumThenDivide => {
-                let total = self.total as f32;
-                let term = |count: u64| Term(count as f32, |count: f32, weight: f32| weight * count);
+                let total = total as f32;
+                let term = |count: f64| Term(count as f32, |count: f32, weight: f32| weight * count);
                 job.run::<W, f32, _>(single, term, |sum| f64::from(sum / total))
             }
             Rounding::ShareInDouble => {
-                let term = |count: u64| {
-                    Term(count as f64 / total, |share: f64, weight: f32| (f64::from(weight) * share) as f32)
-                };
+                let term =
+                    |count: f64| Term(count / total, |share: f64, weight: f32| (f64::from(weight) * share) as f32);
                 job.run::<W, f32, _>(single, term, f64::from)
             }
             Rounding::ShareInSingle => {
-                let term = |count: u64| Term((count as f64 / total) as f32, |share: f32, weight: f32| weight * share);
+                let term = |count: f64| Term((count / total) as f32, |share: f32, weight: f32| weight * share);
                 job.run::<W, f32, _>(single, term, f64::from)
             }
         }
     }
 
     fn doubles(&self, job: Job<'_>, double: &mut Vec<f64>, twofold: &mut Vec<Twofold>) -> Result<(), FoldError> {
-        let total = self.total as f64;
+        let total = self.total;
         match self.rounding {
             Rounding::Once => {
                 job.run::<F64, _, _>(twofold, |count| Term(count, Twofold::product), |sum| sum.value() / total)
             }
             Rounding::SumThenDivide => {
-                let term = |count: u64| Term(count as f64, |count: f64, weight: f64| weight * count);
+                let term = |count| Term(count, |count: f64, weight: f64| weight * count);
                 job.run::<F64, _, _>(double, term, |sum| sum / total)
             }
             Rounding::ShareInDouble | Rounding::ShareInSingle => {
-                let term = |count: u64| Term(count as f64 / total, |share: f64, weight: f64| weight * share);
+                let term = |count: f64| Term(count / total, |share: f64, weight: f64| weight * share);
                 job.run::<F64, _, _>(double, term, |sum| sum)
             }
         }
@@ -177,14 +176,13 @@ struct Twofold {
 }
 
 impl Twofold {
-    /// n·w: both are cut in halves whose products are exact (Dekker), w by its bits so that it can't overflow.
+    /// n·w: both are cut in halves by their bits, so that nothing can overflow, and the halves' products lose at most
+    /// a bit (Dekker).
     #[inline(always)]
-    fn product(count: u64, weight: f64) -> Self {
+    fn product(count: f64, weight: f64) -> Self {
         const LOW: u64 = (1 << 26) - 1;
-        let (count_high, count_low) = ((count & !LOW) as f64, (count & LOW) as f64);
-        let count = count as f64;
-        let high = f64::from_bits(weight.to_bits() & !LOW);
-        let low = weight - high;
+        let (count_high, high) = (f64::from_bits(count.to_bits() & !LOW), f64::from_bits(weight.to_bits() & !LOW));
+        let (count_low, low) = (count - count_high, weight - high);
         let sum = count * weight;
         let lost = ((high * count_high - sum) + high * count_low + low * count_high) + low * count_low;
         Self { sum, lost }
@@ -221,19 +219,19 @@ impl Job<'_> {
     fn run<W: Wire, A: Accumulator, T: Addend<W::Value, A>>(
         self,
         accumulator: &mut Vec<A>,
-        term: impl Fn(u64) -> T,
+        term: impl Fn(f64) -> T,
         finish: impl Fn(A) -> f64,
     ) -> Result<(), FoldError> {
         let Self { mean, dtype, piece, out, sink } = self;
         let size = dtype.size() as usize;
         let elements = (piece.range.end - piece.range.start) as usize / size;
         // With one group each block is finished before the next and a block's accumulator is enough.
-        let groups = mean.updates.len().div_ceil(GROUP);
+        let groups = mean.terms.len().div_ceil(GROUP);
         let kept = if groups == 1 { BLOCK.min(elements) } else { elements };
         accumulator.resize(accumulator.len().max(kept), A::default());
         out.resize(BLOCK, 0.0);
-        for (number, group) in mean.updates.chunks(GROUP).enumerate() {
-            let inputs = group.iter().map(|update| Ok((term(update.num_examples), read(update, piece)?)));
+        for (number, group) in mean.terms.chunks(GROUP).enumerate() {
+            let inputs = group.iter().map(|(input, weight)| Ok((term(*weight), input.read(piece)?)));
             let inputs = inputs.collect::<Result<Vec<(T, Bytes)>, FoldError>>()?;
             for start in (0..elements).step_by(BLOCK) {
                 let length = BLOCK.min(elements - start);

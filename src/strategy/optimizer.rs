@@ -1,11 +1,12 @@
 //! The frame of the rules that take a step from x towards the mean of the updates.
 
 use super::{
-    FoldError, Folded, Reference, Round, Strategy,
+    FoldError, Folded, Round, Strategy,
+    combination::Plan,
     engine::{self, Plane},
     mean::{self, Mean, Rounding},
     number::{decode, encode},
-    registry::StrategyInfo,
+    registry::{Common, StrategyInfo},
     source::Source,
     state::{Form, State},
 };
@@ -17,11 +18,14 @@ pub(super) trait Rule: Send + Sync {
     /// Name and parameters.
     const INFO: StrategyInfo;
 
-    /// Whose arithmetic.
-    fn reference(&self) -> Option<Reference>;
-
     /// How the mean is rounded.
-    fn rounding(&self) -> Rounding;
+    fn rounding(&self, common: &Common) -> Rounding;
+
+    /// How much each update counts in the mean, in the round's order: by its examples.
+    fn weights(&self, source: &Source<'_>, common: &Common) -> Result<Vec<f64>, FoldError> {
+        let all: Vec<usize> = (0..source.updates().len()).collect();
+        source.examples(&all, common.max_share)
+    }
 
     /// Moments that it keeps of each coordinate.
     fn moments(&self) -> usize;
@@ -53,9 +57,9 @@ pub(super) struct At {
 
 /// A strategy with x for a memory, and moments beside it.
 pub(super) struct Optimizer<R> {
-    pub(super) rule: R,
-    pub(super) accept_failures: bool,
-    pub(super) state: State,
+    rule: R,
+    common: Common,
+    state: State,
 }
 
 /// Memory of one thread: what it decodes from x and the moments.
@@ -67,12 +71,12 @@ struct Scratch {
 }
 
 impl<R: Rule> Optimizer<R> {
-    pub(super) fn new(rule: R, accept_failures: bool) -> Self {
-        Self { rule, accept_failures, state: State::default() }
+    pub(super) fn new(rule: R, common: Common) -> Self {
+        Self { rule, common, state: State::default() }
     }
 
     fn form(&self) -> Form {
-        let (reference, wide, moments) = (self.rule.reference(), self.rule.wide(), self.rule.moments());
+        let (reference, wide, moments) = (self.common.reference, self.rule.wide(), self.rule.moments());
         Form { strategy: R::INFO.name, reference, wide, moments }
     }
 }
@@ -88,12 +92,16 @@ impl<R: Rule> Strategy for Optimizer<R> {
 
     fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError> {
         let (rule, state, form) = (&self.rule, &self.state, self.form());
-        let source = Source::check(round, state.x.as_ref().map(Weights::layout), self.accept_failures)?;
+        let source = Source::check(round, state.x.as_ref(), self.common.accept_failures, form.strategy)?;
         if state.x.is_none() && !rule.ends_at_mean() {
             return Err(FoldError::NotBegun { strategy: form.strategy });
         }
         let layout = source.layout();
-        let mean = Mean::new(&source, rule.rounding());
+        let all: Vec<usize> = (0..source.updates().len()).collect();
+        let weights = rule.weights(&source, &self.common)?;
+        let Plan { terms, rounding, shares, integers, .. } =
+            Plan::mean(&source, &all, &weights, rule.rounding(&self.common));
+        let mean = Mean::new(rounding, terms);
         let x: Vec<Bytes> = match &state.x {
             Some(x) if state.wide.is_empty() => x.tensors().map(|(_, data)| data.clone()).collect(),
             _ => state.wide.clone(),
@@ -106,7 +114,7 @@ impl<R: Rule> Strategy for Optimizer<R> {
         let work = |scratch: &mut Scratch, piece: &Piece, outputs: &mut [&mut [u8]]| {
             let dtype = layout.tensors()[piece.tensor].dtype;
             if !dtype.is_float() {
-                outputs[0].copy_from_slice(&mean.newest(piece)?);
+                outputs[0].copy_from_slice(&integers.read(piece)?);
                 return Ok(());
             }
             let at = At { round: round.number, folds: state.folds, single: dtype != DType::F64 };
@@ -132,12 +140,12 @@ impl<R: Rule> Strategy for Optimizer<R> {
                 }
             })
         };
-        let mut planes = engine::run(layout, &planes, Scratch::default, work)?.planes.into_iter();
+        let mut planes = engine::run(layout, mean.held(), &planes, Scratch::default, work)?.planes.into_iter();
         let weights = engine::weights(layout, planes.next().unwrap_or_default());
-        let shares = source.shares();
         let wide = if form.wide { planes.next().unwrap_or_default() } else { Vec::new() };
         let folds = self.state.folds + 1;
-        self.state = State { x: Some(weights.clone()), wide, moments: planes.collect(), folds };
+        let moments = planes.collect();
+        self.state = State { x: Some(weights.clone()), wide, moments, folds, ..State::default() };
         Ok(Folded { weights, shares })
     }
 

@@ -1,6 +1,10 @@
 //! Strategies by name.
 
-use super::{Strategy, fedadam, fedavg, fedavgm};
+use super::{
+    Strategy, asofed, asyncfeded, bulyan, centeredclipping, diloco, dpsgd, faulttolerantfedavg, fedadagrad, fedadam,
+    fedasync, fedavg, fedavgm, fedbuff, fedmedian, fedprox, fedtrimmedavg, fedyogi, geometricmedian, gossip, krum,
+    mean::Rounding, multikrum, normbound, paflm, port, qfedavg, safa, unweighted,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,6 +16,8 @@ use std::{
 pub struct StrategyInfo {
     /// Its name, lower case.
     pub name: &'static str,
+    /// Other names under which it is found.
+    pub aliases: &'static [&'static str],
     /// What it does, in a line.
     pub summary: &'static str,
     /// Where it comes from.
@@ -33,7 +39,35 @@ pub struct ParameterInfo {
 }
 
 /// The strategies, in alphabetical order.
-pub static STRATEGIES: &[StrategyInfo] = &[fedadam::INFO, fedavg::INFO, fedavgm::INFO];
+pub static STRATEGIES: &[StrategyInfo] = &[
+    asofed::INFO,
+    asyncfeded::INFO,
+    bulyan::INFO,
+    centeredclipping::INFO,
+    diloco::INFO,
+    dpsgd::INFO,
+    faulttolerantfedavg::INFO,
+    fedadagrad::INFO,
+    fedadam::INFO,
+    fedasync::INFO,
+    fedavg::INFO,
+    fedavgm::INFO,
+    fedbuff::INFO,
+    fedmedian::INFO,
+    fedprox::INFO,
+    fedtrimmedavg::INFO,
+    fedyogi::INFO,
+    geometricmedian::INFO,
+    gossip::INFO,
+    krum::INFO,
+    multikrum::INFO,
+    normbound::INFO,
+    paflm::INFO,
+    port::INFO,
+    qfedavg::INFO,
+    safa::INFO,
+    unweighted::INFO,
+];
 
 pub(super) const REFERENCE: ParameterInfo = ParameterInfo {
     name: "reference",
@@ -41,11 +75,52 @@ pub(super) const REFERENCE: ParameterInfo = ParameterInfo {
     meaning: "whose arithmetic to repeat bit for bit: flwr-1.6, flwr-1.41 or flwr-1.41-message",
 };
 
+pub(super) const ASYNC_REFERENCE: ParameterInfo = ParameterInfo {
+    name: "reference",
+    default: "none: f64, rounded once",
+    meaning: "whose arithmetic to repeat bit for bit: flower-async",
+};
+
 pub(super) const ACCEPT_FAILURES: ParameterInfo = ParameterInfo {
     name: "accept_failures",
     default: "true",
     meaning: "whether to fold though some updates could not be used: true or false",
 };
+
+pub(super) const MAX_SHARE: ParameterInfo = ParameterInfo {
+    name: "max_share",
+    default: "1",
+    meaning: "most that the examples of one update may count for among all, a number above 0, up to 1; what is more is \
+              cut. Not with reference",
+};
+
+/// What every rule has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Common {
+    pub(super) reference: Option<Reference>,
+    pub(super) accept_failures: bool,
+    pub(super) max_share: f64,
+}
+
+impl Common {
+    /// The rounding of a mean that every version of Flower takes as FedAvg does.
+    pub(super) fn rounding_of_fedavg(&self) -> Rounding {
+        match self.reference {
+            None | Some(Reference::FlowerAsync) => Rounding::Once,
+            Some(Reference::Flwr16) => Rounding::SumThenDivide,
+            Some(Reference::Flwr141) => Rounding::ShareInDouble,
+            Some(Reference::Flwr141Message) => Rounding::ShareInSingle,
+        }
+    }
+
+    /// The rounding of a mean that Flower 1.41 still takes as Flower 1.6 did.
+    pub(super) fn rounding_of_aggregate(&self) -> Rounding {
+        match self.reference {
+            Some(Reference::Flwr141) => Rounding::SumThenDivide,
+            _ => self.rounding_of_fedavg(),
+        }
+    }
+}
 
 /// A program whose arithmetic is repeated: its order of operations, its roundings and its defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,10 +131,13 @@ pub enum Reference {
     Flwr141,
     /// `flwr-1.41-message`: Flower 1.41.0, `flwr.serverapp.strategy`.
     Flwr141Message,
+    /// `flower-async`: the asynchronous strategies of flower-async (commit 35328b0).
+    FlowerAsync,
 }
 
 impl Reference {
-    const ALL: [Reference; 3] = [Reference::Flwr16, Reference::Flwr141, Reference::Flwr141Message];
+    const FLOWER: [Reference; 3] = [Reference::Flwr16, Reference::Flwr141, Reference::Flwr141Message];
+    const ASYNC: [Reference; 1] = [Reference::FlowerAsync];
 }
 
 impl fmt::Display for Reference {
@@ -68,6 +146,7 @@ impl fmt::Display for Reference {
             Reference::Flwr16 => "flwr-1.6",
             Reference::Flwr141 => "flwr-1.41",
             Reference::Flwr141Message => "flwr-1.41-message",
+            Reference::FlowerAsync => "flower-async",
         })
     }
 }
@@ -110,7 +189,7 @@ pub enum StrategyError {
 /// A strategy's name and the parameters that are set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StrategySpec {
-    /// One of the names in [`STRATEGIES`].
+    /// One of the names in [`STRATEGIES`], in any case, with or without `-` and `_`.
     pub name: String,
     /// Values by the names of the strategy's parameters, in words; what is missing has its default.
     #[serde(default)]
@@ -132,7 +211,11 @@ impl StrategySpec {
 
     /// What there is to know of the strategy, or an error that lists those there are.
     pub fn info(&self) -> Result<&'static StrategyInfo, StrategyError> {
-        STRATEGIES.iter().find(|info| info.name == self.name).ok_or_else(|| StrategyError::Unknown {
+        let plain: String = self.name.chars().filter(|c| !matches!(c, '-' | '_')).collect();
+        let named = |name: &&str| name.eq_ignore_ascii_case(&plain);
+        let found =
+            STRATEGIES.iter().find(|info| std::iter::once(&info.name).chain(info.aliases).any(|name| named(&name)));
+        found.ok_or_else(|| StrategyError::Unknown {
             name: self.name.clone(),
             known: STRATEGIES.iter().map(|info| info.name).collect(),
         })
@@ -172,23 +255,72 @@ impl Parameters<'_> {
         StrategyError::Value { strategy: self.strategy, parameter, value, expected: expected.into() }
     }
 
+    /// What every rule has; of what the rule has no parameter for, the default.
+    pub(super) fn common(&self) -> Result<Common, StrategyError> {
+        let reference = self.reference(&Reference::FLOWER)?;
+        let max_share =
+            self.number(MAX_SHARE.name, 1.0, "a number above 0, up to 1", |share| share > 0.0 && share <= 1.0)?;
+        if reference.is_some() && self.values.contains_key(MAX_SHARE.name) {
+            return Err(self.rejected(MAX_SHARE.name, "no reference beside it, for none has such a cap"));
+        }
+        let accept_failures = self.flag(ACCEPT_FAILURES.name)?.unwrap_or(true);
+        Ok(Common { reference, accept_failures, max_share })
+    }
+
+    /// The same for the rules that flower-async has.
+    pub(super) fn async_common(&self) -> Result<Common, StrategyError> {
+        let reference = self.reference(&Reference::ASYNC)?;
+        Ok(Common { reference, accept_failures: self.flag(ACCEPT_FAILURES.name)?.unwrap_or(true), max_share: 1.0 })
+    }
+
     /// Whose arithmetic.
-    pub(super) fn reference(&self) -> Result<Option<Reference>, StrategyError> {
+    fn reference(&self, known: &[Reference]) -> Result<Option<Reference>, StrategyError> {
         let Some(value) = self.values.get(REFERENCE.name) else { return Ok(None) };
-        let found = Reference::ALL.into_iter().find(|reference| reference.to_string() == *value);
-        let expected = || Reference::ALL.map(|reference| reference.to_string()).join(", ");
-        found.map(Some).ok_or_else(|| self.rejected(REFERENCE.name, expected()))
+        let found = known.iter().find(|reference| reference.to_string() == *value);
+        let names = || known.iter().map(Reference::to_string).collect::<Vec<_>>().join(", ");
+        found.copied().map(Some).ok_or_else(|| self.rejected(REFERENCE.name, names()))
     }
 
-    /// Whether to fold in spite of failures.
-    pub(super) fn accept_failures(&self) -> Result<bool, StrategyError> {
-        Ok(self.flag(ACCEPT_FAILURES.name)?.unwrap_or(true))
+    /// Whether the parameter is set.
+    pub(super) fn is_set(&self, parameter: &str) -> bool {
+        self.values.contains_key(parameter)
     }
 
-    /// `true` or `false`, if it is set.
+    /// `true` or `false`, as Rust, JSON or Python write it, if it is set.
     pub(super) fn flag(&self, parameter: &'static str) -> Result<Option<bool>, StrategyError> {
         let Some(value) = self.values.get(parameter) else { return Ok(None) };
-        value.parse().map(Some).map_err(|_| self.rejected(parameter, "true or false"))
+        match value.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" => Ok(Some(true)),
+            "false" | "0" => Ok(Some(false)),
+            _ => Err(self.rejected(parameter, "true or false")),
+        }
+    }
+
+    /// A whole number from `least`.
+    pub(super) fn whole(&self, parameter: &'static str, default: u64, least: u64) -> Result<u64, StrategyError> {
+        let Some(value) = self.values.get(parameter) else { return Ok(default) };
+        let number = value.trim().parse::<u64>().ok().filter(|&number| number >= least);
+        number.ok_or_else(|| self.rejected(parameter, format!("a whole number from {least}")))
+    }
+
+    /// One of these words; the first, if it isn't set.
+    pub(super) fn choice(
+        &self,
+        parameter: &'static str,
+        words: &[&'static str],
+    ) -> Result<&'static str, StrategyError> {
+        let Some(value) = self.values.get(parameter) else { return Ok(words[0]) };
+        let found = words.iter().find(|word| **word == value.trim());
+        found.copied().ok_or_else(|| self.rejected(parameter, words.join(", ")))
+    }
+
+    /// Of two names for the same parameter the one that is set; the first, if none is.
+    pub(super) fn either(&self, a: &'static str, b: &'static str) -> Result<&'static str, StrategyError> {
+        match (self.is_set(a), self.is_set(b)) {
+            (true, true) => Err(self.rejected(b, format!("no {a} beside it, which is the same"))),
+            (false, true) => Ok(b),
+            _ => Ok(a),
+        }
     }
 
     /// A number that `accepts`; `expected` says in words which.

@@ -1,34 +1,44 @@
 //! The updates of a round, checked.
 
-use super::{FoldError, Round, Update};
-use crate::weights::{Layout, Piece, ReadError};
+use super::{FoldError, Round, Update, number};
+use crate::weights::{DType, Layout, Piece, ReadError, TensorReader, Weights};
 use bytes::Bytes;
 use std::{cmp::Reverse, sync::Arc};
 
-/// A round whose layouts agree and whose examples are not all zero.
+/// A round whose layouts agree.
 pub(super) struct Source<'a> {
     updates: &'a [Update<'a>],
     layout: Arc<Layout>,
-    newest: usize,
-    total: u128,
+    x: Option<&'a Weights>,
+}
+
+/// Something whose pieces a rule reads.
+#[derive(Clone, Copy)]
+pub(super) enum Input<'a> {
+    /// An update; a difference is added to x.
+    Update(&'a Update<'a>, Option<&'a Weights>),
+    /// Weights that the rule keeps, of the round's layout.
+    Kept(&'a Weights),
 }
 
 impl<'a> Source<'a> {
     /// Checks a round without reading a value: that there are updates, that none failed unless that is accepted, that
-    /// somebody trained, and that all layouts are that of `expected` (of the node's own update, without one).
+    /// all layouts are that of x (of the node's own update, without one), and that there is an x if an update is a
+    /// difference.
     pub(super) fn check(
         round: &Round<'a>,
-        expected: Option<&Arc<Layout>>,
+        x: Option<&'a Weights>,
         accept_failures: bool,
+        strategy: &'static str,
     ) -> Result<Self, FoldError> {
         let updates = round.updates;
-        // The smallest author id of the highest epoch: every node chooses the same.
-        let newest = (0..updates.len()).min_by_key(|&at| (Reverse(updates[at].epoch), updates[at].author));
-        let newest = newest.ok_or(FoldError::NoUpdates)?;
+        if updates.is_empty() {
+            return Err(FoldError::NoUpdates);
+        }
         if round.failures > 0 && !accept_failures {
             return Err(FoldError::Failures { failures: round.failures });
         }
-        let layout = expected.cloned().unwrap_or_else(|| {
+        let layout = x.map(|x| x.layout().clone()).unwrap_or_else(|| {
             // The node's own layout is the one it can't do without, so that it is the peer who is named as different.
             let own = updates.iter().find(|update| update.own).unwrap_or(&updates[0]);
             Arc::new(own.weights.layout().clone())
@@ -37,12 +47,11 @@ impl<'a> Source<'a> {
             if let Some(difference) = layout.difference(update.weights.layout()) {
                 return Err(FoldError::Layout { author: update.author, difference });
             }
+            if update.delta && x.is_none() {
+                return Err(FoldError::NotBegun { strategy });
+            }
         }
-        let total = updates.iter().map(|update| u128::from(update.num_examples)).sum();
-        if total == 0 {
-            return Err(FoldError::NoExamples);
-        }
-        Ok(Self { updates, layout, newest, total })
+        Ok(Self { updates, layout, x })
     }
 
     /// The updates, in the round's order.
@@ -55,24 +64,94 @@ impl<'a> Source<'a> {
         &self.layout
     }
 
-    /// Where integer tensors come from.
-    pub(super) fn newest(&self) -> &'a Update<'a> {
-        &self.updates[self.newest]
+    /// An update to be read.
+    pub(super) fn input(&self, number: usize) -> Input<'a> {
+        Input::Update(&self.updates[number], self.x)
     }
 
-    /// N: examples of all updates together, not 0.
-    pub(super) fn total(&self) -> u128 {
-        self.total
+    /// All of them, in the round's order.
+    pub(super) fn inputs(&self) -> Vec<Input<'a>> {
+        (0..self.updates.len()).map(|number| self.input(number)).collect()
     }
 
-    /// n_k/N of each update.
-    pub(super) fn shares(&self) -> Vec<f64> {
-        self.updates.iter().map(|update| update.num_examples as f64 / self.total as f64).collect()
+    /// The numbers of the updates in the order in which every node sums: by author, then by epoch.
+    pub(super) fn by_author(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.updates.len()).collect();
+        order.sort_by_key(|&number| (self.updates[number].author, self.updates[number].epoch));
+        order
+    }
+
+    /// Where integer tensors come from: of these updates the one with the highest epoch and then the smallest author
+    /// id, so that every node chooses the same.
+    pub(super) fn newest(&self, among: impl IntoIterator<Item = usize>) -> Option<Input<'a>> {
+        let key = |&number: &usize| (Reverse(self.updates[number].epoch), self.updates[number].author);
+        among.into_iter().min_by_key(key).map(|number| self.input(number))
+    }
+
+    /// The numbers of examples of these updates, cut so that none of them has more than `max_share` of all of them. An
+    /// error if they are all 0.
+    pub(super) fn examples(&self, among: &[usize], max_share: f64) -> Result<Vec<f64>, FoldError> {
+        let counts: Vec<f64> = among.iter().map(|&number| self.updates[number].num_examples as f64).collect();
+        if counts.iter().all(|&count| count == 0.0) {
+            return Err(FoldError::NoExamples);
+        }
+        Ok(capped(counts, max_share))
     }
 }
 
-/// These bytes of an update, exactly as many.
-pub(super) fn read(update: &Update<'_>, piece: &Piece) -> Result<Bytes, FoldError> {
+/// The same weights, the largest of them cut to one size, so that none is more than `most` of their sum. If so few of
+/// them are above 0 that one must be, they are all equal.
+pub(super) fn capped(mut weights: Vec<f64>, most: f64) -> Vec<f64> {
+    if most >= 1.0 {
+        return weights;
+    }
+    let mut sorted = weights.clone();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    let mut rest: f64 = sorted.iter().sum();
+    for (cut, &next) in sorted.iter().enumerate() {
+        // With the `cut` largest of them cut to `limit`, that is the share `most` of all.
+        let free = 1.0 - most * cut as f64;
+        let limit = if free > 0.0 { most * rest / free } else { f64::INFINITY };
+        if next <= limit && free > 0.0 {
+            if cut > 0 {
+                weights.iter_mut().for_each(|weight| *weight = weight.min(limit));
+            }
+            return if next > 0.0 { weights } else { equal(weights) };
+        }
+        rest -= next;
+    }
+    equal(weights)
+}
+
+/// 1 for each that is above 0.
+fn equal(weights: Vec<f64>) -> Vec<f64> {
+    weights.into_iter().map(|weight| f64::from(weight > 0.0)).collect()
+}
+
+impl Input<'_> {
+    /// These bytes, exactly as many.
+    pub(super) fn read(&self, piece: &Piece) -> Result<Bytes, FoldError> {
+        match self {
+            Input::Kept(weights) => Ok(part(weights, piece)),
+            Input::Update(update, None) => read(update, piece),
+            Input::Update(update, Some(x)) => {
+                let bytes = read(update, piece)?;
+                if !update.delta {
+                    return Ok(bytes);
+                }
+                let dtype = x.layout().tensors()[piece.tensor].dtype;
+                Ok(sum(dtype, &part(x, piece), &bytes))
+            }
+        }
+    }
+}
+
+/// A piece of weights in memory.
+pub(super) fn part(weights: &Weights, piece: &Piece) -> Bytes {
+    weights.read(piece.tensor, piece.range.clone()).expect("the layouts were compared, and it lies in memory")
+}
+
+fn read(update: &Update<'_>, piece: &Piece) -> Result<Bytes, FoldError> {
     let failed = |source| FoldError::Read { author: update.author, source };
     let bytes = update.weights.read(piece.tensor, piece.range.clone()).map_err(failed)?;
     let expected = piece.range.end - piece.range.start;
@@ -82,4 +161,34 @@ pub(super) fn read(update: &Update<'_>, piece: &Piece) -> Result<Bytes, FoldErro
         return Err(failed(ReadError::Damaged { place, what }));
     }
     Ok(bytes)
+}
+
+/// x + Δ, element by element; integers wrap around, and a boolean is Δ's.
+fn sum(dtype: DType, x: &[u8], delta: &[u8]) -> Bytes {
+    fn integers<const N: usize>(x: &[u8], delta: &[u8], add: impl Fn([u8; N], [u8; N]) -> [u8; N]) -> Vec<u8> {
+        let pairs = x.as_chunks().0.iter().zip(delta.as_chunks().0);
+        pairs.flat_map(|(&x, &delta)| add(x, delta)).collect()
+    }
+    if dtype == DType::Bool {
+        return Bytes::copy_from_slice(delta);
+    }
+    if !dtype.is_float() {
+        let add_8 = |x, delta| u64::from_le_bytes(x).wrapping_add(u64::from_le_bytes(delta)).to_le_bytes();
+        let add_4 = |x, delta| u32::from_le_bytes(x).wrapping_add(u32::from_le_bytes(delta)).to_le_bytes();
+        let add_2 = |x, delta| u16::from_le_bytes(x).wrapping_add(u16::from_le_bytes(delta)).to_le_bytes();
+        let add_1 = |x, delta| u8::from_le_bytes(x).wrapping_add(u8::from_le_bytes(delta)).to_le_bytes();
+        return Bytes::from(match dtype.size() {
+            8 => integers(x, delta, add_8),
+            4 => integers(x, delta, add_4),
+            2 => integers(x, delta, add_2),
+            _ => integers(x, delta, add_1),
+        });
+    }
+    let elements = x.len() / dtype.size() as usize;
+    let (mut sums, mut deltas, mut bytes) = (vec![0.0; elements], vec![0.0; elements], vec![0; x.len()]);
+    number::decode(dtype, x, &mut sums);
+    number::decode(dtype, delta, &mut deltas);
+    sums.iter_mut().zip(deltas).for_each(|(sum, delta)| *sum += delta);
+    number::encode(dtype, &sums, &mut bytes);
+    Bytes::from(bytes)
 }

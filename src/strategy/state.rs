@@ -4,9 +4,9 @@ use super::{FoldError, Reference, engine::Plane};
 use crate::weights::{Layout, TensorSpec, Weights};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HASH_BYTES: usize = 32;
 
 /// The memory of a rule that takes steps.
@@ -21,6 +21,43 @@ pub(super) struct State {
     pub(super) moments: Vec<Vec<Bytes>>,
     /// Folds that the moments know of.
     pub(super) folds: u64,
+    /// Updates in a buffer.
+    pub(super) buffered: u64,
+    /// What is remembered of single updates or earlier folds.
+    pub(super) kept: Vec<Kept>,
+}
+
+/// What a rule remembers of an author's update, or of an earlier fold.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Kept {
+    /// The author; empty for what is nobody's.
+    pub(super) author: Vec<u8>,
+    /// The update's epoch.
+    pub(super) epoch: u64,
+    /// Its number of examples.
+    pub(super) num_examples: u64,
+    /// The rule's count of folds when it came.
+    pub(super) fold: u64,
+    /// Its weights, of the layout of x.
+    pub(super) weights: Option<Weights>,
+}
+
+/// Most authors that a rule remembers without their weights; of more, those that came first are forgotten.
+const MAX_AUTHORS: usize = 10_000;
+
+/// What is remembered, with news: of each author what has the higher epoch, in ascending order of the authors.
+pub(super) fn newest_by_author(kept: &[Kept], news: impl IntoIterator<Item = Kept>) -> Vec<Kept> {
+    let mut newest: BTreeMap<Vec<u8>, Kept> = kept.iter().map(|kept| (kept.author.clone(), kept.clone())).collect();
+    for new in news {
+        if newest.get(&new.author).is_none_or(|known| known.epoch <= new.epoch) {
+            newest.insert(new.author.clone(), new);
+        }
+    }
+    while newest.len() > MAX_AUTHORS {
+        let oldest = newest.values().min_by_key(|kept| kept.fold).map(|kept| kept.author.clone());
+        oldest.and_then(|author| newest.remove(&author));
+    }
+    newest.into_values().collect()
 }
 
 /// Whose state, and of which form.
@@ -45,7 +82,7 @@ impl Form {
     }
 }
 
-/// Stands before the bytes of x, of wide x and of the moments, tensor by tensor without gaps.
+/// Stands before the bytes of x, of wide x, of the moments and of what is kept, tensor by tensor without gaps.
 #[derive(Serialize, Deserialize)]
 struct Header {
     version: u8,
@@ -54,8 +91,19 @@ struct Header {
     /// The layout of x, if there is an x.
     tensors: Option<Vec<TensorSpec>>,
     folds: u64,
+    buffered: u64,
     wide: bool,
     moments: u8,
+    kept: Vec<KeptHeader>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptHeader {
+    author: Vec<u8>,
+    epoch: u64,
+    num_examples: u64,
+    fold: u64,
+    weights: bool,
 }
 
 impl State {
@@ -67,12 +115,24 @@ impl State {
             reference: form.reference,
             tensors: self.x.as_ref().map(|x| x.layout().tensors().to_vec()),
             folds: self.folds,
+            buffered: self.buffered,
             wide: !self.wide.is_empty(),
             moments: self.moments.len() as u8,
+            kept: (self.kept.iter())
+                .map(|kept| KeptHeader {
+                    author: kept.author.clone(),
+                    epoch: kept.epoch,
+                    num_examples: kept.num_examples,
+                    fold: kept.fold,
+                    weights: kept.weights.is_some(),
+                })
+                .collect(),
         };
         let header = postcard::to_stdvec(&header).expect("writing to memory, and no sequence without a length");
         let x = self.x.iter().flat_map(|x| x.tensors().map(|(_, data)| data));
-        let buffers: Vec<&Bytes> = x.chain(&self.wide).chain(self.moments.iter().flatten()).collect();
+        let kept = self.kept.iter().filter_map(|kept| kept.weights.as_ref()).flat_map(Weights::tensors);
+        let kept = kept.map(|(_, data)| data);
+        let buffers: Vec<&Bytes> = x.chain(&self.wide).chain(self.moments.iter().flatten()).chain(kept).collect();
         let length = buffers.iter().map(|buffer| buffer.len()).sum::<usize>();
         let mut bytes = Vec::with_capacity(HASH_BYTES + header.len() + length);
         bytes.extend_from_slice(&[0; HASH_BYTES]);
@@ -104,8 +164,8 @@ impl State {
             return Err(form.error(format!("its reference is {saved}, and ours {ours}")));
         }
         let Some(tensors) = header.tensors else {
-            return match (rest, header.folds, header.wide, header.moments) {
-                ([], 0, false, 0) => Ok(Self::default()),
+            return match (rest, header.folds, header.wide, header.moments, header.kept.as_slice()) {
+                ([], 0, false, 0, []) => Ok(Self::default()),
                 _ => Err(form.error("it has a past but no weights")),
             };
         };
@@ -114,6 +174,12 @@ impl State {
         let mut lengths: Vec<u64> = Plane::Weights.lengths(&layout).collect();
         lengths.extend(header.wide.then(|| Plane::Wide.lengths(&layout)).into_iter().flatten());
         (0..header.moments).for_each(|_| lengths.extend(form.moment().lengths(&layout)));
+        let kept_weights = header.kept.iter().filter(|kept| kept.weights).count();
+        // Each has the bytes of x, so that a count which the input doesn't bear out allocates nothing.
+        if kept_weights as u64 * layout.bytes() > rest.len() as u64 {
+            return Err(form.error("it has fewer bytes than it says"));
+        }
+        (0..kept_weights).for_each(|_| lengths.extend(Plane::Weights.lengths(&layout)));
         if header.wide && !form.wide || planes > 0 && header.folds == 0 {
             return Err(form.error("it has a form that no state of this strategy has"));
         }
@@ -124,13 +190,21 @@ impl State {
         let mut buffers = lengths.into_iter().map(|length| rest.split_to(length as usize));
         let tensors = layout.tensors().len();
         let mut plane = || buffers.by_ref().take(tensors).collect::<Vec<_>>();
-        let x = Weights::from_layout(layout, plane()).map_err(|error| form.error(error.to_string()))?;
+        let weights =
+            |plane| Weights::from_layout(layout.clone(), plane).map_err(|error| form.error(error.to_string()));
+        let x = weights(plane())?;
         let wide = if header.wide { plane() } else { Vec::new() };
         let moments: Vec<_> = (0..header.moments).map(|_| plane()).collect();
+        let kept = header.kept.into_iter().map(|kept| {
+            let KeptHeader { author, epoch, num_examples, fold, weights: has_weights } = kept;
+            let weights = has_weights.then(|| weights(plane())).transpose()?;
+            Ok(Kept { author, epoch, num_examples, fold, weights })
+        });
+        let kept = kept.collect::<Result<Vec<_>, FoldError>>()?;
         if moments.len() != form.moments && header.folds > 0 {
             return Ok(Self { x: Some(x), wide, ..Self::default() });
         }
-        Ok(Self { x: Some(x), wide, moments, folds: header.folds })
+        Ok(Self { x: Some(x), wide, moments, folds: header.folds, buffered: header.buffered, kept })
     }
 }
 

@@ -1,0 +1,83 @@
+//! The frame of the rules that go by the order of the values of each coordinate. They have no memory.
+
+use super::{
+    FoldError, Folded, Round, Strategy,
+    combination::At,
+    engine::{self, Plane},
+    mean::write_to,
+    registry::{Common, StrategyInfo},
+    sorting::{self, Network, Pick, Scratch},
+    source::{Input, Source},
+};
+use crate::weights::Weights;
+use std::ops::Range;
+
+/// What a rule per coordinate is.
+pub(super) trait Coordinates: Send + Sync {
+    /// Name and parameters.
+    const INFO: StrategyInfo;
+
+    /// Which updates it looks at, by number; their order is that of the values that are not sorted.
+    fn among(&self, at: &At<'_>) -> Result<Vec<usize>, FoldError> {
+        Ok(at.source.by_author())
+    }
+
+    /// Which places of the sorted values it looks at; none, if it wants them as they are.
+    fn wanted(&self, updates: usize) -> Range<usize>;
+
+    /// What it makes of them.
+    fn pick(&self, updates: usize) -> impl Pick;
+}
+
+/// A strategy over sorted values.
+pub(super) struct Sorted<R> {
+    rule: R,
+    common: Common,
+    /// For differences.
+    x: Option<Weights>,
+}
+
+impl<R> Sorted<R> {
+    pub(super) fn new(rule: R, common: Common) -> Self {
+        Self { rule, common, x: None }
+    }
+}
+
+impl<R: Coordinates> Strategy for Sorted<R> {
+    fn name(&self) -> &'static str {
+        R::INFO.name
+    }
+
+    fn begin(&mut self, initial: &Weights) {
+        self.x = Some(initial.clone());
+    }
+
+    fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError> {
+        let source = Source::check(round, self.x.as_ref(), self.common.accept_failures, R::INFO.name)?;
+        let at = At { round, source: &source, common: &self.common, x: None, kept: &[], folds: 0 };
+        let among = self.rule.among(&at)?;
+        let inputs: Vec<Input<'_>> = among.iter().map(|&number| source.input(number)).collect();
+        let integers = source.newest(among.iter().copied()).ok_or(FoldError::NoUpdates)?;
+        let wanted = self.rule.wanted(inputs.len());
+        let network = if wanted.is_empty() { Network::none() } else { Network::new(inputs.len(), wanted) };
+        let pick = self.rule.pick(inputs.len());
+        let layout = source.layout();
+        let done =
+            engine::run(layout, inputs.len(), &[Plane::Weights], Scratch::default, |scratch, piece, outputs| {
+                let [weights] = outputs else { unreachable!("one plane was asked for") };
+                let dtype = layout.tensors()[piece.tensor].dtype;
+                if dtype.is_float() {
+                    let sink = &mut write_to(dtype, weights);
+                    sorting::piece(dtype, piece, &inputs, (&network, &pick), scratch, sink)?;
+                } else {
+                    weights.copy_from_slice(&integers.read(piece)?);
+                }
+                Ok(())
+            })?;
+        let weights = engine::weights(layout, done.planes.into_iter().next().unwrap_or_default());
+        let mut shares = vec![0.0; round.updates.len()];
+        among.iter().for_each(|&number| shares[number] = 1.0 / among.len() as f64);
+        self.x = round.updates.iter().any(|update| update.delta).then(|| weights.clone());
+        Ok(Folded { weights, shares })
+    }
+}

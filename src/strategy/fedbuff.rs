@@ -1,0 +1,156 @@
+//! FedBuff: a step as soon as a buffer of updates is full.
+
+use super::{
+    FoldError, Folded, Round, Strategy,
+    engine::{self, Plane},
+    number::{decode, encode},
+    registry::{ACCEPT_FAILURES, Common, ParameterInfo, Parameters, StrategyError, StrategyInfo},
+    source::{Source, part},
+    state::{Form, Kept, State, newest_by_author},
+};
+use crate::weights::Weights;
+
+pub(super) const INFO: StrategyInfo = StrategyInfo {
+    name: "fedbuff",
+    aliases: &[],
+    summary: "updates are buffered, and with every K-th x += eta_g/K·Σ s(τ)·(w - x), s = 1/√(1 + τ); until then x stays",
+    paper: "Nguyen et al. 2022, Federated Learning with Buffered Asynchronous Aggregation",
+    parameters: &[
+        ParameterInfo { name: "buffer_size", default: "10", meaning: "K, a whole number from 1" },
+        ParameterInfo { name: "server_learning_rate", default: "1", meaning: "eta_g, a number above 0" },
+        ACCEPT_FAILURES,
+    ],
+    build,
+};
+
+/// A buffer takes each update once, by author and epoch, in ascending order of the authors: Σ s(τ)·(w_k − x),
+/// s(τ) = 1/√(1 + τ). With its K-th x ← x + (η_g/K)·Σ, and the buffer is empty (Nguyen et al. 2022, algorithm 1 and
+/// section 6). Until then the fold gives x, so that the node trains on from there, as a client does that takes the
+/// server's model.
+struct FedBuff {
+    size: u64,
+    rate: f64,
+    common: Common,
+    /// Its one moment is the sum in the buffer.
+    state: State,
+}
+
+fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
+    Ok(Box::new(FedBuff {
+        size: parameters.whole("buffer_size", 10, 1)?,
+        rate: parameters.number("server_learning_rate", 1.0, "a number above 0", |rate| rate > 0.0)?,
+        common: parameters.common()?,
+        state: State::default(),
+    }))
+}
+
+/// Memory of one thread.
+#[derive(Default)]
+struct Scratch {
+    x: Vec<f64>,
+    sum: Vec<f64>,
+    update: Vec<f64>,
+}
+
+impl FedBuff {
+    fn form(&self) -> Form {
+        Form { strategy: INFO.name, reference: None, wide: false, moments: 1 }
+    }
+
+    /// The numbers of the updates that were never buffered, by author.
+    fn new_ones(&self, source: &Source<'_>) -> Vec<usize> {
+        let updates = source.updates();
+        let seen = |number: &usize| {
+            let author = updates[*number].author.to_bytes();
+            self.state.kept.iter().any(|kept| kept.author == author && kept.epoch >= updates[*number].epoch)
+        };
+        source.by_author().into_iter().filter(|number| !seen(number)).collect()
+    }
+}
+
+impl Strategy for FedBuff {
+    fn name(&self) -> &'static str {
+        INFO.name
+    }
+
+    fn begin(&mut self, initial: &Weights) {
+        self.state = State { x: Some(initial.clone()), ..State::default() };
+    }
+
+    fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError> {
+        let x = self.state.x.as_ref().ok_or(FoldError::NotBegun { strategy: INFO.name })?;
+        let source = Source::check(round, Some(x), self.common.accept_failures, INFO.name)?;
+        let new = self.new_ones(&source);
+        let updates = source.updates();
+        let discount = |number: usize| 1.0 / (1.0 + updates[number].staleness).sqrt();
+        let integers = source.newest(0..updates.len()).ok_or(FoldError::NoUpdates)?;
+        let (layout, state, form) = (source.layout(), &self.state, self.form());
+        let planes = [Plane::Weights, form.moment()];
+        let done = engine::run(layout, 1, &planes, Scratch::default, |scratch, piece, outputs| {
+            let [weights, buffer] = outputs else { unreachable!("two planes were asked for") };
+            let dtype = layout.tensors()[piece.tensor].dtype;
+            let Some(moment) = form.moment().dtype(dtype) else {
+                weights.copy_from_slice(&integers.read(piece)?);
+                return Ok(());
+            };
+            let Scratch { x: sums, sum, update } = scratch;
+            let elements = weights.len() / dtype.size() as usize;
+            [&mut *sums, &mut *sum, &mut *update].into_iter().for_each(|values| values.resize(elements, 0.0));
+            decode(dtype, &part(x, piece), sums);
+            match state.moments.first() {
+                Some(moments) => decode(moment, &form.moment().part(layout, moments, piece), sum),
+                None => sum.fill(0.0),
+            }
+            let mut buffered = state.buffered;
+            for &number in &new {
+                decode(dtype, &source.input(number).read(piece)?, update);
+                let factor = discount(number);
+                for ((sum, x), update) in sum.iter_mut().zip(&*sums).zip(&*update) {
+                    *sum += factor * (update - x);
+                }
+                buffered += 1;
+                if buffered >= self.size {
+                    let rate = self.rate / buffered as f64;
+                    sums.iter_mut().zip(&mut *sum).for_each(|(x, sum)| *x += rate * std::mem::take(sum));
+                    buffered = 0;
+                }
+            }
+            encode(dtype, sums, weights);
+            encode(moment, sum, buffer);
+            Ok(())
+        })?;
+        let mut planes = done.planes.into_iter();
+        let weights = engine::weights(layout, planes.next().unwrap_or_default());
+        let mut shares = vec![0.0; updates.len()];
+        let mut buffered = state.buffered;
+        let mut waiting = Vec::new();
+        for &number in &new {
+            (buffered, waiting) = (buffered + 1, [waiting, vec![number]].concat());
+            if buffered >= self.size {
+                let rate = self.rate / buffered as f64;
+                waiting.drain(..).for_each(|number: usize| shares[number] = rate * discount(number));
+                buffered = 0;
+            }
+        }
+        let news = new.iter().map(|&number| Kept {
+            author: updates[number].author.to_bytes(),
+            epoch: updates[number].epoch,
+            num_examples: updates[number].num_examples,
+            fold: state.folds,
+            weights: None,
+        });
+        let kept = newest_by_author(&state.kept, news);
+        let (moments, folds) = (planes.collect(), state.folds + 1);
+        self.state = State { x: Some(weights.clone()), moments, folds, buffered, kept, ..State::default() };
+        Ok(Folded { weights, shares })
+    }
+
+    fn save(&self) -> Vec<u8> {
+        self.state.encode(&self.form())
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {
+        self.state = State::decode(state, &self.form())?;
+        Ok(())
+    }
+}

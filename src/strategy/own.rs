@@ -1,0 +1,76 @@
+//! Folds for strategies of one's own.
+
+use super::{
+    FoldError, Folded, Round,
+    combination::{Plan, combine},
+    engine::{self, Plane},
+    mean::{Mean, Rounding, write_to},
+    number::decode,
+    source::Source,
+};
+
+/// What errors call a strategy that they don't know.
+const OWN: &str = "this strategy";
+/// Coordinates of each update that are decoded at a time.
+const BLOCK: usize = 256;
+
+/// The mean of a round's updates with these weights, one for each in the round's order: finite, from 0, not all 0; they
+/// need not add up to 1. Sums are taken in f64, by author, and rounded once; integer tensors are those of the newest of
+/// the updates whose weight is above 0. Reads one piece of at most eight updates at a time.
+///
+/// Errors if there are no updates, layouts differ, an update is a difference or can't be read, or the weights are none.
+pub fn weighted_mean(round: &Round<'_>, weights: &[f64]) -> Result<Folded, FoldError> {
+    let source = Source::check(round, None, true, OWN)?;
+    let number_of = |what: String| FoldError::NotFinite { strategy: OWN, what };
+    if weights.len() != round.updates.len() {
+        return Err(number_of(format!("{} weights for {} updates", weights.len(), round.updates.len())));
+    }
+    let total: f64 = weights.iter().sum();
+    if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) || !total.is_finite() || total <= 0.0 {
+        return Err(number_of(format!("weights {weights:?}")));
+    }
+    let counted: Vec<usize> = (0..weights.len()).filter(|&number| weights[number] > 0.0).collect();
+    let weights: Vec<f64> = counted.iter().map(|&number| weights[number]).collect();
+    let Plan { terms, rounding, shares, integers, .. } = Plan::mean(&source, &counted, &weights, Rounding::Once);
+    let weights = combine(source.layout(), &Mean::new(rounding, terms), integers)?;
+    Ok(Folded { weights, shares })
+}
+
+/// A fold coordinate by coordinate: `fold` gets the values of all updates for one coordinate, in ascending order of
+/// their authors, may change their order, and gives the result, which is rounded to the tensor's dtype. Integer tensors
+/// are those of the newest update. Reads one piece of all updates at a time; `fold` is called on several threads.
+///
+/// Errors if there are no updates, layouts differ, or an update is a difference or can't be read.
+pub fn fold_coordinates(round: &Round<'_>, fold: impl Fn(&mut [f64]) -> f64 + Sync) -> Result<Folded, FoldError> {
+    let source = Source::check(round, None, true, OWN)?;
+    let inputs: Vec<_> = source.by_author().into_iter().map(|number| source.input(number)).collect();
+    let integers = source.newest(0..inputs.len()).ok_or(FoldError::NoUpdates)?;
+    let (layout, count) = (source.layout(), inputs.len());
+    let scratch = || (vec![0.0; count * BLOCK], vec![0.0; count], vec![0.0; BLOCK]);
+    let done = engine::run(layout, count, &[Plane::Weights], scratch, |(rows, values, out), piece, outputs| {
+        let [weights] = outputs else { unreachable!("one plane was asked for") };
+        let dtype = layout.tensors()[piece.tensor].dtype;
+        if !dtype.is_float() {
+            weights.copy_from_slice(&integers.read(piece)?);
+            return Ok(());
+        }
+        let read = inputs.iter().map(|input| input.read(piece)).collect::<Result<Vec<_>, _>>()?;
+        let size = dtype.size() as usize;
+        let elements = weights.len() / size;
+        let mut sink = write_to(dtype, weights);
+        for start in (0..elements).step_by(BLOCK) {
+            let length = BLOCK.min(elements - start);
+            for (bytes, row) in read.iter().zip(rows.chunks_exact_mut(BLOCK)) {
+                decode(dtype, &bytes[start * size..(start + length) * size], &mut row[..length]);
+            }
+            for (at, out) in out[..length].iter_mut().enumerate() {
+                values.iter_mut().zip(rows.chunks_exact(BLOCK)).for_each(|(value, row)| *value = row[at]);
+                *out = fold(values);
+            }
+            sink(start, &mut out[..length]);
+        }
+        Ok(())
+    })?;
+    let weights = engine::weights(layout, done.planes.into_iter().next().unwrap_or_default());
+    Ok(Folded { weights, shares: vec![1.0 / count as f64; count] })
+}

@@ -1,0 +1,77 @@
+//! Krum's scores: who stands close to others.
+
+use super::{
+    FoldError, Reference,
+    combination::At,
+    reduce::squared_distances,
+    registry::{Common, ParameterInfo, Parameters, StrategyError},
+};
+
+pub(super) const NUM_MALICIOUS_CLIENTS: ParameterInfo = ParameterInfo {
+    name: "num_malicious_clients",
+    default: "0",
+    meaning: "f, how many updates may be an attacker's, a whole number from 0",
+};
+
+pub(super) const NUM_MALICIOUS_NODES: ParameterInfo =
+    ParameterInfo { name: "num_malicious_nodes", default: "0", meaning: "the same, as Flower's message API calls it" };
+
+/// f, by one of its two names.
+pub(super) fn malicious(parameters: &Parameters<'_>) -> Result<usize, StrategyError> {
+    let name = parameters.either(NUM_MALICIOUS_CLIENTS.name, NUM_MALICIOUS_NODES.name)?;
+    Ok(usize::try_from(parameters.whole(name, 0, 0)?).unwrap_or(usize::MAX))
+}
+
+/// Errors if the rule can't withstand f attackers among so few. References don't ask, and with f = 0 nothing is
+/// promised.
+pub(super) fn enough(
+    at: &At<'_>,
+    strategy: &'static str,
+    malicious: usize,
+    factor: usize,
+    always: bool,
+) -> Result<(), FoldError> {
+    let (updates, needed) = (at.source.updates().len(), malicious.saturating_mul(factor).saturating_add(3));
+    if updates >= needed || !always && (malicious == 0 || at.common.reference.is_some()) {
+        return Ok(());
+    }
+    Err(FoldError::TooFew { strategy, needed, what: format!("f = {malicious}"), updates })
+}
+
+/// ‖w_i − w_j‖² of the round's updates. Flower 1.6 and the older API of 1.41 take them through an f32.
+pub(super) fn distances(at: &At<'_>) -> Result<Vec<Vec<f64>>, FoldError> {
+    let mut distances = squared_distances(at.source.layout(), &at.source.inputs())?;
+    if matches!(at.common.reference, Some(Reference::Flwr16 | Reference::Flwr141)) {
+        for distance in distances.iter_mut().flatten() {
+            let norm = distance.sqrt() as f32;
+            *distance = f64::from(norm * norm);
+        }
+    }
+    Ok(distances)
+}
+
+/// These updates, by number, in ascending order of their scores: the sums of the c = max(1, n − f − 2) smallest
+/// distances to others among them. Of equal ones the first of the round is first, without a reference the one with the
+/// smallest author id.
+pub(super) fn by_score(at: &At<'_>, distances: &[Vec<f64>], among: &[usize], malicious: usize) -> Vec<usize> {
+    let closest = among.len().saturating_sub(malicious).saturating_sub(2).max(1);
+    let mut order: Vec<usize> = match at.common.reference {
+        Some(_) => among.to_vec(),
+        None => at.source.by_author().into_iter().filter(|number| among.contains(number)).collect(),
+    };
+    let mut scored: Vec<(f64, usize)> = (order.drain(..))
+        .map(|number| {
+            let mut near: Vec<f64> =
+                among.iter().filter(|&&other| other != number).map(|&other| distances[number][other]).collect();
+            near.sort_by(f64::total_cmp);
+            (near.iter().take(closest).sum(), number)
+        })
+        .collect();
+    scored.sort_by(|a: &(f64, usize), b| a.0.total_cmp(&b.0));
+    scored.into_iter().map(|(_, number)| number).collect()
+}
+
+/// The rounding of the mean of selected updates.
+pub(super) fn rounding(common: &Common) -> super::mean::Rounding {
+    common.rounding_of_aggregate()
+}
