@@ -45,5 +45,5 @@ pub use crate::{
     node::{AsyncOptions, Event, NodeConfig, NodeError, Pace, StartOptions, Stop, SyncOptions},
     p2p::{NetworkOptions, PeerAddress, PeerList},
     strategy::StrategySpec,
-    train::{Adam, BatchOrder, CallbackError, Cpu, Epoch, FederatedCallback, init_seeded},
+    train::{Adam, BatchOrder, CallbackError, Cpu, Epoch, FederatedCallback, add_proximal_gradient, init_seeded},
 };

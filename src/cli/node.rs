@@ -161,6 +161,15 @@ fn strategy_of(settings: &NodeFlags) -> Result<StrategySpec, SettingsError> {
     Ok(spec)
 }
 
+/// The μ of the proximal term with which nodes of this strategy train; 0 for a strategy that has no such parameter.
+fn proximal_mu(strategy: &StrategySpec) -> Result<f64, SettingsError> {
+    let info = strategy.info().map_err(|error| wrong("strategy", &strategy.name, error))?;
+    let Some(parameter) = info.parameters.iter().find(|parameter| parameter.name == "proximal_mu") else {
+        return Ok(0.0);
+    };
+    parse(strategy.params.get(parameter.name).map_or(parameter.default, |value| value.trim()), "param")
+}
+
 fn pace_of(settings: &NodeFlags, data_seed: u64) -> Result<Pace, SettingsError> {
     if settings.sync != Some(true) {
         let participation = need(&settings.participation, "participation")?;
@@ -288,6 +297,7 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         model_seed: seed,
         data_seed,
         threads: need(&settings.threads, "threads")?,
+        proximal_mu: proximal_mu(&strategy)?,
     };
     let start = StartOptions {
         min_peers: need(&settings.min_peers, "min-peers")?,
