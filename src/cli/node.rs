@@ -362,7 +362,7 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
     hyperparameters.extend(strategy.params.iter().map(|(name, value)| (format!("param {name}"), value.clone())));
     let config = NodeConfig {
         run: need(&settings.run, "run")?,
-        strategy,
+        strategy: strategy.into(),
         pace,
         start,
         checks,
