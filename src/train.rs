@@ -11,6 +11,7 @@ mod callback;
 mod cpu;
 mod device;
 mod draws;
+mod epoch;
 mod examples;
 mod init;
 mod model;
@@ -26,6 +27,7 @@ pub use self::{
     cpu::Cpu,
     device::{Device, DeviceError, ParseDeviceError},
     draws::Draws,
+    epoch::EpochLength,
     examples::{Examples, ExamplesError},
     init::init_seeded,
     model::{Classifier, DigitsMlp, MnistCnn, Model, ParseModelError},

@@ -1,6 +1,8 @@
 use super::{
-    Adam, BatchOrder, Classifier, Cpu, Device, DeviceError, DigitsMlp, Examples, MnistCnn, Model,
-    add_proximal_gradient, init_seeded,
+    Adam, BatchOrder, Classifier, Cpu, Device, DeviceError, DigitsMlp, EpochLength, Examples, MnistCnn, Model,
+    add_proximal_gradient,
+    epoch::has_room,
+    init_seeded,
     module_weights::{self, ModuleWeightsError},
     state::{self, StateError},
 };
@@ -16,7 +18,13 @@ use burn::{
     },
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 /// Most examples in a step: their images must fit the memory at once.
 pub const MAX_BATCH: usize = 1 << 16;
@@ -120,6 +128,33 @@ pub trait Train: Send {
         count: u64,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Steps, TrainError>;
+
+    /// Trains epoch `epoch`, from 1: the steps from [`EpochLength::first_step`] on, as many as the length says. A stop
+    /// that is asked for interrupts it before the next step; the end of a period is no interruption.
+    ///
+    /// How many steps fit in a period is up to the clock; which examples they see, and what they make of the weights, is
+    /// not.
+    fn train_epoch(
+        &mut self,
+        epoch: u64,
+        length: EpochLength,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Steps, TrainError> {
+        let (first_step, most) = (length.first_step(epoch), length.most_steps());
+        let EpochLength::Period(period) = length else { return self.train_steps(first_step, most, stop) };
+        let (began, done, stopped) = (Instant::now(), AtomicU64::new(0), AtomicBool::new(false));
+        // Asked before each step, by one thread.
+        let over = || {
+            let stop = stop();
+            stopped.store(stop, Ordering::Relaxed);
+            stop || !has_room(period, began.elapsed(), done.fetch_add(1, Ordering::Relaxed))
+        };
+        let steps = self.train_steps(first_step, most, &over)?;
+        Ok(Steps { interrupted: stopped.load(Ordering::Relaxed), ..steps })
+    }
+
+    /// How many different examples the steps `first_step..first_step + steps` see.
+    fn examples_seen(&mut self, first_step: u64, steps: u64) -> u64;
 
     /// Measures the model, `batch` (at least 1) examples at a time. Errors if the examples are not the model's.
     fn evaluate(&self, examples: &Examples, batch: usize) -> Result<Evaluation, TrainError>;
@@ -289,6 +324,10 @@ where
             (done, sum)
         });
         Ok(Steps { done, loss: (done > 0).then(|| sum / done as f64), interrupted: done < count })
+    }
+
+    fn examples_seen(&mut self, first_step: u64, steps: u64) -> u64 {
+        self.order.different(first_step, steps) as u64
     }
 
     fn evaluate(&self, examples: &Examples, batch: usize) -> Result<Evaluation, TrainError> {

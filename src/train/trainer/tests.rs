@@ -3,7 +3,10 @@ use crate::{
     experiment::digits,
     weights::{Tensor as NamedTensor, Weights},
 };
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 const OPTIONS: TrainOptions =
     TrainOptions { learning_rate: 1e-3, batch: 32, model_seed: 1, data_seed: 2, threads: 2, proximal_mu: 0.0 };
@@ -271,4 +274,48 @@ fn the_larger_the_factor_the_nearer_the_weights_stay() {
     };
     let distances = [0.0, 0.1, 1.0, 10.0].map(distance);
     assert!(distances.is_sorted_by(|a, b| a > b), "{distances:?}");
+}
+
+#[test]
+fn an_epoch_of_a_period_is_as_many_steps_of_its_own_as_fit() {
+    // A step takes some of the time that there is: none, a moment, or enough for the stop to come first.
+    for (seconds, stop_at) in [(0.0, u32::MAX), (0.05, u32::MAX), (3600.0, 7)] {
+        let length = EpochLength::Period(Duration::from_secs_f64(seconds));
+        let asked = AtomicU32::new(0);
+        let mut trainer = new(OPTIONS);
+        let stop = || asked.fetch_add(1, Ordering::Relaxed) >= stop_at;
+        let steps = trainer.train_epoch(3, length, &stop).unwrap();
+        assert!(steps.done >= 1 && (seconds > 0.0 || steps.done == 1), "{steps:?}");
+        assert_eq!(steps.interrupted, stop_at == 7);
+        assert!(!steps.interrupted || steps.done == 7, "{steps:?}");
+        // The same steps by their numbers.
+        let mut other = new(OPTIONS);
+        other.train_steps(2 << 32, steps.done, &never).unwrap();
+        assert!(other.save().unwrap() == trainer.save().unwrap());
+    }
+    let mut stopped = new(OPTIONS);
+    let steps = stopped.train_epoch(1, EpochLength::Period(Duration::from_secs(3600)), &|| true).unwrap();
+    assert_eq!(steps, Steps { done: 0, loss: None, interrupted: true });
+}
+
+#[test]
+fn an_epoch_of_steps_is_those_steps() {
+    let mut trainer = new(OPTIONS);
+    for epoch in 1..=2 {
+        let steps = trainer.train_epoch(epoch, EpochLength::Steps(20), &never).unwrap();
+        assert_eq!((steps.done, steps.interrupted), (20, false));
+    }
+    assert!(trainer.save().unwrap() == trained(40).save().unwrap());
+}
+
+#[test]
+fn examples_seen_twice_count_once() {
+    let few = Arc::new(digits().train.select(&(0..100).collect::<Vec<_>>()));
+    let mut trainer = trainer(Model::Digits, Device::Cpu, OPTIONS, few).unwrap();
+    // Steps 2 and 3 are the end of one pass and the beginning of the next.
+    let counts =
+        [(0, 1), (0, 3), (0, 4), (7, 0), (1 << 32, 7)].map(|(first, steps)| trainer.examples_seen(first, steps));
+    assert_eq!(counts, [32, 96, 100, 0, 100]);
+    let across = trainer.examples_seen(2, 2);
+    assert!((36..64).contains(&across), "{across}");
 }
