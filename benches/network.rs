@@ -154,7 +154,14 @@ async fn news(listen: &Multiaddr) {
 /// Trains until it is stopped, and gives the number of steps.
 fn train(seed: u64, stop: Arc<AtomicBool>) -> thread::JoinHandle<u64> {
     thread::spawn(move || {
-        let options = TrainOptions { learning_rate: 1e-3, batch: 256, model_seed: seed, data_seed: seed, threads: 1 };
+        let options = TrainOptions {
+            learning_rate: 1e-3,
+            batch: 256,
+            model_seed: seed,
+            data_seed: seed,
+            threads: 1,
+            proximal_mu: 0.0,
+        };
         let mut trainer = trainer(Model::Digits, Device::Cpu, options, Arc::new(digits().train)).unwrap();
         let mut steps = 0;
         while !stop.load(Ordering::Relaxed) {

@@ -12,7 +12,7 @@ mod settings;
 mod show;
 
 pub use self::settings::{NodeFlags, Setting, SettingsError, Source};
-pub(crate) use self::{events::json_sink, show::short_peer};
+pub(crate) use self::{events::json_sink, node::MAX_SECONDS, show::short_peer};
 
 use crate::{
     bootstrap::{self, BootstrapFlags},

@@ -15,10 +15,11 @@ mod table;
 pub(crate) use directory::guard;
 
 use crate::{
+    cli::MAX_SECONDS,
     node::Stop,
     program::stop_on_signals,
     strategy::StrategySpec,
-    train::{Model, ParseModelError},
+    train::{EpochLength, Model, ParseModelError},
 };
 use anyhow::{Context, bail};
 use bootstrap::Bootstrap;
@@ -26,7 +27,13 @@ use clap::Args;
 use directory::Directory;
 use live::Live;
 use phase::{Outcome, Phase};
-use std::{path::PathBuf, process::ExitCode, str::FromStr, thread, time::Instant};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    str::FromStr,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -51,6 +58,9 @@ pub(crate) struct DemoFlags {
     /// Training steps between two folds. [default: digits 60, mnist 100]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
     steps_per_epoch: Option<u64>,
+    /// Instead: train for so long between two folds, as many steps as fit.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "steps_per_epoch")]
+    period: Option<f64>,
     /// Threads that train in each node. [default: the machine's processors shared by the nodes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -104,16 +114,22 @@ impl DemoFlags {
         self.threads.map_or_else(|| (processors / usize::from(self.nodes)).max(1), usize::from)
     }
 
-    fn steps(&self) -> u64 {
-        self.steps_per_epoch.unwrap_or(match self.dataset {
-            Model::Digits => 60,
-            Model::Mnist => 100,
-        })
+    fn length(&self) -> EpochLength {
+        match self.period {
+            Some(seconds) => EpochLength::Period(Duration::from_secs_f64(seconds)),
+            None => EpochLength::Steps(self.steps_per_epoch.unwrap_or(match self.dataset {
+                Model::Digits => 60,
+                Model::Mnist => 100,
+            })),
+        }
     }
 
     fn check(&self) -> anyhow::Result<()> {
         if !(0.0..=1.0).contains(&self.skew) {
             bail!("--skew {}: must be between 0 and 1", self.skew);
+        }
+        if let Some(period) = self.period.filter(|&period| !(period > 0.0 && period <= MAX_SECONDS)) {
+            bail!("--period {period}: must be a number of seconds above 0, up to a hundred years");
         }
         let mut strategy = StrategySpec::new(&self.strategy);
         for param in &self.param {
@@ -145,13 +161,13 @@ pub(crate) fn run(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
     stop_on_signals(stop.clone())?;
     let directory = Directory::create()?;
     let live = Live::new(flags.json, stop.clone());
+    let (length, alike) = match flags.length() {
+        EpochLength::Steps(steps) => (format!("{steps} steps"), "number of steps"),
+        EpochLength::Period(period) => (format!("{} seconds", period.as_secs_f64()), "time to train"),
+    };
     live.headline(&format!(
-        "{} nodes learn {} together: {} epochs of {} steps, label skew {}.",
-        flags.nodes,
-        flags.dataset,
-        flags.epochs,
-        flags.steps(),
-        flags.skew,
+        "{} nodes learn {} together: {} epochs of {length}, label skew {}.",
+        flags.nodes, flags.dataset, flags.epochs, flags.skew,
     ));
     live.headline(
         "Each is a process of its own. A bootstrap node introduces them; they share nothing but connections.",
@@ -163,7 +179,7 @@ pub(crate) fn run(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
         Outcome::Finished(results) => results,
         Outcome::Stopped => return Ok(ExitCode::from(INTERRUPTED)),
     };
-    live.headline("The same nodes alone: same data, seeds and number of steps, no peers.");
+    live.headline(&format!("The same nodes alone: same data, seeds and {alike}, no peers."));
     let alone = match Phase::alone(flags, &directory).run(&live, &stop)? {
         Outcome::Finished(results) => results,
         Outcome::Stopped => return Ok(ExitCode::from(INTERRUPTED)),

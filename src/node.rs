@@ -11,6 +11,7 @@ mod asynchronous;
 mod blocking;
 mod checkpoint;
 mod checks;
+mod choice;
 mod config;
 mod event;
 mod fold;
@@ -26,6 +27,7 @@ pub use self::{
     blocking::BlockingSession,
     checkpoint::{Checkpoint, CheckpointError, Phase},
     checks::{Checks, Rejection},
+    choice::StrategyChoice,
     config::{NodeConfig, Pace},
     event::{Event, EventSink, FoldedUpdate, Origin},
     participant::{LocalUpdate, Participant, ParticipantOptions},

@@ -38,12 +38,15 @@
 //! # Ok(()) }
 //! ```
 //!
-//! `examples/own_model.rs` has two nodes, a model with normalisation and dropout, and events.
+//! `examples/own_model.rs` has two nodes, a model with dropout, and events; `examples/own_strategy.rs` a rule for folding
+//! of one's own.
 
 pub use crate::{
     folder::FolderUrl,
-    node::{AsyncOptions, Event, NodeConfig, NodeError, Pace, StartOptions, Stop, SyncOptions},
+    node::{
+        AsyncOptions, BelowQuorum, Event, NodeConfig, NodeError, Pace, StartOptions, Stop, StrategyChoice, SyncOptions,
+    },
     p2p::{NetworkOptions, PeerAddress, PeerList},
-    strategy::StrategySpec,
-    train::{Adam, BatchOrder, CallbackError, Cpu, Epoch, FederatedCallback, init_seeded},
+    strategy::{FoldError, Folded, Round, Strategy, StrategySpec},
+    train::{Adam, BatchOrder, CallbackError, Cpu, Epoch, FederatedCallback, add_proximal_gradient, init_seeded},
 };

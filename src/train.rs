@@ -11,10 +11,12 @@ mod callback;
 mod cpu;
 mod device;
 mod draws;
+mod epoch;
 mod examples;
 mod init;
 mod model;
 mod module_weights;
+mod proximal;
 mod state;
 mod trainer;
 
@@ -25,10 +27,12 @@ pub use self::{
     cpu::Cpu,
     device::{Device, DeviceError, ParseDeviceError},
     draws::Draws,
+    epoch::EpochLength,
     examples::{Examples, ExamplesError},
     init::init_seeded,
     model::{Classifier, DigitsMlp, MnistCnn, Model, ParseModelError},
     module_weights::{ModuleWeightsError, apply, collect, layout_of},
+    proximal::add_proximal_gradient,
     state::{StateError, restore_state, save_state},
     trainer::{Evaluation, MAX_BATCH, MAX_THREADS, Steps, Train, TrainError, TrainOptions, Trainer, trainer},
 };

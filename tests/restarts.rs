@@ -16,8 +16,8 @@ use peerfold::{
         AsyncNode, AsyncOptions, BelowQuorum, Checkpoint, CheckpointError, Event, LocalUpdate, Members, NodeError,
         Origin, Participant, Session, SessionOptions, StartOptions, Stop, SyncNode, SyncOptions,
     },
-    strategy::StrategySpec,
-    weights::{Key, Metric, SignedEntry, Tensor, TensorSpec, Weights},
+    strategy::{FoldError, Folded, Round, Strategy, StrategySpec},
+    weights::{Key, Metadata, Metric, SignedEntry, Tensor, TensorSpec, Weights},
 };
 use std::{
     collections::BTreeMap,
@@ -408,5 +408,81 @@ async fn the_strategy_works_off_the_runtime() {
         assert!(calls.iter().all(|(_, thread)| *thread != std::thread::current().id()));
         let methods = calls.iter().map(|(method, _)| *method);
         assert!(methods.eq(expected.into_iter().filter(|method| !method.is_empty())), "{calls:?}");
+    }
+}
+
+/// FedAvg that asks for degrees and notes what it is told at the last fold, in the round's order.
+struct Degrees(Box<dyn Strategy>, Arc<Mutex<Vec<Option<u64>>>>);
+
+impl Strategy for Degrees {
+    fn name(&self) -> &'static str {
+        "degrees"
+    }
+
+    fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError> {
+        *self.1.lock().unwrap() = round.updates.iter().map(|update| update.degree).collect();
+        self.0.fold(round)
+    }
+
+    fn needs_degrees(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn how_many_peers_are_known_is_published_where_it_is_asked_for_and_again_after_a_restart() {
+    let _scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (_storage, peers) = peers(5);
+    let publish = async |number: usize, degree: f64| {
+        let metadata = Metadata { epoch: 1, num_examples: 10, ..Metadata::default() };
+        let (key, metadata) = (Key::update(peers[number].id, 1), metadata.with_metrics([("degree", degree)]));
+        peers[number].folder.put(&key, &weights(1.0), metadata).await.unwrap();
+    };
+    publish(1, 7.0).await;
+    let seen: Arc<Mutex<Vec<Option<u64>>>> = Arc::default();
+    let make = || {
+        let strategy = Degrees(StrategySpec::new("fedavg").build().unwrap(), seen.clone());
+        let (folder, layout) = (peers[0].folder.clone(), weights(0.0).layout().clone());
+        let participant = Participant::new(folder, Box::new(strategy), layout, options(&Recorder::new()));
+        Session::new(AsyncNode::new(participant, AsyncOptions::default()), session_options(dir.path()))
+    };
+    let named = |name: &str, value| Metric { name: name.to_owned(), value };
+    let trained = move |epoch| {
+        let metrics = vec![named("accuracy", 0.5), named("loss", 0.25)];
+        LocalUpdate { metrics, ..nodes::local(epoch, 0.0) }
+    };
+    let newest = async || {
+        let own = peers[4].folder.list(&Key::update(peers[0].id, 3).to_string()).await.unwrap();
+        own.into_iter().next().unwrap()
+    };
+    let with_degree = |degree| vec![named("accuracy", 0.5), named("degree", degree), named("loss", 0.25)];
+
+    let mut session = make();
+    patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+    patiently(session.epoch_trained(trained(2), Bytes::new())).await.unwrap();
+    assert_eq!(*seen.lock().unwrap(), [Some(1), Some(7)]);
+    fail::cfg("session::put", "panic").unwrap();
+    let killed = tokio::spawn(async move { session.epoch_trained(trained(3), Bytes::new()).await });
+    assert!(patiently(killed).await.unwrap_err().is_panic());
+    fail::remove("session::put");
+    let first = newest().await;
+    assert_eq!(first.metadata().unwrap().metrics, with_degree(1.0));
+
+    // What makes no sense is as if it had not been said.
+    publish(2, 1.5).await;
+    publish(3, -1.0).await;
+    let mut session = make();
+    patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+    assert_eq!(newest().await, first, "the same entry");
+    assert_eq!(*seen.lock().unwrap(), [Some(1), Some(7), None, None]);
+    patiently(session.epoch_trained(trained(4), Bytes::new())).await.unwrap();
+    assert_eq!(seen.lock().unwrap()[0], Some(3));
+
+    // One's own figure of that name gives way; where there is no room it is left out.
+    let full = (0..16).map(|at| named(&format!("m{at:02}"), 0.5)).collect();
+    for (epoch, metrics, degree) in [(5, vec![named("degree", 99.0)], Some(3)), (6, full, None)] {
+        patiently(session.epoch_trained(LocalUpdate { metrics, ..trained(epoch) }, Bytes::new())).await.unwrap();
+        assert_eq!(seen.lock().unwrap()[0], degree);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     p2p::{DEFAULT_QUOTA, NetworkOptions, PeerList, listen_address},
     program::{end_with_stdin, stop_on_signals},
     strategy::StrategySpec,
-    train::{Device, Draws, MAX_THREADS, Model, TrainOptions, trainer},
+    train::{Device, Draws, EpochLength, MAX_THREADS, Model, TrainOptions, trainer},
     weights::Weights,
 };
 use anyhow::Context;
@@ -31,7 +31,7 @@ use std::{
 };
 
 /// Longest time that a number of seconds may mean: a hundred years.
-const MAX_SECONDS: f64 = 3.2e9;
+pub(crate) const MAX_SECONDS: f64 = 3.2e9;
 
 /// The defaults of what is not set, given what is.
 pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsError> {
@@ -54,7 +54,7 @@ pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsErr
         partition: Some("0/1".to_owned()),
         skew: Some(0.0),
         epochs: Some(if is_mnist { 3 } else { 8 }),
-        steps_per_epoch: Some(if is_mnist { 1200 } else { 60 }),
+        steps_per_epoch: set.period.is_none().then_some(if is_mnist { 1200 } else { 60 }),
         batch_size: Some(32),
         lr: Some(if is_mnist { 1e-3 } else { 3e-3 }),
         seed: Some(seed),
@@ -159,6 +159,29 @@ fn strategy_of(settings: &NodeFlags) -> Result<StrategySpec, SettingsError> {
     }
     spec.build().map_err(|error| wrong("strategy", &name, error))?;
     Ok(spec)
+}
+
+fn length_of(settings: &NodeFlags) -> Result<EpochLength, SettingsError> {
+    let Some(period) = settings.period else {
+        return Ok(EpochLength::Steps(at_least_one(settings.steps_per_epoch, "steps-per-epoch")?));
+    };
+    if let Some(steps) = settings.steps_per_epoch {
+        let what = format!("--steps-per-epoch {steps} is given beside it; an epoch has a time or a number of steps");
+        return Err(wrong("period", period, what));
+    }
+    match seconds(settings.period, "period")? {
+        Duration::ZERO => Err(wrong("period", period, "must be above 0")),
+        period => Ok(EpochLength::Period(period)),
+    }
+}
+
+/// The μ of the proximal term with which nodes of this strategy train; 0 for a strategy that has no such parameter.
+fn proximal_mu(strategy: &StrategySpec) -> Result<f64, SettingsError> {
+    let info = strategy.info().map_err(|error| wrong("strategy", &strategy.name, error))?;
+    let Some(parameter) = info.parameters.iter().find(|parameter| parameter.name == "proximal_mu") else {
+        return Ok(0.0);
+    };
+    parse(strategy.params.get(parameter.name).map_or(parameter.default, |value| value.trim()), "param")
 }
 
 fn pace_of(settings: &NodeFlags, data_seed: u64) -> Result<Pace, SettingsError> {
@@ -280,7 +303,7 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
     let skew = need(&settings.skew, "skew")?;
     let strategy = strategy_of(settings)?;
     let pace = pace_of(settings, data_seed)?;
-    let steps = at_least_one(settings.steps_per_epoch, "steps-per-epoch")?;
+    let length = length_of(settings)?;
     let epochs = at_least_one(settings.epochs, "epochs")?;
     let options = TrainOptions {
         learning_rate: need(&settings.lr, "lr")?,
@@ -288,6 +311,7 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         model_seed: seed,
         data_seed,
         threads: need(&settings.threads, "threads")?,
+        proximal_mu: proximal_mu(&strategy)?,
     };
     let start = StartOptions {
         min_peers: need(&settings.min_peers, "min-peers")?,
@@ -321,7 +345,6 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
     let DataSet { train, test } = load(model, settings.data_dir.as_deref())?;
     let part = Arc::new(split.part(&train, index)?);
     drop(train);
-    let examples = (steps.saturating_mul(options.batch as u64)).min(part.len() as u64);
     let trainer = trainer(model, device, options, part)?;
     let layout = Arc::new(trainer.layout()?);
     let initial = match init {
@@ -340,7 +363,10 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         ("model", model.to_string()),
         ("batch-size", options.batch.to_string()),
         ("lr", options.learning_rate.to_string()),
-        ("steps-per-epoch", steps.to_string()),
+        match length {
+            EpochLength::Steps(steps) => ("steps-per-epoch", steps.to_string()),
+            EpochLength::Period(period) => ("period", period.as_secs_f64().to_string()),
+        },
         ("seed", seed.to_string()),
         ("partitions", parts.to_string()),
         ("skew", skew.to_string()),
@@ -352,7 +378,7 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
     hyperparameters.extend(strategy.params.iter().map(|(name, value)| (format!("param {name}"), value.clone())));
     let config = NodeConfig {
         run: need(&settings.run, "run")?,
-        strategy,
+        strategy: strategy.into(),
         pace,
         start,
         checks,
@@ -368,6 +394,6 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
     };
     let session = config.open(&home, layout)?;
     let stay = settings.stay == Some(true);
-    let job = Job { trainer, session, test, epochs, steps, examples, linger, stay, stop, began };
+    let job = Job { trainer, session, test, epochs, length, linger, stay, stop, began };
     job.run(initial, &Outputs { events, out: settings.out.clone(), text: settings.json != Some(true) })
 }

@@ -4,7 +4,7 @@ use crate::{
     durable_file,
     node::{Begun, BlockingSession, Completed, Event, EventSink, LocalUpdate, NodeError, Origin, Stop},
     program::print,
-    train::{Evaluation, Examples, Train},
+    train::{EpochLength, Evaluation, Examples, Train},
     weights::{Metric, Weights},
 };
 use anyhow::Context;
@@ -23,9 +23,7 @@ pub(super) struct Job {
     pub(super) session: BlockingSession,
     pub(super) test: Examples,
     pub(super) epochs: u64,
-    pub(super) steps: u64,
-    /// Different examples that an epoch sees.
-    pub(super) examples: u64,
+    pub(super) length: EpochLength,
     /// How long the end waits for the peers to have the newest update.
     pub(super) linger: Duration,
     /// Whether to answer peers after the last epoch until a stop is requested.
@@ -110,9 +108,8 @@ impl Job {
     /// One epoch; `None` if a stop was requested before it was complete.
     fn epoch(&mut self, epoch: u64, outputs: &Outputs) -> anyhow::Result<Option<(Completed, Evaluation)>> {
         let began = Instant::now();
-        let first_step = (epoch - 1).saturating_mul(self.steps);
         let stop = self.stop.clone();
-        let steps = self.trainer.train_steps(first_step, self.steps, &|| stop.is_requested())?;
+        let steps = self.trainer.train_epoch(epoch, self.length, &|| stop.is_requested())?;
         if steps.interrupted {
             return Ok(None);
         }
@@ -120,7 +117,7 @@ impl Job {
         let local = LocalUpdate {
             weights: self.trainer.weights()?,
             epoch,
-            num_examples: self.examples,
+            num_examples: self.trainer.examples_seen(self.length.first_step(epoch), steps.done),
             metrics: vec![Metric { name: "loss".to_owned(), value: loss }],
         };
         let completed = match self.session.epoch_trained(local, self.trainer.save()?.into()) {

@@ -3,9 +3,10 @@
 use super::node::{default_settings, parse_partition};
 use crate::node::BelowQuorum;
 use clap::{ArgMatches, Args, parser::ValueSource};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::{
+    cmp::Ordering,
     collections::BTreeMap,
     fmt, fs,
     path::{Path, PathBuf},
@@ -115,9 +116,13 @@ pub struct NodeFlags {
     /// Epochs of the run; a node that joins late takes over the others' epoch. [default: digits 8, mnist 3]
     #[arg(long, env = "PEERFOLD_EPOCHS", value_name = "E", help_heading = "Training")]
     pub epochs: Option<u64>,
-    /// Training steps between two folds. [default: digits 60, mnist 1200]
+    /// Training steps between two folds, unless --period is given. [default: digits 60, mnist 1200]
     #[arg(long, env = "PEERFOLD_STEPS_PER_EPOCH", value_name = "K", help_heading = "Training")]
     pub steps_per_epoch: Option<u64>,
+    /// Instead of --steps-per-epoch: train for so long between two folds, so that slow nodes do fewer steps and none is
+    /// waited for. The same on all nodes; also with --sync.
+    #[arg(long, env = "PEERFOLD_PERIOD", value_name = "SECONDS", help_heading = "Training")]
+    pub period: Option<f64>,
     /// Examples in a step. [default: 32]
     #[arg(long, env = "PEERFOLD_BATCH_SIZE", value_name = "B", help_heading = "Training")]
     pub batch_size: Option<usize>,
@@ -144,8 +149,9 @@ pub struct NodeFlags {
     /// How to fold: see `peerfold strategies`. [default: fedavg]
     #[arg(long, env = "PEERFOLD_STRATEGY", value_name = "NAME", help_heading = "Folding")]
     pub strategy: Option<String>,
-    /// A parameter of the strategy; may be given several times.
+    /// A parameter of the strategy; may be given several times. In TOML a list ["K=V"] or a table { K = V }.
     #[arg(long, env = "PEERFOLD_PARAM", value_name = "K=V", value_delimiter = ',', help_heading = "Folding")]
+    #[serde(deserialize_with = "parameters")]
     pub param: Option<Vec<String>>,
     /// Leave out updates that were folded already.
     #[arg(long, env = "PEERFOLD_IGNORE_SEEN", num_args = 0..=1, require_equals = true,
@@ -213,6 +219,37 @@ pub struct NodeFlags {
     pub out: Option<PathBuf>,
 }
 
+/// `param` as a list of `NAME=VALUE`, or as a table.
+fn parameters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(
+        untagged,
+        expecting = "write a list [\"NAME=VALUE\"] or a table { NAME = VALUE } of numbers, words, true, false"
+    )]
+    enum Parameters {
+        List(Vec<String>),
+        Table(BTreeMap<String, Scalar>),
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Scalar {
+        Flag(bool),
+        Whole(i64),
+        Number(f64),
+        Word(String),
+    }
+    let text = |(name, value)| match value {
+        Scalar::Flag(value) => format!("{name}={value}"),
+        Scalar::Whole(value) => format!("{name}={value}"),
+        Scalar::Number(value) => format!("{name}={value}"),
+        Scalar::Word(value) => format!("{name}={value}"),
+    };
+    Ok(Option::<Parameters>::deserialize(deserializer)?.map(|parameters| match parameters {
+        Parameters::List(list) => list,
+        Parameters::Table(table) => table.into_iter().map(text).collect(),
+    }))
+}
+
 /// Where a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -224,6 +261,18 @@ pub enum Source {
     File(PathBuf),
     /// Nobody set it.
     Default,
+}
+
+impl Source {
+    /// Which wins over which.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File(_) => 1,
+            Self::Environment(_) => 2,
+            Self::Flag => 3,
+        }
+    }
 }
 
 impl fmt::Display for Source {
@@ -281,12 +330,24 @@ pub(super) fn resolve(
         };
         settings.insert(key, Setting { value, source });
     }
+    keep_nearer(&mut settings, "period", "steps-per-epoch");
     let set = from_values(settings.iter().map(|(key, setting)| (key.clone(), setting.value.clone())))?;
     parse_partition(set.partition.as_deref())?;
     for (key, value) in set_values(&default_settings(&set)?)? {
         settings.entry(key).or_insert(Setting { value, source: Source::Default });
     }
     Ok(settings)
+}
+
+/// Of two settings that say the same thing the one of the higher layer holds; of one layer both stay, to be told.
+fn keep_nearer(settings: &mut BTreeMap<String, Setting>, a: &str, b: &str) {
+    let rank = |key: &str| settings.get(key).map(|setting| setting.source.rank());
+    let (Some(rank_a), Some(rank_b)) = (rank(a), rank(b)) else { return };
+    match rank_a.cmp(&rank_b) {
+        Ordering::Less => settings.remove(a),
+        Ordering::Greater => settings.remove(b),
+        Ordering::Equal => None,
+    };
 }
 
 /// The settings without their sources.
@@ -337,6 +398,7 @@ fn check_finite(flags: &NodeFlags) -> Result<(), SettingsError> {
         ("deadline", flags.deadline),
         ("start-deadline", flags.start_deadline),
         ("linger", flags.linger),
+        ("period", flags.period),
     ];
     for (key, number) in numbers {
         if let Some(number) = number.filter(|number| !number.is_finite()) {

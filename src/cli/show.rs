@@ -64,14 +64,14 @@ fn text(event: &Event) -> Option<String> {
         }
         Event::NotFolded { epoch, reason } => format!("epoch {epoch}: not folded: {reason}"),
         Event::CaughtUp { from, epoch } => format!("caught up from epoch {from} with epoch {epoch} of the others"),
-        Event::EpochDone { epoch, epochs, metrics, seconds, written, read, peers, sent, received, .. } => {
+        Event::EpochDone { epoch, epochs, metrics, steps, seconds, written, read, peers, sent, received, .. } => {
             let metric = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
             let moved = match (peers, sent, received) {
                 (Some(peers), Some(sent), Some(received)) => moved_text(*peers, *sent, *received),
                 _ => format!("wrote {}, read {}", HumanBytes(*written), HumanBytes(*read)),
             };
             format!(
-                "epoch {epoch} of {epochs}: loss {:.4}, test accuracy {:.2} %, {seconds:.1} s, {moved}",
+                "epoch {epoch} of {epochs}: loss {:.4}, test accuracy {:.2} %, {steps} steps, {seconds:.1} s, {moved}",
                 metric("loss"),
                 100.0 * metric("accuracy"),
             )

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     folder::FolderUrl,
     node::{Event, Stop},
+    train::EpochLength,
 };
 use anyhow::{Context, bail};
 use std::{
@@ -102,7 +103,10 @@ impl<'a> Phase<'a> {
         set("partition", format!("{node}/{nodes}").into());
         set("skew", flags.skew.to_string().into());
         set("epochs", flags.epochs.to_string().into());
-        set("steps-per-epoch", flags.steps().to_string().into());
+        match flags.length() {
+            EpochLength::Steps(steps) => set("steps-per-epoch", steps.to_string().into()),
+            EpochLength::Period(period) => set("period", period.as_secs_f64().to_string().into()),
+        }
         set("seed", flags.seed.to_string().into());
         set("threads", flags.threads().to_string().into());
         if let Some(dir) = &flags.data_dir {

@@ -1,6 +1,6 @@
 use super::{
     AsyncNode, AsyncOptions, BlockingSession, Checks, EventSink, Members, NodeError, Participant, ParticipantOptions,
-    Session, SessionOptions, StartOptions, Stop, SyncNode, SyncOptions,
+    Session, SessionOptions, StartOptions, Stop, StrategyChoice, SyncNode, SyncOptions,
 };
 use crate::{
     folder::{Author, FolderUrl, OpenOptions},
@@ -32,8 +32,8 @@ pub struct NodeConfig {
     pub folder: FolderUrl,
     /// How to take part in the network, if the folder is [`FolderUrl::P2p`].
     pub network: NetworkOptions,
-    /// The rule for folding.
-    pub strategy: StrategySpec,
+    /// The rule for folding: a [`StrategySpec`], or a strategy of one's own.
+    pub strategy: StrategyChoice,
     /// Asynchronous or synchronous.
     pub pace: Pace,
     /// How to begin without a checkpoint.
@@ -65,7 +65,7 @@ impl NodeConfig {
             run: "1".to_owned(),
             folder,
             network: NetworkOptions::default(),
-            strategy: StrategySpec::new("fedavg"),
+            strategy: StrategySpec::new("fedavg").into(),
             pace: Pace::Async(AsyncOptions::default()),
             start: StartOptions::default(),
             checks: Checks::default(),

@@ -2,7 +2,7 @@
 
 use super::{
     FoldedUpdate, LocalUpdate,
-    participant::{Arrived, Complaint},
+    participant::{Arrived, Complaint, DEGREE},
 };
 use crate::{
     strategy::{FoldError, Folded, Round, Strategy, Update},
@@ -10,6 +10,9 @@ use crate::{
 };
 use libp2p_identity::PeerId;
 use std::sync::Arc;
+
+/// No federation has more peers; arithmetic with so many is safe.
+const MAX_DEGREE: f64 = 1e9;
 
 /// An update that could not be read while it was folded.
 pub(super) struct Unread {
@@ -67,6 +70,11 @@ pub(super) fn fold_peers(strategy: &mut dyn Strategy, peers: &[(Arrived, u64)]) 
     strategy.fold(&Round { number: 1, updates: &updates, failures: 0 })
 }
 
+/// A number of peers that a metric says; none if it says something else.
+fn degree(claimed: f64) -> Option<u64> {
+    (claimed.fract() == 0.0 && (0.0..=MAX_DEGREE).contains(&claimed)).then_some(claimed as u64)
+}
+
 /// An update with what it borrows from.
 pub(super) struct Input {
     pub(super) author: PeerId,
@@ -105,7 +113,7 @@ impl Input {
             epoch: self.metadata.epoch,
             staleness: self.staleness as f64,
             loss: self.metadata.metric("loss"),
-            degree: None,
+            degree: self.metadata.metric(DEGREE).and_then(degree),
             own: self.own,
         }
     }
@@ -119,5 +127,17 @@ impl Input {
             staleness: self.staleness,
             own: self.own,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_degree_is_a_whole_number_that_can_be() {
+        assert_eq!([0.0, 3.0, 1e9].map(degree), [Some(0), Some(3), Some(1_000_000_000)]);
+        let none = [-1.0, 0.5, 1e9 + 1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        assert_eq!(none.map(degree), [None; 6]);
     }
 }

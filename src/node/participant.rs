@@ -6,7 +6,7 @@ use super::{
 use crate::{
     folder::{FolderError, SharedFolder, Value},
     strategy::{Folded, Strategy},
-    weights::{EntryHash, Key, Layout, Metadata, Metric, Root, SignedEntry, TensorReader, Weights},
+    weights::{EntryHash, Key, Layout, MAX_METRICS, Metadata, Metric, Root, SignedEntry, TensorReader, Weights},
 };
 use libp2p_identity::PeerId;
 use std::{
@@ -22,6 +22,8 @@ const LISTINGS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What each of them has in any case: time enough for one that is there.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+/// The metric that says how many authors a node knows, for strategies that ask for it.
+pub(super) const DEGREE: &str = "degree";
 /// Most characters of the reason for a rejection.
 const MAX_REASON_CHARS: usize = 500;
 
@@ -89,6 +91,7 @@ pub struct Participant {
     /// Away while it works, and for good if a fold was cancelled: it may have taken half a step.
     strategy: Arc<Mutex<Option<Box<dyn Strategy>>>>,
     strategy_name: &'static str,
+    needs_degrees: bool,
     layout: Arc<Layout>,
     options: ParticipantOptions,
     pub(super) roster: Roster,
@@ -118,6 +121,7 @@ impl Participant {
         Self {
             folder,
             strategy_name: strategy.name(),
+            needs_degrees: strategy.needs_degrees(),
             strategy: Arc::new(Mutex::new(Some(strategy))),
             layout,
             options,
@@ -175,6 +179,23 @@ impl Participant {
 
     fn take_strategy(&self) -> Result<Box<dyn Strategy>, NodeError> {
         self.strategy.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(NodeError::FoldCancelled)
+    }
+
+    /// Adds to the update how many other authors this node knows, if its strategy wants to know that of its peers and
+    /// there is room: without it they take this node for one that knows as many as they do. Before the checkpoint is
+    /// written, so that a restart publishes the same.
+    pub(super) fn state_degree(&self, local: &mut LocalUpdate) {
+        if !self.needs_degrees {
+            return;
+        }
+        let value = self.roster.known_besides(self.peer_id()) as f64;
+        let metrics = &mut local.metrics;
+        // One's own figure of that name would be taken for it.
+        metrics.retain(|metric| metric.name != DEGREE);
+        if metrics.len() < MAX_METRICS {
+            let place = metrics.partition_point(|metric| metric.name.as_str() < DEGREE);
+            metrics.insert(place, Metric { name: DEGREE.to_owned(), value });
+        }
     }
 
     /// Errors if peers would refuse this update.

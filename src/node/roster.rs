@@ -40,6 +40,11 @@ impl Roster {
         self.folds
     }
 
+    /// How many authors are known besides this one.
+    pub fn known_besides(&self, me: PeerId) -> usize {
+        self.authors.len() - usize::from(self.authors.contains_key(&me.to_bytes()))
+    }
+
     /// Notes an author's update, the node's own included. Older ones than the newest known change nothing.
     pub fn saw(&mut self, author: PeerId, sequence: u64, root: Root, epoch: u64) {
         let folds = self.folds;
@@ -195,6 +200,7 @@ mod tests {
         assert_eq!((roster.median_epoch(), roster.staleness(bad, 10)), (Some(4), 0));
         roster.retain(|author| author == bad);
         assert_eq!((roster.median_epoch(), roster.authors.len(), roster.folds()), (Some(10), 1, 1));
+        assert_eq!((roster.known_besides(me), roster.known_besides(bad)), (1, 0));
     }
 
     #[test]

@@ -212,13 +212,17 @@ impl Session {
 
     /// Publishes a trained epoch and folds. `trainer` is the training program's state after the epoch.
     ///
+    /// For a strategy that [needs degrees](Strategy::needs_degrees) the metric `degree` is added: the number of other
+    /// authors that this node knows.
+    ///
     /// On [`NodeError::Diverged`] nothing is saved: a restart trains the epoch again. On [`NodeError::Stopped`] the
     /// update is published and the checkpoint is *trained(e)*: a restart folds it.
-    pub async fn epoch_trained(&mut self, local: LocalUpdate, trainer: Bytes) -> Result<Completed, NodeError> {
+    pub async fn epoch_trained(&mut self, mut local: LocalUpdate, trainer: Bytes) -> Result<Completed, NodeError> {
         let layout = self.mode.participant().layout();
         if let Some(difference) = layout.difference(local.weights.layout()) {
             return Err(NodeError::Layout { what: "the trained weights".to_owned(), difference });
         }
+        self.mode.participant().state_degree(&mut local);
         // Before it is saved: a restart would go on from it, and fail again.
         self.mode.participant().check_own(&local).await?;
         self.trainer = trainer;

@@ -31,6 +31,24 @@ impl BatchOrder {
         positions.map(|position| self.pass(position / examples)[(position % examples) as usize] as usize).collect()
     }
 
+    /// How many different examples the steps `first_step..first_step + steps` see.
+    pub fn different(&mut self, first_step: u64, steps: u64) -> usize {
+        let (examples, batch) = (self.examples as u128, self.batch as u128);
+        if examples == 0 {
+            return 0;
+        }
+        let (start, end) = (u128::from(first_step) * batch, (u128::from(first_step) + u128::from(steps)) * batch);
+        if start.next_multiple_of(examples) + examples <= end {
+            return self.examples;
+        }
+        // Parts of two passes at most.
+        let mut seen = vec![false; self.examples];
+        for position in start..end {
+            seen[self.pass(position / examples)[(position % examples) as usize] as usize] = true;
+        }
+        seen.into_iter().filter(|&seen| seen).count()
+    }
+
     fn pass(&mut self, number: u128) -> &[u32] {
         let (seed, examples) = (self.seed, self.examples);
         let cached = self.cached.take().filter(|(pass, _)| *pass == number);
@@ -66,6 +84,17 @@ mod tests {
             let mut walked = BatchOrder::new(seed, examples, batch);
             let walked = (0..=step).map(|step| walked.batch(step)).last();
             prop_assert_eq!(walked, Some(BatchOrder::new(seed, examples, batch).batch(step)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn different_examples_are_counted_once(
+            seed: u64, examples in 0usize..40, batch in 1usize..30, first in 0u64..(1 << 34), steps in 0u64..12,
+        ) {
+            let mut order = BatchOrder::new(seed, examples, batch);
+            let seen: std::collections::BTreeSet<_> = (first..first + steps).flat_map(|step| order.batch(step)).collect();
+            prop_assert_eq!(order.different(first, steps), seen.len());
         }
     }
 

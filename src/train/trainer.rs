@@ -1,5 +1,8 @@
 use super::{
-    Adam, BatchOrder, Classifier, Cpu, Device, DeviceError, DigitsMlp, Examples, MnistCnn, Model, init_seeded,
+    Adam, BatchOrder, Classifier, Cpu, Device, DeviceError, DigitsMlp, EpochLength, Examples, MnistCnn, Model,
+    add_proximal_gradient,
+    epoch::has_room,
+    init_seeded,
     module_weights::{self, ModuleWeightsError},
     state::{self, StateError},
 };
@@ -15,7 +18,13 @@ use burn::{
     },
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 /// Most examples in a step: their images must fit the memory at once.
 pub const MAX_BATCH: usize = 1 << 16;
@@ -35,6 +44,9 @@ pub struct TrainOptions {
     pub data_seed: u64,
     /// Threads that train and measure on the processor, 1 to [`MAX_THREADS`]. Their number changes no bit of the result.
     pub threads: usize,
+    /// FedProx' μ: the loss has the term μ/2·‖w − w_start‖² besides, where w_start are the weights that were
+    /// [loaded](Train::load_weights) last. Finite and not negative; 0 for no such term.
+    pub proximal_mu: f64,
 }
 
 /// Why training can't begin or go on.
@@ -117,6 +129,33 @@ pub trait Train: Send {
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Steps, TrainError>;
 
+    /// Trains epoch `epoch`, from 1: the steps from [`EpochLength::first_step`] on, as many as the length says. A stop
+    /// that is asked for interrupts it before the next step; the end of a period is no interruption.
+    ///
+    /// How many steps fit in a period is up to the clock; which examples they see, and what they make of the weights, is
+    /// not.
+    fn train_epoch(
+        &mut self,
+        epoch: u64,
+        length: EpochLength,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Steps, TrainError> {
+        let (first_step, most) = (length.first_step(epoch), length.most_steps());
+        let EpochLength::Period(period) = length else { return self.train_steps(first_step, most, stop) };
+        let (began, done, stopped) = (Instant::now(), AtomicU64::new(0), AtomicBool::new(false));
+        // Asked before each step, by one thread.
+        let over = || {
+            let stop = stop();
+            stopped.store(stop, Ordering::Relaxed);
+            stop || !has_room(period, began.elapsed(), done.fetch_add(1, Ordering::Relaxed))
+        };
+        let steps = self.train_steps(first_step, most, &over)?;
+        Ok(Steps { interrupted: stopped.load(Ordering::Relaxed), ..steps })
+    }
+
+    /// How many different examples the steps `first_step..first_step + steps` see.
+    fn examples_seen(&mut self, first_step: u64, steps: u64) -> u64;
+
     /// Measures the model, `batch` (at least 1) examples at a time. Errors if the examples are not the model's.
     fn evaluate(&self, examples: &Examples, batch: usize) -> Result<Evaluation, TrainError>;
 
@@ -126,14 +165,16 @@ pub trait Train: Send {
     /// A copy of the weights.
     fn weights(&self) -> Result<Weights, TrainError>;
 
-    /// Trains on from these weights. The optimizer's moments stay. Nothing changes if it is an error.
+    /// Trains on from these weights, which are also those that a proximal term holds on to. The optimizer's moments
+    /// stay. Nothing changes if it is an error.
     fn load_weights(&mut self, weights: &Weights) -> Result<(), TrainError>;
 
     /// Weights and optimizer as bytes; equal states give equal bytes. The number of steps done is the caller's to
     /// remember.
     fn save(&self) -> Result<Vec<u8>, TrainError>;
 
-    /// Goes on from what [`save`](Self::save) gave, bit for bit. Nothing changes if it is an error.
+    /// Goes on from what [`save`](Self::save) gave, bit for bit; with a proximal term, once the weights from which the
+    /// epoch began are [loaded](Self::load_weights). Nothing changes if it is an error.
     fn restore(&mut self, state: &[u8]) -> Result<(), TrainError>;
 
     /// The examples trained on.
@@ -181,6 +222,8 @@ fn on_backend<B: AutodiffBackend>(
 pub struct Trainer<B: AutodiffBackend, M: AutodiffModule<B>> {
     kind: Model,
     module: M,
+    /// The module as it was when its weights were loaded, if there is a proximal term.
+    start: Option<M>,
     optimizer: OptimizerAdaptor<Adam, M, B>,
     loss: CrossEntropyLoss<B>,
     device: B::Device,
@@ -213,15 +256,19 @@ where
         if !(1..=MAX_BATCH).contains(&options.batch) {
             return Err(TrainError::Options { what: "the batch size must be between 1 and 65536" });
         }
+        if !(options.proximal_mu.is_finite() && options.proximal_mu >= 0.0) {
+            return Err(TrainError::Options { what: "the proximal term's factor mu must be finite and not negative" });
+        }
         let count = options.threads;
         if !(1..=MAX_THREADS).contains(&count) {
             return Err(TrainError::Options { what: "the number of threads must be between 1 and 1024" });
         }
         let threads =
             ThreadPoolBuilder::new().num_threads(count).thread_name(|number| format!("train {number}")).build();
-        Ok(Self {
+        let mut trainer = Self {
             kind,
             module: init_seeded(module, options.model_seed),
+            start: None,
             optimizer: Adam::default().init(),
             threads: Arc::new(threads.map_err(|source| TrainError::Threads { threads: count, source })?),
             loss: CrossEntropyLossConfig::new().init(&device),
@@ -229,7 +276,14 @@ where
             device,
             options,
             examples,
-        })
+        };
+        trainer.hold_on();
+        Ok(trainer)
+    }
+
+    /// Makes the proximal term pull to the weights of now.
+    fn hold_on(&mut self) {
+        self.start = (self.options.proximal_mu > 0.0).then(|| self.module.clone());
     }
 
     fn step(&mut self, step: u64) -> f64 {
@@ -239,7 +293,10 @@ where
         let labels = Tensor::<B, 1, Int>::from_data(TensorData::new(labels, [indices.len()]), &self.device);
         let loss = self.loss.forward(self.module.forward(images), labels);
         let value = loss.clone().into_scalar().elem();
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.module);
+        let mut gradients = GradientsParams::from_grads(loss.backward(), &self.module);
+        if let Some(start) = &self.start {
+            add_proximal_gradient(&mut gradients, &self.module, start, self.options.proximal_mu);
+        }
         self.module = self.optimizer.step(self.options.learning_rate, self.module.clone(), gradients);
         value
     }
@@ -267,6 +324,10 @@ where
             (done, sum)
         });
         Ok(Steps { done, loss: (done > 0).then(|| sum / done as f64), interrupted: done < count })
+    }
+
+    fn examples_seen(&mut self, first_step: u64, steps: u64) -> u64 {
+        self.order.different(first_step, steps) as u64
     }
 
     fn evaluate(&self, examples: &Examples, batch: usize) -> Result<Evaluation, TrainError> {
@@ -302,6 +363,7 @@ where
 
     fn load_weights(&mut self, weights: &Weights) -> Result<(), TrainError> {
         self.module = module_weights::apply(self.module.clone(), weights)?;
+        self.hold_on();
         Ok(())
     }
 
@@ -311,6 +373,7 @@ where
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), TrainError> {
         (self.module, self.optimizer) = state::restore_state(self.module.clone(), self.optimizer.clone(), bytes)?;
+        self.hold_on();
         Ok(())
     }
 

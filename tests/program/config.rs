@@ -5,7 +5,7 @@ use peerfold::cli::NodeFlags;
 use std::{collections::BTreeMap, fs};
 
 /// Every setting: its key, a value as flag and variable have it, and as TOML has it.
-const SETTINGS: [(&str, &str, &str); 44] = [
+const SETTINGS: [(&str, &str, &str); 45] = [
     ("federation", "hospitals", "\"hospitals\""),
     ("run", "2", "\"2\""),
     ("folder", "memory:", "\"memory:\""),
@@ -22,6 +22,7 @@ const SETTINGS: [(&str, &str, &str); 44] = [
     ("skew", "0.5", "0.5"),
     ("epochs", "7", "7"),
     ("steps-per-epoch", "9", "9"),
+    ("period", "2.5", "2.5"),
     ("batch-size", "11", "11"),
     ("lr", "0.25", "0.25"),
     ("seed", "3", "3"),
@@ -120,6 +121,49 @@ fn flags_win_over_variables_over_the_file_over_defaults() {
     assert_eq!(setting("batch-size"), of("32", "default"));
     let home = format!("\"{}\"", sandbox.user_home().join(".peerfold").display());
     assert_eq!(setting("home"), of(&home, "default"));
+}
+
+#[test]
+fn of_period_and_steps_the_one_of_the_higher_layer_holds() {
+    let sandbox = Sandbox::new();
+    let settings = |file: &str, variable: (&str, &str), flags: &[&str]| {
+        fs::write(sandbox.path("node.toml"), file).unwrap();
+        let mut command = sandbox.command(["node", "--print-config", "--config", "node.toml"].iter().chain(flags));
+        command.env(variable.0, variable.1);
+        let settings = printed(&Ended::of(command).success());
+        ["period", "steps-per-epoch"].map(|key| settings.get(key).map(|(value, _)| value.clone()))
+    };
+    let (period, steps) = (|value: &str| [Some(value.to_owned()), None], |value: &str| [None, Some(value.to_owned())]);
+    let (by_period, by_steps) = ("period = 1.5", "steps-per-epoch = 7");
+    let nothing = ("PEERFOLD_SEED", "1");
+    assert_eq!(settings("", nothing, &[]), steps("60"));
+    assert_eq!(settings(by_period, nothing, &[]), period("1.5"));
+    assert_eq!(settings(by_period, ("PEERFOLD_STEPS_PER_EPOCH", "8"), &[]), steps("8"));
+    assert_eq!(settings(by_steps, ("PEERFOLD_PERIOD", "2.5"), &[]), period("2.5"));
+    assert_eq!(settings(by_period, ("PEERFOLD_PERIOD", "2.5"), &["--steps-per-epoch", "9"]), steps("9"));
+    assert_eq!(settings(by_steps, ("PEERFOLD_STEPS_PER_EPOCH", "8"), &["--period", "3.5"]), period("3.5"));
+}
+
+#[test]
+fn parameters_are_a_list_or_a_table() {
+    let sandbox = Sandbox::new();
+    let list = "[\"beta_1=0.5\", \"eta=2\", \"reference=flwr-1.6\", \"tau=0.001\"]";
+    for text in [
+        "param = [\"beta_1=0.5\", \"eta=2\", \"reference=flwr-1.6\", \"tau=0.001\"]\n",
+        "param = { eta = 2, tau = 1e-3, reference = \"flwr-1.6\", beta_1 = 0.5 }\n",
+        "seed = 1\n[param]\neta = 2\ntau = \"0.001\"\nreference = \"flwr-1.6\"\nbeta_1 = 0.5\n",
+    ] {
+        fs::write(sandbox.path("node.toml"), text).unwrap();
+        let mut command = sandbox.command(["node", "--print-config", "--config", "node.toml"]);
+        assert_eq!(
+            printed(&Ended::of(command).success())["param"],
+            (list.to_owned(), "node.toml".to_owned()),
+            "{text}"
+        );
+        // A flag's list takes the place of all of it.
+        command = sandbox.command(["node", "--print-config", "--config", "node.toml", "--param", "eta=1"]);
+        assert_eq!(printed(&Ended::of(command).success())["param"].0, "[\"eta=1\"]");
+    }
 }
 
 #[test]

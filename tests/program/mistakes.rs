@@ -81,6 +81,10 @@ fn arguments_that_cannot_be() {
         (&["--below-quorum", "panic"], &["below-quorum", "panic", "wait, alone, stop"]),
         (&["--participation", "2"], &["--participation 2", "0 to 1"]),
         (&["--max-norm=-1"], &["--max-norm -1", "above 0"]),
+        (&["--period", "0"], &["--period 0", "above 0"]),
+        (&["--period=-1"], &["--period -1", "seconds"]),
+        (&["--period", "inf"], &["--period inf", "finite"]),
+        (&["--period", "1", "--steps-per-epoch", "3"], &["--period 1", "--steps-per-epoch 3", "beside it"]),
         (&["--epochs", "0"], &["--epochs 0", "at least 1"]),
         (&["--epochs", "many"], &["--epochs", "many"]),
         (&["--lr", "0"], &["learning rate"]),
@@ -122,6 +126,8 @@ fn configurations_that_are_wrong() {
         ("[training]\nepochs = 1\n", &["line 1", "training"]),
         ("seed = 1\nbelow-quorum = \"panic\"\n", &["line 2", "below-quorum", "panic", "alone"]),
         ("lr = nan\n", &["--lr NaN"]),
+        ("seed = 1\nparam = \"eta=1\"\n", &["line 2", "param", "a list [\"NAME=VALUE\"] or a table"]),
+        ("seed = 1\nparam = { eta = [1] }\n", &["line 2", "param", "a table { NAME = VALUE } of numbers"]),
     ] {
         fs::write(sandbox.path("node.toml"), text).unwrap();
         let error = refused(&sandbox, &["--folder", "memory:", "--config", "node.toml"]);
@@ -129,6 +135,9 @@ fn configurations_that_are_wrong() {
             assert!(error.contains(part), "{text:?}: {part} is not in: {error}");
         }
     }
+    fs::write(sandbox.path("node.toml"), "strategy = \"fedadam\"\n[param]\nspeed = 1\n").unwrap();
+    let error = refused(&sandbox, &["--folder", "memory:", "--config", "node.toml"]);
+    assert!(error.contains("fedadam has no parameter \"speed\""), "{error}");
 }
 
 #[test]
@@ -226,6 +235,9 @@ fn demos_that_cannot_be() {
         (&["--skew", "nan"], "--skew NaN"),
         (&["--strategy", "fedx"], "--strategy fedx"),
         (&["--strategy", "fedadam", "--param", "eta"], "--param eta"),
+        (&["--period", "0"], "--period 0"),
+        (&["--period", "nan"], "--period NaN"),
+        (&["--period", "1", "--steps-per-epoch", "3"], "--steps-per-epoch"),
         (&["--kill", "1"], "NODE@EPOCH"),
         (&["--kill", "3@1"], "from 0 to 2"),
         (&["--kill", "1@9"], "only 8 epochs"),

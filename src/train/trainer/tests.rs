@@ -3,9 +3,13 @@ use crate::{
     experiment::digits,
     weights::{Tensor as NamedTensor, Weights},
 };
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
-const OPTIONS: TrainOptions = TrainOptions { learning_rate: 1e-3, batch: 32, model_seed: 1, data_seed: 2, threads: 2 };
+const OPTIONS: TrainOptions =
+    TrainOptions { learning_rate: 1e-3, batch: 32, model_seed: 1, data_seed: 2, threads: 2, proximal_mu: 0.0 };
 
 fn never() -> bool {
     false
@@ -167,6 +171,10 @@ fn what_cannot_be_trained_is_an_error() {
     for options in [TrainOptions { batch: 0, ..OPTIONS }, TrainOptions { threads: 0, ..OPTIONS }] {
         assert!(matches!(new(Model::Digits, options, &all), Some(TrainError::Options { .. })));
     }
+    for proximal_mu in [-1.0, f64::NAN, f64::INFINITY] {
+        let options = TrainOptions { proximal_mu, ..OPTIONS };
+        assert!(matches!(new(Model::Digits, options, &all), Some(TrainError::Options { .. })));
+    }
     #[cfg(not(feature = "cuda"))]
     assert!(matches!(
         trainer(Model::Digits, Device::Cuda, OPTIONS, all),
@@ -180,4 +188,134 @@ fn a_trainer_can_move_to_another_thread() {
     let trainer = new(OPTIONS);
     let weights = std::thread::spawn(move || trainer.weights().unwrap()).join().unwrap();
     assert_eq!(weights, new(OPTIONS).weights().unwrap());
+}
+
+/// Two epochs of ten steps, as a loop of one's own would do them; `between` is what the fold makes of the weights.
+fn by_hand(mu: f64, between: &Weights) -> Weights {
+    type B = Autodiff<Cpu>;
+    let (device, examples) = (Default::default(), digits().train);
+    let mut module = init_seeded(DigitsMlp::<B>::new(&device), OPTIONS.model_seed);
+    let mut optimizer = Adam::default().init();
+    let mut order = BatchOrder::new(OPTIONS.data_seed, examples.len(), OPTIONS.batch);
+    for epoch in 0..2 {
+        if epoch == 1 {
+            module = module_weights::apply(module, between).unwrap();
+        }
+        let start = module.clone();
+        for step in 0..10 {
+            let indices = order.batch(10 * epoch + step);
+            let labels: Vec<i64> = indices.iter().map(|&index| i64::from(examples.labels()[index])).collect();
+            let labels = Tensor::<B, 1, Int>::from_data(TensorData::new(labels, [indices.len()]), &device);
+            let logits = module.forward(images(&examples, &indices, &device));
+            let loss = CrossEntropyLossConfig::new().init(&device).forward(logits, labels);
+            let mut gradients = GradientsParams::from_grads(loss.backward(), &module);
+            if mu > 0.0 {
+                add_proximal_gradient(&mut gradients, &module, &start, mu);
+            }
+            module = optimizer.step(OPTIONS.learning_rate, module, gradients);
+        }
+    }
+    module_weights::collect(&module).unwrap()
+}
+
+/// Some other weights of the model.
+fn folded() -> Weights {
+    new(TrainOptions { model_seed: 9, ..OPTIONS }).weights().unwrap()
+}
+
+#[test]
+fn the_proximal_term_holds_on_to_the_weights_that_each_epoch_began_from() {
+    let straight = |mu| {
+        let mut trainer = new(TrainOptions { proximal_mu: mu, ..OPTIONS });
+        trainer.train_steps(0, 10, &never).unwrap();
+        trainer.load_weights(&folded()).unwrap();
+        trainer.train_steps(10, 10, &never).unwrap();
+        trainer.weights().unwrap()
+    };
+    for mu in [0.0, 0.5] {
+        assert!(straight(mu) == by_hand(mu, &folded()), "mu {mu}");
+    }
+    assert_ne!(straight(0.0), straight(0.5));
+}
+
+#[test]
+fn with_a_proximal_term_a_restart_between_epochs_changes_no_bit() {
+    let options = TrainOptions { proximal_mu: 0.5, ..OPTIONS };
+    let mut straight = new(options);
+    straight.train_steps(0, 10, &never).unwrap();
+    let state = straight.save().unwrap();
+    straight.load_weights(&folded()).unwrap();
+    straight.train_steps(10, 10, &never).unwrap();
+    // Killed before the end of its second epoch: it begins that epoch again.
+    let mut restarted = new(TrainOptions { model_seed: 77, ..options });
+    restarted.restore(&state).unwrap();
+    restarted.load_weights(&folded()).unwrap();
+    restarted.train_steps(10, 4, &never).unwrap();
+    restarted.restore(&state).unwrap();
+    restarted.load_weights(&folded()).unwrap();
+    restarted.train_steps(10, 10, &never).unwrap();
+    assert!(restarted.save().unwrap() == straight.save().unwrap());
+}
+
+#[test]
+fn the_larger_the_factor_the_nearer_the_weights_stay() {
+    let distance = |mu| {
+        let mut trainer = new(TrainOptions { proximal_mu: mu, ..OPTIONS });
+        let numbers = |weights: Weights| -> Vec<f32> {
+            weights
+                .tensors()
+                .flat_map(|(_, data)| data.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect::<Vec<_>>())
+                .collect()
+        };
+        let start = numbers(trainer.weights().unwrap());
+        trainer.train_steps(0, 60, &never).unwrap();
+        let end = numbers(trainer.weights().unwrap());
+        start.iter().zip(&end).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+    };
+    let distances = [0.0, 0.1, 1.0, 10.0].map(distance);
+    assert!(distances.is_sorted_by(|a, b| a > b), "{distances:?}");
+}
+
+#[test]
+fn an_epoch_of_a_period_is_as_many_steps_of_its_own_as_fit() {
+    // A step takes some of the time that there is: none, a moment, or enough for the stop to come first.
+    for (seconds, stop_at) in [(0.0, u32::MAX), (0.05, u32::MAX), (3600.0, 7)] {
+        let length = EpochLength::Period(Duration::from_secs_f64(seconds));
+        let asked = AtomicU32::new(0);
+        let mut trainer = new(OPTIONS);
+        let stop = || asked.fetch_add(1, Ordering::Relaxed) >= stop_at;
+        let steps = trainer.train_epoch(3, length, &stop).unwrap();
+        assert!(steps.done >= 1 && (seconds > 0.0 || steps.done == 1), "{steps:?}");
+        assert_eq!(steps.interrupted, stop_at == 7);
+        assert!(!steps.interrupted || steps.done == 7, "{steps:?}");
+        // The same steps by their numbers.
+        let mut other = new(OPTIONS);
+        other.train_steps(2 << 32, steps.done, &never).unwrap();
+        assert!(other.save().unwrap() == trainer.save().unwrap());
+    }
+    let mut stopped = new(OPTIONS);
+    let steps = stopped.train_epoch(1, EpochLength::Period(Duration::from_secs(3600)), &|| true).unwrap();
+    assert_eq!(steps, Steps { done: 0, loss: None, interrupted: true });
+}
+
+#[test]
+fn an_epoch_of_steps_is_those_steps() {
+    let mut trainer = new(OPTIONS);
+    for epoch in 1..=2 {
+        let steps = trainer.train_epoch(epoch, EpochLength::Steps(20), &never).unwrap();
+        assert_eq!((steps.done, steps.interrupted), (20, false));
+    }
+    assert!(trainer.save().unwrap() == trained(40).save().unwrap());
+}
+
+#[test]
+fn examples_seen_twice_count_once() {
+    let few = Arc::new(digits().train.select(&(0..100).collect::<Vec<_>>()));
+    let mut trainer = trainer(Model::Digits, Device::Cpu, OPTIONS, few).unwrap();
+    // Steps 2 and 3 are the end of one pass and the beginning of the next.
+    let counts =
+        [(0, 1), (0, 3), (0, 4), (7, 0), (1 << 32, 7)].map(|(first, steps)| trainer.examples_seen(first, steps));
+    assert_eq!(counts, [32, 96, 100, 0, 100]);
+    let across = trainer.examples_seen(2, 2);
+    assert!((36..64).contains(&across), "{across}");
 }
