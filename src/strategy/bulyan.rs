@@ -59,7 +59,7 @@ impl Coordinates for Bulyan {
         }
         let mut picked = Vec::with_capacity(count);
         while picked.len() < count {
-            let best = selection::by_score(at, &distances, &rest, self.malicious)[0];
+            let best = selection::best(at, &distances, &rest, self.malicious);
             rest.retain(|&number| number != best);
             picked.push(best);
         }

@@ -47,9 +47,14 @@ impl Combination for Krum {
     fn plan<'a>(&self, at: &At<'a>) -> Result<Plan<'a>, FoldError> {
         selection::enough(at, INFO.name, self.malicious, 2, false)?;
         let all: Vec<usize> = (0..at.source.updates().len()).collect();
-        let best = selection::by_score(at, &selection::distances(at)?, &all, self.malicious);
+        let distances = selection::distances(at)?;
+        let best = selection::by_score(at, &distances, &all, self.malicious);
         if self.keep == 0 {
-            return Ok(Plan::mean(at.source, &best[..1], &[1.0], Rounding::Once));
+            let one = match at.common.reference {
+                Some(Reference::Flwr141Message) => best[0],
+                _ => selection::best(at, &distances, &all, self.malicious),
+            };
+            return Ok(Plan::mean(at.source, &[one], &[1.0], Rounding::Once));
         }
         let kept = match at.common.reference {
             // Flower slices the worst-first list from n - keep, which below 0 counts from the end.

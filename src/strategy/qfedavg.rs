@@ -80,7 +80,14 @@ impl Combination for QFedAvg {
         if !sum.is_finite() || coefficients.iter().any(|coefficient| !coefficient.is_finite()) {
             return Err(FoldError::NotFinite { strategy: INFO.name, what: format!("Σh = {sum}") });
         }
-        Ok(Plan::towards(at.source, at.x(), coefficients))
+        if at.common.reference.is_none() {
+            return Ok(Plan::towards(at.source, at.x(), coefficients));
+        }
+        // Flower rounds x − w and its product with L before it goes on in f64.
+        let updates = at.source.updates().iter().zip(&coefficients);
+        let gradients = updates.map(|(update, coefficient)| (Input::Gradient(update, at.x(), l), -coefficient / l));
+        let terms = std::iter::once((Input::Kept(at.x()), 1.0)).chain(gradients).collect();
+        Ok(Plan { terms, divisor: Some(1.0), ..Plan::towards(at.source, at.x(), coefficients.clone()) })
     }
 }
 

@@ -213,8 +213,7 @@ impl StrategySpec {
     pub fn info(&self) -> Result<&'static StrategyInfo, StrategyError> {
         let plain: String = self.name.chars().filter(|c| !matches!(c, '-' | '_')).collect();
         let named = |name: &&str| name.eq_ignore_ascii_case(&plain);
-        let found =
-            STRATEGIES.iter().find(|info| std::iter::once(&info.name).chain(info.aliases).any(named));
+        let found = STRATEGIES.iter().find(|info| std::iter::once(&info.name).chain(info.aliases).any(named));
         found.ok_or_else(|| StrategyError::Unknown {
             name: self.name.clone(),
             known: STRATEGIES.iter().map(|info| info.name).collect(),
