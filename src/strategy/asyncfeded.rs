@@ -130,7 +130,7 @@ impl Combination for AsyncFedEd {
         let integers = at.source.newest(0..updates.len()).ok_or(FoldError::NoUpdates)?;
         let now = Kept { author: Vec::new(), epoch: 0, num_examples: 0, fold: at.folds, weights: Some(at.x().clone()) };
         let kept = std::iter::once(now).chain(at.kept.iter().cloned()).take(self.history as usize).collect();
-        Ok(Plan { terms, divisor: None, rounding: Rounding::Once, shares: rates, integers, kept })
+        Ok(Plan { terms, rounding: Rounding::Once, shares: rates, integers, kept })
     }
 }
 

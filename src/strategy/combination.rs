@@ -48,10 +48,8 @@ impl<'a> At<'a> {
 
 /// What a rule has found.
 pub(super) struct Plan<'a> {
-    /// What is summed, with coefficients.
+    /// What is summed, with coefficients whose sum is what they are divided by.
     pub(super) terms: Vec<(Input<'a>, f64)>,
-    /// What the sum is divided by: the sum of the coefficients, or else this.
-    pub(super) divisor: Option<f64>,
     pub(super) rounding: Rounding,
     /// The share of each update.
     pub(super) shares: Vec<f64>,
@@ -76,7 +74,7 @@ impl<'a> Plan<'a> {
         }
         let integers = source.newest(among.iter().copied()).expect("a mean is of at least one update");
         let terms = numbered.into_iter().map(|(number, weight)| (source.input(number), weight)).collect();
-        Self { terms, divisor: None, rounding, shares, integers, kept: Vec::new() }
+        Self { terms, rounding, shares, integers, kept: Vec::new() }
     }
 
     /// x + Σ c_k·(w_k − x), c_k the coefficients of all updates.
@@ -85,7 +83,7 @@ impl<'a> Plan<'a> {
         let updates = source.by_author().into_iter().map(|number| (source.input(number), coefficients[number]));
         let terms = std::iter::once((Input::Kept(x), rest)).chain(updates).collect();
         let integers = source.newest(0..coefficients.len()).expect("a round has at least one update");
-        Self { terms, divisor: None, rounding: Rounding::Once, shares: coefficients, integers, kept: Vec::new() }
+        Self { terms, rounding: Rounding::Once, shares: coefficients, integers, kept: Vec::new() }
     }
 }
 
@@ -129,12 +127,12 @@ impl<R: Combination> Strategy for Combined<R> {
             kept: &state.kept,
             folds: state.folds,
         };
-        let Plan { terms, divisor, rounding, shares, integers, kept } = self.rule.plan(&at)?;
+        let Plan { terms, rounding, shares, integers, kept } = self.rule.plan(&at)?;
         if let Some((_, coefficient)) = terms.iter().find(|(_, coefficient)| !coefficient.is_finite()) {
             let what = format!("a coefficient of {coefficient}");
             return Err(FoldError::NotFinite { strategy: R::INFO.name, what });
         }
-        let mean = Mean::new(rounding, terms).divided_by(divisor);
+        let mean = Mean::new(rounding, terms);
         let weights = combine(source.layout(), &mean, integers)?;
         // A rule without memory needs x for differences only.
         let x = (R::MEMORY || round.updates.iter().any(|update| update.delta)).then(|| weights.clone());

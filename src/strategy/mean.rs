@@ -56,11 +56,6 @@ impl<'a> Mean<'a> {
         Self { rounding, terms, total }
     }
 
-    /// The same sum over another divisor, if there is one.
-    pub(super) fn divided_by(self, divisor: Option<f64>) -> Self {
-        Self { total: divisor.unwrap_or(self.total), ..self }
-    }
-
     /// How many inputs it holds a piece of at once.
     pub(super) fn held(&self) -> usize {
         self.terms.len().min(GROUP)

@@ -1,12 +1,16 @@
 //! q-FedAvg: who has the higher loss counts more.
 
 use super::{
-    FoldError, Strategy,
+    FoldError, Folded, Reference, Round, Strategy, Update,
     combination::{At, Combination, Combined, Plan},
+    engine::{self, Plane},
+    number::{decode, encode},
     reduce::{squared_difference, sum_of, sums},
-    registry::{ACCEPT_FAILURES, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
-    source::Input,
+    registry::{ACCEPT_FAILURES, Common, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
+    source::{Input, Source, part},
+    state::{Form, State},
 };
+use crate::weights::{DType, Weights};
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
     name: "qfedavg",
@@ -43,6 +47,14 @@ struct QFedAvg {
     lipschitz: f64,
 }
 
+impl QFedAvg {
+    /// (F + 1e-10)^q and h of an update, whose loss this is with the 1e-10, and its ‖x − w‖².
+    fn power_and_h(&self, loss: f64, distance: f64) -> (f64, f64) {
+        let (l, power) = (self.lipschitz, loss.powf(self.q));
+        (power, self.q * loss.powf(self.q - 1.0) * (l * l * distance) + l * power)
+    }
+}
+
 /// What Flower adds to a loss.
 const LOSS_FLOOR: f64 = 1e-10;
 
@@ -50,9 +62,13 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
     let common = parameters.common()?;
     let rate = parameters.either("qffl_learning_rate", "client_learning_rate")?;
     let rate = parameters.number(rate, 0.1, "a number above 0", |rate| rate > 0.0)?;
-    let default = if common.reference == Some(super::Reference::Flwr141Message) { 0.1 } else { 0.2 };
+    let default = if common.reference == Some(Reference::Flwr141Message) { 0.1 } else { 0.2 };
     let q = parameters.number(parameters.either("q_param", "q")?, default, "a number from 0", |q| q >= 0.0)?;
-    Ok(Box::new(Combined::new(QFedAvg { q, lipschitz: 1.0 / rate }, common)))
+    let rule = QFedAvg { q, lipschitz: 1.0 / rate };
+    Ok(match common.reference {
+        None => Box::new(Combined::new(rule, common)),
+        Some(reference) => Box::new(AsFlower { rule, reference, common, state: State::default() }),
+    })
 }
 
 impl Combination for QFedAvg {
@@ -60,35 +76,30 @@ impl Combination for QFedAvg {
     const MEMORY: bool = true;
 
     fn plan<'a>(&self, at: &At<'a>) -> Result<Plan<'a>, FoldError> {
-        let mut powers = Vec::new();
-        for update in at.source.updates() {
-            let loss = update.loss.filter(|loss| loss.is_finite() && *loss >= 0.0);
-            let what = || format!("its loss is {:?}, and must be a number from 0", update.loss);
-            let figure = || FoldError::Figure { author: update.author, strategy: INFO.name, what: what() };
-            powers.push(loss.ok_or_else(figure)? + LOSS_FLOOR);
-        }
+        let powers = losses(at.source)?;
         let distances = squared_distances_to_x(at)?;
         let l = self.lipschitz;
-        let terms = powers.iter().zip(distances).map(|(loss, distance)| {
-            let h = self.q * loss.powf(self.q - 1.0) * (l * l * distance) + l * loss.powf(self.q);
-            (l * loss.powf(self.q), h)
-        });
-        let (numerators, denominators): (Vec<f64>, Vec<f64>) = terms.unzip();
+        let terms = powers.iter().zip(distances).map(|(&loss, distance)| self.power_and_h(loss, distance));
+        let (numerators, denominators): (Vec<f64>, Vec<f64>) = terms.map(|(power, h)| (l * power, h)).unzip();
         let mut sum = 0.0;
         at.source.by_author().into_iter().for_each(|number| sum += denominators[number]);
         let coefficients: Vec<f64> = numerators.into_iter().map(|numerator| numerator / sum).collect();
         if !sum.is_finite() || coefficients.iter().any(|coefficient| !coefficient.is_finite()) {
             return Err(FoldError::NotFinite { strategy: INFO.name, what: format!("Σh = {sum}") });
         }
-        if at.common.reference.is_none() {
-            return Ok(Plan::towards(at.source, at.x(), coefficients));
-        }
-        // Flower rounds x − w and its product with L before it goes on in f64.
-        let updates = at.source.updates().iter().zip(&coefficients);
-        let gradients = updates.map(|(update, coefficient)| (Input::Gradient(update, at.x(), l), -coefficient / l));
-        let terms = std::iter::once((Input::Kept(at.x()), 1.0)).chain(gradients).collect();
-        Ok(Plan { terms, divisor: Some(1.0), ..Plan::towards(at.source, at.x(), coefficients.clone()) })
+        Ok(Plan::towards(at.source, at.x(), coefficients))
     }
+}
+
+/// F_k + 1e-10 of each update.
+fn losses(source: &Source<'_>) -> Result<Vec<f64>, FoldError> {
+    let loss = |update: &Update<'_>| {
+        let loss = update.loss.filter(|loss| loss.is_finite() && *loss >= 0.0);
+        let what = || format!("its loss is {:?}, and must be a number from 0", update.loss);
+        let figure = || FoldError::Figure { author: update.author, strategy: INFO.name, what: what() };
+        Ok(loss.ok_or_else(figure)? + LOSS_FLOOR)
+    };
+    source.updates().iter().map(loss).collect()
 }
 
 /// ‖w_k − x‖² of each update.
@@ -101,4 +112,114 @@ pub(super) fn squared_distances_to_x(at: &At<'_>) -> Result<Vec<f64>, FoldError>
             *sum += sum_of(rows.row(number + 1), rows.row(0), squared_difference);
         }
     })
+}
+
+/// The same with the roundings of a version of Flower, but for the lengths, which are taken in f64.
+struct AsFlower {
+    rule: QFedAvg,
+    reference: Reference,
+    common: Common,
+    state: State,
+}
+
+/// Memory of one thread.
+#[derive(Default)]
+struct Scratch {
+    x: Vec<f64>,
+    sum: Vec<f64>,
+    update: Vec<f64>,
+}
+
+impl AsFlower {
+    /// Flower 1.41 comes to f64 by the powers of the losses, which numpy 2 no longer takes for what the arrays are.
+    fn form(&self) -> Form {
+        let wide = self.reference != Reference::Flwr16;
+        Form { strategy: INFO.name, reference: Some(self.reference), wide, moments: 0 }
+    }
+
+    /// Σ Δ_k/Σh of some elements, added to `sum`. `first` says whether x is still of the weights' dtype.
+    fn add(&self, sum: &mut [f64], x: &[f64], update: &[f64], (power, total, first, single): (f64, f64, bool, bool)) {
+        let round = |value: f64| if single { f64::from(value as f32) } else { value };
+        let early = |value: f64| if first || self.reference != Reference::Flwr141 { round(value) } else { value };
+        let factor = early(self.rule.lipschitz);
+        for ((sum, x), w) in sum.iter_mut().zip(x).zip(update) {
+            let gradient = early(early(x - w) * factor);
+            *sum = match self.reference {
+                Reference::Flwr16 => round(*sum + round(round(round(power) * gradient) / round(total))),
+                Reference::Flwr141Message => round(*sum + round(power * gradient)),
+                _ => *sum + power * gradient / total,
+            };
+        }
+    }
+}
+
+impl Strategy for AsFlower {
+    fn name(&self) -> &'static str {
+        INFO.name
+    }
+
+    fn begin(&mut self, initial: &Weights) {
+        self.state = State { x: Some(initial.clone()), ..State::default() };
+    }
+
+    fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError> {
+        let (state, form) = (&self.state, self.form());
+        let x = state.x.as_ref().ok_or(FoldError::NotBegun { strategy: INFO.name })?;
+        let source = Source::check(round, Some(x), self.common.accept_failures, INFO.name)?;
+        let at = At { round, source: &source, common: &self.common, x: Some(x), kept: &[], folds: state.folds };
+        let figures = losses(&source)?.into_iter().zip(squared_distances_to_x(&at)?);
+        let (powers, hs): (Vec<f64>, Vec<f64>) = figures.map(|(loss, d)| self.rule.power_and_h(loss, d)).unzip();
+        let total: f64 = hs.iter().sum();
+        let shares: Vec<f64> = powers.iter().map(|power| self.rule.lipschitz * power / total).collect();
+        if !total.is_finite() || shares.iter().any(|share| !share.is_finite()) {
+            return Err(FoldError::NotFinite { strategy: INFO.name, what: format!("Σh = {total}") });
+        }
+        let integers = source.newest(0..shares.len()).ok_or(FoldError::NoUpdates)?;
+        let (layout, first) = (source.layout(), state.wide.is_empty());
+        let planes: Vec<Plane> = [Plane::Weights].into_iter().chain(form.wide.then_some(Plane::Wide)).collect();
+        let done = engine::run(layout, 1, &planes, Scratch::default, |scratch, piece, outputs| {
+            let dtype = layout.tensors()[piece.tensor].dtype;
+            if !dtype.is_float() {
+                outputs[0].copy_from_slice(&integers.read(piece)?);
+                return Ok(());
+            }
+            let Scratch { x: before, sum, update } = scratch;
+            let (elements, single) = (outputs[0].len() / dtype.size() as usize, dtype != DType::F64);
+            [&mut *before, &mut *sum, &mut *update].into_iter().for_each(|values| values.resize(elements, 0.0));
+            sum.fill(0.0);
+            match state.wide.is_empty() {
+                true => decode(dtype, &part(x, piece), before),
+                false => decode(DType::F64, &Plane::Wide.part(layout, &state.wide, piece), before),
+            }
+            for (number, &power) in powers.iter().enumerate() {
+                decode(dtype, &source.input(number).read(piece)?, update);
+                self.add(sum, before, update, (power, total, first, single));
+            }
+            for (sum, x) in sum.iter_mut().zip(&*before) {
+                *sum = match self.reference {
+                    Reference::Flwr141Message => x - *sum / total,
+                    _ => x - *sum,
+                };
+            }
+            encode(dtype, sum, outputs[0]);
+            if let Some(wide) = outputs.get_mut(1) {
+                encode(DType::F64, sum, wide);
+            }
+            Ok(())
+        })?;
+        let mut planes = done.planes.into_iter();
+        let weights = engine::weights(layout, planes.next().unwrap_or_default());
+        let (wide, folds) = (planes.next().unwrap_or_default(), state.folds + 1);
+        self.state = State { x: Some(weights.clone()), wide, folds, ..State::default() };
+        Ok(Folded { weights, shares })
+    }
+
+    fn save(&self) -> Vec<u8> {
+        self.state.encode(&self.form())
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {
+        self.state = State::decode(state, &self.form())?;
+        Ok(())
+    }
 }

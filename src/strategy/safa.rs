@@ -98,7 +98,7 @@ impl Combination for Safa {
             kept.push(Kept { author, epoch, num_examples, fold, weights: copied });
         }
         let integers = at.source.newest(0..updates.len()).ok_or(FoldError::NoUpdates)?;
-        Ok(Plan { terms, divisor: None, rounding: Rounding::Once, shares, integers, kept })
+        Ok(Plan { terms, rounding: Rounding::Once, shares, integers, kept })
     }
 }
 

@@ -19,8 +19,6 @@ pub(super) enum Input<'a> {
     Update(&'a Update<'a>, Option<&'a Weights>),
     /// Weights that the rule keeps, of the round's layout.
     Kept(&'a Weights),
-    /// (x − w)·factor, rounded to the tensor's dtype after each operation.
-    Gradient(&'a Update<'a>, &'a Weights, f64),
 }
 
 impl<'a> Source<'a> {
@@ -135,11 +133,6 @@ impl Input<'_> {
     pub(super) fn read(&self, piece: &Piece) -> Result<Bytes, FoldError> {
         match self {
             Input::Kept(weights) => Ok(part(weights, piece)),
-            Input::Gradient(update, x, factor) => {
-                let dtype = x.layout().tensors()[piece.tensor].dtype;
-                let bytes = Input::Update(update, Some(x)).read(piece)?;
-                Ok(gradient(dtype, &part(x, piece), &bytes, *factor))
-            }
             Input::Update(update, None) => read(update, piece),
             Input::Update(update, Some(x)) => {
                 let bytes = read(update, piece)?;
@@ -168,21 +161,6 @@ fn read(update: &Update<'_>, piece: &Piece) -> Result<Bytes, FoldError> {
         return Err(failed(ReadError::Damaged { place, what }));
     }
     Ok(bytes)
-}
-
-/// (x − w)·factor of a float tensor, element by element.
-fn gradient(dtype: DType, x: &[u8], weights: &[u8], factor: f64) -> Bytes {
-    let elements = x.len() / dtype.size() as usize;
-    let (mut values, mut other, mut bytes) = (vec![0.0; elements], vec![0.0; elements], vec![0; x.len()]);
-    number::decode(dtype, x, &mut values);
-    number::decode(dtype, weights, &mut other);
-    values.iter_mut().zip(other).for_each(|(value, weight)| *value -= weight);
-    number::encode(dtype, &values, &mut bytes);
-    number::decode(dtype, &bytes, &mut values);
-    let factor = if dtype == DType::F64 { factor } else { f64::from(factor as f32) };
-    values.iter_mut().for_each(|value| *value *= factor);
-    number::encode(dtype, &values, &mut bytes);
-    Bytes::from(bytes)
 }
 
 /// x + Δ, element by element; integers wrap around, and a boolean is Δ's.
