@@ -12,15 +12,16 @@
 //! the tensor's dtype, and run over the updates in ascending order of their authors, so that every node that folds the
 //! same updates gets the same bits. With `reference = flwr-1.6 | flwr-1.41 | flwr-1.41-message` the operations, their
 //! order and their roundings are those of that version of Flower on f32 and f64 tensors; f16 and bf16 tensors are then
-//! summed in f32, where the reference sums in f16. See [`Reference`].
+//! summed in f32, where the reference sums in f16. `reference = flower-async` does the same for the rules of flower-async.
+//! See [`Reference`].
 //!
 //! # Inside
 //!
 //! `source` checks a round and reads from it; `engine` runs a closure over every piece of the layout on a few threads
-//! and gives it the same piece of each output plane; `mean` is the weighted mean as such a closure; `optimizer` is the
-//! frame of the rules that take a step from x towards the mean. A rule per coordinate (a median) is one more closure
-//! for `engine`, a rule over whole vectors (Krum) a first pass without output planes that returns a figure per piece,
-//! in the order of the pieces, before the second.
+//! and gives it the same piece of each output plane. Four frames are made of them, and a rule is a file that fills in one:
+//! `combination` for rules that find coefficients first (by passes over whole vectors, `reduce`) and then take one
+//! weighted `mean`; `optimizer` for steps from x towards the mean; `coordinates` for rules that go by the order of each
+//! coordinate's values (`sorting`); `mixing` for those that take one update after the other.
 
 mod asofed;
 mod asyncfeded;

@@ -17,7 +17,11 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
     summary: "one update after the other: x = (1 - α_t)·x + α_t·w, α_t = α·s(τ)",
     paper: "Xie et al. 2020, Asynchronous Federated Optimization",
     parameters: &[
-        ParameterInfo { meaning: "α, a number from 0 to 1: how much a fresh update counts", ..MIXING_ALPHA },
+        ParameterInfo {
+            default: "0.6; 0.9 with reference flower-async",
+            meaning: "α, a number from 0 to 1: how much a fresh update counts",
+            ..MIXING_ALPHA
+        },
         USE_STALENESS,
         ParameterInfo {
             name: STALENESS_FUNCTION,
@@ -75,8 +79,9 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
         "hinge" => Staleness::Hinge { a: hinge_a, b: hinge_b },
         _ => Staleness::Polynomial { a },
     };
+    let default = if settings.common.reference.is_some() { 0.9 } else { 0.6 };
     let alpha =
-        parameters.number(MIXING_ALPHA.name, 0.9, "a number from 0 to 1", |alpha| (0.0..=1.0).contains(&alpha))?;
+        parameters.number(MIXING_ALPHA.name, default, "a number from 0 to 1", |alpha| (0.0..=1.0).contains(&alpha))?;
     Ok(Box::new(Mixed::new(FedAsync { alpha, staleness, settings }, settings)))
 }
 
