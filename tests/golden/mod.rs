@@ -28,25 +28,37 @@ pub struct Array {
 pub struct Input {
     pub num_examples: u64,
     pub tensors: Vec<Array>,
+    pub train_loss: Option<f64>,
+    /// The staleness.
+    #[serde(default)]
+    pub t_diff: f64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct GoldenRound {
-    pub server_round: u64,
+    /// None in the files of flower-async.
+    pub server_round: Option<u64>,
     pub inputs: Vec<Input>,
-    /// `None` where the reference skipped the fold.
+    /// `None` where the reference skipped the fold, or failed.
     pub output: Option<Vec<Array>>,
+    /// What the reference raised.
+    pub error: Option<String>,
+    /// The loss of q-FedAvg's older API: one for all.
+    pub server_loss: Option<f64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct Versions {
     pub flwr: String,
+    pub flower_async_commit: Option<String>,
 }
 
 /// A file with `rounds`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Golden {
     pub strategy: String,
+    /// None in the files of flower-async.
+    #[serde(default)]
     pub api: String,
     pub params: BTreeMap<String, serde_json::Value>,
     pub versions: Versions,
@@ -90,8 +102,8 @@ pub fn folders() -> Vec<PathBuf> {
 /// The files of `folders()` under this sub-folder whose names start with one of these, sorted.
 pub fn files(sub_folder: &str, prefixes: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for folder in folders() {
-        for file in fs::read_dir(folder.join(sub_folder)).unwrap() {
+    for folder in folders().iter().map(|folder| folder.join(sub_folder)).filter(|folder| folder.is_dir()) {
+        for file in fs::read_dir(folder).unwrap() {
             let path = file.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
             if name.ends_with(".json") && prefixes.iter().any(|prefix| name.starts_with(prefix)) {
@@ -121,6 +133,16 @@ pub fn weights(arrays: &[Array]) -> Weights {
     Weights::new(tensors.collect()).unwrap()
 }
 
+/// One f64 tensor of no dimensions.
+pub fn one(value: f64) -> Weights {
+    weights(&[Array { shape: vec![], dtype: "float64".to_owned(), data: vec![value] }])
+}
+
+/// What [`one`] holds.
+pub fn the_one(weights: &Weights) -> f64 {
+    f64::from_le_bytes(weights.tensors().next().unwrap().1.as_ref().try_into().unwrap())
+}
+
 /// The numbers of f32 weights, tensor after tensor.
 pub fn numbers(weights: &Weights) -> Vec<f32> {
     let bytes = weights.tensors().flat_map(|(_, data)| data.as_chunks::<4>().0);
@@ -132,15 +154,25 @@ pub fn author(number: u8) -> PeerId {
     Keypair::ed25519_from_bytes([number; 32]).unwrap().public().to_peer_id()
 }
 
-/// The strategy that repeats a file: the name up to its first `_`, `params` but for those of the data.
-pub fn spec(strategy: &str, flwr: &str, api: &str, params: &BTreeMap<String, serde_json::Value>) -> StrategySpec {
-    let reference = match (flwr, api) {
+/// The strategy that repeats a file: the name up to its first `_`, `params` but for those of the data. What flower-async
+/// calls AsyncFedED is PAFLM's weighting.
+pub fn spec(
+    strategy: &str,
+    versions: &Versions,
+    api: &str,
+    params: &BTreeMap<String, serde_json::Value>,
+) -> StrategySpec {
+    let reference = match (versions.flwr.as_str(), api) {
+        _ if versions.flower_async_commit.is_some() => "flower-async",
         ("1.6.0", _) => "flwr-1.6",
         ("1.41.0", "flwr.server.strategy") => "flwr-1.41",
         ("1.41.0", "flwr.serverapp.strategy") => "flwr-1.41-message",
         other => panic!("unknown reference {other:?}"),
     };
-    let name = strategy.trim_start_matches("async_").split('_').next().unwrap().to_lowercase();
+    let name = match strategy.trim_start_matches("async_").split('_').next().unwrap() {
+        "AsyncFedED" if strategy.contains("_paflm") => "paflm".to_owned(),
+        name => name.to_lowercase(),
+    };
     let spec = StrategySpec::new(name).with("reference", reference);
     let params = params.iter().filter(|(name, _)| *name != "n_failures");
     params.fold(spec, |spec, (name, value)| spec.with(name, value))
@@ -148,7 +180,7 @@ pub fn spec(strategy: &str, flwr: &str, api: &str, params: &BTreeMap<String, ser
 
 impl Golden {
     pub fn spec(&self) -> StrategySpec {
-        spec(&self.strategy, &self.versions.flwr, &self.api, &self.params)
+        spec(&self.strategy, &self.versions, &self.api, &self.params)
     }
 
     /// Clients that failed in every round.
@@ -159,7 +191,7 @@ impl Golden {
 
 impl GoldenRun {
     pub fn spec(&self) -> StrategySpec {
-        spec(&self.strategy, &self.versions.flwr, "flwr.server.strategy", &self.params)
+        spec(&self.strategy, &self.versions, "flwr.server.strategy", &self.params)
     }
 }
 
