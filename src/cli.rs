@@ -12,7 +12,11 @@ mod settings;
 mod show;
 
 pub use self::settings::{NodeFlags, Setting, SettingsError, Source};
-pub(crate) use self::{events::json_sink, node::MAX_SECONDS, show::short_peer};
+pub(crate) use self::{
+    events::json_sink,
+    node::{MAX_SECONDS, strategy_of},
+    show::short_peer,
+};
 
 use crate::{
     bootstrap::{self, BootstrapFlags},

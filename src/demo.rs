@@ -15,13 +15,12 @@ mod table;
 pub(crate) use directory::guard;
 
 use crate::{
-    cli::MAX_SECONDS,
+    cli::{MAX_SECONDS, strategy_of},
     node::Stop,
     program::stop_on_signals,
-    strategy::StrategySpec,
     train::{EpochLength, Model, ParseModelError},
 };
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bootstrap::Bootstrap;
 use clap::Args;
 use directory::Directory;
@@ -131,12 +130,7 @@ impl DemoFlags {
         if let Some(period) = self.period.filter(|&period| !(period > 0.0 && period <= MAX_SECONDS)) {
             bail!("--period {period}: must be a number of seconds above 0, up to a hundred years");
         }
-        let mut strategy = StrategySpec::new(&self.strategy);
-        for param in &self.param {
-            let (name, value) = param.split_once('=').with_context(|| format!("--param {param}: write NAME=VALUE"))?;
-            strategy = strategy.with(name, value);
-        }
-        strategy.build().with_context(|| format!("--strategy {}", self.strategy))?;
+        strategy_of(&self.strategy, &self.param)?;
         if let Some(kill) = self.kill {
             let last = usize::from(self.nodes) - 1;
             if kill.node > last {

@@ -150,14 +150,18 @@ fn at_least_one(value: Option<u64>, key: &'static str) -> Result<u64, SettingsEr
     }
 }
 
-fn strategy_of(settings: &NodeFlags) -> Result<StrategySpec, SettingsError> {
-    let name = need(&settings.strategy, "strategy")?;
-    let mut spec = StrategySpec::new(&name);
-    for param in settings.param.iter().flatten() {
-        let (key, value) = param.split_once('=').ok_or_else(|| wrong("param", param, "write NAME=VALUE"))?;
+/// A strategy that a node can fold by, with parameters as `NAME=VALUE`.
+pub(crate) fn strategy_of(name: &str, parameters: &[String]) -> Result<StrategySpec, SettingsError> {
+    let mut spec = StrategySpec::new(name);
+    for parameter in parameters {
+        let (key, value) = parameter.split_once('=').ok_or_else(|| wrong("param", parameter, "write NAME=VALUE"))?;
         spec = spec.with(key.trim(), value.trim());
     }
-    spec.build().map_err(|error| wrong("strategy", &name, error))?;
+    spec.build().map_err(|error| wrong("strategy", name, error))?;
+    let differences = spec.params.get("send_gradients").map(|value| value.to_ascii_lowercase());
+    if let Some("true" | "1") = differences.as_deref() {
+        return Err(wrong("param", "send_gradients=true", "nodes publish weights, not differences"));
+    }
     Ok(spec)
 }
 
@@ -301,7 +305,8 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
     let (index, parts) = parse_partition(settings.partition.as_deref())?;
     let (seed, data_seed) = (need(&settings.seed, "seed")?, need(&settings.data_seed, "data-seed")?);
     let skew = need(&settings.skew, "skew")?;
-    let strategy = strategy_of(settings)?;
+    let parameters = settings.param.as_deref().unwrap_or_default();
+    let strategy = strategy_of(&need(&settings.strategy, "strategy")?, parameters)?;
     let pace = pace_of(settings, data_seed)?;
     let length = length_of(settings)?;
     let epochs = at_least_one(settings.epochs, "epochs")?;

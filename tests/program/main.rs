@@ -9,6 +9,7 @@ mod demo_ends;
 mod mistakes;
 mod network;
 mod node;
+mod period;
 mod process;
 mod restart;
 mod signals;

@@ -52,6 +52,8 @@ fn arguments_that_cannot_be() {
         (&["--strategy", "fedadam", "--param", "speed=1"], &["fedadam has no parameter \"speed\"", "eta"]),
         (&["--strategy", "fedadam", "--param", "eta=fast"], &["eta", "fast"]),
         (&["--param", "eta"], &["--param eta", "NAME=VALUE"]),
+        (&["--strategy", "fedprox", "--param", "proximal_mu=-1"], &["proximal_mu", "-1", "from 0"]),
+        (&["--strategy", "unweighted", "--param", "send_gradients=True"], &["--param send_gradients=true", "weights"]),
         (&["--folder", "s3://bucket"], &["--folder s3://bucket", "file:///"]),
         (&["--folder", "some/dir"], &["--folder some/dir", "file:///"]),
         (&["--folder", "p2p://192.0.2.1"], &["--folder p2p://192.0.2.1", "--bootstrap"]),

@@ -9,6 +9,9 @@ use std::{collections::BTreeMap, fs, process::Command, thread, time::Duration};
 /// Where a node can be killed: before and after each of an epoch's two checkpoints.
 const POINTS: [&str; 4] = ["session::trained", "session::trained-saved", "session::folded", "session::folded-saved"];
 const EPOCHS: u64 = 6;
+/// A node alone folds nothing, so that of its strategy only what it does to training shows.
+const FEDAVGM: &[&str] = &["--strategy", "fedavgm"];
+const FEDPROX: &[&str] = &["--strategy", "fedprox", "--param", "proximal_mu=0.5"];
 
 /// All that one identity has published, over all its lives.
 #[derive(Default)]
@@ -36,29 +39,34 @@ impl Published {
     }
 }
 
-fn node(sandbox: &Sandbox, folder: &str, out: &str) -> Command {
+fn node(sandbox: &Sandbox, strategy: &[&str], folder: &str, out: &str) -> Command {
     let mut command = sandbox.node("node", &["--folder", folder, "--skew", "0.3", "--partition", "0/2"]);
-    command.args(["--strategy", "fedavgm", "--steps-per-epoch", "8", "--out", out, "--epochs", &EPOCHS.to_string()]);
+    command.args(strategy).args(["--steps-per-epoch", "8", "--out", out, "--epochs", &EPOCHS.to_string()]);
     command
 }
 
 /// The model of a run that nobody disturbs.
-fn undisturbed() -> Vec<u8> {
+fn undisturbed(strategy: &[&str]) -> Vec<u8> {
     let sandbox = Sandbox::new();
-    Ended::of(node(&sandbox, "memory:", "model.safetensors")).success();
+    Ended::of(node(&sandbox, strategy, "memory:", "model.safetensors")).success();
     fs::read(sandbox.path("model.safetensors")).unwrap()
 }
 
 /// Runs a node to its end after lives that `live` ends; gives its model.
-fn reborn(folder: impl Fn(&Sandbox) -> String, lives: usize, mut live: impl FnMut(usize, Command) -> Ended) -> Vec<u8> {
+fn reborn(
+    strategy: &[&str],
+    folder: impl Fn(&Sandbox) -> String,
+    lives: usize,
+    mut live: impl FnMut(usize, Command) -> Ended,
+) -> Vec<u8> {
     let sandbox = Sandbox::new();
     let folder = folder(&sandbox);
     let mut published = Published::default();
     for number in 0..lives {
-        let killed = live(number, node(&sandbox, &folder, "model.safetensors"));
+        let killed = live(number, node(&sandbox, strategy, &folder, "model.safetensors"));
         published.note(&killed.events());
     }
-    let last = Ended::of(node(&sandbox, &folder, "model.safetensors")).success();
+    let last = Ended::of(node(&sandbox, strategy, &folder, "model.safetensors")).success();
     published.note(&last.events());
     assert!(published.all(), "{:?}", published.roots);
     fs::read(sandbox.path("model.safetensors")).unwrap()
@@ -70,10 +78,24 @@ fn memory(_: &Sandbox) -> String {
 
 #[test]
 fn killed_at_every_step_the_weights_are_the_same() {
-    let expected = undisturbed();
+    killed_at_every_step(FEDAVGM);
+}
+
+#[test]
+fn with_a_proximal_term_the_weights_are_the_same_too() {
+    let without = undisturbed(FEDAVGM);
+    assert!(undisturbed(FEDPROX) != without);
+    assert!(undisturbed(&["--strategy", "fedprox", "--param", "proximal_mu=0"]) == without);
+    let by_default = undisturbed(&["--strategy", "fedprox"]);
+    assert!(by_default != without && by_default == undisturbed(&["--strategy", "FedProx", "--param=proximal_mu=0.01"]));
+    killed_at_every_step(FEDPROX);
+}
+
+fn killed_at_every_step(strategy: &[&str]) {
+    let expected = undisturbed(strategy);
     for folder in [memory, Sandbox::folder] {
         for first in 0..POINTS.len() {
-            let weights = reborn(folder, 3, |life, mut command| {
+            let weights = reborn(strategy, folder, 3, |life, mut command| {
                 let point = POINTS[(first + life) % POINTS.len()];
                 // At the second time in the first life, then at once.
                 let skip = if life == 0 { "1*off->" } else { "" };
@@ -92,11 +114,11 @@ fn killed_at_every_step_the_weights_are_the_same() {
 
 #[test]
 fn killed_at_random_moments_the_weights_are_the_same() {
-    let expected = undisturbed();
+    let expected = undisturbed(FEDAVGM);
     for seed in 0..6 {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let folder = if seed % 2 == 0 { memory } else { Sandbox::folder };
-        let weights = reborn(folder, 3, |_, command| {
+        let weights = reborn(FEDAVGM, folder, 3, |_, command| {
             let node = Running::start(command);
             // Not to wait for anything: the moment is what is tested.
             thread::sleep(Duration::from_micros(random.random_range(0..150_000)));
@@ -108,13 +130,14 @@ fn killed_at_random_moments_the_weights_are_the_same() {
 
 #[test]
 fn killed_among_peers_nothing_is_published_twice() {
-    for sync in [false, true] {
+    for (sync, period) in [(false, false), (true, false), (false, true)] {
         let sandbox = Sandbox::new();
         let folder = sandbox.folder();
         let args = |number: usize| {
             let partition = format!("{number}/2");
             let mut args = vec!["--folder", &folder, "--skew", "0.5", "--min-peers", "1", "--epochs", "6"];
             args.extend(sync.then_some("--sync"));
+            args.extend(period.then_some("--period=0.02"));
             let mut command = sandbox.node(&number.to_string(), &args);
             command.args(["--partition", &partition]);
             command
