@@ -362,7 +362,9 @@ fn quirks_of_flower_are_not_ours() {
                     let folded = fold(&spec("fedavg"), &weights).unwrap().weights;
                     assert_eq!(folded, tensor(DType::F32, vec![], &[1.5]));
                 }
-                "one_nan_client_Krum_f1_keep0" => one_nan_is_never_chosen(&spec("krum").with("num_malicious_clients", 1)),
+                "one_nan_client_Krum_f1_keep0" => {
+                    one_nan_is_never_chosen(&spec("krum").with("num_malicious_clients", 1))
+                }
                 "one_nan_client_MultiKrum_f1_keep3" => {
                     let spec = spec("multikrum").with("num_malicious_nodes", 1).with("num_nodes_to_select", 3);
                     one_nan_is_never_chosen(&spec);
@@ -392,7 +394,8 @@ fn quirks_of_flower_are_not_ours() {
                 }
                 "mismatch_broadcastable" => {
                     for shape in [vec![1], vec![1, 2], vec![]] {
-                        let other = tensor(DType::F32, shape.clone(), &vec![1.0; shape.iter().product::<u64>() as usize]);
+                        let other =
+                            tensor(DType::F32, shape.clone(), &vec![1.0; shape.iter().product::<u64>() as usize]);
                         assert!(of_layout_error(fold(&spec("fedavg"), &[one_tensor(DType::F32, &[1.0; 2]), other])));
                     }
                 }
