@@ -151,8 +151,8 @@ fn check_memory(updates: usize, coordinates: usize) -> Result<(), String> {
     let needed = arrays.saturating_mul(coordinates).saturating_mul(4) as f64;
     match status("/proc/meminfo", "MemAvailable:") {
         Some(free) if free < needed => Err(format!(
-            "{updates} updates of {coordinates} coordinates and their fold can take {:.1} GB, and {:.1} GB are free: give \
-             fewer --updates or --coordinates",
+            "{updates} updates of {coordinates} coordinates and their fold can take {:.1} GB, and {:.1} GB are free: \
+             give fewer --updates or --coordinates",
             needed / 1e9,
             free / 1e9,
         )),
