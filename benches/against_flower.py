@@ -6,8 +6,8 @@ time (160 to 300 MB). Let nothing else run meanwhile, and have 8 GB of memory fr
 
 Both sides run in turn, each time as fresh processes: f32 updates of 25 M coordinates in memory, 8 of them for the mean,
 9 for median and trimmed mean, 20 for Krum. Of Flower only the functions of flwr.server.strategy.aggregate are timed, on
-decoded arrays. Flower 1.41 has a quicker Krum in its Message API: of the two the quicker one is taken. That both sides
-have folded the same to the same is checked.
+decoded arrays; of Flower 1.41 also the Krum of its Message API, which is another and reads encoded ones. That both
+sides have folded the same to the same is checked.
 """
 
 import argparse
@@ -85,38 +85,32 @@ def main():
     def ours(rule):
         return [program, rule, "--coordinates", str(arguments.coordinates), "--turns", str(FOLDS), "--json"]
 
-    rows = [["", "updates", "Flower s", "GB/s", "memory", "Peerfold s", "GB/s", "memory", "ratio", "aim"]]
+    def theirs(rule, function, of):
+        tensors, examples = ([str(number) for number in of[key]] for key in ("tensors", "num_examples"))
+        return [str(python), str(against.ROOT / "benches" / "flower_folds.py"), "--rule", rule, "--function", function,
+                "--turns", str(FOLDS), "--tensors", *tensors, "--num-examples", *examples]
+
+    rows = [["", "Flower's", "updates", "Flower s", "GB/s", "memory", "Peerfold s", "GB/s", "memory", "ratio", "aim"]]
     for rule in arguments.rules:
-        against.say(f"{rule}: do both sides fold the same?")
-        first = measure(ours(rule), load)
+        for function in FUNCTIONS[rule] + MESSAGE_API.get(arguments.flwr, {}).get(rule, []):
+            results = {"Flower": [], "Peerfold": []}
+            for turn in range(arguments.turns):
+                # Peerfold says first of what updates it folds, then each side goes first every other time.
+                for side in list(results)[:: 1 if turn % 2 else -1]:
+                    command = ours(rule) if side == "Peerfold" else theirs(rule, function, results["Peerfold"][0])
+                    results[side].append(measure(command, load))
+                    seconds = statistics.median(results[side][-1]["seconds"])
+                    against.say(f"{rule}, turn {turn + 1}/{arguments.turns}: {side} {seconds:.3f} s")
+                check_same(rule, results["Peerfold"][-1], results["Flower"][-1])
 
-        def theirs(function):
-            tensors, examples = ([str(number) for number in first[key]] for key in ("tensors", "num_examples"))
-            return [str(python), str(against.ROOT / "benches" / "flower_folds.py"), "--rule", rule, "--function",
-                    function, "--turns", str(FOLDS), "--tensors", *tensors, "--num-examples", *examples]
-
-        functions = FUNCTIONS[rule] + MESSAGE_API.get(arguments.flwr, {}).get(rule, [])
-        tried = [measure(theirs(function), load) for function in functions]
-        for one in tried:
-            check_same(rule, first, one)
-        function = min(tried, key=lambda one: statistics.median(one["seconds"]))["function"]
-        sides = {"Flower": theirs(function), "Peerfold": ours(rule)}
-        results = {side: [] for side in sides}
-        for turn in range(arguments.turns):
-            # Each side goes first every other time.
-            for side in list(sides)[:: -1 if turn % 2 else 1]:
-                results[side].append(measure(sides[side], load))
-                seconds = statistics.median(results[side][-1]["seconds"])
-                against.say(f"{rule}, turn {turn + 1}/{arguments.turns}: {side} {seconds:.3f} s")
-
-        times = {side: [statistics.median(one["seconds"]) for one in results[side]] for side in sides}
-        of_flower = f", Flower's `{function}`" if len(functions) > 1 else ""
-        row = [f"`{rule}`{of_flower}", str(len(first["num_examples"]))]
-        for side in sides:
-            seconds = statistics.median(times[side])
-            memory = gigabytes([one["peak_growth_bytes"] for one in results[side]])
-            row += [f"{seconds:.3f}", f"{first['bytes'] / 1e9 / seconds:.2f}", memory]
-        rows.append([*row, against.paired(times["Flower"], times["Peerfold"]), str(AIMS[rule])])
+            times = {side: [statistics.median(one["seconds"]) for one in results[side]] for side in results}
+            first = results["Peerfold"][0]
+            row = [f"`{rule}`", f"`{function}`", str(len(first["num_examples"]))]
+            for side in results:
+                seconds = statistics.median(times[side])
+                memory = gigabytes([one["peak_growth_bytes"] for one in results[side]])
+                row += [f"{seconds:.3f}", f"{first['bytes'] / 1e9 / seconds:.2f}", memory]
+            rows.append([*row, against.paired(times["Flower"], times["Peerfold"]), str(AIMS[rule])])
 
     print(f"""
 Seconds a fold, of updates of {arguments.coordinates * 4 / 1e6:g} MB:

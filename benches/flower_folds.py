@@ -29,7 +29,7 @@ def random(seed, tensors):
 
 
 def message_krum(results):
-    """Krum of Flower's Message API, whose distances come from one matrix product."""
+    """Krum of Flower's Message API, whose distances come from one matrix product of the decoded updates."""
     from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
     from flwr.serverapp.strategy.multikrum import select_multikrum
     from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords

@@ -146,11 +146,13 @@ fn usual_updates(name: &str) -> usize {
 
 /// Before the system ends what has asked for too much.
 fn check_memory(updates: usize, coordinates: usize) -> Result<(), String> {
-    let needed = updates.saturating_add(BESIDE_UPDATES).saturating_mul(coordinates).saturating_mul(4) as f64;
+    // Some rules keep each peer's update.
+    let arrays = updates.saturating_mul(2).saturating_add(BESIDE_UPDATES);
+    let needed = arrays.saturating_mul(coordinates).saturating_mul(4) as f64;
     match status("/proc/meminfo", "MemAvailable:") {
         Some(free) if free < needed => Err(format!(
-            "{updates} updates of {coordinates} coordinates and their fold take {:.1} GB, and {:.1} GB are free: give \
-             fewer --updates or --coordinates",
+            "{updates} updates of {coordinates} coordinates and their fold can take {:.1} GB, and {:.1} GB are free: \
+             give fewer --updates or --coordinates",
             needed / 1e9,
             free / 1e9,
         )),
