@@ -129,6 +129,9 @@ fn compare(got: &[f64], expected: &[f64], place: &str) {
     assert!(got.iter().zip(expected).all(near), "{place}:\n{got:?} and not\n{expected:?}");
 }
 
+/// Number, epoch and τ of the updates of a fold, in the round's order.
+type Inputs = Vec<(usize, u64, u64)>;
+
 /// An asynchronous node among six others: what it goes on with after each epoch.
 struct Run<'a> {
     peers: Vec<Peer>,
@@ -189,8 +192,8 @@ impl<'a> Run<'a> {
         all
     }
 
-    /// What went into each fold: epoch, and of each update number, epoch and τ.
-    fn folds(&self) -> Vec<(u64, Vec<(usize, u64, u64)>)> {
+    /// What went into the folds, with the node's epoch.
+    fn folds(&self) -> Vec<(u64, Inputs)> {
         let number = |id: &str| self.peers.iter().position(|peer| peer.id.to_string() == id).unwrap();
         self.events.pick(|event| match event {
             Event::Folded { epoch, updates, .. } => {
