@@ -283,6 +283,61 @@ fn a_node_that_was_behind_goes_on_with_the_epoch_of_the_others() {
     assert_eq!(collect(&slow).unwrap(), collect(&net).unwrap());
 }
 
+/// FedAvg that counts its folds, also over restarts.
+struct Counting {
+    inner: Box<dyn Strategy>,
+    count: u8,
+    counts: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Strategy for Counting {
+    fn name(&self) -> &'static str {
+        "counting"
+    }
+
+    fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError> {
+        self.count += 1;
+        self.counts.lock().unwrap().push(self.count);
+        self.inner.fold(round)
+    }
+
+    fn save(&self) -> Vec<u8> {
+        vec![self.count]
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {
+        self.count = state[0];
+        Ok(())
+    }
+}
+
+#[test]
+fn a_strategy_of_ones_own_folds_and_its_state_survives_a_restart() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let counts: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let life = |home: &str, config: &NodeConfig, last| {
+        let (mut net, mut adam) = (Net::new(4, 0.0), AdamConfig::new().init());
+        let mut federation = FederatedCallback::join(config, dir.path().join(home), &mut net, &mut adam)?;
+        run(&mut federation, (&mut net, &mut adam), last, [1, 1, 1]);
+        Ok::<(), CallbackError>(())
+    };
+    let mut config = shared(dir.path());
+    life("peer", &config, 1).unwrap();
+    let made = counts.clone();
+    config.strategy = StrategyChoice::own(move || {
+        let inner = StrategySpec::new("fedavg").build().unwrap();
+        Counting { inner, count: 0, counts: made.clone() }
+    });
+    life("own", &config, 3).unwrap();
+    life("own", &config, 4).unwrap();
+    // It joins after epoch 1, which FedAvg folds.
+    assert_eq!(*counts.lock().unwrap(), [1, 2, 3]);
+    config.strategy = StrategySpec::new("fedavg").into();
+    let error = life("own", &config, 5).unwrap_err().to_string();
+    assert!(error.contains("the strategy counting, not fedavg"), "{error}");
+}
+
 /// Joins, trains two epochs, restarts, and drops, wherever it is called.
 fn whole_life(dir: &Path) {
     let (mut net, mut adam) = (Net::new(4, 0.0), AdamConfig::new().init());

@@ -23,7 +23,7 @@ use burn::{
 /// let mut optimizer = SgdConfig::new().init();
 /// let start = model.clone();
 /// for _step in 0..3 {
-///     let loss = model.forward(Tensor::ones([1, 2], &device)).sum();
+///     let loss = model.forward(Tensor::<B, 2>::ones([1, 2], &device)).sum();
 ///     let mut gradients = GradientsParams::from_grads(loss.backward(), &model);
 ///     add_proximal_gradient(&mut gradients, &model, &start, 0.01);
 ///     model = optimizer.step(0.1, model, gradients);
