@@ -7,6 +7,8 @@ mod golden;
 mod alike;
 #[path = "strategies/attackers.rs"]
 mod attackers;
+#[path = "strategies/deltas.rs"]
+mod deltas;
 #[path = "strategies/equal.rs"]
 mod equal;
 #[path = "strategies/errors.rs"]
