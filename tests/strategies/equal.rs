@@ -9,7 +9,7 @@ use peerfold::weights::{DType, Weights};
 use proptest::prelude::*;
 
 /// Any finite number of this dtype, as bits.
-fn element(dtype: DType) -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+pub(crate) fn element(dtype: DType) -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
     let size = dtype.size() as usize;
     let finite = move |bytes: &Vec<u8>| crate::made::decode(dtype, bytes).is_finite();
     let any = prop::collection::vec(any::<u8>(), size).prop_filter("finite", finite);
