@@ -1,8 +1,8 @@
 //! `peerfold strategies`: what there is to fold by.
 
-use crate::strategy::{STRATEGIES, StrategyInfo, StrategySpec};
+use crate::strategy::{ParameterInfo, STRATEGIES, StrategyInfo, StrategySpec};
 use clap::Args;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 /// Columns of a line.
 const WIDTH: usize = 100;
@@ -29,25 +29,39 @@ pub(super) fn text(flags: &StrategiesFlags) -> anyhow::Result<String> {
         None => None,
     };
     if flags.json {
-        let value = one.map_or_else(|| STRATEGIES.iter().map(object).collect(), object);
-        return Ok(serde_json::to_string_pretty(&value)? + "\n");
+        let json = match one {
+            Some(info) => serde_json::to_string_pretty(&Object::of(info))?,
+            None => serde_json::to_string_pretty(&STRATEGIES.iter().map(Object::of).collect::<Vec<_>>())?,
+        };
+        return Ok(json + "\n");
     }
     let listed = one.map_or_else(|| STRATEGIES.iter().map(paragraph).collect::<Vec<_>>(), |info| vec![paragraph(info)]);
     Ok(listed.join("\n"))
 }
 
-fn object(info: &StrategyInfo) -> Value {
-    let parameters = info
-        .parameters
-        .iter()
-        .map(|parameter| json!({ "name": parameter.name, "default": parameter.default, "meaning": parameter.meaning }));
-    json!({
-        "name": info.name,
-        "aliases": info.aliases,
-        "summary": info.summary,
-        "paper": info.paper,
-        "parameters": parameters.collect::<Vec<_>>(),
-    })
+#[derive(Serialize)]
+struct Object {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    summary: &'static str,
+    paper: &'static str,
+    parameters: Vec<Parameter>,
+}
+
+#[derive(Serialize)]
+struct Parameter {
+    name: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+}
+
+impl Object {
+    fn of(info: &StrategyInfo) -> Self {
+        let StrategyInfo { name, aliases, summary, paper, parameters, .. } = *info;
+        let parameters =
+            parameters.iter().map(|&ParameterInfo { name, default, meaning }| Parameter { name, default, meaning });
+        Self { name, aliases, summary, paper, parameters: parameters.collect() }
+    }
 }
 
 /// The name, what it does, where it comes from, and a line or two for each parameter.

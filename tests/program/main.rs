@@ -2,14 +2,18 @@
 #![cfg(all(target_os = "linux", feature = "cli"))]
 #![allow(clippy::unwrap_used)]
 
+mod aggregate;
 mod bootstrap;
 mod config;
 mod demo;
 mod demo_ends;
+#[path = "../golden/mod.rs"]
+mod golden;
 mod mistakes;
 mod network;
 mod node;
 mod process;
 mod restart;
 mod signals;
+mod strategies;
 mod threads;
