@@ -3,6 +3,7 @@
 //! Raw flags are parsed first and then made into what the layers below use, so that every mistake is told in one line
 //! before anything begins. Results go to standard output, logs to standard error (`RUST_LOG` chooses them).
 
+mod aggregate;
 mod events;
 mod node;
 #[cfg(unix)]
@@ -10,6 +11,7 @@ mod peers;
 mod run;
 mod settings;
 mod show;
+mod strategies;
 
 pub use self::settings::{NodeFlags, Setting, SettingsError, Source};
 pub(crate) use self::{
@@ -56,8 +58,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List the strategies with their parameters.
-    Strategies,
+    /// Fold weights that lie in safetensors files, without any node: for scripts, and programs in other languages.
+    #[command(after_long_help = aggregate::HELP)]
+    Aggregate(Box<aggregate::AggregateFlags>),
+    /// List the strategies: what each does, its paper, and the parameters that `--param NAME=VALUE` sets.
+    Strategies(strategies::StrategiesFlags),
     /// Print the JSON schema of the events that `--json` writes, one a line.
     EventSchema,
     /// Print a completion script for a shell.
@@ -129,7 +134,8 @@ fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> 
             let status = crate::p2p::NetworkStatus::ask(&home.map_or_else(settings::default_home, Ok)?)?;
             print(&if json { serde_json::to_string(&status)? + "\n" } else { peers::text(&status) })?;
         }
-        Command::Strategies => print(&show::strategies())?,
+        Command::Aggregate(flags) => aggregate::run(&flags)?,
+        Command::Strategies(flags) => print(&strategies::text(&flags)?)?,
         Command::EventSchema => print(&format!("{}\n", events::schema()?))?,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -3,7 +3,7 @@
 mod mistakes;
 mod signals;
 
-pub(crate) use self::signals::stop_on_signals;
+pub(crate) use self::{mistakes::one_line, signals::stop_on_signals};
 
 use anyhow::Context;
 use clap::ArgMatches;
@@ -35,7 +35,7 @@ pub(crate) fn run(
         Err(error) => match error.downcast::<clap::Error>() {
             Ok(error) => mistakes::in_arguments(&error),
             Err(error) => {
-                eprintln!("error: {}", mistakes::one_line(&error));
+                eprintln!("error: {}", one_line(&error));
                 ExitCode::FAILURE
             }
         },

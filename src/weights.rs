@@ -1,7 +1,7 @@
 //! Tensors and what is derived from them: layout, safetensors files, manifests of chunks, and signed entries.
 //!
-//! Nothing here does I/O. Every decoder is bounded before it allocates, and every encoding is canonical: what decodes
-//! encodes to the very same bytes.
+//! Nothing here does I/O but [`SafetensorsFile`]. Every decoder is bounded before it allocates, and every encoding but
+//! safetensors is canonical: what decodes encodes to the very same bytes.
 
 mod dtype;
 mod entry;
@@ -22,7 +22,7 @@ pub use self::{
     },
     manifest::{CHUNK_BYTES, ChunkPlan, MAX_MANIFEST_BYTES, Manifest, ManifestError, PACK_BELOW_BYTES, Piece},
     reader::{ReadError, TensorReader, read_all},
-    safetensors::SafetensorsError,
+    safetensors::{SafetensorsError, SafetensorsFile},
 };
 pub(crate) use key::KeyPrefix;
 pub(crate) use reader::checked_spec;

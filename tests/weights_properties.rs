@@ -17,8 +17,7 @@ fn author() -> PeerId {
 }
 
 fn dtype() -> impl Strategy<Value = DType> {
-    use DType::*;
-    prop::sample::select(vec![F64, F32, F16, BF16, I64, I32, U8, Bool])
+    prop::sample::select(DType::ALL.to_vec())
 }
 
 /// Sides that give tensors on both sides of the border of packs, and above one chunk.

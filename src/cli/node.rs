@@ -150,13 +150,19 @@ fn at_least_one(value: Option<u64>, key: &'static str) -> Result<u64, SettingsEr
     }
 }
 
-/// A strategy that a node can fold by, with parameters as `NAME=VALUE`.
-pub(crate) fn strategy_of(name: &str, parameters: &[String]) -> Result<StrategySpec, SettingsError> {
+/// A strategy with parameters written as NAME=VALUE. Whether there are such is yet to be seen.
+pub(super) fn strategy_spec(name: &str, params: &[String]) -> Result<StrategySpec, SettingsError> {
     let mut spec = StrategySpec::new(name);
-    for parameter in parameters {
-        let (key, value) = parameter.split_once('=').ok_or_else(|| wrong("param", parameter, "write NAME=VALUE"))?;
+    for param in params {
+        let (key, value) = param.split_once('=').ok_or_else(|| wrong("param", param, "write NAME=VALUE"))?;
         spec = spec.with(key.trim(), value.trim());
     }
+    Ok(spec)
+}
+
+/// A strategy that a node can fold by, with parameters as `NAME=VALUE`.
+pub(crate) fn strategy_of(name: &str, params: &[String]) -> Result<StrategySpec, SettingsError> {
+    let spec = strategy_spec(name, params)?;
     spec.build().map_err(|error| wrong("strategy", name, error))?;
     let differences = spec.params.get("send_gradients").map(|value| value.to_ascii_lowercase());
     if let Some("true" | "1") = differences.as_deref() {
@@ -270,16 +276,16 @@ fn read_init(path: &Path) -> anyhow::Result<Weights> {
 }
 
 /// A file that could not be written at the end is told at the beginning.
-fn check_out(path: &Path) -> Result<(), SettingsError> {
+pub(super) fn check_writable(key: &'static str, path: &Path) -> Result<(), SettingsError> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
     let writable = tempfile::tempfile_in(dir);
-    writable.map_err(|error| wrong("out", path.display(), format!("{} can't be written: {error}", dir.display())))?;
+    writable.map_err(|error| wrong(key, path.display(), format!("{} can't be written: {error}", dir.display())))?;
     // It is renamed over what is there, which must not cost a device or a directory.
     if path.exists() && !path.is_file() {
-        return Err(wrong("out", path.display(), "is there and is no regular file; name another one"));
+        return Err(wrong(key, path.display(), "is there and is no regular file; name another one"));
     }
     Ok(())
 }
@@ -335,7 +341,7 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         tracing::warn!("whoever knows this federation's name can join it; --allow names the peers whose updates count");
     }
     if let Some(path) = &settings.out {
-        check_out(path)?;
+        check_writable("out", path)?;
     }
     let split = LabelSkew::new(parts, skew, seed)?;
     let init = settings.init.as_deref().map(read_init).transpose()?;

@@ -74,8 +74,7 @@ impl Job {
             }
         };
         if let Some(path) = &outputs.out {
-            let file = weights.to_safetensors().context("--out")?;
-            durable_file::replace(path, false, |out| out.write_all(&file))
+            durable_file::replace(path, false, |out| weights.write_safetensors(out))
                 .with_context(|| format!("--out {} can't be written", path.display()))?;
         }
         let published = self.session.finish();

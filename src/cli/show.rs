@@ -1,11 +1,8 @@
-//! Events and strategies as text for people.
+//! Events as text for people.
 
-use crate::{
-    node::{Event, EventSink, FoldedUpdate, Origin},
-    strategy::STRATEGIES,
-};
+use crate::node::{Event, EventSink, FoldedUpdate, Origin};
 use indicatif::HumanBytes;
-use std::{fmt::Write as _, io::Write as _, sync::Arc};
+use std::{io::Write as _, sync::Arc};
 
 /// The end of a peer id: the beginning is the same for all.
 pub(crate) fn short_peer(peer: &str) -> String {
@@ -89,20 +86,4 @@ fn text(event: &Event) -> Option<String> {
 fn moved_text(peers: usize, sent: u64, received: u64) -> String {
     let ending = if peers == 1 { "" } else { "s" };
     format!("{peers} peer{ending}, sent {}, received {}", HumanBytes(sent), HumanBytes(received))
-}
-
-/// The strategies with their parameters, for `peerfold strategies`.
-pub(super) fn strategies() -> String {
-    let mut text = String::new();
-    for strategy in STRATEGIES {
-        let _ = writeln!(text, "{}\n    {}\n    {}", strategy.name, strategy.summary, strategy.paper);
-        for parameter in strategy.parameters {
-            let _ = writeln!(
-                text,
-                "    --param {}=…   {} [default: {}]",
-                parameter.name, parameter.meaning, parameter.default
-            );
-        }
-    }
-    text
 }

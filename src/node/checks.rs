@@ -124,7 +124,15 @@ fn sum_of_squares(dtype: DType, bytes: &[u8]) -> Result<f64, u64> {
         DType::F32 => sum(bytes, |element| f32::from_le_bytes(element).into()),
         DType::F16 => sum(bytes, |element| f16::from_le_bytes(element).into()),
         DType::BF16 => sum(bytes, |element| bf16::from_le_bytes(element).into()),
-        DType::I64 | DType::I32 | DType::U8 | DType::Bool => Ok(0.0),
+        DType::I64
+        | DType::I32
+        | DType::U8
+        | DType::Bool
+        | DType::I8
+        | DType::I16
+        | DType::U16
+        | DType::U32
+        | DType::U64 => Ok(0.0),
     }
 }
 

@@ -23,7 +23,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// An error with its causes. Those that its text repeats already are left out.
-pub(super) fn one_line(error: &anyhow::Error) -> String {
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();

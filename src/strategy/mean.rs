@@ -77,7 +77,15 @@ impl<'a> Mean<'a> {
             DType::F32 => self.singles::<F32>(job, single, double),
             DType::F16 => self.singles::<F16>(job, single, double),
             DType::BF16 => self.singles::<BF16>(job, single, double),
-            DType::I64 | DType::I32 | DType::U8 | DType::Bool => unreachable!("{dtype} is not averaged"),
+            DType::I64
+            | DType::I32
+            | DType::U8
+            | DType::Bool
+            | DType::I8
+            | DType::I16
+            | DType::U16
+            | DType::U32
+            | DType::U64 => unreachable!("{dtype} is not averaged"),
         }
     }
 

@@ -91,7 +91,15 @@ pub(super) fn encode(dtype: DType, values: &[f64], bytes: &mut [u8]) {
         DType::F32 => each(values, bytes, |value| (value as f32).to_le_bytes()),
         DType::F16 => each(values, bytes, |value| f16::from_f32(to_odd_f32(value)).to_le_bytes()),
         DType::BF16 => each(values, bytes, |value| bf16::from_f32(to_odd_f32(value)).to_le_bytes()),
-        DType::I64 | DType::I32 | DType::U8 | DType::Bool => debug_assert!(false, "{dtype} is not averaged"),
+        DType::I64
+        | DType::I32
+        | DType::U8
+        | DType::Bool
+        | DType::I8
+        | DType::I16
+        | DType::U16
+        | DType::U32
+        | DType::U64 => debug_assert!(false, "{dtype} is not averaged"),
     }
 }
 
@@ -105,7 +113,15 @@ pub(super) fn decode(dtype: DType, bytes: &[u8], values: &mut [f64]) {
         DType::F32 => each(F32::values(bytes).map(f64::from), values),
         DType::F16 => each(F16::values(bytes).map(f64::from), values),
         DType::BF16 => each(BF16::values(bytes).map(f64::from), values),
-        DType::I64 | DType::I32 | DType::U8 | DType::Bool => debug_assert!(false, "{dtype} is not averaged"),
+        DType::I64
+        | DType::I32
+        | DType::U8
+        | DType::Bool
+        | DType::I8
+        | DType::I16
+        | DType::U16
+        | DType::U32
+        | DType::U64 => debug_assert!(false, "{dtype} is not averaged"),
     }
 }
 

@@ -243,6 +243,11 @@ pub(super) fn weights_dtype(dtype: BurnDType) -> Option<DType> {
         BurnDType::I64 => DType::I64,
         BurnDType::I32 => DType::I32,
         BurnDType::U8 => DType::U8,
+        BurnDType::I8 => DType::I8,
+        BurnDType::I16 => DType::I16,
+        BurnDType::U16 => DType::U16,
+        BurnDType::U32 => DType::U32,
+        BurnDType::U64 => DType::U64,
         BurnDType::Bool(_) => DType::Bool,
         _ => return None,
     })
@@ -267,6 +272,11 @@ pub(super) fn tensor_data(spec: &TensorSpec, bytes: &Bytes) -> TensorData {
         DType::I64 => TensorData::new(elements(bytes, i64::from_le_bytes), shape),
         DType::I32 => TensorData::new(elements(bytes, i32::from_le_bytes), shape),
         DType::U8 => TensorData::new(bytes.to_vec(), shape),
+        DType::I8 => TensorData::new(elements(bytes, i8::from_le_bytes), shape),
+        DType::I16 => TensorData::new(elements(bytes, i16::from_le_bytes), shape),
+        DType::U16 => TensorData::new(elements(bytes, u16::from_le_bytes), shape),
+        DType::U32 => TensorData::new(elements(bytes, u32::from_le_bytes), shape),
+        DType::U64 => TensorData::new(elements(bytes, u64::from_le_bytes), shape),
         DType::Bool => TensorData::new(elements(bytes, |[byte]| byte != 0), shape),
     }
 }

@@ -64,7 +64,8 @@ impl TensorSpec {
         self.elements() * self.dtype.size()
     }
 
-    fn checked_bytes(&self) -> Option<u64> {
+    /// Number of bytes, if there are so many.
+    pub(super) fn checked_bytes(&self) -> Option<u64> {
         let elements = self.shape.iter().try_fold(1u64, |product, &side| product.checked_mul(side))?;
         elements.checked_mul(self.dtype.size())
     }

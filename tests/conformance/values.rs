@@ -8,9 +8,8 @@ const MIB: usize = 1 << 20;
 pub async fn every_dtype<H: Harness>() {
     let storage = H::new().await;
     let (writer, reader) = (storage.open(author(1)).await, storage.open(author(2)).await);
-    let dtypes = [DType::F64, DType::F32, DType::F16, DType::BF16, DType::I64, DType::I32, DType::U8, DType::Bool];
     let mut tensors = Vec::new();
-    for dtype in dtypes {
+    for dtype in DType::ALL {
         for shape in [vec![], vec![3], vec![2, 5], vec![4, 0, 2], vec![0], vec![1; 8], vec![200, 100]] {
             let spec = TensorSpec { name: format!("{dtype}{shape:?}"), dtype, shape };
             let bytes = spec.bytes() as usize;

@@ -2,10 +2,13 @@
 #![cfg(all(target_os = "linux", feature = "cli"))]
 #![allow(clippy::unwrap_used)]
 
+mod aggregate;
 mod bootstrap;
 mod config;
 mod demo;
 mod demo_ends;
+#[path = "../golden/mod.rs"]
+mod golden;
 mod mistakes;
 mod network;
 mod node;
@@ -13,4 +16,5 @@ mod period;
 mod process;
 mod restart;
 mod signals;
+mod strategies;
 mod threads;

@@ -95,8 +95,14 @@ fn a_node_that_nobody_reads_trains_on() {
     drop(node.stdout.take());
     assert!(node.wait().unwrap().success());
     assert!(sandbox.path("model.safetensors").exists());
-    for args in [&["node", "--print-config"][..], &["strategies"], &["event-schema"], &["completions", "bash"], &["id"]]
-    {
+    for args in [
+        &["node", "--print-config"][..],
+        &["strategies"],
+        &["strategies", "--json"],
+        &["event-schema"],
+        &["completions", "bash"],
+        &["id"],
+    ] {
         let mut command = sandbox.command(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

@@ -171,12 +171,31 @@ fn a_module_with_applied_weights_still_trains() {
 
 #[test]
 fn types_that_weights_cannot_have_are_named() {
+    let mut path = Path::default();
+    path.enter("scale");
+    let mut specs = Specs { path, specs: Vec::new(), error: None };
+    specs.add(vec![1], BurnDType::Flex32);
+    let error = specs.error.unwrap();
+    assert!(matches!(&error, ModuleWeightsError::DType { name, .. } if name == "scale"), "{error}");
+    assert!(specs.specs.is_empty());
+}
+
+#[test]
+fn integers_of_every_width_are_carried() {
     #[derive(Module, Debug)]
-    struct Odd<B: Backend> {
-        index: Param<Tensor<B, 1, Int>>,
+    struct Counters<B: Backend> {
+        count: Param<Tensor<B, 1, Int>>,
     }
     let device = Default::default();
-    let index = Tensor::<Cpu, 1, Int>::from_ints([1], &device).cast(BurnDType::I16);
-    let error = collect(&Odd { index: Param::initialized(ParamId::new(), index) }).unwrap_err();
-    assert!(matches!(&error, ModuleWeightsError::DType { name, .. } if name == "index"), "{error}");
+    let module = |values: [i32; 2], dtype| {
+        let count = Tensor::<Cpu, 1, Int>::from_ints(values, &device).cast(dtype);
+        Counters { count: Param::initialized(ParamId::new(), count) }
+    };
+    use BurnDType::*;
+    for dtype in [I64, I32, I16, I8, U64, U32, U16, U8] {
+        let weights = collect(&module([100, 7], dtype)).unwrap();
+        let other = apply(module([0, 0], dtype), &weights).unwrap();
+        assert_eq!(collect(&other).unwrap(), weights, "{dtype:?}");
+        assert_eq!(other.count.val().into_data().iter::<i64>().collect::<Vec<_>>(), [100, 7], "{dtype:?}");
+    }
 }
