@@ -3,68 +3,17 @@
 
 mod golden;
 
-use golden::{Golden, GoldenRun, Input, author, numbers, update, weights};
+use golden::{
+    Golden, GoldenRun, Input, author,
+    claims::{Claim, claim, claimed, exactly, replayed},
+    numbers, update, weights,
+};
 use half::f16;
 use peerfold::{
     strategy::{FoldError, Folded, Round, Strategy, StrategyError, StrategySpec, Update},
     weights::{DType, Tensor, TensorSpec, Weights},
 };
-use std::{
-    collections::BTreeMap,
-    fs,
-    panic::catch_unwind,
-    path::{Path, PathBuf},
-};
-
-/// How a file's results compare with the reference's.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Claim {
-    /// Bit for bit.
-    Exact,
-    /// 1e-6, relative.
-    Close,
-    /// By a test of its own.
-    Elsewhere,
-    /// No strategy of ours.
-    LeftOut,
-}
-
-/// Every file that there may be. One that is not known here must not go by untested.
-fn claim(folder: &str, file: &str) -> Option<Claim> {
-    let name = file.strip_suffix(".json")?;
-    let (kind, api) = match name.strip_prefix("new_") {
-        Some(kind) if folder == "flwr-1.41" => (kind, "message"),
-        Some(_) => return None,
-        None => (name, "legacy"),
-    };
-    let kind = kind.split('_').next()?;
-    Some(match (folder, kind, api) {
-        ("flwr-1.6" | "flwr-1.41", "edge", _) if name == "edge_cases" => Claim::Elsewhere,
-        ("flwr-1.41", "quirks", _) | ("flower-async", "staleness", _) => Claim::Elsewhere,
-        ("flwr-serverless", "async", _) => Claim::Elsewhere,
-        ("flwr-1.6" | "flwr-1.41", "FedXgbBagging" | "DPServerFixed" | "DPServerAdaptive", _) => Claim::LeftOut,
-        ("flwr-1.41", "dp", _) if name == "dp_scalars" => Claim::LeftOut,
-        ("flwr-1.41", "FedAdam", _) => Claim::Close,
-        ("flwr-1.6" | "flwr-1.41", "FedTrimmedAvg" | "QFedAvg", _) => Claim::Close,
-        ("flwr-1.6" | "flwr-1.41", "FedAvg" | "FedAvgM" | "FedProx" | "FaultTolerantFedAvg", _) => Claim::Exact,
-        ("flwr-1.6" | "flwr-1.41", "FedAdagrad" | "FedAdam" | "FedYogi" | "FedMedian" | "Krum" | "Bulyan", _) => {
-            Claim::Exact
-        }
-        ("flwr-1.41", "MultiKrum", "message") => Claim::Exact,
-        ("flower-async", "Unweighted" | "FedAsync" | "AsyncFedED", _) => Claim::Exact,
-        _ => return None,
-    })
-}
-
-/// All JSON files of a sub-folder with what is claimed of them.
-fn claimed(folder: &str) -> Vec<(PathBuf, Claim)> {
-    let with_claim = |path: PathBuf| {
-        let claim = claim(folder, path.file_name().unwrap().to_str().unwrap());
-        let claim = claim.unwrap_or_else(|| panic!("{} is replayed by no test", path.display()));
-        (path, claim)
-    };
-    golden::files(folder, &[""]).into_iter().map(with_claim).collect()
-}
+use std::{collections::BTreeMap, fs, panic::catch_unwind, path::Path};
 
 /// Runs a file through this strategy, which repeats it. An error says what differs.
 fn replay(path: &Path, file: &Golden, spec: &StrategySpec, claim: Claim, deltas: bool) -> Result<(), String> {
@@ -95,7 +44,7 @@ fn replay(path: &Path, file: &Golden, spec: &StrategySpec, claim: Claim, deltas:
             Some(expected) => {
                 let folded = folded.map_err(|error| format!("{place}: {error}"))?;
                 let got = numbers(&folded.weights);
-                if !if claim == Claim::Exact { exactly(&got, expected) } else { closely(&got, expected) } {
+                if !claim.holds(&got, expected) {
                     return Err(format!("{place}: {got:?} where the reference gave {expected:?}"));
                 }
                 assert_eq!(folded.shares.len(), updates.len(), "{place}");
@@ -115,21 +64,8 @@ fn replay(path: &Path, file: &Golden, spec: &StrategySpec, claim: Claim, deltas:
     Ok(())
 }
 
-fn exactly(got: &[f32], expected: &[golden::Array]) -> bool {
-    let expected = expected.iter().flat_map(|array| &array.data).map(|&value| (value as f32).to_bits());
-    expected.eq(got.iter().map(|number| number.to_bits()))
-}
-
-/// 1e-6, relative; the reference's outputs are f64.
-fn closely(got: &[f32], expected: &[golden::Array]) -> bool {
-    let expected: Vec<f64> = expected.iter().flat_map(|array| &array.data).copied().collect();
-    let near = |(&got, &expected): (&f32, &f64)| (f64::from(got) - expected).abs() <= 1e-6 * expected.abs();
-    got.len() == expected.len() && got.iter().zip(&expected).all(near)
-}
-
 fn replay_all(folder: &str, at_least: usize) {
-    let replayed: Vec<_> =
-        claimed(folder).into_iter().filter(|(_, claim)| matches!(claim, Claim::Exact | Claim::Close)).collect();
+    let replayed: Vec<_> = replayed(folder).collect();
     assert!(replayed.len() >= at_least, "only {} files of {folder}", replayed.len());
     let mut differing = Vec::new();
     for (path, claim) in replayed {
@@ -445,7 +381,7 @@ fn one_nan_is_never_chosen(spec: &StrategySpec) {
                 at => one_tensor(DType::F32, &[1.0 + 0.01 * at as f64, 2.0 + 0.01 * (at * at) as f64]),
             })
             .collect();
-        let Ok(folded) = fold(spec, &weights) else { continue };
+        let folded = fold(spec, &weights).unwrap();
         let [a, b] = numbers(&folded.weights)[..] else { panic!("two numbers") };
         assert!((1.0..=1.07).contains(&a) && (2.0..=2.37).contains(&b), "{spec}, {poison} at {place}: {a} {b}");
     }

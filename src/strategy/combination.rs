@@ -79,8 +79,9 @@ impl<'a> Plan<'a> {
 
     /// x + Σ c_k·(w_k − x), c_k the coefficients of all updates.
     pub(super) fn towards(source: &Source<'a>, x: &'a Weights, coefficients: Vec<f64>) -> Self {
-        let rest = 1.0 - coefficients.iter().sum::<f64>();
-        let updates = source.by_author().into_iter().map(|number| (source.input(number), coefficients[number]));
+        let order = source.by_author();
+        let rest = 1.0 - order.iter().map(|&number| coefficients[number]).sum::<f64>();
+        let updates = order.into_iter().map(|number| (source.input(number), coefficients[number]));
         let terms = std::iter::once((Input::Kept(x), rest)).chain(updates).collect();
         let integers = source.newest(0..coefficients.len()).expect("a round has at least one update");
         Self { terms, rounding: Rounding::Once, shares: coefficients, integers, kept: Vec::new() }
@@ -134,8 +135,8 @@ impl<R: Combination> Strategy for Combined<R> {
         }
         let mean = Mean::new(rounding, terms);
         let weights = combine(source.layout(), &mean, integers)?;
-        // A rule without memory needs x for differences only.
-        let x = (R::MEMORY || round.updates.iter().any(|update| update.delta)).then(|| weights.clone());
+        // A rule without memory needs it for differences only, of which the next round may have some.
+        let x = Some(weights.clone());
         self.state = State { x, kept, folds: self.state.folds + 1, ..State::default() };
         Ok(Folded { weights, shares })
     }

@@ -77,7 +77,7 @@ impl<R: Coordinates> Strategy for Sorted<R> {
         let weights = engine::weights(layout, done.planes.into_iter().next().unwrap_or_default());
         let mut shares = vec![0.0; round.updates.len()];
         among.iter().for_each(|&number| shares[number] = 1.0 / among.len() as f64);
-        self.x = round.updates.iter().any(|update| update.delta).then(|| weights.clone());
+        self.x = Some(weights.clone());
         Ok(Folded { weights, shares })
     }
 }

@@ -24,7 +24,7 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
 };
 
 /// A buffer takes each update once, by author and epoch, in ascending order of the authors: Σ s(τ)·(w_k − x),
-/// s(τ) = 1/√(1 + τ). With its K-th x ← x + (η_g/K)·Σ, and the buffer is empty (Nguyen et al. 2022, algorithm 1 and
+/// s(τ) = 1/√(1 + τ), x as it was before the round. With its K-th x ← x + (η_g/K)·Σ, and the buffer is empty (Nguyen et al. 2022, algorithm 1 and
 /// section 6). Until then the fold gives x, so that the node trains on from there, as a client does that takes the
 /// server's model.
 struct FedBuff {
@@ -48,6 +48,7 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
 #[derive(Default)]
 struct Scratch {
     x: Vec<f64>,
+    stepped: Vec<f64>,
     sum: Vec<f64>,
     update: Vec<f64>,
 }
@@ -93,10 +94,13 @@ impl Strategy for FedBuff {
                 weights.copy_from_slice(&integers.read(piece)?);
                 return Ok(());
             };
-            let Scratch { x: sums, sum, update } = scratch;
+            let Scratch { x: begun, stepped, sum, update } = scratch;
             let elements = weights.len() / dtype.size() as usize;
-            [&mut *sums, &mut *sum, &mut *update].into_iter().for_each(|values| values.resize(elements, 0.0));
-            decode(dtype, &part(x, piece), sums);
+            for values in [&mut *begun, &mut *stepped, &mut *sum, &mut *update] {
+                values.resize(elements, 0.0);
+            }
+            decode(dtype, &part(x, piece), begun);
+            stepped.copy_from_slice(begun);
             match state.moments.first() {
                 Some(moments) => decode(moment, &form.moment().part(layout, moments, piece), sum),
                 None => sum.fill(0.0),
@@ -105,17 +109,17 @@ impl Strategy for FedBuff {
             for &number in &new {
                 decode(dtype, &source.input(number).read(piece)?, update);
                 let factor = discount(number);
-                for ((sum, x), update) in sum.iter_mut().zip(&*sums).zip(&*update) {
+                for ((sum, x), update) in sum.iter_mut().zip(&*begun).zip(&*update) {
                     *sum += factor * (update - x);
                 }
                 buffered += 1;
                 if buffered >= self.size {
                     let rate = self.rate / buffered as f64;
-                    sums.iter_mut().zip(&mut *sum).for_each(|(x, sum)| *x += rate * std::mem::take(sum));
+                    stepped.iter_mut().zip(&mut *sum).for_each(|(x, sum)| *x += rate * std::mem::take(sum));
                     buffered = 0;
                 }
             }
-            encode(dtype, sums, weights);
+            encode(dtype, stepped, weights);
             encode(moment, sum, buffer);
             Ok(())
         })?;

@@ -4,7 +4,7 @@ use super::{
     FoldError, Strategy,
     combination::{At, Combination, Combined, Plan},
     mean::Rounding,
-    reduce::{squared_difference, sum_of, sums},
+    reduce::{squared_difference, squared_distances, sum_of, sums},
     registry::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
     source::Input,
 };
@@ -30,11 +30,22 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
 
 /// v_0 = Σ n_k·w_k / N; then v = Σ β_k·w_k / Σ β_k, β_k = n_k / max(ε, ‖v − w_k‖) (Pillutla et al. 2022, algorithm 2).
 /// Each iteration reads all updates once.
+///
+/// The paper stops when the sum of the distances stands still. An attacker who is far enough off makes that sum so large
+/// that nothing else is seen in it, at a mean that it has drawn as far off as it likes. So v begins in the midst of those
+/// closest together who count for more than half, if their sum is smaller there, and stops only when its distances from
+/// those nearest to it stand still as well.
 struct GeometricMedian {
     eps: f64,
     ftol: f64,
     maxiter: u64,
 }
+
+/// By what share of the distance within which half of them lie the distances of these may still change at the end.
+const SETTLED: f64 = 1e-3;
+
+/// Weights whose sum is 1 are multiplied by this, so that a product with the smallest numbers loses no bit.
+const SCALE: f64 = (1u64 << 40) as f64;
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
     let rule = GeometricMedian {
@@ -53,24 +64,79 @@ impl Combination for GeometricMedian {
         let alphas = at.source.examples(&all, at.common.max_share)?;
         let alphas = shares(&alphas);
         let inputs: Vec<Input<'_>> = all.iter().map(|&number| at.source.input(number)).collect();
-        let mut weights = alphas.clone();
-        let mut before = f64::INFINITY;
+        let mut v = self.start(at, &inputs, &alphas)?;
         for _ in 0..self.maxiter {
-            let distances = distances(at, &inputs, &weights)?;
-            let objective: f64 = alphas.iter().zip(&distances).map(|(alpha, distance)| alpha * distance).sum();
-            if !objective.is_finite() {
-                let what = "the sum of the distances".to_owned();
-                return Err(FoldError::NotFinite { strategy: INFO.name, what });
-            }
-            if (before - objective).abs() <= self.ftol * objective {
+            let pulls = alphas.iter().zip(&v.distances).map(|(alpha, distance)| alpha / distance.max(self.eps));
+            let next = Point::new(at, &inputs, shares(&pulls.collect::<Vec<f64>>()))?;
+            let settled = self.settled(&alphas, &v, &next);
+            v = next;
+            if settled {
                 break;
             }
-            before = objective;
-            let pulls = alphas.iter().zip(distances).map(|(alpha, distance)| alpha / distance.max(self.eps));
-            weights = shares(&pulls.collect::<Vec<f64>>());
         }
+        let weights: Vec<f64> = v.weights.into_iter().map(|weight| weight * SCALE).collect();
         Ok(Plan::mean(at.source, &all, &weights, Rounding::Once))
     }
+}
+
+impl GeometricMedian {
+    /// The mean, or that of the updates closest together, whichever has the smaller sum of distances.
+    fn start(&self, at: &At<'_>, inputs: &[Input<'_>], alphas: &[f64]) -> Result<Point, FoldError> {
+        let mean = Point::new(at, inputs, alphas.to_vec())?;
+        let squares = squared_distances(at.source.layout(), inputs)?;
+        let half = squares.iter().map(|squares| half_within(alphas, squares)).enumerate();
+        let closest = half.min_by(|(_, a), (_, b)| a.total_cmp(b));
+        let Some((center, radius)) = closest.filter(|(_, radius)| radius.is_finite()) else {
+            let what = "the distance between the halves of the updates".to_owned();
+            return Err(FoldError::NotFinite { strategy: INFO.name, what });
+        };
+        let inside = squares[center].iter().zip(alphas);
+        let inside = inside.map(|(&square, &alpha)| if square <= radius { alpha } else { 0.0 });
+        let core = Point::new(at, inputs, shares(&inside.collect::<Vec<f64>>()))?;
+        Ok(if core.objective(alphas) < mean.objective(alphas) { core } else { mean })
+    }
+
+    fn settled(&self, alphas: &[f64], before: &Point, now: &Point) -> bool {
+        let ((_, sum), (_, sum_before)) = (now.objective(alphas), before.objective(alphas));
+        let near = half_within(alphas, &now.distances);
+        let moves = now.distances.iter().zip(&before.distances).filter(|(distance, _)| **distance <= near);
+        let most = moves.map(|(now, before)| (now - before).abs()).fold(0.0, f64::max);
+        (sum - sum_before).abs() <= self.ftol * sum && most <= SETTLED * near.max(self.eps)
+    }
+}
+
+/// A v, as the weights with which the updates give it, and its distances from them.
+struct Point {
+    weights: Vec<f64>,
+    distances: Vec<f64>,
+}
+
+impl Point {
+    fn new(at: &At<'_>, inputs: &[Input<'_>], weights: Vec<f64>) -> Result<Self, FoldError> {
+        let distances = distances_from(at, inputs, &weights)?;
+        Ok(Self { weights, distances })
+    }
+
+    /// How much lies further off than a number can say, and the sum of the other distances.
+    fn objective(&self, alphas: &[f64]) -> (f64, f64) {
+        let (mut beyond, mut sum) = (0.0, 0.0);
+        for (alpha, distance) in alphas.iter().zip(&self.distances) {
+            if distance.is_finite() { sum += alpha * distance } else { beyond += alpha }
+        }
+        (beyond, sum)
+    }
+}
+
+/// The smallest of these distances within which there is more than half.
+fn half_within(alphas: &[f64], distances: &[f64]) -> f64 {
+    let mut sorted: Vec<(f64, f64)> = distances.iter().copied().zip(alphas.iter().copied()).collect();
+    sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut within = 0.0;
+    let half = sorted.into_iter().find(|(_, alpha)| {
+        within += alpha;
+        within > 0.5
+    });
+    half.map_or(f64::INFINITY, |(distance, _)| distance)
 }
 
 fn shares(weights: &[f64]) -> Vec<f64> {
@@ -78,17 +144,18 @@ fn shares(weights: &[f64]) -> Vec<f64> {
     weights.iter().map(|weight| weight / total).collect()
 }
 
-/// ‖v − w_k‖ of each input, v their mean with these weights, which add up to 1.
-fn distances(at: &At<'_>, inputs: &[Input<'_>], weights: &[f64]) -> Result<Vec<f64>, FoldError> {
+/// ‖v − w_k‖ of each input, v their mean with these weights, which add up to 1; infinite where no number is that long.
+fn distances_from(at: &At<'_>, inputs: &[Input<'_>], weights: &[f64]) -> Result<Vec<f64>, FoldError> {
     let squares = sums::<Vec<f64>>(at.source.layout(), inputs, inputs.len(), |v, rows, sums| {
         v.clear();
         v.resize(rows.length(), 0.0);
-        for (number, &weight) in weights.iter().enumerate() {
+        for (number, &weight) in weights.iter().enumerate().filter(|(_, weight)| **weight != 0.0) {
             v.iter_mut().zip(rows.row(number)).for_each(|(v, w)| *v += weight * w);
         }
         for (number, sum) in sums.iter_mut().enumerate() {
             *sum += sum_of(rows.row(number), v, squared_difference);
         }
     })?;
-    Ok(squares.into_iter().map(f64::sqrt).collect())
+    let distance = |square: f64| if square.is_nan() { f64::INFINITY } else { square.sqrt() };
+    Ok(squares.into_iter().map(distance).collect())
 }

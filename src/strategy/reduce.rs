@@ -90,6 +90,7 @@ pub(super) fn squared_difference(a: f64, b: f64) -> f64 {
 }
 
 /// ‖w_i − w_j‖² of all pairs, by differences: by ‖w_i‖² + ‖w_j‖² − 2·w_i·w_j they would be lost in the roundings.
+/// From what isn't finite everything is infinitely far.
 pub(super) fn squared_distances(layout: &Layout, inputs: &[Input<'_>]) -> Result<Vec<Vec<f64>>, FoldError> {
     let pairs: Vec<(usize, usize)> =
         (0..inputs.len()).flat_map(|i| (i + 1..inputs.len()).map(move |j| (i, j))).collect();
@@ -100,6 +101,7 @@ pub(super) fn squared_distances(layout: &Layout, inputs: &[Input<'_>]) -> Result
     })?;
     let mut distances = vec![vec![0.0; inputs.len()]; inputs.len()];
     for (&(i, j), sum) in pairs.iter().zip(sums) {
+        let sum = if sum.is_nan() { f64::INFINITY } else { sum };
         (distances[i][j], distances[j][i]) = (sum, sum);
     }
     Ok(distances)

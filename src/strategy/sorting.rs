@@ -1,4 +1,4 @@
-//! The values of all inputs in ascending order, coordinate by coordinate.
+//! The values of all inputs in ascending order, coordinate by coordinate; NaN counts as infinity.
 //!
 //! A sorting network exchanges whole blocks of coordinates at a time: no branch depends on a value, so that LLVM makes
 //! minima and maxima of vectors of it.
@@ -69,6 +69,12 @@ impl Network {
     }
 }
 
+/// NaN, which has no place in an order, as infinity: among the furthest, where order statistics bear it.
+#[expect(clippy::eq_op, reason = "only NaN is not itself")]
+fn ordered<T: Copy + PartialEq + From<f32>>(value: T) -> T {
+    if value == value { value } else { T::from(f32::INFINITY) }
+}
+
 /// The number halfway between two.
 pub(super) fn middle(low: f64, high: f64) -> f64 {
     // Halves only where the sum would overflow: halving a subnormal number rounds.
@@ -125,7 +131,7 @@ fn blocks<W: Wire, P: Pick>(
     out: &mut Vec<f64>,
     sink: &mut dyn FnMut(usize, &mut [f64]),
 ) where
-    W::Value: PartialOrd + Default + Into<f64>,
+    W::Value: PartialOrd + Default + From<f32> + Into<f64>,
 {
     rows.resize(read.len(), [W::Value::default(); BLOCK]);
     out.resize(BLOCK, 0.0);
@@ -134,7 +140,7 @@ fn blocks<W: Wire, P: Pick>(
         let length = BLOCK.min(elements - start);
         for (bytes, row) in read.iter().zip(rows.iter_mut()) {
             let values = W::values(&bytes[start * size..(start + length) * size]);
-            row.iter_mut().zip(values).for_each(|(place, value)| *place = value);
+            row.iter_mut().zip(values).for_each(|(place, value)| *place = ordered(value));
         }
         network.sort(rows);
         let sorted: Vec<&[W::Value]> = rows.iter().map(|row| &row[..length]).collect();

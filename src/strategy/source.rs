@@ -101,30 +101,26 @@ impl<'a> Source<'a> {
 
 /// The same weights, the largest of them cut to one size, so that none is more than `most` of their sum. If so few of
 /// them are above 0 that one must be, they are all equal.
-pub(super) fn capped(mut weights: Vec<f64>, most: f64) -> Vec<f64> {
+pub(super) fn capped(weights: Vec<f64>, most: f64) -> Vec<f64> {
     if most >= 1.0 {
         return weights;
     }
-    let mut sorted = weights.clone();
+    let mut sorted: Vec<f64> = weights.iter().copied().filter(|&weight| weight > 0.0).collect();
     sorted.sort_by(|a, b| b.total_cmp(a));
-    let mut rest: f64 = sorted.iter().sum();
-    for (cut, &next) in sorted.iter().enumerate() {
+    // Of each the sum of it and the smaller ones, begun with the smallest: beside an absurd one all others are lost.
+    let mut rests: Vec<f64> = Vec::with_capacity(sorted.len());
+    rests.extend(sorted.iter().rev().scan(0.0, |rest, weight| {
+        *rest += weight;
+        Some(*rest)
+    }));
+    for (cut, (&next, rest)) in sorted.iter().zip(rests.into_iter().rev()).enumerate() {
         // With the `cut` largest of them cut to `limit`, that is the share `most` of all.
         let free = 1.0 - most * cut as f64;
-        let limit = if free > 0.0 { most * rest / free } else { f64::INFINITY };
-        if next <= limit && free > 0.0 {
-            if cut > 0 {
-                weights.iter_mut().for_each(|weight| *weight = weight.min(limit));
-            }
-            return if next > 0.0 { weights } else { equal(weights) };
+        let limit = most * rest / free;
+        if free > 0.0 && next <= limit {
+            return if cut == 0 { weights } else { weights.into_iter().map(|weight| weight.min(limit)).collect() };
         }
-        rest -= next;
     }
-    equal(weights)
-}
-
-/// 1 for each that is above 0.
-fn equal(weights: Vec<f64>) -> Vec<f64> {
     weights.into_iter().map(|weight| f64::from(weight > 0.0)).collect()
 }
 

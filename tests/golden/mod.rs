@@ -4,6 +4,8 @@
 //! them (`../shared/golden` otherwise).
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod claims;
+
 use libp2p_identity::{Keypair, PeerId};
 use peerfold::{
     strategy::{Round, StrategySpec, Update},

@@ -30,8 +30,14 @@ fn sent(number: u64) -> impl proptest::strategy::Strategy<Value = Vec<Sent>> {
     let figures = (examples, staleness, prop_oneof![Just(0.0), 0.01..5.0], prop::option::of(0..12u64), any::<bool>());
     let one = (figures, prop_oneof![4 => Just(number), 1 => 1..=number]);
     prop::collection::btree_map(0..11u8, one, 1..9).prop_map(|members| {
-        let one = |(member, ((examples, staleness, loss, degree, delta), epoch))| {
-            Sent { member, examples, epoch, staleness, loss, degree, delta }
+        let one = |(member, ((examples, staleness, loss, degree, delta), epoch))| Sent {
+            member,
+            examples,
+            epoch,
+            staleness,
+            loss,
+            degree,
+            delta,
         };
         members.into_iter().map(one).collect()
     })
@@ -47,7 +53,9 @@ fn allowed(dtype: DType, rough: bool, result: f64, scale: f64) -> f64 {
     };
     let lost = if rough && dtype != DType::F64 { 2e-6 } else { 2e-8 };
     // Half a unit in the last place, of a value that lies between two powers of two.
-    epsilon * result.abs() * 0.5001 + least + if dtype == DType::F64 { 1e-11 * scale } else { lost * 1e-3 * scale }
+    epsilon * result.abs() * 0.5001
+        + least
+        + if dtype == DType::F64 { 1e-11 * scale } else { lost * 1e-3 * scale }
         + if rough { lost * scale } else { 0.0 }
 }
 

@@ -92,7 +92,11 @@ fn fold_poisoned(spec: &StrategySpec, poisoned: &Poisoned, order: &[usize]) -> V
         let data = folded.get(&dtype.to_string()).unwrap().1.clone();
         let elements: Vec<_> = data.chunks_exact(dtype.size() as usize).map(<[u8]>::to_vec).collect();
         let dtype = *dtype;
-        elements.into_iter().zip(ranges.clone()).map(move |(element, range)| (dtype, element, range)).collect::<Vec<_>>()
+        elements
+            .into_iter()
+            .zip(ranges.clone())
+            .map(move |(element, range)| (dtype, element, range))
+            .collect::<Vec<_>>()
     };
     poisoned.iter().flat_map(of_dtype).collect()
 }
@@ -231,9 +235,12 @@ fn krum_knows_short_distances_of_long_vectors() {
         weights.iter().map(|w| values(w).into_iter().map(|value| value as f32).collect()).collect();
     let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
     let by_products: Vec<f32> = (3..7)
-        .map(|at| dot(&vectors[2], &vectors[2]) + dot(&vectors[at], &vectors[at]) - 2.0 * dot(&vectors[2], &vectors[at]))
+        .map(|at| {
+            dot(&vectors[2], &vectors[2]) + dot(&vectors[at], &vectors[at]) - 2.0 * dot(&vectors[2], &vectors[at])
+        })
         .collect();
-    let by_differences: Vec<f64> = (3..7).map(|at| distance(&values(&weights[2]), &values(&weights[at])).powi(2)).collect();
+    let by_differences: Vec<f64> =
+        (3..7).map(|at| distance(&values(&weights[2]), &values(&weights[at])).powi(2)).collect();
     let lost = by_products.iter().zip(&by_differences).any(|(a, b)| (f64::from(*a) - b).abs() > *b);
     assert!(lost, "these vectors are no test: {by_products:?} for {by_differences:?}");
 
@@ -273,7 +280,12 @@ fn lengths_beyond_all_numbers_are_far_off() {
 }
 
 /// The worst of many attacks, bettered step by step: `judge` says how bad one is.
-fn worst_attack(seed: u64, coordinates: usize, attackers: usize, judge: impl Fn(&[Vec<f64>]) -> f64) -> (f64, Vec<Vec<f64>>) {
+fn worst_attack(
+    seed: u64,
+    coordinates: usize,
+    attackers: usize,
+    judge: impl Fn(&[Vec<f64>]) -> f64,
+) -> (f64, Vec<Vec<f64>>) {
     let mut draws = Draws(seed);
     let mut worst = (f64::MIN, Vec::new());
     // All at one place at every distance, and each at its own.
@@ -315,7 +327,9 @@ fn worst_attack(seed: u64, coordinates: usize, attackers: usize, judge: impl Fn(
 #[test]
 fn the_geometric_median_keeps_its_bound() {
     const EPS: f64 = 1e-5;
-    for (seed, honest_ones, attackers, claim) in [(1, 3, 1, 10), (2, 6, 4, 10), (3, 5, 1, 25), (4, 11, 7, 10), (5, 3, 2, 9)] {
+    for (seed, honest_ones, attackers, claim) in
+        [(1, 3, 1, 10), (2, 6, 4, 10), (3, 5, 1, 25), (4, 11, 7, 10), (5, 3, 2, 9)]
+    {
         let mut draws = Draws(seed);
         let coordinates = 1 + seed as usize;
         let honest: Vec<Vec<f64>> =
@@ -389,8 +403,7 @@ fn the_norm_bound_is_one() {
             let moved = |attack: &[Vec<f64>]| {
                 let weights: Vec<Weights> =
                     attack.iter().chain(&honest).map(|numbers| single(DType::F64, numbers)).collect();
-                let examples: Vec<u64> =
-                    (0..weights.len()).map(|at| if at < attackers { claim } else { 10 }).collect();
+                let examples: Vec<u64> = (0..weights.len()).map(|at| if at < attackers { claim } else { 10 }).collect();
                 distance(&values(&fold(&spec, Some(&single(DType::F64, &x)), &weights, &examples).weights), &x)
             };
             let (harm, attack) = worst_attack(seed, coordinates, attackers, moved);

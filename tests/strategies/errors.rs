@@ -93,16 +93,20 @@ fn failures_that_are_accepted_are_of_no_consequence() {
 fn too_many_failures_for_faulttolerantfedavg() {
     let weights = made(3, 7);
     let updates = seven(&weights, 5);
-    for (rate, failures, enough) in [("0.5", 7, true), ("0.5", 8, false), ("0", 1000, true), ("1", 1, false), ("1", 0, true)] {
+    for (rate, failures, enough) in
+        [("0.5", 7, true), ("0.5", 8, false), ("0", 1000, true), ("1", 1, false), ("1", 0, true)]
+    {
         for reference in ["", " reference=flwr-1.6", " reference=flwr-1.41"] {
             let spec = spec(&format!("faulttolerantfedavg min_completion_rate_fit={rate}{reference}"));
             let tried = Round { number: 1, updates: &updates, failures };
             if enough {
                 spec.build().unwrap().fold(&tried).unwrap_or_else(|error| panic!("{spec}: {error}"));
             } else {
-                fails_without_a_trace(&spec, &tried, |error| {
-                    matches!(error, FoldError::Incomplete { results: 7, failures: of, .. } if *of == failures)
-                });
+                fails_without_a_trace(
+                    &spec,
+                    &tried,
+                    |error| matches!(error, FoldError::Incomplete { results: 7, failures: of, .. } if *of == failures),
+                );
             }
         }
     }
@@ -112,12 +116,22 @@ fn too_many_failures_for_faulttolerantfedavg() {
 #[test]
 fn nobody_trained() {
     let by_examples = [
-        "fedavg", "fedprox", "faulttolerantfedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "multikrum", "asofed",
-        "safa", "port", "geometricmedian", "normbound",
+        "fedavg",
+        "fedprox",
+        "faulttolerantfedavg",
+        "fedavgm",
+        "fedadagrad",
+        "fedadam",
+        "fedyogi",
+        "multikrum",
+        "asofed",
+        "safa",
+        "port",
+        "geometricmedian",
+        "normbound",
     ];
     let weights = made(3, 7);
-    let updates: Vec<_> =
-        seven(&weights, 5).into_iter().map(|update| Update { num_examples: 0, ..update }).collect();
+    let updates: Vec<_> = seven(&weights, 5).into_iter().map(|update| Update { num_examples: 0, ..update }).collect();
     for spec in all() {
         let sampled = spec.params.get("use_sample_weighing").is_some_and(|value| value == "true")
             && !spec.params.contains_key("total_samples");
@@ -168,7 +182,10 @@ fn fewer_updates_than_the_rule_needs() {
     // Bulyan promises nothing below three even without attackers.
     let weights = made(3, 2);
     let updates: Vec<_> = (0..).zip(&weights).map(|(number, w)| update(author(number), w, 3)).collect();
-    assert!(matches!(spec("bulyan").build().unwrap().fold(&round(1, &updates)), Err(FoldError::TooFew { needed: 3, .. })));
+    assert!(matches!(
+        spec("bulyan").build().unwrap().fold(&round(1, &updates)),
+        Err(FoldError::TooFew { needed: 3, .. })
+    ));
     let huge = spec("krum").with("num_malicious_clients", u64::MAX).build().unwrap().fold(&round(1, &updates));
     assert!(matches!(huge, Err(FoldError::TooFew { .. })), "{huge:?}");
 }
@@ -202,9 +219,11 @@ fn a_loss_that_is_none() {
         let mut updates = seven(&weights, 3);
         updates[4].loss = loss;
         for spec in all().into_iter().filter(|spec| spec.name == "qfedavg") {
-            fails_without_a_trace(&spec, &round(1, &updates), |error| {
-                matches!(error, FoldError::Figure { author: named, strategy: "qfedavg", .. } if *named == author(4))
-            });
+            fails_without_a_trace(
+                &spec,
+                &round(1, &updates),
+                |error| matches!(error, FoldError::Figure { author: named, strategy: "qfedavg", .. } if *named == author(4)),
+            );
         }
     }
     // However large, nothing but a finite result or an error comes of it.
@@ -256,7 +275,10 @@ fn layouts_that_differ() {
         (change(0, Some(tensor("a", DType::F64, &[1], vec![0; 8]))), "a f64[1]"),
         (change(0, Some(tensor("a", DType::F64, &[], vec![0; 8]))), "a f64[]"),
         (change(0, Some(floats("A", DType::F64, &[0.0; 3]))), "a f64[3] is missing"),
-        (Weights::new([tensors(), vec![floats("z", DType::F64, &[0.0])]].concat()).unwrap(), "z f64[1] is not expected"),
+        (
+            Weights::new([tensors(), vec![floats("z", DType::F64, &[0.0])]].concat()).unwrap(),
+            "z f64[1] is not expected",
+        ),
     ];
     for spec in all() {
         for (other, part) in &others {

@@ -93,7 +93,9 @@ fn so_they_do_with_a_reference() {
         let reference = spec.params["reference"].as_str();
         matches!(
             (spec.name.as_str(), reference),
-            ("fedavg" | "fedadam" | "bulyan", _) | ("fedtrimmedavg" | "fedyogi" | "krum", "flwr-1.6") | (_, "flower-async")
+            ("fedavg" | "fedadam" | "bulyan", _)
+                | ("fedtrimmedavg" | "fedyogi" | "krum", "flwr-1.6")
+                | (_, "flower-async")
         )
     });
     compare(specs, 3);

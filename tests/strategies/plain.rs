@@ -417,7 +417,7 @@ impl Plain {
             };
             let rate = match self.spec.name.as_str() {
                 "unweighted" => 0.5,
-                "fedasync" => (self.number("fedasync_mixing_alpha", 0.9) * staleness * sample).clamp(0.0, 1.0),
+                "fedasync" => (self.number("fedasync_mixing_alpha", 0.6) * staleness * sample).clamp(0.0, 1.0),
                 _ => {
                     let clients = self.number("num_clients", updates.len() as f64);
                     let alpha = self.number("staleness_alpha", 0.9);
@@ -461,8 +461,7 @@ impl Plain {
             // As many versions old as is said of it, and as it is known.
             let born = seen.min(self.folds - update.tau.ceil() as i64).max(0);
             let w = Some(update.w.clone());
-            self.known
-                .insert(update.author.clone(), Known { epoch: update.epoch, examples: update.examples, born, w });
+            self.known.insert(update.author.clone(), Known { epoch: update.epoch, examples: update.examples, born, w });
         }
     }
 }

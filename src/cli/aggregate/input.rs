@@ -130,7 +130,6 @@ mod tests {
             ("a=0", plain("a", 0)),
             ("eta=0.5,x/a=b.safetensors=7", plain("eta=0.5,x/a=b.safetensors", 7)),
             ("lr=5/w.safetensors=7", plain("lr=5/w.safetensors", 7)),
-            ("a=1,loss=2/w.safetensors=7,delta", Input { delta: true, ..plain("a=1,loss=2/w.safetensors", 7) }),
             ("a, b=7,staleness=1.5", Input { staleness: 1.5, ..plain("a, b", 7) }),
             ("a=3,staleness=2", Input { staleness: 2.0, ..plain("a", 3) }),
             ("==3", plain("=", 3)),
