@@ -63,15 +63,15 @@ impl<'a> Plan<'a> {
     /// The mean of these updates of a round, by number, with these weights. Without a reference they are summed by
     /// author.
     pub(super) fn mean(source: &Source<'a>, among: &[usize], weights: &[f64], rounding: Rounding) -> Self {
-        let total: f64 = weights.iter().sum();
-        let mut shares = vec![0.0; source.updates().len()];
-        among.iter().zip(weights).for_each(|(&number, weight)| shares[number] += weight / total);
         let mut numbered: Vec<(usize, f64)> = among.iter().copied().zip(weights.iter().copied()).collect();
         if rounding == Rounding::Once {
             let mut place = vec![0; source.updates().len()];
             source.by_author().into_iter().enumerate().for_each(|(at, number)| place[number] = at);
             numbered.sort_by_key(|&(number, _)| place[number]);
         }
+        let total: f64 = numbered.iter().map(|&(_, weight)| weight).sum();
+        let mut shares = vec![0.0; source.updates().len()];
+        numbered.iter().for_each(|&(number, weight)| shares[number] += weight / total);
         let integers = source.newest(among.iter().copied()).expect("a mean is of at least one update");
         let terms = numbered.into_iter().map(|(number, weight)| (source.input(number), weight)).collect();
         Self { terms, rounding, shares, integers, kept: Vec::new() }

@@ -31,21 +31,25 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
 /// v_0 = Σ n_k·w_k / N; then v = Σ β_k·w_k / Σ β_k, β_k = n_k / max(ε, ‖v − w_k‖) (Pillutla et al. 2022, algorithm 2).
 /// Each iteration reads all updates once.
 ///
-/// The paper stops when the sum of the distances stands still. An attacker who is far enough off makes that sum so large
-/// that nothing else is seen in it, at a mean that it has drawn as far off as it likes. So v begins in the midst of those
-/// closest together who count for more than half, if their sum is smaller there, and stops only when its distances from
-/// those nearest to it stand still as well.
+/// The paper begins at the mean and stops when the sum of the distances stands still. An attacker who is far enough off
+/// makes that sum so large that nothing else is seen in it, at a mean that it has drawn as far off as it likes. So v
+/// begins in the midst of those closest together who count for more than half, if the mean is out of all proportion
+/// to them; and where the sum is out of all proportion to the distances of those nearest to v, these must
+/// stand still too. Otherwise it is what the paper does.
 struct GeometricMedian {
     eps: f64,
     ftol: f64,
     maxiter: u64,
 }
 
-/// By what share of the distance within which half of them lie the distances of these may still change at the end.
+/// How many times further from those closest together than they from each other, and from 0, the mean is where v begins
+/// among them. From nearer a hundred iterations come to the end, as long as the attackers count for less than about two
+/// fifths.
+const FAR_OFF: f64 = 1e6;
+/// How many times the distance within which half of them lie the mean distance is where more is asked for at the end.
+const DOMINATED: f64 = 1e4;
+/// By what share of that distance the distances of the nearest half may then still change.
 const SETTLED: f64 = 1e-3;
-
-/// Weights whose sum is 1 are multiplied by this, so that a product with the smallest numbers loses no bit.
-const SCALE: f64 = (1u64 << 40) as f64;
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
     let rule = GeometricMedian {
@@ -67,20 +71,24 @@ impl Combination for GeometricMedian {
         let mut v = self.start(at, &inputs, &alphas)?;
         for _ in 0..self.maxiter {
             let pulls = alphas.iter().zip(&v.distances).map(|(alpha, distance)| alpha / distance.max(self.eps));
-            let next = Point::new(at, &inputs, shares(&pulls.collect::<Vec<f64>>()))?;
+            let pulls: Vec<f64> = pulls.collect();
+            if pulls.iter().all(|&pull| pull == 0.0) {
+                // All are further off than a number can say.
+                break;
+            }
+            let next = Point::new(at, &inputs, shares(&pulls))?;
             let settled = self.settled(&alphas, &v, &next);
             v = next;
             if settled {
                 break;
             }
         }
-        let weights: Vec<f64> = v.weights.into_iter().map(|weight| weight * SCALE).collect();
-        Ok(Plan::mean(at.source, &all, &weights, Rounding::Once))
+        Ok(Plan::mean(at.source, &all, &v.weights, Rounding::Once))
     }
 }
 
 impl GeometricMedian {
-    /// The mean, or that of the updates closest together, whichever has the smaller sum of distances.
+    /// The mean, or that of the updates closest together if it is far off from them.
     fn start(&self, at: &At<'_>, inputs: &[Input<'_>], alphas: &[f64]) -> Result<Point, FoldError> {
         let mean = Point::new(at, inputs, alphas.to_vec())?;
         let squares = squared_distances(at.source.layout(), inputs)?;
@@ -90,18 +98,24 @@ impl GeometricMedian {
             let what = "the distance between the halves of the updates".to_owned();
             return Err(FoldError::NotFinite { strategy: INFO.name, what });
         };
+        let length = sums::<()>(at.source.layout(), &inputs[center..=center], 1, |(), rows, sums| {
+            sums[0] += sum_of(rows.row(0), rows.row(0), |a, b| a * b);
+        })?;
+        let scale = radius.max(length[0]).sqrt().max(self.eps);
+        if half_within(alphas, &mean.distances) <= FAR_OFF * scale {
+            return Ok(mean);
+        }
         let inside = squares[center].iter().zip(alphas);
         let inside = inside.map(|(&square, &alpha)| if square <= radius { alpha } else { 0.0 });
-        let core = Point::new(at, inputs, shares(&inside.collect::<Vec<f64>>()))?;
-        Ok(if core.objective(alphas) < mean.objective(alphas) { core } else { mean })
+        Point::new(at, inputs, shares(&inside.collect::<Vec<f64>>()))
     }
 
     fn settled(&self, alphas: &[f64], before: &Point, now: &Point) -> bool {
-        let ((_, sum), (_, sum_before)) = (now.objective(alphas), before.objective(alphas));
-        let near = half_within(alphas, &now.distances);
+        let (sum, sum_before) = (now.objective(alphas), before.objective(alphas));
+        let near = half_within(alphas, &now.distances).max(self.eps);
         let moves = now.distances.iter().zip(&before.distances).filter(|(distance, _)| **distance <= near);
         let most = moves.map(|(now, before)| (now - before).abs()).fold(0.0, f64::max);
-        (sum - sum_before).abs() <= self.ftol * sum && most <= SETTLED * near.max(self.eps)
+        (sum - sum_before).abs() <= self.ftol * sum && (sum <= DOMINATED * near || most <= SETTLED * near)
     }
 }
 
@@ -117,13 +131,10 @@ impl Point {
         Ok(Self { weights, distances })
     }
 
-    /// How much lies further off than a number can say, and the sum of the other distances.
-    fn objective(&self, alphas: &[f64]) -> (f64, f64) {
-        let (mut beyond, mut sum) = (0.0, 0.0);
-        for (alpha, distance) in alphas.iter().zip(&self.distances) {
-            if distance.is_finite() { sum += alpha * distance } else { beyond += alpha }
-        }
-        (beyond, sum)
+    /// The sum of the distances that a number can say.
+    fn objective(&self, alphas: &[f64]) -> f64 {
+        let finite = alphas.iter().zip(&self.distances).filter(|(_, distance)| distance.is_finite());
+        finite.map(|(alpha, distance)| alpha * distance).sum()
     }
 }
 

@@ -18,7 +18,7 @@ const BLOCK: usize = 2048;
 /// Rounding of the mean's operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rounding {
-    /// Peerfold's own: Σ a_k·w_k in f64 (f64 tensors: in two f64), over Σ a_k, rounded.
+    /// Peerfold's own: Σ a_k·w_k in f64 (f64 tensors: in two f64, at two scales), over Σ a_k, rounded.
     Once,
     /// `(Σ w·n_k) / N`, each operation rounded to f32 (f64 tensors: to f64).
     SumThenDivide,
@@ -40,7 +40,7 @@ pub(super) struct Mean<'a> {
 pub(super) struct Scratch {
     single: Vec<f32>,
     double: Vec<f64>,
-    twofold: Vec<Twofold>,
+    twofold: Vec<AtTwoScales>,
     mean: Vec<f64>,
 }
 
@@ -118,11 +118,17 @@ impl<'a> Mean<'a> {
         }
     }
 
-    fn doubles(&self, job: Job<'_>, double: &mut Vec<f64>, twofold: &mut Vec<Twofold>) -> Result<(), FoldError> {
+    fn doubles(&self, job: Job<'_>, double: &mut Vec<f64>, twofold: &mut Vec<AtTwoScales>) -> Result<(), FoldError> {
         let total = self.total;
         match self.rounding {
             Rounding::Once => {
-                job.run::<F64, _, _>(twofold, |count| Term(count, Twofold::product), |sum| sum.value() / total)
+                let scales = Scales::of(self.terms.iter().map(|&(_, weight)| weight));
+                let term = |count| Term(scales.both(count), AtTwoScales::product);
+                // Fractions don't add up without a rounding.
+                let whole = |&(_, weight): &(Input<'_>, f64)| Twofold { sum: weight, lost: 0.0 };
+                let total = self.terms.iter().map(whole).fold(Twofold::NOTHING, Twofold::plus);
+                let (totals, rest) = (scales.both(total.sum), total.lost / total.sum);
+                job.run::<F64, _, _>(twofold, term, |sum| sum.over(totals, rest))
             }
             Rounding::SumThenDivide => {
                 let term = |count| Term(count, |count: f64, weight: f64| weight * count);
@@ -211,6 +217,65 @@ impl Accumulator for Twofold {
         let part = sum - self.sum;
         let lost = (self.sum - (sum - part)) + (term.sum - part);
         Self { sum, lost: self.lost + term.lost + lost }
+    }
+}
+
+/// Powers of two by which the weights of a mean are multiplied, so that it can be had of all numbers that there are.
+#[derive(Debug, Clone, Copy)]
+struct Scales {
+    large: f64,
+    small: f64,
+}
+
+impl Scales {
+    /// At the large scale the weights add up to about 2^200, and no product with the smallest numbers loses a bit; at the
+    /// small one they add up to at most a half, and no sum of the largest ones overflows.
+    fn of(weights: impl Iterator<Item = f64>) -> Self {
+        let exponent = weights.map(f64::abs).sum::<f64>().log2().ceil() + 1.0;
+        Self { large: (200.0 - exponent).exp2(), small: (-exponent).exp2() }
+    }
+
+    fn both(self, number: f64) -> (f64, f64) {
+        (number * self.large, number * self.small)
+    }
+}
+
+/// The same sum at both [`Scales`].
+#[derive(Debug, Clone, Copy, Default)]
+struct AtTwoScales {
+    large: Twofold,
+    small: Twofold,
+}
+
+impl AtTwoScales {
+    #[inline(always)]
+    fn product((large, small): (f64, f64), weight: f64) -> Self {
+        Self { large: Twofold::product(large, weight), small: Twofold::product(small, weight) }
+    }
+
+    /// The sum over the sum of the weights, at each scale, and what a rounding took of the latter as a share of it: the
+    /// large scale's unless that has overflowed.
+    #[inline(always)]
+    fn over(self, (large, small): (f64, f64), rest: f64) -> f64 {
+        let at_large = self.large.value();
+        if at_large.is_finite() {
+            let mean = at_large / large;
+            return mean - mean * rest;
+        }
+        // Of the largest numbers a rounding must not make infinity.
+        let half = self.small.value() / 2.0 / small;
+        let half = half - half * rest;
+        let beyond = (half / (f64::MAX / 2.0)).abs();
+        if (1.0..=1.0 + 8.0 * f64::EPSILON).contains(&beyond) { f64::MAX.copysign(half) } else { 2.0 * half }
+    }
+}
+
+impl Accumulator for AtTwoScales {
+    const NOTHING: Self = Self { large: Twofold::NOTHING, small: Twofold::NOTHING };
+
+    #[inline(always)]
+    fn plus(self, term: Self) -> Self {
+        Self { large: self.large.plus(term.large), small: self.small.plus(term.small) }
     }
 }
 

@@ -291,7 +291,7 @@ fn asyncfeded(lambda: f64, epsilon: f64, history: usize) -> impl FnMut(&[f64], &
 fn fedbuff(size: usize, rate: f64) -> impl FnMut(&[f64], &[Told]) -> Vector {
     let (mut seen, mut sum, mut buffered) = (BTreeSet::new(), Vec::new(), 0);
     move |x, round| {
-        let mut x = x.to_vec();
+        let mut stepped = x.to_vec();
         let mut round = round.to_vec();
         round.sort_by_key(|u| u.author);
         for u in round {
@@ -299,14 +299,15 @@ fn fedbuff(size: usize, rate: f64) -> impl FnMut(&[f64], &[Told]) -> Vector {
                 continue;
             }
             sum.resize(x.len(), 0.0);
-            sum = plus(&sum, 1.0 / (1.0 + u.tau).sqrt(), &minus(&u.w, &x));
+            // What an update has moved by does not change with what others have moved x by in the same round.
+            sum = plus(&sum, 1.0 / (1.0 + u.tau).sqrt(), &minus(&u.w, x));
             buffered += 1;
             if buffered == size {
-                x = plus(&x, rate / size as f64, &sum);
+                stepped = plus(&stepped, rate / size as f64, &sum);
                 (sum, buffered) = (Vec::new(), 0);
             }
         }
-        x
+        stepped
     }
 }
 

@@ -207,7 +207,7 @@ proptest! {
         let mut weights: Vec<Weights> = Vec::new();
         for at in 0..f {
             let mut values = place(&mut draws, 1.0);
-            values[at % coordinates] = (direction * shift).clamp(-3e38, 3e38);
+            values[at % coordinates] = (center[at % coordinates] + direction * shift).clamp(-3e38, 3e38);
             weights.push(if together && at > 0 { weights[0].clone() } else { singles(&values) });
         }
         weights.extend(honest);
