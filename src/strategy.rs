@@ -51,6 +51,7 @@ mod mixing;
 mod multikrum;
 mod normbound;
 mod number;
+mod numpy;
 mod optimizer;
 mod own;
 mod paflm;
@@ -262,6 +263,11 @@ pub trait Strategy: Send {
         }
         let what = format!("{} bytes where there are none", state.len());
         Err(FoldError::State { strategy: self.name(), what })
+    }
+
+    /// How many folds its state has come through; 0 for a rule without memory.
+    fn folds(&self) -> u64 {
+        0
     }
 
     /// Whether [`Update::degree`] counts: nodes then say how many peers they know.

@@ -145,4 +145,8 @@ impl TensorReader for Weights {
         checked_spec(&self.layout, tensor, &range)?;
         Ok(self.data[tensor].slice(range.start as usize..range.end as usize))
     }
+
+    fn reads_parts(&self) -> bool {
+        true
+    }
 }

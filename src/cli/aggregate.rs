@@ -30,6 +30,9 @@ use std::{
 /// Under which parameter Flower's own tests count the clients that failed.
 const FAILURES_PARAM: &str = "n_failures";
 
+/// Links to links that are followed.
+const MAX_LINKS: usize = 16;
+
 /// What follows the flags in `--help`.
 pub(super) const HELP: &str = "\
 Inputs:
@@ -40,8 +43,10 @@ Inputs:
     delta         the file holds a difference to x, not weights
     degree=D      how many peers its author knows
     author=NAME   whose it is, for rules that remember authors from call to call [default: its place]
-    epoch=E       the epoch it comes after; integer tensors are taken from the highest [default: 1]
-  The first input counts as the node's own. FILE may contain = and commas: if there are several ways to
+    epoch=E       the epoch it comes after: rules that remember authors take what they have seen of one's epoch for
+                  old, integer tensors are taken from the highest [default: the round, or later if the state
+                  knows of more folds: new in each call]
+  The first input that isn't rejected counts as the node's own. FILE may contain = and commas: if there are several ways to
   read an input, the first one whose file is there counts.
 
   All inputs and --initial must have the same tensors: names, dtypes, shapes. A file that isn't whole, has
@@ -84,9 +89,10 @@ pub(super) struct AggregateFlags {
     /// Where the strategy keeps what it remembers from call to call; made if it isn't there.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     state: Option<PathBuf>,
-    /// The number of the round, from 1 (Flower's server_round). Only fedadam with a reference of Flower 1.41 counts it.
-    #[arg(long, value_name = "R", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    round: u64,
+    /// The number of the round, from 1 (Flower's server_round). Fedadam with a reference of Flower 1.41 counts it, and
+    /// gossip pairs by it. [default: one more than the folds that --state knows of]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u64).range(1..))]
+    round: Option<u64>,
     /// Updates of this round that are not here because they failed. [default: 0]
     #[arg(long, value_name = "N")]
     failures: Option<u64>,
@@ -123,6 +129,13 @@ struct Opened<'a> {
     input: &'a Input,
     author: PeerId,
     file: SafetensorsFile,
+    epoch: u64,
+}
+
+/// What is told whatever comes of it.
+struct Told {
+    round: u64,
+    rejected: Vec<Rejected>,
 }
 
 /// What a fold gave, and of what.
@@ -149,11 +162,13 @@ pub(super) fn run(flags: &AggregateFlags) -> anyhow::Result<()> {
     };
     let (strategy, name) = (spec.build().map_err(wrong)?, spec.info().map_err(wrong)?.name);
     let authors = input::authors(&flags.input).map_err(argument)?;
-    if flags.state.as_ref() == Some(&flags.output) {
+    if flags.state.as_deref().is_some_and(|state| real_path(state) == real_path(&flags.output)) {
         return Err(argument("--state and --output are the same file"));
     }
-    let mut rejected = Vec::new();
-    match aggregate(flags, strategy, authors, failures, &mut rejected) {
+    let mut told = Told { round: flags.round.unwrap_or(1), rejected: Vec::new() };
+    let result = aggregate(flags, strategy, authors, failures, &mut told);
+    let Told { round, rejected } = told;
+    match result {
         Ok(Done { folded, kept, bytes }) => {
             let inputs = kept.iter().zip(&folded.shares).map(|(&place, &share)| {
                 let Input { path, num_examples, .. } = &flags.input[place];
@@ -162,7 +177,7 @@ pub(super) fn run(flags: &AggregateFlags) -> anyhow::Result<()> {
             let report = Report {
                 folded: true,
                 strategy: name,
-                round: flags.round,
+                round,
                 output: flags.output.display().to_string(),
                 bytes,
                 root: folded.weights.manifest().root().to_string(),
@@ -174,7 +189,7 @@ pub(super) fn run(flags: &AggregateFlags) -> anyhow::Result<()> {
         Err(error) => {
             if flags.json {
                 let reason = crate::program::one_line(&error);
-                let report = NotFolded { folded: false, strategy: name, round: flags.round, reason, rejected };
+                let report = NotFolded { folded: false, strategy: name, round, reason, rejected };
                 print(&(serde_json::to_string(&report)? + "\n"))?;
             }
             Err(error)
@@ -188,8 +203,9 @@ fn aggregate(
     mut strategy: Box<dyn Strategy>,
     authors: Vec<PeerId>,
     failures: u64,
-    rejected: &mut Vec<Rejected>,
+    told: &mut Told,
 ) -> anyhow::Result<Done> {
+    let rejected = &mut told.rejected;
     check_writable("output", &flags.output)?;
     let initial = flags.initial.as_deref().map(read_initial).transpose()?;
     if let Some(initial) = &initial {
@@ -202,7 +218,9 @@ fn aggregate(
         }
         None => false,
     };
-    let opened = open(&flags.input, authors, initial.as_ref())?;
+    let folds = strategy.folds().saturating_add(1);
+    told.round = flags.round.unwrap_or(folds);
+    let opened = open(&flags.input, authors, initial.as_ref(), folds.max(told.round))?;
     drop(initial);
 
     let checks = Checks { max_num_examples: flags.max_num_examples, max_norm: flags.max_norm, ..Checks::default() };
@@ -224,12 +242,12 @@ fn aggregate(
 
     let updates: Vec<Update<'_>> = kept.iter().map(|&place| opened[place].update(place == kept[0])).collect();
     let failures = failures.saturating_add(rejected.len() as u64);
-    let round = Round { number: flags.round, updates: &updates, failures };
+    let round = Round { number: told.round, updates: &updates, failures };
     let folded = strategy.fold(&round).map_err(|error| told_by_path(error, &opened, flags, known_state))?;
     let bytes = write_output(&flags.output, &folded.weights)?;
     if let Some(path) = &flags.state {
         let state = strategy.save();
-        durable_file::replace(path, false, |out| out.write_all(&state)).with_context(|| {
+        durable_file::replace(&real_path(path), false, |out| out.write_all(&state)).with_context(|| {
             let output = flags.output.display();
             format!("{output} is written, but --state {} can't be; it is as before", path.display())
         })?;
@@ -257,7 +275,12 @@ fn restore(strategy: &mut dyn Strategy, path: &Path) -> anyhow::Result<bool> {
 }
 
 /// Opens the inputs and compares their layouts with the first one's, or that of --initial.
-fn open<'a>(inputs: &'a [Input], authors: Vec<PeerId>, initial: Option<&Weights>) -> anyhow::Result<Vec<Opened<'a>>> {
+fn open<'a>(
+    inputs: &'a [Input],
+    authors: Vec<PeerId>,
+    initial: Option<&Weights>,
+    now: u64,
+) -> anyhow::Result<Vec<Opened<'a>>> {
     let mut opened: Vec<Opened<'a>> = Vec::new();
     for (input, author) in inputs.iter().zip(authors) {
         let place = || format!("--input {}", input.path.display());
@@ -270,7 +293,8 @@ fn open<'a>(inputs: &'a [Input], authors: Vec<PeerId>, initial: Option<&Weights>
         if let Some(difference) = layout.difference(file.layout()) {
             bail!("{} has another layout than {other}: {difference}", place());
         }
-        opened.push(Opened { input, author, file });
+        let epoch = input.epoch.unwrap_or(now);
+        opened.push(Opened { input, author, file, epoch });
     }
     Ok(opened)
 }
@@ -278,7 +302,7 @@ fn open<'a>(inputs: &'a [Input], authors: Vec<PeerId>, initial: Option<&Weights>
 /// What is found of each input, which is read once.
 fn check(checks: &Checks, opened: &[Opened<'_>]) -> Vec<Result<(), Rejection>> {
     let one = |update: &Opened<'_>| {
-        checks.claim(update.input.epoch, update.input.num_examples)?;
+        checks.claim(update.epoch, update.input.num_examples)?;
         checks.weights(&update.file)
     };
     opened.par_iter().map(one).collect()
@@ -286,9 +310,9 @@ fn check(checks: &Checks, opened: &[Opened<'_>]) -> Vec<Result<(), Rejection>> {
 
 impl Opened<'_> {
     fn update(&self, own: bool) -> Update<'_> {
-        let Input { num_examples, delta, epoch, staleness, loss, degree, .. } = *self.input;
+        let Input { num_examples, delta, staleness, loss, degree, .. } = *self.input;
         let update = Update::new(self.author, &self.file, num_examples);
-        Update { delta, epoch, staleness, loss, degree, own, ..update }
+        Update { delta, epoch: self.epoch, staleness, loss, degree, own, ..update }
     }
 }
 
@@ -313,9 +337,29 @@ fn told_by_path(error: FoldError, opened: &[Opened<'_>], flags: &AggregateFlags,
     }
 }
 
+/// Where a path leads, whether or not there is a file: links are followed, so that what they lead to is written.
+fn real_path(path: &Path) -> PathBuf {
+    let dir_of = |path: &Path| match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        if let Ok(whole) = fs::canonicalize(&path) {
+            return whole;
+        }
+        // A link to what isn't there yet.
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = dir_of(&path).join(target);
+    }
+    let beside = || Some(fs::canonicalize(dir_of(&path)).ok()?.join(path.file_name()?));
+    beside().unwrap_or(path)
+}
+
 /// Gives the length of the file.
 fn write_output(path: &Path, weights: &Weights) -> anyhow::Result<u64> {
     let failed = || format!("--output {} can't be written", path.display());
+    let path = &real_path(path);
     durable_file::replace(path, false, |out| weights.write_safetensors(out)).with_context(failed)?;
     Ok(fs::metadata(path).with_context(failed)?.len())
 }

@@ -155,6 +155,9 @@ pub(super) fn strategy_spec(name: &str, params: &[String]) -> Result<StrategySpe
     let mut spec = StrategySpec::new(name);
     for param in params {
         let (key, value) = param.split_once('=').ok_or_else(|| wrong("param", param, "write NAME=VALUE"))?;
+        if spec.params.contains_key(key.trim()) {
+            return Err(wrong("param", param, "is given twice"));
+        }
         spec = spec.with(key.trim(), value.trim());
     }
     Ok(spec)

@@ -20,7 +20,7 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
             default: "10",
             meaning: "τ, a number above 0: no update moves v by more than τ/n in an iteration",
         },
-        ParameterInfo { name: "iterations", default: "1", meaning: "how often, a whole number from 1" },
+        ParameterInfo { name: "iterations", default: "1", meaning: "how often, a whole number from 1 to 1000" },
         ACCEPT_FAILURES,
     ],
     build,
@@ -38,8 +38,11 @@ const MAX_ITERATIONS: u64 = 1000;
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
     let rule = CenteredClipping {
         tau: parameters.number("tau", 10.0, "a number above 0", |tau| tau > 0.0)?,
-        iterations: parameters.whole("iterations", 1, 1)?.min(MAX_ITERATIONS),
+        iterations: parameters.whole("iterations", 1, 1)?,
     };
+    if rule.iterations > MAX_ITERATIONS {
+        return Err(parameters.rejected("iterations", "a whole number from 1 to 1000"));
+    }
     Ok(Box::new(Combined::new(rule, parameters.common()?)))
 }
 

@@ -141,6 +141,10 @@ impl<R: Combination> Strategy for Combined<R> {
         Ok(Folded { weights, shares })
     }
 
+    fn folds(&self) -> u64 {
+        self.state.folds
+    }
+
     fn save(&self) -> Vec<u8> {
         if R::MEMORY { self.state.encode(&self.form()) } else { Vec::new() }
     }

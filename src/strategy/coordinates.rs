@@ -63,7 +63,7 @@ impl<R: Coordinates> Strategy for Sorted<R> {
         let pick = self.rule.pick(inputs.len());
         let layout = source.layout();
         let done =
-            engine::run(layout, inputs.len(), &[Plane::Weights], Scratch::default, |scratch, piece, outputs| {
+            engine::run(layout, inputs.as_slice(), &[Plane::Weights], Scratch::default, |scratch, piece, outputs| {
                 let [weights] = outputs else { unreachable!("one plane was asked for") };
                 let dtype = layout.tensors()[piece.tensor].dtype;
                 if dtype.is_float() {

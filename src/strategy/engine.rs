@@ -1,6 +1,6 @@
 //! Running a rule over every piece of a layout, on a few threads.
 
-use super::FoldError;
+use super::{FoldError, source::Input};
 use crate::weights::{CHUNK_BYTES, ChunkPlan, DType, Layout, Piece, Weights};
 use bytes::Bytes;
 use std::{
@@ -13,6 +13,11 @@ use std::{
 const MAX_THREADS: usize = 8;
 /// Pieces, each of at most 1 MiB, that all threads together hold of the inputs.
 const MAX_PIECES: usize = 256;
+/// Bytes that all threads together hold of many inputs that can be read in parts. More than these are cut by the most
+/// threads that there may be, so that their number is of no consequence for the order of any sum.
+const HELD_BYTES: u64 = 64 << 20;
+/// Shorter parts would cost more than they spare.
+const LEAST_PART: u64 = 16 << 10;
 /// What is smaller (4 MiB) is done before a thread has started.
 const SPAWN_ABOVE_BYTES: u64 = 4 << 20;
 
@@ -56,13 +61,40 @@ impl Plane {
     }
 }
 
+/// The inputs whose pieces a fold holds at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    count: usize,
+    /// Whether all of them can be [read in parts](crate::weights::TensorReader::reads_parts).
+    in_parts: bool,
+}
+
+impl From<usize> for Held {
+    fn from(count: usize) -> Self {
+        Self { count, in_parts: false }
+    }
+}
+
+impl From<&[Input<'_>]> for Held {
+    fn from(inputs: &[Input<'_>]) -> Self {
+        Self { count: inputs.len(), in_parts: inputs.iter().all(Input::reads_parts) }
+    }
+}
+
+impl Held {
+    /// Most bytes of a piece.
+    fn piece_bytes(self) -> u64 {
+        let share = HELD_BYTES / (MAX_THREADS * self.count.max(1)) as u64;
+        if self.in_parts { share.clamp(LEAST_PART, CHUNK_BYTES) & !63 } else { CHUNK_BYTES }
+    }
+}
+
 /// What one thread does at a time: the pieces of one chunk, so that a reader made of verified chunks is asked for each
 /// chunk once, and for a pack of small tensors by one thread.
-struct Item<'a, 'o> {
+struct Item<'o> {
     number: usize,
-    pieces: &'a [Piece],
-    /// For each piece the same elements of each plane.
-    outputs: Vec<Vec<&'o mut [u8]>>,
+    /// With the same elements of each plane.
+    pieces: Vec<(Piece, Vec<&'o mut [u8]>)>,
 }
 
 /// What a thread has done: the partials of each item, or the item that failed.
@@ -75,26 +107,29 @@ pub(super) struct Done<P> {
     pub(super) partials: Vec<P>,
 }
 
-/// Calls `work`, which reads the piece of `inputs` inputs at once, for each piece of the layout with the same elements
-/// of the `planes`, which are zero before. Each thread has its own scratch memory of `scratch()`.
+/// Calls `work`, which reads the piece of the `inputs` at once, for each piece of the layout with the same elements
+/// of the `planes`, which are zero before. Each thread has its own scratch memory of `scratch()`. What `work` writes that
+/// is not finite is an error.
 ///
 /// The result doesn't depend on the number of threads, as long as `work` doesn't on what its scratch holds. On an error
 /// nothing comes back but the error, and the rest is left undone.
 pub(super) fn run<S, P: Send>(
     layout: &Layout,
-    inputs: usize,
+    inputs: impl Into<Held>,
     planes: &[Plane],
     scratch: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, &Piece, &mut [&mut [u8]]) -> Result<P, FoldError> + Sync,
 ) -> Result<Done<P>, FoldError> {
+    let held = inputs.into();
     let processors = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
-    let processors = processors.min(MAX_PIECES / inputs.max(1)).max(1);
-    let threads = if layout.bytes() < SPAWN_ABOVE_BYTES { 1 } else { processors };
-    run_on(threads, layout, planes, scratch, work)
+    let whole = if held.in_parts { MAX_THREADS } else { (MAX_PIECES / held.count.max(1)).max(1) };
+    let threads = if layout.bytes() < SPAWN_ABOVE_BYTES { 1 } else { processors.min(whole) };
+    run_on(threads, held.piece_bytes(), layout, planes, scratch, work)
 }
 
 fn run_on<S, P: Send>(
     threads: usize,
+    piece_bytes: u64,
     layout: &Layout,
     planes: &[Plane],
     scratch: impl Fn() -> S + Sync,
@@ -104,15 +139,22 @@ fn run_on<S, P: Send>(
     let zeroed = |plane: &Plane| plane.lengths(layout).map(|bytes| vec![0u8; bytes as usize]).collect();
     let mut buffers: Vec<Vec<Vec<u8>>> = planes.iter().map(zeroed).collect();
     let finished: Vec<Worked<P>> = {
-        let items = Mutex::new(items(&plan, layout, planes, &mut buffers).into_iter());
+        let items = Mutex::new(items(&plan, piece_bytes, layout, planes, &mut buffers).into_iter());
         let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
         let stop = || items.lock().unwrap_or_else(PoisonError::into_inner).by_ref().for_each(drop);
         let worker = || {
             let mut scratch = scratch();
             let mut done = Vec::new();
-            while let Some(Item { number, pieces, mut outputs }) = next() {
-                let pieces = pieces.iter().zip(&mut outputs);
-                match pieces.map(|(piece, outputs)| work(&mut scratch, piece, outputs)).collect() {
+            while let Some(Item { number, mut pieces }) = next() {
+                let mut finite = |piece: &Piece, outputs: &mut Vec<&mut [u8]>| {
+                    let partial = work(&mut scratch, piece, outputs)?;
+                    let tensor = &layout.tensors()[piece.tensor];
+                    let all =
+                        planes.iter().zip(outputs).all(|(plane, bytes)| is_finite(plane.dtype(tensor.dtype), bytes));
+                    let what = || format!("an element of tensor {tensor}");
+                    if all { Ok(partial) } else { Err(FoldError::NotFinite { strategy: "the fold", what: what() }) }
+                };
+                match pieces.iter_mut().map(|(piece, outputs)| finite(piece, outputs)).collect() {
                     Ok(partials) => done.push((number, partials)),
                     Err(error) => {
                         stop();
@@ -149,17 +191,32 @@ fn run_on<S, P: Send>(
     })
 }
 
-/// Cuts the buffers as the plan cuts the tensors.
-fn items<'a, 'o>(
-    plan: &'a ChunkPlan,
+/// Whether no element of these is NaN or infinite: whether no exponent has all bits set.
+fn is_finite(dtype: Option<DType>, bytes: &[u8]) -> bool {
+    fn none<const N: usize>(bytes: &[u8], special: impl Fn(&[u8; N]) -> bool) -> bool {
+        // Block by block without a branch, so that it vectorises.
+        bytes.as_chunks::<N>().0.chunks(1024).all(|block| !block.iter().fold(false, |found, e| found | special(e)))
+    }
+    match dtype {
+        Some(DType::F64) => none(bytes, |e: &[u8; 8]| u64::from_le_bytes(*e) << 1 >> 53 == 0x7ff),
+        Some(DType::F32) => none(bytes, |e: &[u8; 4]| u32::from_le_bytes(*e) << 1 >> 24 == 0xff),
+        Some(DType::F16) => none(bytes, |e: &[u8; 2]| u16::from_le_bytes(*e) & 0x7c00 == 0x7c00),
+        Some(DType::BF16) => none(bytes, |e: &[u8; 2]| u16::from_le_bytes(*e) & 0x7f80 == 0x7f80),
+        _ => true,
+    }
+}
+
+/// Cuts the buffers as the plan cuts the tensors, and long pieces into parts.
+fn items<'o>(
+    plan: &ChunkPlan,
+    piece_bytes: u64,
     layout: &Layout,
     planes: &[Plane],
     buffers: &'o mut [Vec<Vec<u8>>],
-) -> Vec<Item<'a, 'o>> {
+) -> Vec<Item<'o>> {
     let mut rests: Vec<Vec<&'o mut [u8]>> =
         buffers.iter_mut().map(|plane| plane.iter_mut().map(Vec::as_mut_slice).collect()).collect();
     let mut cut = |piece: &Piece| -> Vec<&'o mut [u8]> {
-        debug_assert!(piece.range.start.is_multiple_of(CHUNK_BYTES), "pieces of a tensor follow each other");
         let dtype = layout.tensors()[piece.tensor].dtype;
         let elements = ((piece.range.end - piece.range.start) / dtype.size()) as usize;
         let planes = planes.iter().zip(&mut rests);
@@ -173,7 +230,21 @@ fn items<'a, 'o>(
             .collect()
     };
     let chunks = plan.chunks().iter().enumerate();
-    chunks.map(|(number, pieces)| Item { number, pieces, outputs: pieces.iter().map(&mut cut).collect() }).collect()
+    chunks
+        .map(|(number, pieces)| {
+            let parts = pieces.iter().flat_map(|piece| {
+                let starts = piece.range.clone().step_by(piece_bytes as usize);
+                let end = piece.range.end;
+                starts.map(move |start| Piece { tensor: piece.tensor, range: start..end.min(start + piece_bytes) })
+            });
+            let pieces = parts.map(|part| {
+                // Those of a tensor follow each other.
+                let outputs = cut(&part);
+                (part, outputs)
+            });
+            Item { number, pieces: pieces.collect() }
+        })
+        .collect()
 }
 
 /// The buffers of a [`Plane::Weights`] as weights.
@@ -205,11 +276,11 @@ mod tests {
         let planes = [Plane::Weights, Plane::Moment, Plane::Wide];
         let work = |_: &mut (), piece: &Piece, outputs: &mut [&mut [u8]]| {
             for (plane, output) in outputs.iter_mut().enumerate() {
-                output.fill((piece.range.start / CHUNK_BYTES) as u8 + 10 * plane as u8 + 40 * piece.tensor as u8);
+                output.fill((piece.range.start / CHUNK_BYTES) as u8 + 10 * plane as u8 + 25 * piece.tensor as u8);
             }
             Ok((piece.tensor, piece.range.start))
         };
-        let alone = run_on(1, &layout, &planes, || (), work).expect("no error");
+        let alone = run_on(1, CHUNK_BYTES, &layout, &planes, || (), work).expect("no error");
         let pieces: Vec<_> = ChunkPlan::new(&layout).chunks().concat();
         assert_eq!(alone.partials, pieces.iter().map(|piece| (piece.tensor, piece.range.start)).collect::<Vec<_>>());
         let lengths = |plane: usize| alone.planes[plane].iter().map(Bytes::len).collect::<Vec<_>>();
@@ -217,9 +288,50 @@ mod tests {
         assert_eq!(lengths(1), [2_800_004, 12, 0, 0, 2_400_000]);
         assert_eq!(lengths(2), [5_600_008, 24, 0, 0, 2_400_000]);
         for threads in [2, 3, 20] {
-            let together = run_on(threads, &layout, &planes, || (), work).expect("no error");
+            let together = run_on(threads, CHUNK_BYTES, &layout, &planes, || (), work).expect("no error");
             assert_eq!(together.planes, alone.planes);
             assert_eq!(together.partials, alone.partials);
+        }
+    }
+
+    #[test]
+    fn parts_give_the_same_as_whole_pieces() {
+        let layout = layout();
+        let planes = [Plane::Weights, Plane::Wide];
+        let work = |_: &mut (), piece: &Piece, outputs: &mut [&mut [u8]]| {
+            outputs.iter_mut().for_each(|output| output.fill(piece.tensor as u8 + 1));
+            Ok(piece.range.end - piece.range.start)
+        };
+        let whole = run_on(1, CHUNK_BYTES, &layout, &planes, || (), work).expect("no error");
+        let parts = run_on(2, LEAST_PART, &layout, &planes, || (), work).expect("no error");
+        assert_eq!(parts.planes, whole.planes);
+        assert!(parts.partials.iter().all(|&bytes| bytes <= LEAST_PART));
+        assert_eq!(parts.partials.iter().sum::<u64>(), layout.bytes());
+        // Of few inputs, and of those that verify whole chunks, pieces stay whole.
+        let held = |count, in_parts| Held { count, in_parts }.piece_bytes();
+        assert_eq!((held(8, true), held(1000, false)), (CHUNK_BYTES, CHUNK_BYTES));
+        assert_eq!((held(64, true), held(100_000, true)), (128 << 10, LEAST_PART));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_an_error() {
+        let layout = layout();
+        for (bits, wrong) in [([0, 0, 0x80, 0x7f], true), ([1, 0, 0x80, 0xff], true), ([0xff, 0xff, 0x7f, 0x7f], false)]
+        {
+            let done = run_on(
+                1,
+                CHUNK_BYTES,
+                &layout,
+                &[Plane::Weights],
+                || (),
+                |(), piece, outputs| {
+                    if piece.tensor == 0 && piece.range.start > 0 {
+                        outputs[0][400..404].copy_from_slice(&bits);
+                    }
+                    Ok(())
+                },
+            );
+            assert_eq!(matches!(done, Err(FoldError::NotFinite { .. })), wrong, "{bits:?}");
         }
     }
 
@@ -229,7 +341,7 @@ mod tests {
             if piece.tensor == 4 { Err(FoldError::NoExamples) } else { Ok(()) }
         };
         for threads in [1, 2] {
-            let done = run_on(threads, &layout(), &[Plane::Weights], || (), failing);
+            let done = run_on(threads, CHUNK_BYTES, &layout(), &[Plane::Weights], || (), failing);
             assert!(matches!(done, Err(FoldError::NoExamples)));
         }
     }

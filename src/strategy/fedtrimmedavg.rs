@@ -1,8 +1,10 @@
 //! FedTrimmedAvg: the mean of each coordinate without its extremes.
 
 use super::{
-    Strategy,
+    FoldError, Strategy,
+    combination::At,
     coordinates::{Coordinates, Sorted},
+    numpy::partition,
     registry::{ACCEPT_FAILURES, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
     sorting::Pick,
 };
@@ -29,37 +31,52 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
 /// as long as at most int(βn) updates are an attacker's.
 struct FedTrimmedAvg {
     beta: f64,
-    single: bool,
+    /// Whether the values are summed in numpy's order and roundings.
+    as_numpy: bool,
 }
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
     let common = parameters.common()?;
     let beta = parameters.number("beta", 0.2, "a number from 0 to below 0.5", |beta| (0.0..0.5).contains(&beta))?;
-    Ok(Box::new(Sorted::new(FedTrimmedAvg { beta, single: common.reference.is_some() }, common)))
+    Ok(Box::new(Sorted::new(FedTrimmedAvg { beta, as_numpy: common.reference.is_some() }, common)))
 }
 
 impl Coordinates for FedTrimmedAvg {
     const INFO: StrategyInfo = INFO;
 
+    fn among(&self, at: &At<'_>) -> Result<Vec<usize>, FoldError> {
+        Ok(if self.as_numpy { (0..at.source.updates().len()).collect() } else { at.source.by_author() })
+    }
+
     fn wanted(&self, updates: usize) -> Range<usize> {
-        let cut = (self.beta * updates as f64) as usize;
-        cut..updates - cut
+        if self.as_numpy { 0..0 } else { self.places(updates) }
     }
 
     fn pick(&self, updates: usize) -> impl Pick {
-        MeanOf { places: self.wanted(updates), single: self.single }
+        MeanOf { places: self.places(updates), as_numpy: self.as_numpy }
     }
 }
 
-/// The mean of the values at some places, summed in ascending order.
+impl FedTrimmedAvg {
+    fn places(&self, updates: usize) -> Range<usize> {
+        let cut = (self.beta * updates as f64) as usize;
+        cut..updates - cut
+    }
+}
+
+/// The mean of the values at some places of their order.
 struct MeanOf {
     places: Range<usize>,
-    /// Whether values that fit an f32 are summed in f32, as numpy does.
-    single: bool,
+    /// Whether the values come unsorted, and are summed in the order in which numpy's `partition` leaves them, in f32 if
+    /// they fit one.
+    as_numpy: bool,
 }
 
 impl Pick for MeanOf {
     fn pick<T: Copy + Into<f64>>(&self, rows: &[&[T]], out: &mut [f64]) {
+        if self.as_numpy {
+            return mean_as_numpy(rows, &self.places, out);
+        }
         let rows = &rows[self.places.clone()];
         let (count, double) = (rows.len() as f64, size_of::<T>() == size_of::<f64>());
         if double {
@@ -68,13 +85,25 @@ impl Pick for MeanOf {
         out.fill(-0.0);
         for row in rows {
             let pairs = out.iter_mut().zip(*row);
-            if self.single {
-                pairs.for_each(|(out, &value)| *out = f64::from((*out + value.into()) as f32));
-            } else {
-                pairs.for_each(|(out, &value)| *out += value.into());
-            }
+            pairs.for_each(|(out, &value)| *out += value.into());
         }
         out.iter_mut().for_each(|out| *out /= count);
+    }
+}
+
+/// `numpy.mean(numpy.partition(values, (first, last), axis=0)[first:last + 1], axis=0)` of these places.
+fn mean_as_numpy<T: Copy + Into<f64>>(rows: &[&[T]], places: &Range<usize>, out: &mut [f64]) {
+    let round = |value: f64| if size_of::<T>() < size_of::<f64>() { f64::from(value as f32) } else { value };
+    let (first, last) = (places.start, places.end - 1);
+    let ranks = if first == last { vec![first] } else { vec![first, last] };
+    let mut values = Vec::with_capacity(rows.len());
+    for (at, out) in out.iter_mut().enumerate() {
+        values.clear();
+        values.extend(rows.iter().map(|row| (row[at].into(), ())));
+        partition(&mut values, &ranks);
+        let kept = &values[places.clone()];
+        let sum = kept[1..].iter().fold(kept[0].0, |sum, &(value, ())| round(sum + value));
+        *out = round(sum / kept.len() as f64);
     }
 }
 

@@ -204,6 +204,10 @@ impl<R: Mixing> Strategy for Mixed<R> {
         Ok(Folded { weights, shares })
     }
 
+    fn folds(&self) -> u64 {
+        self.state.folds
+    }
+
     fn save(&self) -> Vec<u8> {
         self.state.encode(&self.form())
     }

@@ -149,6 +149,10 @@ impl<R: Rule> Strategy for Optimizer<R> {
         Ok(Folded { weights, shares })
     }
 
+    fn folds(&self) -> u64 {
+        self.state.folds
+    }
+
     fn save(&self) -> Vec<u8> {
         self.state.encode(&self.form())
     }

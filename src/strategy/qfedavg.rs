@@ -214,6 +214,10 @@ impl Strategy for AsFlower {
         Ok(Folded { weights, shares })
     }
 
+    fn folds(&self) -> u64 {
+        self.state.folds
+    }
+
     fn save(&self) -> Vec<u8> {
         self.state.encode(&self.form())
     }

@@ -65,7 +65,7 @@ pub(super) fn sums<S: Default>(
         Ok(partial)
     };
     let none: [Plane; 0] = [];
-    let done = engine::run(layout, inputs.len(), &none, scratch, piece)?;
+    let done = engine::run(layout, inputs, &none, scratch, piece)?;
     let mut total = vec![0.0; sums];
     for partial in done.partials {
         total.iter_mut().zip(partial).for_each(|(total, partial)| *total += partial);

@@ -268,7 +268,9 @@ impl Parameters<'_> {
 
     /// The same for the rules that flower-async has.
     pub(super) fn async_common(&self) -> Result<Common, StrategyError> {
-        let reference = self.reference(&Reference::ASYNC)?;
+        // Nobody else has this one: who gives it repeats a run of flower-async.
+        let implied = self.values.contains_key("server_artificial_delay").then_some(Reference::FlowerAsync);
+        let reference = self.reference(&Reference::ASYNC)?.or(implied);
         Ok(Common { reference, accept_failures: self.flag(ACCEPT_FAILURES.name)?.unwrap_or(true), max_share: 1.0 })
     }
 

@@ -125,6 +125,14 @@ pub(super) fn capped(weights: Vec<f64>, most: f64) -> Vec<f64> {
 }
 
 impl Input<'_> {
+    /// Whether shorter pieces of it cost no more than whole ones.
+    pub(super) fn reads_parts(&self) -> bool {
+        match self {
+            Input::Kept(_) => true,
+            Input::Update(update, _) => update.weights.reads_parts(),
+        }
+    }
+
     /// These bytes, exactly as many.
     pub(super) fn read(&self, piece: &Piece) -> Result<Bytes, FoldError> {
         match self {

@@ -42,6 +42,11 @@ pub trait TensorReader: Send + Sync {
     /// These bytes of the tensor with this number in the layout; exactly as many as asked for, verified against what
     /// the author published.
     fn read(&self, tensor: usize, range: Range<u64>) -> Result<Bytes, ReadError>;
+
+    /// Whether shorter pieces cost no more than whole ones: a reader that verifies must read a chunk for each part of it.
+    fn reads_parts(&self) -> bool {
+        false
+    }
 }
 
 /// The tensor's spec, if it has these bytes.

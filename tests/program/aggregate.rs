@@ -135,6 +135,65 @@ fn a_mean_of_two_files() {
 }
 
 #[test]
+fn inputs_are_new_in_each_call() {
+    let files = Files::new([("x", &[0.0]), ("a", &[1.0]), ("b", &[3.0])]);
+    // Nobody says which call or epoch it is: the state knows how many folds there were.
+    let call = "--strategy fedbuff --param buffer_size=3 --initial x --state state --input a=1 --input b=1";
+    assert_eq!(files.folded(words(call))["round"], 1);
+    assert_eq!(files.numbers("out"), [0.0]);
+    assert_eq!(files.folded(words(call))["round"], 2);
+    assert!((files.numbers("out")[0] - 5.0 / 3.0).abs() < 1e-6, "{:?}", files.numbers("out"));
+    // The same epoch again is no news.
+    let again =
+        "--strategy fedbuff --param buffer_size=3 --state other --initial x --input a=1,epoch=4 --input b=1,epoch=4";
+    for _ in 0..3 {
+        files.folded(words(again));
+        assert_eq!(files.numbers("out"), [0.0]);
+    }
+}
+
+#[test]
+fn parameters_of_flower_async_need_no_reference() {
+    let files = Files::new([("x", &[0.3]), ("a", &[0.1])]);
+    let common = "--initial x --input a=7 --param fedasync_mixing_alpha=0.9 --param staleness_alpha=0.9 --param \
+                  server_artificial_delay=False --param num_clients=8 --param total_samples=2000";
+    for strategy in ["fedasync", "asyncfeded", "unweighted"] {
+        let common = format!("--strategy {strategy} {common}");
+        files.folded(words(&common));
+        let implied = files.read("out");
+        files.folded(words(&format!("{common} --param reference=flower-async")));
+        assert_eq!(files.read("out"), implied, "{strategy}");
+    }
+}
+
+#[test]
+fn what_would_not_be_finite_is_refused() {
+    let files = Files::new([("a", &[1.0]), ("huge", &[3e36])]);
+    let error = files.refused(words("--strategy fedavg --param reference=flwr-1.6 --input a=100 --input huge=200"));
+    assert!(error.contains("not finite") && error.contains("tensor"), "{error}");
+    files.folded(words("--strategy fedavg --input a=100 --input huge=200"));
+}
+
+#[test]
+fn one_file_is_not_output_and_state() {
+    let files = Files::new([("x", &[0.0]), ("a", &[1.0])]);
+    std::os::unix::fs::symlink("s", files.0.path("link")).unwrap();
+    for output in ["./s", "link"] {
+        let args = format!("--strategy fedavgm --initial x --input a=1 --state s --output {output}");
+        let ended = Ended::of(files.command(words(&args)));
+        assert_eq!(ended.status.code(), Some(2), "{}", ended.log);
+        assert!(ended.log.contains("the same file"), "{}", ended.log);
+    }
+    // What a link leads to is written, not the link.
+    fs::write(files.0.path("s"), "").unwrap();
+    files.folded(words("--strategy fedavg --input a=1 --output link"));
+    assert!(files.0.path("link").is_symlink());
+    assert_eq!(files.numbers("s"), [1.0]);
+    let twice = "--strategy fedtrimmedavg --param beta=0.1 --param beta=0.2 --input a=1";
+    assert!(Ended::of(files.command(words(twice))).log.contains("given twice"));
+}
+
+#[test]
 fn paths_with_equal_signs_and_commas() {
     let names = ["lr=5,delta/w, 1=2.st", "a=1,loss=2", "=", "a=1,epoch"];
     let files = Files::new(names.map(|name| (name, &[1.0][..])));

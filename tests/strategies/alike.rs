@@ -7,7 +7,7 @@ use crate::{
     rules::without_reference,
 };
 use peerfold::{
-    strategy::Update,
+    strategy::{FoldError, Update},
     weights::{DType, Weights},
 };
 use proptest::prelude::*;
@@ -132,7 +132,13 @@ proptest! {
                 let folded = match strategy.fold(&round(number as u64 + 1, &updates)) {
                     Ok(folded) => folded,
                     Err(error) => {
-                        if !expected.is_empty() {
+                        // What the rule says may be beyond all numbers of a dtype.
+                        let dtypes = numbers(&initial).into_iter().map(|(dtype, _)| dtype);
+                        let beyond = |result: &Result_| {
+                            dtypes.clone().zip(&result.values).any(|(dtype, &value)| !rounded(dtype, value).is_finite())
+                        };
+                        let overflows = matches!(error, FoldError::NotFinite { .. }) && expected.iter().any(beyond);
+                        if !expected.is_empty() && !overflows {
                             wrong.push(format!("{spec} round {number}: {error}"));
                         }
                         break;

@@ -11,7 +11,7 @@ pub(super) struct Input {
     pub(super) path: PathBuf,
     pub(super) num_examples: u64,
     pub(super) delta: bool,
-    pub(super) epoch: u64,
+    pub(super) epoch: Option<u64>,
     pub(super) staleness: f64,
     pub(super) loss: Option<f64>,
     pub(super) degree: Option<u64>,
@@ -47,7 +47,7 @@ fn reading<'a>(path: &str, examples: &str, options: impl Iterator<Item = &'a str
         path: path.into(),
         num_examples: examples.parse().map_err(|_| format!("{examples} examples are more than can be counted"))?,
         delta: false,
-        epoch: 1,
+        epoch: None,
         staleness: 0.0,
         loss: None,
         degree: None,
@@ -65,7 +65,7 @@ fn reading<'a>(path: &str, examples: &str, options: impl Iterator<Item = &'a str
             }
             ("loss", Some(value)) => input.loss = Some(number(name, value, "a number", |_| true)?),
             ("degree", Some(value)) => input.degree = Some(number(name, value, "a whole number from 0", |_| true)?),
-            ("epoch", Some(value)) => input.epoch = number(name, value, "a whole number from 0", |_| true)?,
+            ("epoch", Some(value)) => input.epoch = Some(number(name, value, "a whole number from 0", |_| true)?),
             ("author", Some(value)) if !value.is_empty() => input.author = Some(value.to_owned()),
             _ => return Err(format!("{option:?} is no option of an input; there are {OPTIONS}")),
         }
@@ -119,7 +119,7 @@ mod tests {
     use std::fs;
 
     fn plain(path: &str, num_examples: u64) -> Input {
-        let (delta, epoch, staleness) = (false, 1, 0.0);
+        let (delta, epoch, staleness) = (false, None, 0.0);
         Input { path: path.into(), num_examples, delta, epoch, staleness, loss: None, degree: None, author: None }
     }
 
@@ -137,7 +137,7 @@ mod tests {
                 "a=3,epoch=4,author=nurse 1,degree=5,loss=-1e-3,delta,staleness=0",
                 Input {
                     delta: true,
-                    epoch: 4,
+                    epoch: Some(4),
                     loss: Some(-1e-3),
                     degree: Some(5),
                     author: Some("nurse 1".to_owned()),
@@ -156,11 +156,11 @@ mod tests {
         let path = |name: &str| format!("{}/{name}", dir.path().display());
         // Two files that the same text can mean, and one that an option can't be.
         let text = path("a=5,epoch=7");
-        assert_eq!(parse(&text), Ok(Input { epoch: 7, ..plain(&path("a"), 5) }));
+        assert_eq!(parse(&text), Ok(Input { epoch: Some(7), ..plain(&path("a"), 5) }));
         fs::write(path("a=5,epoch"), "").unwrap();
         assert_eq!(parse(&text), Ok(plain(&path("a=5,epoch"), 7)));
         fs::write(path("a"), "").unwrap();
-        assert_eq!(parse(&text), Ok(Input { epoch: 7, ..plain(&path("a"), 5) }));
+        assert_eq!(parse(&text), Ok(Input { epoch: Some(7), ..plain(&path("a"), 5) }));
         assert!(parse(&path("a=5,epochs=7")).unwrap_err().contains("\"epochs=7\" is no option"));
         fs::write(path("a=5,epochs"), "").unwrap();
         assert_eq!(parse(&path("a=5,epochs=7")), Ok(plain(&path("a=5,epochs"), 7)));

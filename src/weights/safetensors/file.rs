@@ -56,6 +56,10 @@ impl TensorReader for SafetensorsFile {
         &self.layout
     }
 
+    fn reads_parts(&self) -> bool {
+        true
+    }
+
     fn read(&self, tensor: usize, range: Range<u64>) -> Result<Bytes, ReadError> {
         checked_spec(&self.layout, tensor, &range)?;
         let start = self.starts[tensor];
