@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn lines_are_broken_between_words() {
-        let words = vec!["abcdefghi"; 12].join(" ");
+        let words = ["abcdefghi"; 12].join(" ");
         let lines = wrapped("k", 8, &words);
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0], format!("    k   {}", ["abcdefghi"; 9].join(" ")));

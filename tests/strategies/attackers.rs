@@ -43,8 +43,10 @@ fn malice(dtype: DType, draws: &mut Draws, honest: &[Vec<u8>]) -> Vec<u8> {
     encode(dtype, number)
 }
 
+/// Dtype, the elements that each update has, and for each of them the range of the honest ones.
+type PoisonedTensor = (DType, Vec<Vec<u8>>, Vec<(i128, i128)>);
 /// For each dtype the updates, of which the first `attackers` are attackers', and the coordinates' honest ranges.
-type Poisoned = Vec<(DType, Vec<Vec<u8>>, Vec<(i128, i128)>)>;
+type Poisoned = Vec<PoisonedTensor>;
 
 /// All send the same for all coordinates of a dtype, or what comes.
 fn poisoned(honest: &[Vec<Vec<u8>>], attackers: usize, seed: u64) -> Poisoned {
@@ -88,7 +90,7 @@ fn fold_poisoned(spec: &StrategySpec, poisoned: &Poisoned, order: &[usize]) -> V
         })
         .collect();
     let folded = fold(spec, None, &weights, &vec![7; weights.len()]).weights;
-    let of_dtype = |(dtype, _, ranges): &(DType, Vec<Vec<u8>>, Vec<(i128, i128)>)| {
+    let of_dtype = |(dtype, _, ranges): &PoisonedTensor| {
         let data = folded.get(&dtype.to_string()).unwrap().1.clone();
         let elements: Vec<_> = data.chunks_exact(dtype.size() as usize).map(<[u8]>::to_vec).collect();
         let dtype = *dtype;

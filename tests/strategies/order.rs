@@ -39,7 +39,7 @@ proptest! {
                         degree: (draws.below(2) == 0).then(|| draws.bits() % 20),
                         own: at == 3,
                         delta: deltas && at % 2 == 0,
-                        ..update(author(at as u8), weights, draws.bits() % 1000)
+                        ..update(author(at as u8), weights, 1 + draws.bits() % 1000)
                     })
                     .collect();
                 let permuted: Vec<Update<'_>> = order.iter().map(|&at| updates[at]).collect();

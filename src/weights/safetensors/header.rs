@@ -56,7 +56,7 @@ impl Header {
         let json = std::str::from_utf8(json).map_err(|error| wrong(format!("its header is no text: {error}")))?;
         let Tensors(mut infos) =
             serde_json::from_str(json).map_err(|error| wrong(format!("its header can't be understood: {error}")))?;
-        infos.sort_by(|(_, a), (_, b)| a.data_offsets.cmp(&b.data_offsets));
+        infos.sort_by_key(|(_, info)| info.data_offsets);
         let mut tensors = Vec::with_capacity(infos.len());
         let mut end = 0;
         for (name, Info { dtype: DTypeName(dtype), shape: Shape(shape), data_offsets: (from, to) }) in infos {
