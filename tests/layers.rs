@@ -15,7 +15,6 @@ const LAYERS: &[&[&str]] = &[
     &["home"],
     &["cache"],
     &["p2p"],
-    &["bucket"],
     &["folder"],
     &["strategy"],
     &["node"],

@@ -16,7 +16,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
 };
 
 const BLOBS: &str = "blobs";
@@ -165,10 +164,6 @@ impl Files {
                 .map_err(failed("writing", &path));
         }
         self.write_partial(entry.bytes(), false)?.rename(&path)
-    }
-
-    pub(super) fn entry_written_at(&self, hash: EntryHash) -> Option<SystemTime> {
-        fs::metadata(self.entry(hash)).ok()?.modified().ok()
     }
 
     pub(super) fn remove_entry(&self, hash: EntryHash) -> Result<(), CacheError> {

@@ -1,4 +1,3 @@
-use crate::bucket::BucketError;
 use crate::cache::CacheError;
 use crate::entries::{MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Refused};
 use crate::home::SequenceError;
@@ -64,9 +63,6 @@ pub enum FolderError {
     /// The node can't take part in the network.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// The bucket can't be used.
-    #[error(transparent)]
-    Bucket(#[from] BucketError),
     /// A value could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -101,7 +97,7 @@ pub enum FolderError {
 impl FolderError {
     /// Whether the storage or the network failed in a way that may pass: a node goes on and tries again.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::Unreachable { .. } | Self::Cache(_) | Self::Network(_) | Self::Bucket(_))
+        matches!(self, Self::Io { .. } | Self::Unreachable { .. } | Self::Cache(_) | Self::Network(_))
     }
 }
 
