@@ -127,8 +127,9 @@ impl<'a> Mean<'a> {
                 // Fractions don't add up without a rounding.
                 let whole = |&(_, weight): &(Input<'_>, f64)| Twofold { sum: weight, lost: 0.0 };
                 let total = self.terms.iter().map(whole).fold(Twofold::NOTHING, Twofold::plus);
-                let (totals, rest) = (scales.both(total.sum), total.lost / total.sum);
-                job.run::<F64, _, _>(twofold, term, |sum| sum.over(totals, rest))
+                let scaled = |scale: f64| Twofold { sum: total.sum * scale, lost: total.lost * scale };
+                let totals = (scaled(scales.large), scaled(scales.small));
+                job.run::<F64, _, _>(twofold, term, |sum| sum.over(totals))
             }
             Rounding::SumThenDivide => {
                 let term = |count| Term(count, |count: f64, weight: f64| weight * count);
@@ -206,6 +207,15 @@ impl Twofold {
     fn value(self) -> f64 {
         self.sum + self.lost
     }
+
+    /// The quotient, rounded nearly as if once: what the first division leaves is divided too.
+    #[inline(always)]
+    fn over(self, total: Self) -> f64 {
+        let quotient = self.sum / total.sum;
+        let back = Self::product(quotient, total.sum);
+        let rest = (self.sum - back.sum) - back.lost + self.lost - quotient * total.lost;
+        quotient + rest / total.sum
+    }
 }
 
 impl Accumulator for Twofold {
@@ -253,18 +263,14 @@ impl AtTwoScales {
         Self { large: Twofold::product(large, weight), small: Twofold::product(small, weight) }
     }
 
-    /// The sum over the sum of the weights, at each scale, and what a rounding took of the latter as a share of it: the
-    /// large scale's unless that has overflowed.
+    /// The sum over the sum of the weights, each at its scale: at the large one unless that has overflowed.
     #[inline(always)]
-    fn over(self, (large, small): (f64, f64), rest: f64) -> f64 {
-        let at_large = self.large.value();
-        if at_large.is_finite() {
-            let mean = at_large / large;
-            return mean - mean * rest;
+    fn over(self, (large, small): (Twofold, Twofold)) -> f64 {
+        if self.large.value().is_finite() {
+            return self.large.over(large);
         }
         // Of the largest numbers a rounding must not make infinity.
-        let half = self.small.value() / 2.0 / small;
-        let half = half - half * rest;
+        let half = Twofold { sum: self.small.sum / 2.0, lost: self.small.lost / 2.0 }.over(small);
         let beyond = (half / (f64::MAX / 2.0)).abs();
         if (1.0..=1.0 + 8.0 * f64::EPSILON).contains(&beyond) { f64::MAX.copysign(half) } else { 2.0 * half }
     }
