@@ -43,11 +43,11 @@ Inputs:
     delta         the file holds a difference to x, not weights
     degree=D      how many peers its author knows
     author=NAME   whose it is, for rules that remember authors from call to call [default: its place]
-    epoch=E       the epoch it comes after: rules that remember authors take what they have seen of one's epoch for
-                  old, integer tensors are taken from the highest [default: the round, or later if the state
-                  knows of more folds: new in each call]
-  The first input that isn't rejected counts as the node's own. FILE may contain = and commas: if there are several ways to
-  read an input, the first one whose file is there counts.
+    epoch=E       the epoch it comes after. Rules that remember authors take what they have seen of an
+                  author's epoch for old; integer tensors are taken from the highest. [default: the round, or
+                  more if the state knows of more folds, so that an input is new in each call]
+  The first input that isn't rejected counts as the node's own. FILE may contain = and commas: if there
+  are several ways to read an input, the first one whose file is there counts.
 
   All inputs and --initial must have the same tensors: names, dtypes, shapes. A file that isn't whole, has
   another layout or a dtype that can't be folded is an error, and nothing is written. An input with NaN or
