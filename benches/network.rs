@@ -17,7 +17,7 @@ use libp2p::{
 use libp2p_identity::Keypair;
 use peerfold::{
     experiment::digits,
-    folder::{Author, P2pFolder, P2pOptions, SharedFolder},
+    folder::{Author, CachedFolder, CachedOptions, SharedFolder},
     p2p::{NetworkOptions, PeerAddress},
     train::{Device, Model, TrainOptions, trainer},
     weights::{DType, FederationId, Key, LayoutId, Metadata, Tensor, TensorSpec, Weights},
@@ -62,7 +62,7 @@ fn runtime() -> Runtime {
 }
 
 struct Node {
-    folder: P2pFolder,
+    folder: CachedFolder,
     _dir: TempDir,
 }
 
@@ -70,8 +70,8 @@ fn node(listen: &Multiaddr, bootstrap: Vec<PeerAddress>, layout: Option<LayoutId
     let dir = tempfile::tempdir().unwrap();
     let author = Author::in_memory(Keypair::generate_ed25519(), FederationId::new("bench", "1"));
     let network = NetworkOptions { listen: vec![listen.clone()], bootstrap, mdns: false, ..NetworkOptions::default() };
-    let options = P2pOptions { network, dir: dir.path().join("cache"), socket: None, layout, readmitted: Vec::new() };
-    Node { folder: P2pFolder::open(author, options).unwrap(), _dir: dir }
+    let options = CachedOptions { network: Some(network), layout, ..CachedOptions::new(dir.path().join("cache")) };
+    Node { folder: CachedFolder::open(author, options).unwrap(), _dir: dir }
 }
 
 /// 64 tensors of 1 MiB, each filled by a number of its own.
@@ -86,7 +86,7 @@ fn value(numbers: impl Iterator<Item = u64>) -> Weights {
     Weights::new(tensors.collect()).unwrap()
 }
 
-async fn learned(folder: &P2pFolder, key: &Key) -> peerfold::weights::SignedEntry {
+async fn learned(folder: &CachedFolder, key: &Key) -> peerfold::weights::SignedEntry {
     let mut watch = folder.watch(&key.to_string());
     watch.next().await
 }

@@ -58,7 +58,11 @@ use std::{
     fs::File,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::SystemTime,
 };
+
+/// Bytes that the cache of a federation may take before it drops what it needn't keep: 8 GiB.
+pub const DEFAULT_QUOTA: u64 = 8 << 30;
 
 /// Settings of a cache.
 #[derive(Debug, Clone)]
@@ -155,6 +159,11 @@ impl Cache {
     /// Bytes of the stored blobs.
     pub fn used(&self) -> u64 {
         self.inner().state.used()
+    }
+
+    /// When the file of an entry was written.
+    pub fn entry_written_at(&self, entry: EntryHash) -> Option<SystemTime> {
+        self.shared.files.entry_written_at(entry)
     }
 
     /// Remembers a peer in the place of what was known of it. Of more than [`MAX_PEERS`] the longest unseen are

@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod events;
+mod folder;
 mod node;
 #[cfg(unix)]
 mod peers;
@@ -17,7 +18,7 @@ pub use self::settings::{NodeFlags, Setting, SettingsError, Source};
 pub(crate) use self::{
     events::json_sink,
     node::{MAX_SECONDS, strategy_of},
-    show::short_peer,
+    show::{routes_text, short_peer},
 };
 
 use crate::{
@@ -61,6 +62,9 @@ enum Command {
     /// Fold weights that lie in safetensors files, without any node: for scripts, and programs in other languages.
     #[command(after_long_help = aggregate::HELP)]
     Aggregate(Box<aggregate::AggregateFlags>),
+    /// Look into a shared folder of any kind, and publish in it by hand.
+    #[command(subcommand)]
+    Folder(folder::FolderCommand),
     /// List the strategies: what each does, its paper, and the parameters that `--param NAME=VALUE` sets.
     Strategies(strategies::StrategiesFlags),
     /// Print the JSON schema of the events that `--json` writes, one a line.
@@ -135,6 +139,7 @@ fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> 
             print(&if json { serde_json::to_string(&status)? + "\n" } else { peers::text(&status) })?;
         }
         Command::Aggregate(flags) => aggregate::run(&flags)?,
+        Command::Folder(command) => folder::run(&command)?,
         Command::Strategies(flags) => print(&strategies::text(&flags)?)?,
         Command::EventSchema => print(&format!("{}\n", events::schema()?))?,
         Command::Completions { shell } => {

@@ -5,30 +5,32 @@
 //! nothing of other federations.
 
 mod author;
+mod cached;
 mod error;
 mod local;
 mod memory;
-mod p2p;
 mod url;
 mod value;
 
 pub use self::{
     author::Author,
+    cached::{CachedFolder, CachedOptions},
     error::FolderError,
     local::LocalFolder,
     memory::{MemoryFolder, MemoryStorage},
-    p2p::{P2pFolder, P2pOptions},
     url::{FolderUrl, FolderUrlError, OpenOptions},
     value::{ChunkStore, Value},
 };
 
 use crate::{
+    bucket::{BucketFigures, Routes},
     entries::{Conflict, Watch},
     weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
 };
 use async_trait::async_trait;
 use libp2p_identity::PeerId;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
 
 /// Bytes that a folder handle has moved since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,6 +101,22 @@ pub trait SharedFolder: Send + Sync {
 
     /// How the network stands, for a folder that is one.
     fn network(&self) -> Option<NetworkFigures> {
+        None
+    }
+
+    /// When the entry was written, where the folder knows: by the store's clock, or when this node's cache got it.
+    async fn written_at(&self, entry: &SignedEntry) -> Option<SystemTime> {
+        let _ = entry;
+        None
+    }
+
+    /// What the bucket has cost, for a folder that has one.
+    fn bucket(&self) -> Option<BucketFigures> {
+        None
+    }
+
+    /// Which ways to others work, as it changes, for a folder that has a bucket.
+    fn routes(&self) -> Option<watch::Receiver<Routes>> {
         None
     }
 

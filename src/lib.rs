@@ -15,8 +15,9 @@
 //! | `kernels` | convolution, pooling, Adam on the processor |
 //! | [`node`] | asynchronous and synchronous nodes, checkpoints |
 //! | [`strategy`] | folding |
-//! | [`folder`] | the shared folder: memory, directory, network |
+//! | [`folder`] | the shared folder: memory, directory, network, bucket |
 //! | [`p2p`] | the network: gossip, sync, fetching, finding peers |
+//! | [`bucket`] | S3: what nodes leave for each other in a bucket |
 //! | [`cache`] | what a node keeps of a federation on its disk |
 //! | [`home`] | a node's identity and its sequence numbers |
 //! | [`entries`] | what is known of a federation |
@@ -27,6 +28,7 @@
 
 #[cfg(feature = "bootstrap")]
 pub mod bootstrap;
+pub mod bucket;
 pub mod cache;
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -1,6 +1,8 @@
 //! One suite that every shared folder passes. To plug an implementation in: a `Harness` for it, and one line here.
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, missing_docs, unreachable_pub)]
 
+#[cfg(feature = "s3")]
+mod buckets;
 mod conformance;
 mod hosts;
 mod net;
@@ -14,3 +16,7 @@ use conformance::{
 conformance::suite!(memory, Memory);
 conformance::suite!(local, Local);
 conformance::suite!(p2p, P2p);
+#[cfg(feature = "s3")]
+conformance::suite!(s3, conformance::s3::S3<false>);
+#[cfg(feature = "s3")]
+conformance::suite!(tiered, conformance::s3::S3<true>);

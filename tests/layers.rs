@@ -15,6 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["home"],
     &["cache"],
     &["p2p"],
+    &["bucket"],
     &["folder"],
     &["strategy"],
     &["node"],

@@ -16,6 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 const BLOBS: &str = "blobs";
@@ -164,6 +165,10 @@ impl Files {
                 .map_err(failed("writing", &path));
         }
         self.write_partial(entry.bytes(), false)?.rename(&path)
+    }
+
+    pub(super) fn entry_written_at(&self, hash: EntryHash) -> Option<SystemTime> {
+        fs::metadata(self.entry(hash)).ok()?.modified().ok()
     }
 
     pub(super) fn remove_entry(&self, hash: EntryHash) -> Result<(), CacheError> {

@@ -7,11 +7,13 @@ use super::{
     show::text_sink,
 };
 use crate::{
+    bucket::{BucketFigures, BucketOptions, BucketUrl},
+    cache::DEFAULT_QUOTA,
     experiment::{DataSet, LabelSkew, digits, mnist},
     folder::FolderUrl,
     home::Home,
     node::{AsyncOptions, BelowQuorum, Checks, NodeConfig, Origin, Pace, StartOptions, Stop, SyncOptions},
-    p2p::{DEFAULT_QUOTA, NetworkOptions, PeerList, listen_address},
+    p2p::{NetworkOptions, PeerList, listen_address},
     program::{end_with_stdin, stop_on_signals},
     strategy::StrategySpec,
     train::{Device, Draws, EpochLength, MAX_THREADS, Model, TrainOptions, trainer},
@@ -41,7 +43,7 @@ pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsErr
     let (index, parts) = parse_partition(set.partition.as_deref())?;
     let members = if sync { sync_members(set, parts)? } else { None };
     let seed = set.seed.unwrap_or(0);
-    let checks = Checks::default();
+    let (checks, bucket) = (Checks::default(), BucketOptions::default());
     let whole = AsyncOptions::default();
     Ok(NodeFlags {
         run: Some("1".to_owned()),
@@ -50,6 +52,11 @@ pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsErr
         no_mdns: Some(false),
         cache_quota: Some(ByteSize::b(DEFAULT_QUOTA).to_string()),
         linger: Some(10.0),
+        fallback_after: Some(bucket.after.as_secs_f64()),
+        s3_allow_http: Some(bucket.allow_http),
+        s3_poll: Some(bucket.poll.start().as_secs_f64()),
+        s3_poll_idle: Some(bucket.poll.end().as_secs_f64()),
+        s3_grace: Some(bucket.grace.as_secs_f64()),
         stay: Some(false),
         partition: Some("0/1".to_owned()),
         skew: Some(0.0),
@@ -229,8 +236,13 @@ fn pace_of(settings: &NodeFlags, data_seed: u64) -> Result<Pace, SettingsError> 
     }))
 }
 
+/// Which folder a text names.
+pub(super) fn parse_folder(text: &str) -> Result<FolderUrl, SettingsError> {
+    parse(text, "folder")
+}
+
 /// The network's options. Errors for what says that a network is meant, where the folder is none.
-fn network_of(settings: &NodeFlags, folder: &FolderUrl) -> Result<NetworkOptions, SettingsError> {
+pub(super) fn network_of(settings: &NodeFlags, folder: &FolderUrl) -> Result<NetworkOptions, SettingsError> {
     if *folder != FolderUrl::P2p {
         let without = || format!("--folder {folder} is no network; write --folder p2p:, or leave this away");
         let list = |items: &Option<Vec<String>>| items.as_ref().map(|items| items.join(","));
@@ -252,14 +264,42 @@ fn network_of(settings: &NodeFlags, folder: &FolderUrl) -> Result<NetworkOptions
     }
     let listen = settings.listen.iter().flatten();
     let listen = listen.map(|text| listen_address(text).map_err(|error| wrong("listen", text, error)));
-    let quota = need(&settings.cache_quota, "cache-quota")?;
-    let parsed = quota.parse::<ByteSize>();
     Ok(NetworkOptions {
         listen: listen.collect::<Result<_, _>>()?,
         bootstrap,
         mdns: settings.no_mdns != Some(true),
-        cache_quota: parsed.map_err(|_| wrong("cache-quota", &quota, "write a number of bytes like 8GiB or 500MB"))?.0,
         ..NetworkOptions::default()
+    })
+}
+
+fn quota_of(settings: &NodeFlags) -> Result<u64, SettingsError> {
+    let quota = need(&settings.cache_quota, "cache-quota")?;
+    let parsed = quota.parse::<ByteSize>();
+    Ok(parsed.map_err(|_| wrong("cache-quota", &quota, "write a number of bytes like 8GiB or 500MB"))?.0)
+}
+
+/// The bucket behind the network, if there is one.
+fn fallback_of(settings: &NodeFlags, folder: &FolderUrl) -> Result<Option<BucketUrl>, SettingsError> {
+    let Some(text) = &settings.fallback else { return Ok(None) };
+    if *folder != FolderUrl::P2p {
+        return Err(wrong("fallback", text, format!("--folder {folder} is no network for it to be behind")));
+    }
+    parse(text, "fallback").map(Some)
+}
+
+/// How a bucket is used.
+pub(super) fn bucket_of(settings: &NodeFlags) -> Result<BucketOptions, SettingsError> {
+    let (poll, idle) = (seconds(settings.s3_poll, "s3-poll")?, seconds(settings.s3_poll_idle, "s3-poll-idle")?);
+    if poll.is_zero() {
+        return Err(wrong("s3-poll", 0, "must be above 0"));
+    }
+    Ok(BucketOptions {
+        endpoint: settings.s3_endpoint.clone(),
+        allow_http: settings.s3_allow_http == Some(true),
+        poll: poll..=idle.max(poll),
+        keys: None,
+        grace: seconds(settings.s3_grace, "s3-grace")?,
+        after: seconds(settings.fallback_after, "fallback-after")?,
     })
 }
 
@@ -306,8 +346,10 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
     if federation.is_empty() {
         return Err(wrong("federation", "\"\"", "a federation has a name").into());
     }
-    let folder: FolderUrl = parse(&need(&settings.folder, "folder")?, "folder")?;
+    let folder = parse_folder(&need(&settings.folder, "folder")?)?;
     let network = network_of(settings, &folder)?;
+    let (fallback, bucket) = (fallback_of(settings, &folder)?, bucket_of(settings)?);
+    let cache_quota = quota_of(settings)?;
     let linger = seconds(settings.linger, "linger")?;
     let model: Model = parse(&need(&settings.dataset, "dataset")?, "dataset")?;
     let device: Device = parse(&need(&settings.device, "device")?, "device")?;
@@ -340,6 +382,9 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         return Err(wrong("max-norm", norm, "must be above 0").into());
     }
     let (allow, readmit) = (peers(&settings.allow, "allow")?, peers(&settings.readmit, "readmit")?);
+    if let (FolderUrl::Bucket(url), None) = (&folder, &allow) {
+        tracing::warn!("whoever can write into {url} can join; --allow names the peers whose updates count");
+    }
     if folder == FolderUrl::P2p && allow.is_none() {
         tracing::warn!("whoever knows this federation's name can join it; --allow names the peers whose updates count");
     }
@@ -400,6 +445,9 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         allow,
         readmit: readmit.unwrap_or_default(),
         network,
+        bucket,
+        fallback,
+        cache_quota,
         linger,
         hyperparameters,
         events: events.clone(),
@@ -408,6 +456,6 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
     };
     let session = config.open(&home, layout)?;
     let stay = settings.stay == Some(true);
-    let job = Job { trainer, session, test, epochs, length, linger, stay, stop, began };
+    let job = Job { trainer, session, test, epochs, length, linger, stay, stop, began, paid: BucketFigures::default() };
     job.run(initial, &Outputs { events, out: settings.out.clone(), text: settings.json != Some(true) })
 }

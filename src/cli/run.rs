@@ -1,6 +1,7 @@
 //! A node's epochs: train, publish and fold, evaluate, until the last one or a stop.
 
 use crate::{
+    bucket::BucketFigures,
     durable_file,
     node::{Begun, BlockingSession, Completed, Event, EventSink, LocalUpdate, NodeError, Origin, Stop},
     program::print,
@@ -30,6 +31,8 @@ pub(super) struct Job {
     pub(super) stay: bool,
     pub(super) stop: Stop,
     pub(super) began: Instant,
+    /// What the bucket had cost when the last epoch was done.
+    pub(super) paid: BucketFigures,
 }
 
 /// Where results go.
@@ -93,6 +96,7 @@ impl Job {
             peers: network.map(|network| network.peers),
             sent: network.map(|network| network.sent),
             received: network.map(|network| network.received),
+            bucket: self.session.bucket(),
         });
         published.context("the newest update is not in the shared folder; start the node again to publish it")?;
         if self.stay && !self.stop.is_requested() {
@@ -126,6 +130,9 @@ impl Job {
         self.trainer.load_weights(&completed.weights)?;
         let evaluation = self.trainer.evaluate(&self.test, EVALUATION_BATCH)?;
         let (traffic, network) = (self.session.traffic(), self.session.network());
+        let so_far = self.session.bucket();
+        let cost = so_far.map(|figures| figures - self.paid);
+        self.paid = so_far.unwrap_or_default();
         (outputs.events)(&Event::EpochDone {
             epoch: completed.epoch,
             epochs: self.epochs,
@@ -137,6 +144,7 @@ impl Job {
             peers: network.map(|network| network.peers),
             sent: network.map(|network| network.sent),
             received: network.map(|network| network.received),
+            bucket: cost,
         });
         Ok(Some((completed, evaluation)))
     }

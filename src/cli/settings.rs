@@ -69,8 +69,8 @@ pub struct NodeFlags {
     /// Label of the run; nodes with another label are in another federation. [default: 1]
     #[arg(long, env = "PEERFOLD_RUN", value_name = "LABEL")]
     pub run: Option<String>,
-    /// Where updates are put and found: p2p: is the network, file:///directory a shared directory, memory: nobody
-    /// else. [default: p2p:]
+    /// Where updates are put and found: p2p: is the network, s3://bucket/prefix a bucket, file:///directory a shared
+    /// directory, memory: nobody else. [default: p2p:]
     #[arg(long, env = "PEERFOLD_FOLDER", value_name = "URL")]
     pub folder: Option<String>,
     /// The node's own directory: identity and checkpoints. One for each node. [default: ~/.peerfold]
@@ -92,13 +92,39 @@ pub struct NodeFlags {
     /// Bytes that the cache in the home may take before it drops what nobody needs any more. [default: 8 GiB]
     #[arg(long, env = "PEERFOLD_CACHE_QUOTA", value_name = "SIZE", help_heading = "Network")]
     pub cache_quota: Option<String>,
-    /// After the last epoch, stay up to so long until the connected peers have this node's newest update. [default: 10]
+    /// After the last epoch, stay up to so long until the connected peers, and the bucket, have this node's newest
+    /// update. [default: 10]
     #[arg(long, env = "PEERFOLD_LINGER", value_name = "SECONDS", help_heading = "Network")]
     pub linger: Option<f64>,
     /// After the last epoch, go on answering peers until stopped.
     #[arg(long, env = "PEERFOLD_STAY", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         value_name = "BOOL", help_heading = "Network")]
     pub stay: Option<bool>,
+
+    /// A bucket behind the network, s3://bucket/prefix: what is published goes there too, and what no peer gives comes
+    /// from there.
+    #[arg(long, env = "PEERFOLD_FALLBACK", value_name = "URL", help_heading = "Bucket")]
+    pub fallback: Option<String>,
+    /// Seconds to wait for peers to give a value before the fallback is asked. [default: 3]
+    #[arg(long, env = "PEERFOLD_FALLBACK_AFTER", value_name = "SECONDS", help_heading = "Bucket")]
+    pub fallback_after: Option<f64>,
+    /// The store's server, for stores other than AWS. [default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's, AWS]
+    #[arg(long, env = "PEERFOLD_S3_ENDPOINT", value_name = "URL", help_heading = "Bucket")]
+    pub s3_endpoint: Option<String>,
+    /// Let the endpoint be plain HTTP, which hides nothing.
+    #[arg(long, env = "PEERFOLD_S3_ALLOW_HTTP", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL", help_heading = "Bucket")]
+    pub s3_allow_http: Option<bool>,
+    /// Seconds between two listings of the bucket while there is news. [default: 1]
+    #[arg(long, env = "PEERFOLD_S3_POLL", value_name = "SECONDS", help_heading = "Bucket")]
+    pub s3_poll: Option<f64>,
+    /// Seconds up to which the time between two listings grows while there is none. [default: 30]
+    #[arg(long, env = "PEERFOLD_S3_POLL_IDLE", value_name = "SECONDS", help_heading = "Bucket")]
+    pub s3_poll_idle: Option<f64>,
+    /// Seconds, by the store's clock, for which this node's objects are kept when nothing needs them any more.
+    /// [default: 300]
+    #[arg(long, env = "PEERFOLD_S3_GRACE", value_name = "SECONDS", help_heading = "Bucket")]
+    pub s3_grace: Option<f64>,
 
     /// What to learn: digits (embedded) or mnist (in --data-dir). Each has its model. [default: digits]
     #[arg(long, env = "PEERFOLD_DATASET", value_name = "NAME", help_heading = "Data")]

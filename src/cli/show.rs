@@ -1,6 +1,9 @@
 //! Events as text for people.
 
-use crate::node::{Event, EventSink, FoldedUpdate, Origin};
+use crate::{
+    bucket::{BucketFigures, Routes},
+    node::{Event, EventSink, FoldedUpdate, Origin},
+};
 use indicatif::HumanBytes;
 use std::{io::Write as _, sync::Arc};
 
@@ -60,15 +63,17 @@ fn text(event: &Event) -> Option<String> {
             format!("epoch {epoch}: folded with {}", folded_text(updates, short_peer))
         }
         Event::NotFolded { epoch, reason } => format!("epoch {epoch}: not folded: {reason}"),
+        Event::Routes { network, bucket, reason } => routes_text(*network, *bucket, reason.as_deref()),
         Event::CaughtUp { from, epoch } => format!("caught up from epoch {from} with epoch {epoch} of the others"),
-        Event::EpochDone { epoch, epochs, metrics, steps, seconds, written, read, peers, sent, received, .. } => {
+        Event::EpochDone { epoch, epochs, metrics, steps, seconds, written, read, peers, sent, received, bucket } => {
             let metric = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
             let moved = match (peers, sent, received) {
                 (Some(peers), Some(sent), Some(received)) => moved_text(*peers, *sent, *received),
                 _ => format!("wrote {}, read {}", HumanBytes(*written), HumanBytes(*read)),
             };
+            let cost = bucket.as_ref().map_or(String::new(), |figures| format!("; bucket: {}", cost_text(figures)));
             format!(
-                "epoch {epoch} of {epochs}: loss {:.4}, test accuracy {:.2} %, {steps} steps, {seconds:.1} s, {moved}",
+                "epoch {epoch} of {epochs}: loss {:.4}, test accuracy {:.2} %, {steps} steps, {seconds:.1} s, {moved}{cost}",
                 metric("loss"),
                 100.0 * metric("accuracy"),
             )
@@ -80,6 +85,20 @@ fn text(event: &Event) -> Option<String> {
         }
         Event::Published { .. } | Event::Received { .. } => return None,
     })
+}
+
+/// Which ways to the others work: `reached by network and bucket`.
+pub(crate) fn routes_text(network: Option<bool>, bucket: bool, reason: Option<&str>) -> String {
+    let routes = Routes { network, bucket, reason: None };
+    let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
+    format!("the others are reached by {}{reason}", routes.words())
+}
+
+/// What a bucket has cost: `3 written (240 KiB), 4 read (160 KiB), 2 listed, 0 deleted`.
+fn cost_text(figures: &BucketFigures) -> String {
+    let BucketFigures { lists, reads, writes, deletes, sent, received } = *figures;
+    let (sent, received) = (HumanBytes(sent), HumanBytes(received));
+    format!("{writes} written, {deletes} deleted, {sent}; {lists} listed, {reads} read, {received}")
 }
 
 /// How the network stands: `2 peers, sent 1.2 MiB, received 2.3 MiB`.

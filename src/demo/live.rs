@@ -3,7 +3,7 @@
 
 use super::{phase::ALONE, table::Summary};
 use crate::{
-    cli::short_peer,
+    cli::{routes_text, short_peer},
     node::{Event, FoldedUpdate, Origin, Stop},
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -104,6 +104,9 @@ impl Live {
             Event::NotFolded { reason, .. } => self.folded(number, format!("not folded: {reason}")),
             Event::FolderFailed { epoch, reason } => self.note(number, &format!("epoch {epoch}: {reason}; trains on")),
             Event::Excluded { author, reason } => self.note(number, &format!("excluded {}: {reason}", name(author))),
+            Event::Routes { network, bucket, reason } => {
+                self.note(number, &routes_text(*network, *bucket, reason.as_deref()));
+            }
             Event::CaughtUp { from, epoch } => {
                 self.note(number, &format!("caught up with the others: from epoch {from} to {epoch}"));
             }

@@ -1,3 +1,4 @@
+use crate::bucket::BucketError;
 use crate::cache::CacheError;
 use crate::entries::{MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Refused};
 use crate::home::SequenceError;
@@ -63,6 +64,9 @@ pub enum FolderError {
     /// The node can't take part in the network.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The bucket can't be used.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
     /// A value could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -97,7 +101,7 @@ pub enum FolderError {
 impl FolderError {
     /// Whether the storage or the network failed in a way that may pass: a node goes on and tries again.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::Unreachable { .. } | Self::Cache(_) | Self::Network(_))
+        matches!(self, Self::Io { .. } | Self::Unreachable { .. } | Self::Cache(_) | Self::Network(_) | Self::Bucket(_))
     }
 }
 

@@ -8,6 +8,7 @@ use libp2p_identity::PeerId;
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    time::SystemTime,
 };
 
 mod directory;
@@ -59,6 +60,18 @@ impl LocalFolder {
         Ok(Self { shared: Arc::new(shared), watcher: Mutex::default() })
     }
 
+    /// Opens a view that only reads, and makes nothing: not the directory either, which may not be there yet. A put is
+    /// an error, as the author has no place there.
+    pub fn open_to_read(dir: &Path, author: Author) -> Result<Self, FolderError> {
+        let directory = Directory::existing(dir, author.federation(), author.peer_id());
+        let board = Arc::new(Board::new(author.federation()));
+        let shared = Shared { scan: Mutex::new(Scan::new(&author)), author, directory, board };
+        if shared.root().exists() {
+            shared.with_scan(|scan| scan.take_stock(&shared.directory, &shared.board))?;
+        }
+        Ok(Self { shared: Arc::new(shared), watcher: Mutex::default() })
+    }
+
     /// The operator's word that an author, this one included, is to be trusted although it signed two entries under one
     /// number. Reads the directory anew, and blocks on it.
     pub fn readmit(&self, author: PeerId) -> Result<(), FolderError> {
@@ -99,6 +112,9 @@ impl Shared {
     }
 
     fn refresh_with(&self, scan: &mut Scan) -> Result<(), FolderError> {
+        if self.directory.is_only_read() && !self.root().exists() {
+            return Ok(());
+        }
         scan.run(&self.directory, &self.board)?;
         let author = self.author.peer_id();
         if scan.own_was_written_elsewhere() || self.board.is_excluded(author) {
@@ -191,10 +207,17 @@ impl SharedFolder for LocalFolder {
 
     async fn conflicts(&self) -> Result<Vec<Conflict>, FolderError> {
         self.off_runtime(|shared| {
-            shared.with_scan(|scan| scan.run(&shared.directory, &shared.board))?;
+            if !shared.directory.is_only_read() || shared.root().exists() {
+                shared.with_scan(|scan| scan.run(&shared.directory, &shared.board))?;
+            }
             Ok(shared.board.conflicts())
         })
         .await
+    }
+
+    async fn written_at(&self, entry: &SignedEntry) -> Option<SystemTime> {
+        let entry = entry.clone();
+        self.off_runtime(move |shared| Ok(shared.directory.written_at(&entry))).await.ok().flatten()
     }
 
     fn traffic(&self) -> Traffic {

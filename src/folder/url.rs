@@ -1,28 +1,32 @@
 use super::{
     Author, FolderError, LocalFolder, MemoryFolder, MemoryStorage, SharedFolder,
-    p2p::{P2pFolder, P2pOptions},
+    cached::{CachedFolder, CachedOptions},
 };
-use crate::{p2p::NetworkOptions, weights::LayoutId};
+use crate::{
+    bucket::{BucketOptions, BucketUrl, BucketUrlError},
+    p2p::NetworkOptions,
+    weights::LayoutId,
+};
 use libp2p_identity::PeerId;
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 use url::Url;
 
-/// The network's cache in what belongs to a federation in the node's home.
+/// The cache in what belongs to a federation in the node's home.
 const CACHE: &str = "cache";
 
 /// Why a text names no folder.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FolderUrlError {
     /// Not a URL at all.
-    #[error("{text:?} is not a folder's URL; write p2p:, file:///absolute/directory, or memory:")]
+    #[error("{text:?} is not a folder's URL; write p2p:, s3://bucket/prefix, file:///absolute/directory, or memory:")]
     NotUrl {
         /// The text.
         text: String,
     },
     /// A URL of another kind.
     #[error(
-        "{text:?} names a kind of folder that this version doesn't have; it has p2p:, file:///absolute/directory and \
-         memory:"
+        "{text:?} names a kind of folder that this version doesn't have; it has p2p:, s3://bucket/prefix, \
+         file:///absolute/directory and memory:"
     )]
     Scheme {
         /// The text.
@@ -40,6 +44,9 @@ pub enum FolderUrlError {
         /// The text.
         text: String,
     },
+    /// An `s3:` URL that names no bucket.
+    #[error(transparent)]
+    Bucket(#[from] BucketUrlError),
 }
 
 /// Which shared folder: what `--folder` takes.
@@ -51,6 +58,8 @@ pub enum FolderUrl {
     Local(PathBuf),
     /// `p2p:`: the federation's own network.
     P2p,
+    /// `s3://bucket/prefix`: a bucket.
+    Bucket(BucketUrl),
 }
 
 /// What a folder is opened with, beside its author.
@@ -60,7 +69,13 @@ pub struct OpenOptions {
     pub readmitted: Vec<PeerId>,
     /// How to take part in the network.
     pub network: NetworkOptions,
-    /// What belongs to this federation in the node's home: the network's cache lies in it.
+    /// How to use a bucket.
+    pub bucket: BucketOptions,
+    /// A bucket behind the network.
+    pub fallback: Option<BucketUrl>,
+    /// Bytes that the cache of a network or a bucket may take before it drops what it needn't keep.
+    pub cache_quota: u64,
+    /// What belongs to this federation in the node's home: the cache lies in it.
     pub dir: PathBuf,
     /// Where `peerfold peers` asks how the network stands; nowhere if `None`.
     pub socket: Option<PathBuf>,
@@ -78,14 +93,30 @@ impl FolderUrl {
                 options.readmitted.iter().try_for_each(|&author| folder.readmit(author))?;
                 Arc::new(folder)
             }
-            Self::P2p => {
-                let OpenOptions { readmitted, network, dir, socket, layout } = options.clone();
-                Arc::new(P2pFolder::open(
-                    author,
-                    P2pOptions { network, dir: dir.join(CACHE), socket, layout, readmitted },
-                )?)
+            Self::P2p | Self::Bucket(_) => {
+                let OpenOptions { readmitted, network, bucket, fallback, cache_quota, dir, socket, layout } =
+                    options.clone();
+                let (network, url) = match self {
+                    Self::Bucket(url) => (None, Some(url.clone())),
+                    _ => (Some(network), fallback),
+                };
+                let bucket = url.map(|url| (url, bucket));
+                let dir = dir.join(CACHE);
+                let options = CachedOptions { network, bucket, cache_quota, dir, socket, layout, readmitted };
+                Arc::new(CachedFolder::open(author, options)?)
             }
         })
+    }
+}
+
+impl FolderUrl {
+    /// Opens a view for somebody who publishes nothing: a directory is left as it is. Blocks as [`open`](Self::open)
+    /// does.
+    pub fn open_to_read(&self, author: Author, options: &OpenOptions) -> Result<Arc<dyn SharedFolder>, FolderError> {
+        match self {
+            Self::Local(dir) => Ok(Arc::new(LocalFolder::open_to_read(dir, author)?)),
+            _ => self.open(author, options),
+        }
     }
 }
 
@@ -97,6 +128,7 @@ impl FromStr for FolderUrl {
         match url.scheme() {
             "memory" => Ok(Self::Memory),
             "p2p" if url.as_str() == "p2p:" => Ok(Self::P2p),
+            "s3" => Ok(Self::Bucket(text.parse()?)),
             "p2p" => Err(FolderUrlError::Network { text: text.to_owned() }),
             "file" => {
                 // `file:dir` and `file://dir` would silently become other directories than the ones meant.
@@ -114,6 +146,7 @@ impl fmt::Display for FolderUrl {
         match self {
             Self::Memory => f.write_str("memory:"),
             Self::P2p => f.write_str("p2p:"),
+            Self::Bucket(url) => url.fmt(f),
             Self::Local(dir) => match Url::from_directory_path(dir) {
                 Ok(url) => f.write_str(url.as_str().trim_end_matches('/')),
                 Err(()) => write!(f, "file://{}", dir.display()),
@@ -141,8 +174,16 @@ mod tests {
     }
 
     #[test]
+    fn buckets_are_folders() {
+        let url: FolderUrl = "s3://weights/ward 7/".parse().unwrap();
+        assert!(matches!(&url, FolderUrl::Bucket(bucket) if bucket.bucket() == "weights"));
+        assert_eq!(url.to_string(), "s3://weights/ward 7");
+        assert!("s3://".parse::<FolderUrl>().unwrap_err().to_string().contains("s3://BUCKET"));
+    }
+
+    #[test]
     fn mistakes_say_what_to_write() {
-        for text in ["", "./dir", "/dir", "file://dir", "file:dir", "file:", "s3://bucket", "https://x"] {
+        for text in ["", "./dir", "/dir", "file://dir", "file:dir", "file:", "https://x"] {
             let error = text.parse::<FolderUrl>().unwrap_err().to_string();
             assert!(error.contains("file:///"), "{text}: {error}");
         }

@@ -1,5 +1,6 @@
 use super::{Begun, Completed, LocalUpdate, NodeError, Origin, Session};
 use crate::{
+    bucket::BucketFigures,
     folder::{NetworkFigures, Traffic},
     weights::Weights,
 };
@@ -61,6 +62,11 @@ impl BlockingSession {
     /// How the network stands, if the folder is one.
     pub fn network(&self) -> Option<NetworkFigures> {
         self.session.as_ref().and_then(Session::network)
+    }
+
+    /// What the bucket has cost so far, if the folder has one.
+    pub fn bucket(&self) -> Option<BucketFigures> {
+        self.session.as_ref().and_then(Session::bucket)
     }
 
     /// What the folder has moved so far.

@@ -3,6 +3,8 @@ use super::{
     Session, SessionOptions, StartOptions, Stop, StrategyChoice, SyncNode, SyncOptions,
 };
 use crate::{
+    bucket::{BucketOptions, BucketUrl},
+    cache::DEFAULT_QUOTA,
     folder::{Author, FolderUrl, OpenOptions},
     home::Home,
     p2p::{NETWORK_SOCKET, NetworkOptions},
@@ -32,6 +34,12 @@ pub struct NodeConfig {
     pub folder: FolderUrl,
     /// How to take part in the network, if the folder is [`FolderUrl::P2p`].
     pub network: NetworkOptions,
+    /// How to use a bucket, if the folder is [`FolderUrl::Bucket`] or there is a fallback.
+    pub bucket: BucketOptions,
+    /// A bucket behind the network: what is published goes there too, and what no peer gives comes from there.
+    pub fallback: Option<BucketUrl>,
+    /// Bytes that the cache of a network or a bucket may take before it drops what it needn't keep.
+    pub cache_quota: u64,
     /// The rule for folding: a [`StrategySpec`], or a strategy of one's own.
     pub strategy: StrategyChoice,
     /// Asynchronous or synchronous.
@@ -65,6 +73,9 @@ impl NodeConfig {
             run: "1".to_owned(),
             folder,
             network: NetworkOptions::default(),
+            bucket: BucketOptions::default(),
+            fallback: None,
+            cache_quota: DEFAULT_QUOTA,
             strategy: StrategySpec::new("fedavg").into(),
             pace: Pace::Async(AsyncOptions::default()),
             start: StartOptions::default(),
@@ -95,6 +106,9 @@ impl NodeConfig {
             let open = OpenOptions {
                 readmitted: self.readmit.clone(),
                 network: self.network.clone(),
+                bucket: self.bucket.clone(),
+                fallback: self.fallback.clone(),
+                cache_quota: self.cache_quota,
                 dir: run_dir.clone(),
                 socket: Some(home.dir().join(NETWORK_SOCKET)),
                 layout: Some(layout.id()),

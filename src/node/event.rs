@@ -1,3 +1,4 @@
+use crate::bucket::BucketFigures;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -149,6 +150,18 @@ pub enum Event {
         /// What failed.
         reason: String,
     },
+    /// Which ways to the others work, for a node that has a bucket: at its start, and whenever it changes. It goes on with
+    /// what works, or alone, and catches up by itself.
+    Routes {
+        /// Whether a peer is connected; absent without a network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<bool>,
+        /// Whether the bucket can be read and written.
+        bucket: bool,
+        /// Why the bucket can't be.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// It was behind and has taken over the epoch and the weights of the others.
     CaughtUp {
         /// The epoch it was at.
@@ -181,6 +194,9 @@ pub enum Event {
         /// Bytes received from peers so far, if the folder is a network.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         received: Option<u64>,
+        /// What the bucket has cost since the last epoch was done, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bucket: Option<BucketFigures>,
     },
     /// The run is over. A node that is stopped while it waits at its start ends without this.
     Finished {
@@ -207,6 +223,9 @@ pub enum Event {
         /// Bytes received from peers, if the folder is a network.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         received: Option<u64>,
+        /// What the bucket has cost in all, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bucket: Option<BucketFigures>,
     },
 }
 

@@ -151,6 +151,11 @@ impl Participant {
         &self.layout
     }
 
+    /// Where its events go.
+    pub(super) fn events(&self) -> EventSink {
+        self.options.events.clone()
+    }
+
     pub(super) fn emit(&self, event: &Event) {
         tracing::debug!(?event);
         (self.options.events)(event);

@@ -4,6 +4,7 @@ use super::{
     start::{First, first_weights, publish_beginning, root_of},
 };
 use crate::{
+    bucket::{BucketFigures, Routes},
     folder::{NetworkFigures, Traffic},
     strategy::Strategy,
     weights::{FederationId, Weights},
@@ -120,12 +121,30 @@ pub struct Session {
     trainer: Bytes,
     /// Whether the checkpoint says that its epoch is complete but not published.
     saved_unpublished: bool,
+    /// Tells of the ways to the others.
+    routes: Option<AbortOnDrop>,
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Session {
     /// A session that has not begun.
     pub fn new(mode: impl Into<Mode>, options: SessionOptions) -> Self {
-        Self { mode: mode.into(), options, beginning: None, trainer: Bytes::new(), saved_unpublished: false }
+        Self {
+            mode: mode.into(),
+            options,
+            beginning: None,
+            trainer: Bytes::new(),
+            saved_unpublished: false,
+            routes: None,
+        }
     }
 
     /// Begins, or goes on from the checkpoint: what was trained but not folded is published and folded first.
@@ -144,6 +163,7 @@ impl Session {
             () = folder.look_around(LOOK_AROUND) => {}
             () = stop.requested() => return Err(NodeError::Stopped),
         }
+        self.follow_routes();
         match checkpoint {
             Some(checkpoint) => self.resume(checkpoint).await,
             None => self.begin_anew(initial, trainer).await,
@@ -305,6 +325,27 @@ impl Session {
     /// How the network stands, if the session's folder is one.
     pub fn network(&self) -> Option<NetworkFigures> {
         self.mode.participant().folder().network()
+    }
+
+    /// What the bucket has cost so far, if the session's folder has one.
+    pub fn bucket(&self) -> Option<BucketFigures> {
+        self.mode.participant().folder().bucket()
+    }
+
+    /// Tells which ways to the others work, now and whenever it changes, as long as the session lives.
+    fn follow_routes(&mut self) {
+        let participant = self.mode.participant();
+        let Some(mut routes) = participant.folder().routes() else { return };
+        let events = participant.events();
+        self.routes = Some(AbortOnDrop(tokio::spawn(async move {
+            loop {
+                let Routes { network, bucket, reason } = routes.borrow_and_update().clone();
+                events(&Event::Routes { network, bucket, reason });
+                if routes.changed().await.is_err() {
+                    return;
+                }
+            }
+        })));
     }
 
     async fn beginning(&self, weights: &Weights, origin: Origin, epoch: u64) -> Result<Beginning, NodeError> {

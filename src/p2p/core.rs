@@ -95,6 +95,7 @@ impl Core {
             Input::Published(entry) => self.published(&entry),
             Input::GossipFailed => self.gossip_failed(),
             Input::BoardChanged => self.board_changed(),
+            Input::Learned(entries) => self.learned(entries),
             Input::SyncRequest { token, peer, request } => self.sync_request(token, peer, request),
             Input::SyncResponse { id, response } => self.sync_response(id, response),
             Input::Want(entry) => self.want(entry),

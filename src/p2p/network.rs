@@ -24,7 +24,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc as std_mpsc,
     },
     thread,
@@ -32,7 +32,7 @@ use std::{
 };
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 
 /// Requests of the handle that may wait for the task.
@@ -69,6 +69,8 @@ enum Command {
     Published(Arc<SignedEntry>),
     /// The board was changed past the core.
     BoardChanged,
+    /// Entries that were learned elsewhere than from peers.
+    Learned(Vec<Arc<SignedEntry>>),
     /// A value is wanted.
     Fetch(Arc<SignedEntry>, oneshot::Sender<Result<(), FetchError>>),
     /// Answered when every connected member that trains the same holds the newest own update.
@@ -81,7 +83,7 @@ enum Command {
 /// Figures that are read while the task works.
 #[derive(Default)]
 struct Figures {
-    members: AtomicUsize,
+    members: watch::Sender<usize>,
     sent: AtomicU64,
     received: AtomicU64,
 }
@@ -146,7 +148,12 @@ impl Network {
     /// Connected members, bytes sent, bytes received.
     pub(crate) fn figures(&self) -> (usize, u64, u64) {
         let Figures { members, sent, received } = self.figures.as_ref();
-        (members.load(Ordering::Relaxed), sent.load(Ordering::Relaxed), received.load(Ordering::Relaxed))
+        (*members.borrow(), sent.load(Ordering::Relaxed), received.load(Ordering::Relaxed))
+    }
+
+    /// How many members are connected, as it changes.
+    pub(crate) fn members(&self) -> watch::Receiver<usize> {
+        self.figures.members.subscribe()
     }
 
     async fn ask(&self, command: Command) {
@@ -168,6 +175,11 @@ impl Network {
         if let Some(commands) = &self.commands {
             let _ = commands.try_send(Command::BoardChanged);
         }
+    }
+
+    /// Tells it of entries that a bucket holds: they are taken in as if a peer had told them.
+    pub(crate) async fn learned(&self, entries: Vec<Arc<SignedEntry>>) {
+        self.ask(Command::Learned(entries)).await;
     }
 
     /// Fetches a value into the cache. Comes back with an error when no connected peer gives it; never hangs. Dropping the

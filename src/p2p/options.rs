@@ -2,9 +2,6 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 use std::{fmt, str::FromStr, time::Duration};
 
-/// Bytes that the cache of a federation may take before it drops what it needn't keep: 8 GiB.
-pub const DEFAULT_QUOTA: u64 = 8 << 30;
-
 /// What is wrong with an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
@@ -125,8 +122,6 @@ pub struct NetworkOptions {
     pub mdns: bool,
     /// How often to sync with one random member.
     pub sync_every: Duration,
-    /// Bytes that the cache may take before it drops what it needn't keep.
-    pub cache_quota: u64,
     /// Seeds what is drawn: whom to sync with, jitter.
     pub seed: u64,
 }
@@ -138,7 +133,6 @@ impl Default for NetworkOptions {
             bootstrap: Vec::new(),
             mdns: true,
             sync_every: Duration::from_secs(60),
-            cache_quota: DEFAULT_QUOTA,
             seed: rand::random(),
         }
     }

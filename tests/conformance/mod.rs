@@ -7,6 +7,8 @@ pub mod harnesses;
 mod local_files;
 mod local_processes;
 pub mod p2p;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod values;
 pub mod watching;
 

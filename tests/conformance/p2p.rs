@@ -131,7 +131,7 @@ impl Harness for P2p {
     }
 }
 
-fn invert(file: &Path, at: usize) {
+pub fn invert(file: &Path, at: usize) {
     let mut bytes = fs::read(file).unwrap();
     bytes[at] ^= 0xff;
     fs::write(file, bytes).unwrap();
@@ -146,7 +146,7 @@ fn create_home(dir: &Path, author: PeerId) {
 
 /// A loopback address that no other storage uses: the storages of tests that run beside each other are of one
 /// federation and have the same authors, so that a port which passes from one to the other would join the two.
-fn own_loopback_address() -> Ipv4Addr {
+pub fn own_loopback_address() -> Ipv4Addr {
     static STORAGES: AtomicU32 = AtomicU32::new(0);
     if cfg!(not(target_os = "linux")) {
         return Ipv4Addr::LOCALHOST;

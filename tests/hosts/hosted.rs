@@ -2,7 +2,7 @@
 
 use super::host::Setup;
 use peerfold::{
-    folder::{Author, P2pFolder, P2pOptions},
+    folder::{Author, CachedFolder, CachedOptions},
     home::Home,
     p2p::{NetworkOptions, listen_address},
     weights::{ChunkHash, FederationId},
@@ -17,7 +17,7 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// A folder, and what it needs to live.
 pub struct Hosted {
-    pub folder: P2pFolder,
+    pub folder: CachedFolder,
     _home: Home,
 }
 
@@ -34,8 +34,8 @@ pub fn open(setup: &Setup) -> Result<Hosted, String> {
         ..NetworkOptions::default()
     };
     let dir = cache_dir(&setup.home, setup.federation);
-    let options = P2pOptions { network, dir, socket: None, layout: setup.layout, readmitted: Vec::new() };
-    let folder = P2pFolder::open(author, options).map_err(|error| text(&error))?;
+    let options = CachedOptions { network: Some(network), layout: setup.layout, ..CachedOptions::new(dir) };
+    let folder = CachedFolder::open(author, options).map_err(|error| text(&error))?;
     Ok(Hosted { folder, _home: home })
 }
 

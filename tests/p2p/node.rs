@@ -5,7 +5,7 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 use peerfold::{
     cache::CacheError,
-    folder::{Author, FolderError, P2pFolder, P2pOptions, SharedFolder},
+    folder::{Author, CachedFolder, CachedOptions, FolderError, SharedFolder},
     home::{Home, HomeError},
     p2p::{NetworkOptions, NetworkStatus, PeerAddress, PeerRole},
     weights::{FederationId, LayoutId},
@@ -100,24 +100,23 @@ impl Plan {
             ..NetworkOptions::default()
         };
         let author = Author::from_home(&home, self.federation);
-        let (dir, layout) = (self.cache(), self.layout);
-        let options = P2pOptions { network, dir, socket: None, layout, readmitted: Vec::new() };
+        let options = CachedOptions { network: Some(network), layout: self.layout, ..CachedOptions::new(self.cache()) };
         let in_use = |error: &FolderError| matches!(error, FolderError::Cache(CacheError::InUse { .. }));
-        let folder = when_free(|| P2pFolder::open(author.clone(), options.clone()), in_use);
+        let folder = when_free(|| CachedFolder::open(author.clone(), options.clone()), in_use);
         Node { folder, _home: home }
     }
 }
 
 /// A running node. Dropped, it leaves, and its home can be opened again.
 pub struct Node {
-    folder: P2pFolder,
+    folder: CachedFolder,
     _home: Home,
 }
 
 impl Deref for Node {
-    type Target = P2pFolder;
+    type Target = CachedFolder;
 
-    fn deref(&self) -> &P2pFolder {
+    fn deref(&self) -> &CachedFolder {
         &self.folder
     }
 }

@@ -4,6 +4,11 @@
 
 mod aggregate;
 mod bootstrap;
+#[cfg(feature = "s3")]
+mod bucket;
+#[cfg(feature = "s3")]
+#[path = "../buckets/mod.rs"]
+mod buckets;
 mod config;
 mod demo;
 mod demo_ends;

@@ -17,6 +17,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 pub(super) const ENTRY: &str = "entry";
@@ -29,6 +30,7 @@ pub(super) struct Directory {
     federation: PathBuf,
     own: PathBuf,
     counters: Counters,
+    only_read: bool,
 }
 
 impl Directory {
@@ -39,7 +41,24 @@ impl Directory {
         durable_file::remove_partial(&own).map_err(failed("cleaning", &own))?;
         // A directory that can't be written is an error now, not after the first epoch.
         tempfile::tempfile_in(&own).map_err(failed("writing into", &own))?;
-        Ok(Self { federation, own, counters: Counters::default() })
+        Ok(Self { federation, own, counters: Counters::default(), only_read: false })
+    }
+
+    /// What is there, to be read only.
+    pub(super) fn existing(dir: &Path, federation: FederationId, author: PeerId) -> Self {
+        let federation = dir.join(federation.to_string());
+        let own = federation.join(author.to_base58());
+        Self { federation, own, counters: Counters::default(), only_read: true }
+    }
+
+    pub(super) fn is_only_read(&self) -> bool {
+        self.only_read
+    }
+
+    /// When the file of an entry was written.
+    pub(super) fn written_at(&self, entry: &SignedEntry) -> Option<SystemTime> {
+        let dir = self.federation.join(entry.key.author().to_base58());
+        fs::metadata(dir.join(Self::entry_name(entry))).ok()?.modified().ok()
     }
 
     pub(super) fn federation_dir(&self) -> &Path {

@@ -75,6 +75,8 @@ pub enum Input {
     GossipFailed,
     /// The board was changed past the core: an author was trusted again.
     BoardChanged,
+    /// Entries that were found elsewhere than at a peer: to be taken in, and told.
+    Learned(Vec<Arc<SignedEntry>>),
     /// A peer asks, to be answered by [`Output::SyncReply`].
     SyncRequest {
         /// Names it.

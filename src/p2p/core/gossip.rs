@@ -69,6 +69,17 @@ impl Core {
         self.forget_old_holders();
     }
 
+    /// Entries from a bucket: who is connected is told by sync, as of what another peer has told.
+    pub(super) fn learned(&mut self, entries: Vec<Arc<SignedEntry>>) {
+        let mut changed = false;
+        for entry in entries {
+            changed |= self.take_in(entry);
+        }
+        if changed {
+            self.set_changed(None);
+        }
+    }
+
     pub(super) fn board_changed(&mut self) {
         self.refresh_all_prefetches();
         self.set_changed(None);

@@ -224,6 +224,7 @@ impl Driver {
                 self.tell(Input::Published(entry));
             }
             Command::BoardChanged => self.tell(Input::BoardChanged),
+            Command::Learned(entries) => self.tell(Input::Learned(entries)),
             Command::Fetch(entry, done) => match entry.root() {
                 Some(root) => {
                     self.waiting.entry(root).or_default().push(done);
@@ -244,7 +245,7 @@ impl Driver {
         }
         let now = self.now();
         let members = self.peers.members();
-        self.figures.members.store(members, Ordering::Relaxed);
+        self.figures.members.send_if_modified(|known| std::mem::replace(known, members) != members);
         for (peer, addresses) in self.redial.due(now, members) {
             let options =
                 DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::DisconnectedAndNotDialing);

@@ -1,0 +1,180 @@
+//! Brings values from a bucket into the cache.
+
+use super::{
+    BucketError, Shared,
+    names::{EntryName, Name, PackId},
+    record::{Head, MAX_RECORD_BYTES, Spot, split},
+};
+use crate::{
+    cache::{Look, Stored},
+    weights::{BlobHash, ChunkHash, Root, SignedEntry},
+};
+use bytes::Bytes;
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, Shared as SharedFuture},
+    stream,
+};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, PoisonError},
+};
+use tokio::runtime::Handle;
+
+/// Most bytes that are asked for at once.
+const REQUEST_BYTES: u64 = 8 << 20;
+
+/// Why a value can't be had from a bucket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unfetched {
+    /// The bucket doesn't have it, or no longer.
+    #[error("the bucket doesn't have it")]
+    Gone,
+    /// What lies there isn't what its author published.
+    #[error("{object} {what}")]
+    Damaged { object: String, what: String },
+    /// The bucket can't be read.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// The cache can't be written.
+    #[error("{0}")]
+    Cache(String),
+}
+
+/// The values that are on their way.
+pub(super) type Fetches = BTreeMap<Root, SharedFuture<BoxFuture<'static, Result<(), Unfetched>>>>;
+
+/// Fetches a value once for all that want it.
+pub(super) async fn fetch(shared: &Arc<Shared>, runtime: &Handle, entry: Arc<SignedEntry>) -> Result<(), Unfetched> {
+    let Some(root) = entry.root() else { return Err(Unfetched::Gone) };
+    let fetching = {
+        let mut fetches = shared.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+        fetches.entry(root).or_insert_with(|| begin(shared, runtime, entry, root)).clone()
+    };
+    fetching.await
+}
+
+fn begin(
+    shared: &Arc<Shared>,
+    runtime: &Handle,
+    entry: Arc<SignedEntry>,
+    root: Root,
+) -> SharedFuture<BoxFuture<'static, Result<(), Unfetched>>> {
+    let shared = shared.clone();
+    let task = runtime.spawn(async move {
+        let result = fetch_value(&shared, &entry, root).await;
+        shared.fetches.lock().unwrap_or_else(PoisonError::into_inner).remove(&root);
+        result
+    });
+    let lost = |error: tokio::task::JoinError| Err(Unfetched::Cache(error.to_string()));
+    task.map(move |joined| joined.unwrap_or_else(lost)).boxed().shared()
+}
+
+/// A part of a pack, and the chunks in it.
+struct Part {
+    pack: PackId,
+    range: Range<u64>,
+    chunks: Vec<(ChunkHash, Range<u64>)>,
+}
+
+async fn fetch_value(shared: &Arc<Shared>, entry: &Arc<SignedEntry>, root: Root) -> Result<(), Unfetched> {
+    let pin = shared.cache.pin(root);
+    let head = head(shared, entry).await?;
+    let manifest = Bytes::from(head.manifest.encode());
+    store(shared, root, root.into(), manifest, &Name::Entry(EntryName::of(entry))).await?;
+    let cache = shared.cache.clone();
+    let look = tokio::task::spawn_blocking(move || cache.look(root)).await;
+    let missing = match look.map_err(|error| error.to_string()).and_then(|look| look.map_err(|error| error.to_string()))
+    {
+        Ok(Look::Missing { chunks, .. }) => chunks,
+        Ok(Look::Whole { .. }) => return Ok(()),
+        Ok(Look::NoManifest) => {
+            return Err(Unfetched::Cache("its manifest was evicted as soon as it was there".to_owned()));
+        }
+        Err(error) => return Err(Unfetched::Cache(error)),
+    };
+    let mut parts = stream::iter(parts(&head.places(), &missing))
+        .map(|part| fetch_part(shared, entry, root, part))
+        .buffer_unordered(super::REQUESTS);
+    while let Some(result) = parts.next().await {
+        result?;
+    }
+    drop(pin);
+    Ok(())
+}
+
+/// What to ask for: what lies beside each other together.
+fn parts(places: &BTreeMap<ChunkHash, Spot>, missing: &[(ChunkHash, u64)]) -> Vec<Part> {
+    let mut spots: Vec<(PackId, u64, u64, ChunkHash)> = missing
+        .iter()
+        .filter_map(|&(chunk, length)| places.get(&chunk).map(|spot| (spot.pack, spot.offset, length, chunk)))
+        .collect();
+    spots.sort_unstable();
+    let mut parts: Vec<Part> = Vec::new();
+    for (pack, offset, length, chunk) in spots {
+        let end = offset + length;
+        match parts.last_mut() {
+            Some(part) if part.pack == pack && part.range.end == offset && end - part.range.start <= REQUEST_BYTES => {
+                part.range.end = end;
+                part.chunks.push((chunk, offset..end));
+            }
+            _ => parts.push(Part { pack, range: offset..end, chunks: vec![(chunk, offset..end)] }),
+        }
+    }
+    parts
+}
+
+async fn fetch_part(shared: &Arc<Shared>, entry: &SignedEntry, root: Root, part: Part) -> Result<(), Unfetched> {
+    let name = Name::Pack { author: entry.key.author(), hash: part.pack };
+    let Ok(permit) = shared.requests.acquire().await else { return Err(Unfetched::Gone) };
+    let got = shared.store.get(&name, Some(part.range.clone()), 0).await?;
+    drop(permit);
+    let Some(bytes) = got else {
+        // Whoever published something newer has removed it; what still stands should have it.
+        return Err(match shared.board.set().holds(&entry.hash()) {
+            true => damaged(shared, &name, "is missing or shorter than its entry says"),
+            false => Unfetched::Gone,
+        });
+    };
+    for (chunk, range) in part.chunks {
+        let (start, end) = (range.start - part.range.start, range.end - part.range.start);
+        store(shared, root, chunk.into(), bytes.slice(start as usize..end as usize), &name).await?;
+    }
+    Ok(())
+}
+
+async fn store(shared: &Arc<Shared>, root: Root, hash: BlobHash, bytes: Bytes, from: &Name) -> Result<(), Unfetched> {
+    let cache = shared.cache.clone();
+    let stored = tokio::task::spawn_blocking(move || cache.store_blob(root, hash, &bytes)).await;
+    match stored.map_err(|error| error.to_string()).and_then(|stored| stored.map_err(|error| error.to_string())) {
+        // A chunk that no manifest names any more is one of a value that was given up: looking again tells.
+        Ok(Stored::Stored | Stored::Unnamed) => Ok(()),
+        Ok(Stored::WrongHash) => Err(damaged(shared, from, "doesn't hold what its author signed")),
+        Ok(Stored::NotManifest | Stored::WrongLength) => Err(damaged(shared, from, "holds what can't be a value")),
+        Err(error) => Err(Unfetched::Cache(error)),
+    }
+}
+
+async fn head(shared: &Arc<Shared>, entry: &SignedEntry) -> Result<Head, Unfetched> {
+    let name = Name::Entry(EntryName::of(entry));
+    let known = shared.mirror().head(entry);
+    let head = match known {
+        Some(head) => head,
+        None => {
+            let size = shared.mirror().size(entry).filter(|&size| size <= MAX_RECORD_BYTES).ok_or(Unfetched::Gone)?;
+            let record = shared.store.get(&name, None, size).await?.ok_or(Unfetched::Gone)?;
+            let wrong = |what: &str| damaged(shared, &name, what);
+            let (found, head) = split(&record).map_err(|error| wrong(&format!("can't be read: {error}")))?;
+            if found.hash() != entry.hash() {
+                return Err(wrong("holds another entry"));
+            }
+            record.slice_ref(head)
+        }
+    };
+    Head::decode(entry, &head).map_err(|error| damaged(shared, &name, &format!("can't be read: {error}")))
+}
+
+fn damaged(shared: &Shared, name: &Name, what: &str) -> Unfetched {
+    Unfetched::Damaged { object: shared.store.path(name).to_string(), what: what.to_owned() }
+}

@@ -1,0 +1,386 @@
+//! What is known of a bucket, and what follows from it, without I/O: which objects to read, which own entries are to be
+//! uploaded, which own objects may go.
+
+use super::{
+    names::{EntryName, Name, PackId},
+    record::{self, Head, PACK_BYTES, RecordError, Spot},
+};
+use crate::{
+    entries::{EntrySet, UPDATES_KEPT},
+    weights::{ChunkHash, EntryError, EntryHash, Manifest, SignedEntry},
+};
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+/// For how long an own object must be missing in all listings before it is written again: a store may show it late.
+const MISSED: Duration = Duration::from_secs(30);
+/// Bytes of heads that are remembered of others' entries, so that they need not be read twice.
+const HEADS_BYTES: usize = 32 << 20;
+
+/// What a listing shows of an object: by this it is seen that it has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Bytes.
+    pub(crate) size: u64,
+    /// When it was written, in milliseconds, by the store's clock.
+    pub(crate) modified: i64,
+    /// The store's tag of its content, if it gives one.
+    pub(crate) tag: Option<String>,
+}
+
+/// An object of a listing.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    pub(crate) name: Name,
+    pub(crate) mark: Mark,
+}
+
+/// What became of an entry's object.
+struct Read {
+    mark: Mark,
+    /// `None` if it was refused.
+    entry: Option<EntryHash>,
+    /// The head, if it is remembered.
+    head: Bytes,
+}
+
+/// An own entry in the bucket.
+struct Placed {
+    name: EntryName,
+    /// `None` until a listing shows it.
+    mark: Option<Mark>,
+    /// Since when listings lack it.
+    missed: Option<Duration>,
+    packs: BTreeSet<PackId>,
+}
+
+/// An own pack in the bucket.
+struct Pack {
+    length: u64,
+    mark: Option<Mark>,
+    missed: Option<Duration>,
+    /// Where in it which chunk lies.
+    chunks: BTreeMap<ChunkHash, u64>,
+}
+
+/// What is to be written of a value that isn't in the bucket yet.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// The chunks of each new pack, by their numbers in the manifest, in the pack's order.
+    pub(crate) packs: Vec<Vec<usize>>,
+}
+
+/// The state of a bucket's mirror: see the [module](self).
+pub(crate) struct Mirror {
+    me: PeerId,
+    /// Entries' objects in the last listing.
+    listed: BTreeMap<EntryName, Mark>,
+    read: BTreeMap<EntryName, Read>,
+    heads_bytes: usize,
+    /// The length of each own pack in the last listing.
+    own_listed: BTreeMap<PackId, Mark>,
+    placed: BTreeMap<EntryHash, Placed>,
+    packs: BTreeMap<PackId, Pack>,
+    /// Own packs that somebody has changed: not to be taken for good ones until they are written again.
+    distrusted: BTreeSet<PackId>,
+    /// Own objects that nothing needs, and since when, by the store's clock.
+    unneeded: BTreeMap<Name, i64>,
+    /// The newest time that the store has shown.
+    clock: i64,
+    /// Whether there was a listing.
+    is_known: bool,
+}
+
+impl Mirror {
+    /// Nothing is known yet.
+    pub(crate) fn new(me: PeerId) -> Self {
+        Self {
+            me,
+            listed: BTreeMap::new(),
+            read: BTreeMap::new(),
+            heads_bytes: 0,
+            own_listed: BTreeMap::new(),
+            placed: BTreeMap::new(),
+            packs: BTreeMap::new(),
+            distrusted: BTreeSet::new(),
+            unneeded: BTreeMap::new(),
+            clock: i64::MIN,
+            is_known: false,
+        }
+    }
+
+    /// Takes a listing in, `now` after any fixed moment. Gives the own objects that somebody has changed or removed: their
+    /// entries are wanted again.
+    pub(crate) fn listed(&mut self, objects: Vec<Listed>, now: Duration) -> Vec<Name> {
+        self.is_known = true;
+        self.listed.clear();
+        self.own_listed.clear();
+        for Listed { name, mark } in objects {
+            self.clock = self.clock.max(mark.modified);
+            match name {
+                Name::Entry(name) => drop(self.listed.insert(name, mark)),
+                Name::Pack { author, hash } if author == self.me => drop(self.own_listed.insert(hash, mark)),
+                Name::Pack { .. } => {}
+            }
+        }
+        let (listed, heads_bytes) = (&self.listed, &mut self.heads_bytes);
+        self.read.retain(|name, read| {
+            let stands = listed.get(name) == Some(&read.mark);
+            *heads_bytes -= if stands { 0 } else { read.head.len() };
+            stands
+        });
+        self.check_own(now)
+    }
+
+    fn check_own(&mut self, now: Duration) -> Vec<Name> {
+        let mut lost = Vec::new();
+        self.packs.retain(|&hash, pack| {
+            let stands = is_as_it_was(&mut pack.mark, &mut pack.missed, self.own_listed.get(&hash), now);
+            let stands = stands && pack.mark.as_ref().is_none_or(|mark| mark.size == pack.length);
+            if !stands {
+                self.distrusted.insert(hash);
+                lost.push(Name::Pack { author: self.me, hash });
+            }
+            stands
+        });
+        let (packs, listed) = (&self.packs, &self.listed);
+        self.placed.retain(|_, placed| {
+            let stands = is_as_it_was(&mut placed.mark, &mut placed.missed, listed.get(&placed.name), now);
+            if !stands {
+                lost.push(Name::Entry(placed.name.clone()));
+            }
+            stands && placed.packs.iter().all(|pack| packs.contains_key(pack))
+        });
+        lost
+    }
+
+    /// The entries' objects to be read next, with their marks. Of an author's updates only the newest count, so that
+    /// older ones are read only if newer ones turn out to be none: ask again when these were read.
+    pub(crate) fn to_read(&self) -> Vec<(EntryName, Mark)> {
+        let (mut found, mut author, mut updates) = (Vec::new(), None, 0);
+        for (name, mark) in self.listed.iter().rev() {
+            if author != Some(name.author) {
+                (author, updates) = (Some(name.author), 0);
+            }
+            let known = match self.read.get(name) {
+                Some(read) => Some(read.entry.is_some()),
+                None => self.is_placed(name).then_some(true),
+            };
+            match known {
+                Some(is_entry) => updates += usize::from(is_entry && name.claims_update()),
+                None if name.claims_update() && updates >= UPDATES_KEPT => {}
+                None => {
+                    updates += usize::from(name.claims_update());
+                    found.push((name.clone(), mark.clone()));
+                }
+            }
+        }
+        found
+    }
+
+    fn is_placed(&self, name: &EntryName) -> bool {
+        name.author == self.me && self.placed.values().any(|placed| placed.name == *name)
+    }
+
+    /// Takes in what an entry's object holds. An error says why it is none; it is not read again until it changes. One of
+    /// a newer version of this program is an error too.
+    pub(crate) fn read(&mut self, name: &EntryName, mark: &Mark, record: &Bytes) -> Result<Arc<SignedEntry>, String> {
+        let result = self.judge(name, record);
+        let (entry, mut head) = match &result {
+            Ok((entry, head)) => (Some(entry.hash()), head.clone()),
+            Err(_) => (None, Bytes::new()),
+        };
+        if let Ok((entry, head)) = &result
+            && name.author == self.me
+        {
+            self.found_own(name, mark, entry, head);
+        }
+        if self.heads_bytes + head.len() > HEADS_BYTES {
+            head.clear();
+        }
+        self.heads_bytes += head.len();
+        if let Some(old) = self.read.insert(name.clone(), Read { mark: mark.clone(), entry, head }) {
+            self.heads_bytes -= old.head.len();
+        }
+        result.map(|(entry, _)| entry)
+    }
+
+    fn judge(&self, name: &EntryName, bytes: &Bytes) -> Result<(Arc<SignedEntry>, Bytes), String> {
+        let (entry, head) = record::split(bytes).map_err(|error| match error {
+            RecordError::Entry(EntryError::Signature { .. }) => "it is not signed by its author".to_owned(),
+            error => error.to_string(),
+        })?;
+        if EntryName::of(&entry) != *name {
+            return Err(format!(
+                "it holds another entry than its name says: {} of number {}",
+                entry.key, entry.sequence
+            ));
+        }
+        let head = bytes.slice_ref(head);
+        Ok((Arc::new(entry), head))
+    }
+
+    /// An own entry that an earlier process has uploaded, or this one.
+    fn found_own(&mut self, name: &EntryName, mark: &Mark, entry: &SignedEntry, head: &Bytes) {
+        let head = match entry.root() {
+            None => None,
+            Some(_) => match Head::decode(entry, head) {
+                Ok(head) => Some(head),
+                // Somebody has changed it, and it will be written again.
+                Err(_) => return,
+            },
+        };
+        let packs = head.as_ref().map(|head| head.packs.clone()).unwrap_or_default();
+        let is_good = |(hash, &length): (&PackId, &u64)| {
+            !self.distrusted.contains(hash) && self.own_listed.get(hash).is_some_and(|mark| mark.size == length)
+        };
+        if packs.iter().all(is_good) {
+            for (hash, length) in packs {
+                self.packs.entry(hash).or_insert_with(|| {
+                    let mark = self.own_listed.get(&hash).cloned();
+                    Pack { length, mark, missed: None, chunks: BTreeMap::new() }
+                });
+            }
+            self.uploaded(name.clone(), entry.hash(), head.as_ref(), Some(mark.clone()));
+        }
+    }
+
+    /// The head of an entry that stood in the last listing, undecoded, if it is remembered.
+    pub(crate) fn head(&self, entry: &SignedEntry) -> Option<Bytes> {
+        let read = self.read.get(&EntryName::of(entry))?;
+        (read.entry == Some(entry.hash()) && !read.head.is_empty()).then(|| read.head.clone())
+    }
+
+    /// The size of an entry's object in the last listing.
+    pub(crate) fn size(&self, entry: &SignedEntry) -> Option<u64> {
+        self.listed.get(&EntryName::of(entry)).map(|mark| mark.size)
+    }
+
+    /// When an entry's object was written, in milliseconds, by the last listing.
+    pub(crate) fn written(&self, entry: &SignedEntry) -> Option<i64> {
+        self.listed.get(&EntryName::of(entry)).map(|mark| mark.modified)
+    }
+
+    /// Whether a listing was taken in.
+    pub(crate) fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// The own entries that stand and are not in the bucket, in order of their numbers. Before the first listing these
+    /// are all.
+    pub(crate) fn wanting(&self, set: &EntrySet) -> Vec<Arc<SignedEntry>> {
+        set.of_author(self.me).filter(|entry| !self.placed.contains_key(&entry.hash())).cloned().collect()
+    }
+
+    /// What must be written before an entry of this value: each distinct chunk that no own pack has, in packs of at most
+    /// [`PACK_BYTES`].
+    pub(crate) fn plan(&self, manifest: &Manifest) -> Plan {
+        let (mut known, mut packs, mut filled) = (self.places(), Vec::<Vec<usize>>::new(), PACK_BYTES);
+        for (number, &chunk) in manifest.chunks().iter().enumerate() {
+            // Of equal chunks the first.
+            let new = Spot { pack: PackId::from_bytes([0; 16]), offset: 0 };
+            if known.contains_key(&chunk) || known.insert(chunk, new).is_some() {
+                continue;
+            }
+            let length = manifest.plan().length(number);
+            if filled + length > PACK_BYTES {
+                packs.push(Vec::new());
+                filled = 0;
+            }
+            filled += length;
+            packs.last_mut().expect("one was pushed").push(number);
+        }
+        Plan { packs }
+    }
+
+    /// Where in own packs which chunk lies.
+    fn places(&self) -> BTreeMap<ChunkHash, Spot> {
+        let of_pack = |(&pack, held): (&PackId, &Pack)| {
+            held.chunks.iter().map(move |(&chunk, &offset)| (chunk, Spot { pack, offset })).collect::<Vec<_>>()
+        };
+        self.packs.iter().flat_map(of_pack).collect()
+    }
+
+    /// A pack is in the bucket, with these chunks from these bytes on.
+    pub(crate) fn packed(&mut self, hash: PackId, length: u64, chunks: BTreeMap<ChunkHash, u64>) {
+        self.distrusted.remove(&hash);
+        self.packs.insert(hash, Pack { length, mark: None, missed: None, chunks });
+    }
+
+    /// The head of a value, if all its chunks are in own packs.
+    pub(crate) fn compose(&self, manifest: &Manifest) -> Option<Head> {
+        let places = self.places();
+        let spots: Vec<Spot> =
+            manifest.chunks().iter().map(|chunk| places.get(chunk).copied()).collect::<Option<_>>()?;
+        let packs = spots.iter().map(|spot| (spot.pack, self.packs[&spot.pack].length)).collect();
+        Some(Head { manifest: manifest.clone(), packs, spots })
+    }
+
+    /// An own entry is in the bucket.
+    pub(crate) fn uploaded(&mut self, name: EntryName, entry: EntryHash, head: Option<&Head>, mark: Option<Mark>) {
+        let packs = head.map(|head| head.packs.keys().copied().collect()).unwrap_or_default();
+        for (chunk, spot) in head.into_iter().flat_map(Head::places) {
+            if let Some(pack) = self.packs.get_mut(&spot.pack) {
+                pack.chunks.insert(chunk, spot.offset);
+            }
+        }
+        self.placed.insert(entry, Placed { name, mark, missed: None, packs });
+    }
+
+    /// The own objects that nothing has needed for at least `grace` of the store's time, if there are at least so many. To
+    /// be asked while nothing is being uploaded; what is given counts as gone.
+    pub(crate) fn garbage(&mut self, set: &EntrySet, grace: Duration, least: usize) -> Vec<Name> {
+        let standing: BTreeSet<EntryHash> = set.of_author(self.me).map(|entry| entry.hash()).collect();
+        self.placed.retain(|hash, _| standing.contains(hash));
+        let needed: BTreeSet<EntryName> = set.of_author(self.me).map(|entry| EntryName::of(entry)).collect();
+        let needed_packs: BTreeSet<PackId> =
+            self.placed.values().flat_map(|placed| placed.packs.iter().copied()).collect();
+        let entries = self.listed.keys().filter(|name| name.author == self.me && !needed.contains(name));
+        let packs = self.own_listed.keys().filter(|hash| !needed_packs.contains(hash));
+        let packs = packs.map(|&hash| Name::Pack { author: self.me, hash });
+        let unneeded: BTreeSet<Name> = entries.cloned().map(Name::Entry).chain(packs).collect();
+        self.unneeded.retain(|name, _| unneeded.contains(name));
+        for name in unneeded {
+            self.unneeded.entry(name).or_insert(self.clock);
+        }
+        let grace = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
+        let old = |since: i64| self.clock.saturating_sub(since) >= grace;
+        let garbage: Vec<Name> =
+            self.unneeded.iter().filter(|(_, since)| old(**since)).map(|(name, _)| name.clone()).collect();
+        if garbage.len() < least {
+            return Vec::new();
+        }
+        for name in &garbage {
+            self.unneeded.remove(name);
+            match name {
+                Name::Entry(name) => drop(self.listed.remove(name)),
+                Name::Pack { hash, .. } => {
+                    self.own_listed.remove(hash);
+                    self.packs.remove(hash);
+                }
+            }
+        }
+        garbage
+    }
+
+    /// Reads everything anew after the next listing.
+    pub(crate) fn forget(&mut self) {
+        self.read.clear();
+        self.heads_bytes = 0;
+    }
+}
+
+/// Whether an own object is still the one that was written, by what a listing shows of it.
+fn is_as_it_was(mark: &mut Option<Mark>, missed: &mut Option<Duration>, shown: Option<&Mark>, now: Duration) -> bool {
+    let Some(shown) = shown else { return now.saturating_sub(*missed.get_or_insert(now)) < MISSED };
+    *missed = None;
+    mark.get_or_insert_with(|| shown.clone()) == shown
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! An author and a reader on a bucket that is a map, driven by a seed: puts, overwrites, removals, listings that come late,
+//! objects that somebody changes or deletes.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::weights::{Content, DType, Entry, FederationId, Key, LayoutId, Metadata, Tensor, TensorSpec, Weights};
+use libp2p_identity::Keypair;
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+
+const GRACE: Duration = Duration::from_secs(60);
+
+/// What a store holds, and its clock in milliseconds.
+#[derive(Default)]
+struct Store {
+    objects: BTreeMap<Name, (Bytes, i64)>,
+    clock: i64,
+    written: u64,
+}
+
+impl Store {
+    fn put(&mut self, name: Name, bytes: Bytes) {
+        self.clock += 1;
+        self.written += bytes.len() as u64;
+        self.objects.insert(name, (bytes, self.clock));
+    }
+
+    fn list(&self) -> Vec<Listed> {
+        let mark = |(bytes, modified): &(Bytes, i64)| Mark { size: bytes.len() as u64, modified: *modified, tag: None };
+        self.objects.iter().map(|(name, object)| Listed { name: name.clone(), mark: mark(object) }).collect()
+    }
+}
+
+struct Author {
+    keypair: Keypair,
+    set: EntrySet,
+    mirror: Mirror,
+    values: BTreeMap<crate::weights::Root, Weights>,
+    sequence: u64,
+}
+
+fn federation() -> FederationId {
+    FederationId::new("mirror", "1")
+}
+
+/// Tensors of 100 KB, each a chunk of its own, filled by these numbers.
+fn weights(numbers: &[u8]) -> Weights {
+    let tensor = |(at, &number): (usize, &u8)| Tensor {
+        spec: TensorSpec { name: format!("{at}"), dtype: DType::U8, shape: vec![100_000] },
+        data: vec![number; 100_000].into(),
+    };
+    Weights::new(numbers.iter().enumerate().map(tensor).collect()).unwrap()
+}
+
+impl Author {
+    fn new() -> Self {
+        let keypair = Keypair::ed25519_from_bytes([3; 32]).unwrap();
+        let me = keypair.public().to_peer_id();
+        let (set, mirror) = (EntrySet::new(federation()), Mirror::new(me));
+        Self { keypair, set, mirror, values: BTreeMap::new(), sequence: 0 }
+    }
+
+    fn me(&self) -> PeerId {
+        self.keypair.public().to_peer_id()
+    }
+
+    fn sign(&mut self, name: &str, value: Option<&Weights>) {
+        self.sequence += 1;
+        let content = match value {
+            Some(value) => {
+                let manifest = value.manifest();
+                self.values.insert(manifest.root(), value.clone());
+                Content::Put { root: manifest.root(), length: manifest.layout().bytes(), metadata: Metadata::default() }
+            }
+            None => Content::Tombstone,
+        };
+        let layout = value.map_or(LayoutId::from_bytes([0; 32]), |value| value.layout().id());
+        let key = Key::new(self.me(), name).unwrap();
+        let entry = Entry { federation: federation(), layout, key, sequence: self.sequence, content };
+        self.set.insert(Arc::new(SignedEntry::sign(entry, &self.keypair).unwrap())).unwrap();
+    }
+
+    /// Writes what is wanted, as the uploader does.
+    fn upload(&mut self, store: &mut Store) {
+        while let Some(entry) = self.mirror.wanting(&self.set).first().cloned() {
+            let head = entry.root().map(|root| {
+                let value = self.values[&root].clone();
+                let manifest = value.manifest();
+                for chunks in self.mirror.plan(&manifest).packs {
+                    let (mut bytes, mut places) = (Vec::new(), BTreeMap::new());
+                    for number in chunks {
+                        places.insert(manifest.chunks()[number], bytes.len() as u64);
+                        bytes.extend_from_slice(&manifest.chunk_bytes(&value, number));
+                    }
+                    assert!(bytes.len() as u64 <= PACK_BYTES);
+                    let hash = PackId::of(blake3::hash(&bytes));
+                    let length = bytes.len() as u64;
+                    store.put(Name::Pack { author: self.me(), hash }, bytes.into());
+                    self.mirror.packed(hash, length, places);
+                }
+                self.mirror.compose(&manifest).unwrap()
+            });
+            let name = EntryName::of(&entry);
+            store.put(Name::Entry(name.clone()), record::encode(&entry, head.as_ref()).into());
+            self.mirror.uploaded(name, entry.hash(), head.as_ref(), None);
+        }
+    }
+
+    fn look(&mut self, store: &Store, now: Duration) -> Vec<Name> {
+        let lost = self.mirror.listed(store.list(), now);
+        read_all(&mut self.mirror, store);
+        lost
+    }
+}
+
+/// Reads what is to be read, as the poller does. Gives the entries, and how many objects were refused.
+fn read_all(mirror: &mut Mirror, store: &Store) -> (Vec<Arc<SignedEntry>>, usize) {
+    let (mut entries, mut refused) = (Vec::new(), 0);
+    loop {
+        let reads = mirror.to_read();
+        if reads.is_empty() {
+            return (entries, refused);
+        }
+        for (name, mark) in reads {
+            let (bytes, _) = &store.objects[&Name::Entry(name.clone())];
+            match mirror.read(&name, &mark, bytes) {
+                Ok(entry) => entries.push(entry),
+                Err(_) => refused += 1,
+            }
+        }
+    }
+}
+
+/// Everything that stands can be read, and nothing else is asked for.
+fn check(store: &Store, author: &Author) {
+    for entry in author.set.of_author(author.me()) {
+        let (record, _) = &store.objects[&Name::Entry(EntryName::of(entry))];
+        let (found, head) = record::split(record).unwrap();
+        assert_eq!(found.hash(), entry.hash());
+        let Some(root) = entry.root() else { continue };
+        let head = Head::decode(entry, head).unwrap();
+        assert_eq!(head.manifest.root(), root);
+        for (number, chunk) in head.manifest.chunks().iter().enumerate() {
+            let Spot { pack, offset } = head.spots[number];
+            let (bytes, _) = &store.objects[&Name::Pack { author: author.me(), hash: pack }];
+            let length = head.manifest.plan().length(number);
+            let part = &bytes[offset as usize..(offset + length) as usize];
+            assert_eq!(ChunkHash::of(part), *chunk, "{}", entry.key);
+        }
+    }
+}
+
+#[test]
+fn what_stands_is_always_there_and_what_does_not_goes_in_time() {
+    for seed in 0..40 {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut draw = |below: u64| random.next_u64() % below;
+        let (mut author, mut store, mut now) = (Author::new(), Store::default(), Duration::ZERO);
+        author.look(&store, now);
+        for step in 0..60 {
+            match draw(8) {
+                0..4 => {
+                    let numbers: Vec<u8> = (0..4).map(|_| draw(3) as u8).collect();
+                    author.sign(&format!("update/{step}"), Some(&weights(&numbers)));
+                }
+                4 => author.sign("start", Some(&weights(&[draw(4) as u8]))),
+                5 => author.sign("start", None),
+                // Another process with the same cache.
+                6 => {
+                    author.mirror = Mirror::new(author.me());
+                    // It believes what it finds first.
+                    author.look(&store, now);
+                }
+                _ => {}
+            }
+            // Somebody else changes or deletes an object now and then.
+            if draw(6) == 0 && !store.objects.is_empty() {
+                let at = draw(store.objects.len() as u64) as usize;
+                let name = store.objects.keys().nth(at).unwrap().clone();
+                if draw(2) == 0 {
+                    store.objects.remove(&name);
+                } else {
+                    let (bytes, _) = &store.objects[&name];
+                    let changed: Bytes = bytes.iter().map(|byte| byte ^ 1).collect::<Vec<u8>>().into();
+                    store.put(name, changed);
+                }
+            }
+            // The time until an object that no listing shows counts as lost.
+            for _ in 0..2 {
+                now += MISSED;
+                store.clock += 20_000;
+                author.look(&store, now);
+                if author.mirror.is_known() {
+                    author.upload(&mut store);
+                }
+            }
+            let garbage = author.mirror.garbage(&author.set, GRACE, 1);
+            for name in &garbage {
+                assert!(store.objects.remove(name).is_some(), "{name:?} is not there");
+            }
+            author.look(&store, now);
+            author.upload(&mut store);
+            // What is changed before any listing has shown it can't be told from what was written.
+            author.look(&store, now);
+            check(&store, &author);
+        }
+        // Nothing piles up: two updates, the other key, and what the grace keeps.
+        for _ in 0..5 {
+            store.clock += GRACE.as_millis() as i64;
+            author.sign("tick", None);
+            author.upload(&mut store);
+            author.look(&store, now);
+            for name in author.mirror.garbage(&author.set, GRACE, 1) {
+                store.objects.remove(&name);
+            }
+        }
+        check(&store, &author);
+        assert!(store.objects.len() <= 3 + 2 * 4 + 4, "{} objects are left", store.objects.len());
+    }
+}
+
+#[test]
+fn unchanged_chunks_are_written_once() {
+    let (mut author, mut store) = (Author::new(), Store::default());
+    author.look(&store, Duration::ZERO);
+    let mut numbers: Vec<u8> = (0..64).collect();
+    author.sign("update/1", Some(&weights(&numbers)));
+    author.upload(&mut store);
+    assert!(store.written > 6_400_000);
+    store.written = 0;
+    numbers[7] = 100;
+    author.sign("update/2", Some(&weights(&numbers)));
+    // Also by a process that begins anew.
+    author.mirror = Mirror::new(author.me());
+    author.look(&store, Duration::ZERO);
+    author.upload(&mut store);
+    assert!((100_000..120_000).contains(&store.written), "{} bytes", store.written);
+    check(&store, &author);
+}
+
+#[test]
+fn what_was_just_replaced_stays_for_the_time_of_grace() {
+    let (mut author, mut store) = (Author::new(), Store::default());
+    author.look(&store, Duration::ZERO);
+    for epoch in 1..5u8 {
+        author.sign(&format!("update/{epoch}"), Some(&weights(&[epoch])));
+        author.upload(&mut store);
+    }
+    author.look(&store, Duration::ZERO);
+    assert_eq!(author.mirror.garbage(&author.set, GRACE, 1), []);
+    store.clock += GRACE.as_millis() as i64 - 10;
+    author.sign("other", None);
+    author.upload(&mut store);
+    author.look(&store, Duration::ZERO);
+    assert_eq!(author.mirror.garbage(&author.set, GRACE, 1), []);
+    store.clock += 20;
+    author.sign("other", None);
+    author.upload(&mut store);
+    author.look(&store, Duration::ZERO);
+    // Too few for a request of their own.
+    assert_eq!(author.mirror.garbage(&author.set, GRACE, 10), []);
+    assert_eq!(author.mirror.garbage(&author.set, GRACE, 4).len(), 4);
+}
+
+#[test]
+fn readers_read_only_what_counts_and_refuse_what_is_forged() {
+    let (mut author, mut store) = (Author::new(), Store::default());
+    author.look(&store, Duration::ZERO);
+    for epoch in 1..20u8 {
+        author.sign(&format!("update/{epoch}"), Some(&weights(&[epoch])));
+        author.upload(&mut store);
+    }
+    let reader = Keypair::ed25519_from_bytes([4; 32]).unwrap().public().to_peer_id();
+    let mut mirror = Mirror::new(reader);
+    mirror.listed(store.list(), Duration::ZERO);
+    let (entries, refused) = read_all(&mut mirror, &store);
+    assert_eq!((entries.len(), refused), (2, 0), "of nineteen updates the two newest");
+    // Nothing has changed, so nothing is read again.
+    mirror.listed(store.list(), Duration::ZERO);
+    assert_eq!(mirror.to_read(), []);
+    // The newest is changed: it is refused, and the one before the two counts.
+    let newest = EntryName::of(author.set.newest_update(author.me()).unwrap());
+    let (bytes, _) = store.objects[&Name::Entry(newest.clone())].clone();
+    let mut changed = bytes.to_vec();
+    changed[100] ^= 1;
+    store.put(Name::Entry(newest.clone()), changed.into());
+    mirror.listed(store.list(), Duration::ZERO);
+    let (entries, refused) = read_all(&mut mirror, &store);
+    assert_eq!((entries.len(), refused), (1, 1));
+    assert_eq!(entries[0].key.name(), "update/17");
+    // Another's entry under its name is refused too, and one of another number.
+    let (older, _) = store.objects[&Name::Entry(EntryName::of(&entries[0]))].clone();
+    store.put(Name::Entry(newest.clone()), older);
+    mirror.listed(store.list(), Duration::ZERO);
+    assert_eq!(read_all(&mut mirror, &store).1, 1);
+    store.put(Name::Entry(newest), bytes);
+    mirror.listed(store.list(), Duration::ZERO);
+    assert_eq!(read_all(&mut mirror, &store).0.len(), 1);
+}

@@ -1,0 +1,229 @@
+//! The names of the objects in a bucket.
+//!
+//! ```text
+//! <prefix>/<federation>/<author>/entries/<number>.<key's name>.<hash>.entry
+//! <prefix>/<federation>/<author>/packs/<hash>.pack
+//! ```
+//!
+//! The federation stands there with the first 16 digits of its id, an entry with the first 8 of its hash, a pack with the
+//! first 32, and of a key's name at most 20 characters: there are stores on file systems that bear no long names. With a
+//! prefix of 20 characters a name has at most 155.
+//!
+//! A name tells people what is in the object, and a reader what it need not read. Nothing is believed because of it: what
+//! counts is signed, or has the hash that something signed names.
+
+use crate::weights::{FederationId, SignedEntry};
+use libp2p_identity::PeerId;
+use object_store::path::{Path, PathPart};
+use std::{fmt, str::FromStr};
+
+const ENTRIES: &str = "entries";
+const PACKS: &str = "packs";
+const ENTRY: &str = "entry";
+const PACK: &str = "pack";
+/// Digits of an entry's hash in its name.
+const SHORT: usize = 8;
+/// The beginning of an update's name.
+const UPDATE: &str = "update.";
+/// Characters of a key's name.
+const KEY: usize = 20;
+/// Digits of a federation's id.
+const FEDERATION: usize = 16;
+
+/// A pack's name: the first half of the BLAKE3 hash of its bytes. Which bytes it should have the hashes of its chunks say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PackId([u8; 16]);
+
+impl PackId {
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The name of a pack with this hash.
+    pub(crate) fn of(hash: blake3::Hash) -> Self {
+        let (half, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
+        Self(*half)
+    }
+}
+
+impl fmt::Display for PackId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl FromStr for PackId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let id = u128::from_str_radix(text, 16).map(|number| Self(number.to_be_bytes())).map_err(|_| ())?;
+        // One spelling only.
+        if id.to_string() == text { Ok(id) } else { Err(()) }
+    }
+}
+
+/// What an object is, by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Name {
+    /// An entry of this author, with the head of its value.
+    Entry(EntryName),
+    /// Chunks of this author's.
+    Pack {
+        /// Whose.
+        author: PeerId,
+        /// The hash of its bytes.
+        hash: PackId,
+    },
+}
+
+/// The name of an entry's object. Ordered by author and number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct EntryName {
+    /// Whose directory it is in.
+    pub(crate) author: PeerId,
+    /// The number that it claims.
+    pub(crate) sequence: u64,
+    /// The file's whole name.
+    file: String,
+}
+
+impl EntryName {
+    /// Where an entry stands.
+    pub(crate) fn of(entry: &SignedEntry) -> Self {
+        let kept = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '.' };
+        let key: String = match entry.key.update_epoch() {
+            Some(epoch) => format!("{UPDATE}{epoch}"),
+            None => {
+                let name: String = entry.key.name().chars().map(kept).take(KEY).collect();
+                // What only looks like an update must not pass for one.
+                if name.starts_with(UPDATE) { format!("_{name}") } else { name }
+            }
+        };
+        let hash = &entry.hash().to_string()[..SHORT];
+        let file = format!("{:020}.{key}.{hash}.{ENTRY}", entry.sequence);
+        Self { author: entry.key.author(), sequence: entry.sequence, file }
+    }
+
+    fn parse(author: PeerId, file: &str) -> Option<Self> {
+        let stem = file.strip_suffix(ENTRY)?.strip_suffix('.')?;
+        let (number, rest) = stem.split_once('.')?;
+        let (_, hash) = rest.rsplit_once('.')?;
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if number.len() != 20 || hash.len() != SHORT || !digits(hash) {
+            return None;
+        }
+        let sequence = number.parse().ok().filter(|_| number.bytes().all(|byte| byte.is_ascii_digit()))?;
+        Some(Self { author, sequence, file: file.to_owned() })
+    }
+
+    /// Whether it says that it is an update.
+    pub(crate) fn claims_update(&self) -> bool {
+        self.file.split_once('.').is_some_and(|(_, rest)| rest.starts_with(UPDATE))
+    }
+}
+
+/// The part of a bucket that belongs to one federation.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    root: Path,
+}
+
+impl Place {
+    /// Under this prefix of the bucket, empty for none.
+    pub(crate) fn new(prefix: &Path, federation: FederationId) -> Self {
+        Self { root: prefix.clone().join(PathPart::from(&federation.to_string()[..FEDERATION])) }
+    }
+
+    /// What to list.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where an object lies.
+    pub(crate) fn path(&self, name: &Name) -> Path {
+        let (author, kind, file) = match name {
+            Name::Entry(name) => (name.author, ENTRIES, name.file.clone()),
+            Name::Pack { author, hash } => (*author, PACKS, format!("{hash}.{PACK}")),
+        };
+        self.root.clone().join(PathPart::from(author.to_base58())).join(kind).join(PathPart::from(file))
+    }
+
+    /// What the object at this path is; `None` for what isn't ours to understand.
+    pub(crate) fn name(&self, path: &Path) -> Option<Name> {
+        let mut parts = path.prefix_match(&self.root)?;
+        let (author, kind, file) = (parts.next()?, parts.next()?, parts.next()?);
+        if parts.next().is_some() {
+            return None;
+        }
+        let text = author.as_ref();
+        // One spelling only: a peer id has several.
+        let author: PeerId = text.parse().ok().filter(|author: &PeerId| author.to_base58() == text)?;
+        match kind.as_ref() {
+            ENTRIES => EntryName::parse(author, file.as_ref()).map(Name::Entry),
+            PACKS => {
+                let hash = file.as_ref().strip_suffix(PACK)?.strip_suffix('.')?;
+                Some(Name::Pack { author, hash: hash.parse().ok()? })
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::weights::{Content, Entry, Key, LayoutId};
+    use libp2p_identity::Keypair;
+
+    fn entry(name: &str, sequence: u64) -> SignedEntry {
+        let keypair = Keypair::ed25519_from_bytes([7; 32]).unwrap();
+        let key = Key::new(keypair.public().to_peer_id(), name).unwrap();
+        let (federation, layout) = (FederationId::new("f", "1"), LayoutId::from_bytes([0; 32]));
+        SignedEntry::sign(Entry { federation, layout, key, sequence, content: Content::Tombstone }, &keypair).unwrap()
+    }
+
+    #[test]
+    fn names_are_read_as_they_were_written() {
+        let place = Place::new(&Path::from("a/b c"), FederationId::new("f", "1"));
+        for (key, update) in
+            [("update/12", true), ("start", false), ("update/x", false), ("update/007", false), ("ä/../%2F ~", false)]
+        {
+            let entry = entry(key, 12);
+            let name = EntryName::of(&entry);
+            assert_eq!(name.claims_update(), update, "{key}");
+            let path = place.path(&Name::Entry(name.clone()));
+            // What a store gives back is the text.
+            let path = Path::parse(path.as_ref()).unwrap();
+            assert_eq!(place.name(&path), Some(Name::Entry(name)), "{path}");
+        }
+        let pack = Name::Pack { author: entry("k", 1).key.author(), hash: PackId::of(blake3::hash(b"x")) };
+        assert_eq!(place.name(&place.path(&pack)), Some(pack));
+    }
+
+    #[test]
+    fn what_is_not_ours_has_no_name() {
+        let place = Place::new(&Path::from(""), FederationId::new("f", "1"));
+        let author = entry("k", 1).key.author();
+        let good = place.path(&Name::Entry(EntryName::of(&entry("k", 1)))).to_string();
+        for other in [
+            good.replace(".entry", ".entries"),
+            good.replace("entries", "other"),
+            good.replace("00000000000000000001", "1"),
+            good.replace("00000000000000000001", "99999999999999999999"),
+            good.replace("00000000000000000001", "+0000000000000000001"),
+            format!("{good}/more"),
+            good.replace(&author.to_base58(), "12D3KooW"),
+            format!("{}/{author}/packs/{}.pack", place.root(), "A".repeat(32)),
+            format!("{}/{author}/packs/{}.pack", place.root(), "a".repeat(31)),
+            place.root().to_string(),
+            "README".to_owned(),
+        ] {
+            assert_eq!(place.name(&Path::parse(&other).unwrap()), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The connection to S3 and what speaks its protocol: credentials as AWS users expect them, and counted requests.
+
+use super::{
+    figures::Counters,
+    store::Connection,
+    trouble::{BucketError, CredentialError, Trouble},
+    url::{BucketKeys, BucketOptions, BucketUrl},
+};
+use async_trait::async_trait;
+use aws_config::{BehaviorVersion, SdkConfig, meta::region::RegionProviderChain};
+use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError};
+use http_body_util::BodyExt;
+use object_store::{
+    BackoffConfig, ClientOptions, CredentialProvider, RetryConfig,
+    aws::{AmazonS3Builder, AwsCredential, S3ConditionalPut},
+    client::{
+        HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+        ReqwestConnector,
+    },
+};
+use std::{
+    env, fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+/// The region of stores that have none.
+const NO_REGION: &str = "us-east-1";
+/// How long before their end credentials are asked for anew.
+const EARLY: Duration = Duration::from_secs(300);
+/// How long credentials without an end are believed: files change.
+const BELIEVED: Duration = Duration::from_secs(900);
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How often, and until when, a request is tried again.
+const RETRIES: usize = 4;
+const RETRY_WITHIN: Duration = Duration::from_secs(15);
+
+/// Connects: finds region, endpoint and credentials. Asks the store nothing.
+pub(super) async fn connect(
+    url: &BucketUrl,
+    options: &BucketOptions,
+    counters: Arc<Counters>,
+) -> Result<Connection, BucketError> {
+    let wrong = |trouble, detail: String| BucketError {
+        bucket: url.to_string(),
+        what: "connecting".to_owned(),
+        trouble,
+        detail,
+    };
+    let own = options.endpoint.clone().or_else(|| env::var("AWS_ENDPOINT_URL_S3").ok().filter(|text| !text.is_empty()));
+    let config = load(own.is_some()).await;
+    let endpoint = own.or_else(|| config.endpoint_url().map(str::to_owned));
+    let region = config.region().map_or(NO_REGION, |region| region.as_ref()).to_owned();
+    let keys = options.keys.clone();
+    let credentials = Arc::new(Credentials { keys, own_endpoint: endpoint.is_some(), held: Mutex::default() });
+    credentials.remember(&config);
+    // Timeouts are this module's caller's, who knows how many bytes are on their way.
+    let client = ClientOptions::new().with_timeout_disabled().with_connect_timeout(CONNECT_WITHIN);
+    let mut builder = AmazonS3Builder::new()
+        .with_client_options(client.with_allow_http(options.allow_http))
+        .with_bucket_name(url.bucket())
+        .with_region(region)
+        .with_credentials(credentials.clone())
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_http_connector(Counting(counters))
+        .with_retry(RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(3),
+                base: 2.0,
+            },
+            max_retries: RETRIES,
+            retry_timeout: RETRY_WITHIN,
+        });
+    if let Some(endpoint) = endpoint {
+        let parsed =
+            url::Url::parse(&endpoint).map_err(|error| wrong(Trouble::Endpoint, format!("{endpoint}: {error}")))?;
+        match parsed.scheme() {
+            "https" => {}
+            "http" if options.allow_http => {}
+            "http" => {
+                let detail = format!(
+                    "{endpoint} is plain HTTP, which shows the weights to everybody between: add --s3-allow-http"
+                );
+                return Err(wrong(Trouble::Endpoint, detail));
+            }
+            _ => return Err(wrong(Trouble::Endpoint, format!("{endpoint} is no http:// or https:// URL"))),
+        }
+        builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
+    }
+    let build = |one_by_one: bool| {
+        let built = builder.clone().with_disable_bulk_delete(one_by_one).build();
+        built.map_err(|error| wrong(Trouble::Endpoint, error.to_string()))
+    };
+    Ok(Connection {
+        store: Arc::new(build(false)?),
+        one_by_one: Arc::new(build(true)?),
+        renew: Box::new(move || credentials.forget()),
+    })
+}
+
+/// What variables, shared files and, unless the store is another than AWS, the machine's own service say.
+async fn load(other_store: bool) -> SdkConfig {
+    let loader = aws_config::defaults(BehaviorVersion::latest());
+    if !other_store {
+        return loader.load().await;
+    }
+    let region = RegionProviderChain::first_try(aws_config::environment::EnvironmentVariableRegionProvider::new())
+        .or_else(aws_config::profile::ProfileFileRegionProvider::new())
+        .or_else(NO_REGION);
+    let region = region.region().await;
+    loader.region(region).load().await
+}
+
+/// Credentials of the default chain: variables, shared files and profiles, web identity, container, instance.
+struct Credentials {
+    /// Those that the program was told.
+    keys: Option<BucketKeys>,
+    own_endpoint: bool,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    provider: Option<aws_credential_types::provider::SharedCredentialsProvider>,
+    /// The credentials, and until when they are believed.
+    credential: Option<(Arc<AwsCredential>, SystemTime)>,
+}
+
+impl Credentials {
+    fn remember(&self, config: &SdkConfig) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).provider = config.credentials_provider();
+    }
+
+    /// The next request asks for new ones, and reads shared files anew.
+    fn forget(&self) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Held::default();
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials")
+    }
+}
+
+#[async_trait]
+impl CredentialProvider for Credentials {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        if let Some(BucketKeys { id, secret }) = self.keys.clone() {
+            return Ok(Arc::new(AwsCredential { key_id: id, secret_key: secret, token: None }));
+        }
+        let held = || self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = SystemTime::now();
+        if let Some((credential, _)) = held().credential.as_ref().filter(|(_, until)| *until > now) {
+            return Ok(credential.clone());
+        }
+        let known = held().provider.clone();
+        let provider = match known {
+            Some(provider) => provider,
+            None => {
+                let config = load(self.own_endpoint).await;
+                self.remember(&config);
+                let none = || credential_error("nothing provides any", Trouble::NoCredentials);
+                config.credentials_provider().ok_or_else(none)?
+            }
+        };
+        let provided = provider.provide_credentials().await.map_err(|error| {
+            let mut reason = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(inner) = source {
+                reason = inner.to_string();
+                source = inner.source();
+            }
+            match error {
+                CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
+                    credential_error(reason, Trouble::NoCredentials)
+                }
+                _ => credential_error(format!("the credentials can't be had now: {reason}"), Trouble::Expired),
+            }
+        })?;
+        let credential = Arc::new(AwsCredential {
+            key_id: provided.access_key_id().to_owned(),
+            secret_key: provided.secret_access_key().to_owned(),
+            token: provided.session_token().map(str::to_owned),
+        });
+        let until = provided.expiry().map_or(now + BELIEVED, |expiry| expiry.checked_sub(EARLY).unwrap_or(expiry));
+        held().credential = Some((credential.clone(), until));
+        Ok(credential)
+    }
+}
+
+/// An error of the store's client that says this of the credentials.
+fn credential_error(reason: impl ToString, trouble: Trouble) -> object_store::Error {
+    object_store::Error::Generic { store: "S3", source: Box::new(CredentialError(reason.to_string(), trouble)) }
+}
+
+/// Makes clients whose requests are counted.
+#[derive(Debug)]
+struct Counting(Arc<Counters>);
+
+#[derive(Debug)]
+struct Counted {
+    client: HttpClient,
+    counters: Arc<Counters>,
+}
+
+impl HttpConnector for Counting {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let client = ReqwestConnector::default().connect(options)?;
+        Ok(HttpClient::new(Counted { client, counters: self.0.clone() }))
+    }
+}
+
+#[async_trait]
+impl HttpService for Counted {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let Counters { lists, reads, writes, deletes, sent, .. } = &*self.counters;
+        let listing = request.uri().query().is_some_and(|query| query.contains("list-type="));
+        let class: &AtomicU64 = match request.method().as_str() {
+            "GET" if listing => lists,
+            "PUT" => writes,
+            "POST" | "DELETE" => deletes,
+            _ => reads,
+        };
+        class.fetch_add(1, Ordering::Relaxed);
+        sent.fetch_add(request.body().content_length() as u64, Ordering::Relaxed);
+        let response = self.client.execute(request).await?;
+        let counters = self.counters.clone();
+        Ok(response.map(|body| {
+            HttpResponseBody::new(body.map_frame(move |frame| {
+                if let Some(data) = frame.data_ref() {
+                    counters.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+                }
+                frame
+            }))
+        }))
+    }
+}

@@ -1,0 +1,208 @@
+//! What can be wrong with a bucket, and what to do about it.
+
+use std::{error::Error, fmt, io, time::Duration};
+
+/// What kind of trouble a bucket gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// There is no such bucket.
+    NoBucket,
+    /// No credentials were found.
+    NoCredentials,
+    /// The store doesn't know the access key.
+    UnknownKey,
+    /// The secret key doesn't belong to the access key.
+    WrongSecret,
+    /// The credentials don't allow it.
+    NoPermission,
+    /// The bucket is in another region than was asked.
+    WrongRegion,
+    /// The endpoint is no URL, or needs leave to speak plain HTTP.
+    Endpoint,
+    /// The credentials have expired.
+    Expired,
+    /// This machine's clock differs too much from the store's.
+    ClockSkew,
+    /// The store asks for patience, or fails inside.
+    Busy,
+    /// No connection, or no answer in time.
+    Unreachable,
+    /// Anything else that the store answers.
+    Other,
+}
+
+/// Why something could not be done with a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketError {
+    /// The bucket, as in `--folder`.
+    pub bucket: String,
+    /// What was tried: `listing`, or `writing` with the object's name.
+    pub what: String,
+    /// What kind of trouble it is.
+    pub trouble: Trouble,
+    /// What the store said.
+    pub detail: String,
+}
+
+impl Trouble {
+    /// Whether it stays until somebody mends something.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Expired | Self::ClockSkew | Self::Busy | Self::Unreachable | Self::Other)
+    }
+
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::NoBucket => "there is no such bucket: create it, or mend the URL",
+            Self::NoCredentials => {
+                "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE for a \
+                 profile in ~/.aws, or give the machine a role"
+            }
+            Self::UnknownKey => "the store doesn't know the access key: check AWS_ACCESS_KEY_ID or the profile",
+            Self::WrongSecret => {
+                "the secret key doesn't belong to the access key: check AWS_SECRET_ACCESS_KEY or the profile"
+            }
+            Self::NoPermission => {
+                "the credentials don't allow it: their policy must allow s3:ListBucket on the bucket, and s3:GetObject, \
+                 s3:PutObject and s3:DeleteObject on what is under the prefix"
+            }
+            Self::WrongRegion => "the bucket is in another region: set AWS_REGION to the one that it was made in",
+            Self::Endpoint => "the endpoint can't be used",
+            Self::Expired => "the credentials have expired; they are asked for anew",
+            Self::ClockSkew => "this machine's clock differs too much from the store's: set it",
+            Self::Busy => "the store is busy or fails inside",
+            Self::Unreachable => "the store doesn't answer",
+            Self::Other => "the store refuses",
+        }
+    }
+}
+
+impl fmt::Display for BucketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bucket, what, trouble, detail } = self;
+        write!(f, "{what} in {bucket} failed: {}", trouble.remedy())?;
+        if detail.is_empty() { Ok(()) } else { write!(f, " ({detail})") }
+    }
+}
+
+impl Error for BucketError {}
+
+/// There are no credentials, or they can't be had: the source of an error of the store's client.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct CredentialError(pub(crate) String, pub(crate) Trouble);
+
+/// What an error of the store's client means. A missing object is [`Trouble::Other`], and the caller's to look for.
+pub(super) fn trouble(error: &object_store::Error) -> (Trouble, String) {
+    let text = error.to_string();
+    let code = between(&text, "<Code>", "</Code>").unwrap_or_default();
+    let status = between(&text, "non-2xx status code: ", " ").unwrap_or_default();
+    let found = match (code, status) {
+        ("NoSuchBucket", _) => Trouble::NoBucket,
+        ("InvalidAccessKeyId" | "NotSignedUp" | "InvalidToken", _) => Trouble::UnknownKey,
+        ("SignatureDoesNotMatch", _) => Trouble::WrongSecret,
+        ("ExpiredToken" | "TokenRefreshRequired" | "ExpiredTokenException", _) => Trouble::Expired,
+        ("RequestTimeTooSkewed" | "RequestExpired", _) => Trouble::ClockSkew,
+        ("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _) => {
+            Trouble::WrongRegion
+        }
+        ("SlowDown" | "InternalError" | "ServiceUnavailable" | "RequestTimeout" | "OperationAborted", _) => {
+            Trouble::Busy
+        }
+        ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | (_, "401" | "403") => Trouble::NoPermission,
+        (_, "429" | "408") => Trouble::Busy,
+        (_, status) if status.len() == 3 && status.starts_with('5') => Trouble::Busy,
+        _ if text.contains("redirect without LOCATION") => Trouble::WrongRegion,
+        _ => return of_sources(error),
+    };
+    let message = between(&text, "<Message>", "</Message>").unwrap_or_default();
+    let said: Vec<&str> = [status, code, message].into_iter().filter(|part| !part.is_empty()).collect();
+    (found, clean(&said.join(" ")))
+}
+
+/// What has no answer of the store: the last of its sources says best what it is.
+fn of_sources(error: &object_store::Error) -> (Trouble, String) {
+    let mut found = Trouble::Other;
+    let mut source: Option<&(dyn Error + 'static)> = error.source();
+    let mut last = error.to_string();
+    while let Some(inner) = source {
+        if let Some(CredentialError(reason, trouble)) = inner.downcast_ref() {
+            return (*trouble, clean(reason));
+        }
+        if let Some(inner) = inner.downcast_ref::<io::Error>() {
+            let connection = [
+                io::ErrorKind::ConnectionRefused,
+                io::ErrorKind::ConnectionReset,
+                io::ErrorKind::ConnectionAborted,
+                io::ErrorKind::BrokenPipe,
+                io::ErrorKind::UnexpectedEof,
+                io::ErrorKind::TimedOut,
+                io::ErrorKind::NotConnected,
+                io::ErrorKind::HostUnreachable,
+                io::ErrorKind::NetworkUnreachable,
+            ];
+            found = if connection.contains(&inner.kind()) { Trouble::Unreachable } else { found };
+        }
+        let text = inner.to_string();
+        if ["HTTP error", "error sending request", "dns error", "timed out", "connection"]
+            .iter()
+            .any(|part| text.contains(part))
+        {
+            found = Trouble::Unreachable;
+        }
+        last = text;
+        source = inner.source();
+    }
+    (found, clean(&last))
+}
+
+fn between<'t>(text: &'t str, start: &str, end: &str) -> Option<&'t str> {
+    let (_, rest) = text.split_once(start)?;
+    rest.split_once(end).map(|(inside, _)| inside)
+}
+
+/// A store's text goes to terminals and logs.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+}
+
+/// How long a request with so many bytes may take: what nobody answers must not hold the others up, and a slow line is
+/// none that is dead. Half a minute, and what 64 KiB a second take.
+pub(super) fn patience(bytes: u64) -> Duration {
+    Duration::from_secs(30 + bytes / (64 << 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generic(text: &str) -> object_store::Error {
+        object_store::Error::Generic { store: "S3", source: text.to_owned().into() }
+    }
+
+    #[test]
+    fn answers_are_understood() {
+        let answer = |status: &str, code: &str| {
+            generic(&format!(
+                "Error performing GET http://x in 1ms - Server returned non-2xx status code: {status} X: \
+                 <?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>so it is</Message></Error>"
+            ))
+        };
+        for (status, code, expected) in [
+            ("404", "NoSuchBucket", Trouble::NoBucket),
+            ("403", "SignatureDoesNotMatch", Trouble::WrongSecret),
+            ("403", "InvalidAccessKeyId", Trouble::UnknownKey),
+            ("403", "AccessDenied", Trouble::NoPermission),
+            ("403", "Whatever", Trouble::NoPermission),
+            ("403", "RequestTimeTooSkewed", Trouble::ClockSkew),
+            ("400", "ExpiredToken", Trouble::Expired),
+            ("503", "SlowDown", Trouble::Busy),
+            ("502", "Whatever", Trouble::Busy),
+            ("301", "PermanentRedirect", Trouble::WrongRegion),
+            ("400", "Whatever", Trouble::Other),
+        ] {
+            let (found, said) = trouble(&answer(status, code));
+            assert_eq!(found, expected, "{status} {code}");
+            assert!(expected == Trouble::Other || said.contains(code) && said.contains("so it is"), "{said}");
+        }
+    }
+}

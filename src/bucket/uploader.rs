@@ -1,0 +1,165 @@
+//! Writes what this node has published into a bucket, and removes what nothing there needs any more.
+
+use super::{
+    BucketError, Shared,
+    names::{EntryName, Name, PackId},
+    poller::backoff,
+    record,
+    store::Put,
+    trouble::Trouble,
+};
+use crate::{
+    cache::{CachedValue, Retention},
+    weights::{ChunkHash, EntryHash, SignedEntry},
+};
+use bytes::Bytes;
+use object_store::PutPayload;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// So many objects are deleted together: a request costs as much for one.
+const GARBAGE: usize = 16;
+/// How often an upload begins anew because a pack of it was lost meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// Uploads when there is something to, for ever.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut failures = 0;
+    // Own entries whose values were found lost here, so that it is said once.
+    let mut told = BTreeSet::new();
+    loop {
+        if failures == 0 {
+            shared.uploads.notified().await;
+        } else {
+            tokio::time::sleep(backoff(failures)).await;
+        }
+        if !shared.mirror().is_known() {
+            // The first look finds out what is there, and wakes this task.
+            failures = 0;
+            continue;
+        }
+        let result = upload(&shared, &mut told).await;
+        failures = if result.is_ok() { 0 } else { failures + 1 };
+        let error = result.err();
+        shared.change_health(|health| health.writing = error);
+    }
+}
+
+async fn upload(shared: &Shared, told: &mut BTreeSet<EntryHash>) -> Result<(), BucketError> {
+    let mut hopeless = BTreeSet::new();
+    loop {
+        let next = {
+            let mirror = shared.mirror();
+            let set = shared.board.set();
+            mirror.wanting(&set).into_iter().find(|entry| !hopeless.contains(&entry.hash()))
+        };
+        let Some(entry) = next else { break };
+        if !upload_entry(shared, &entry).await? {
+            if told.insert(entry.hash()) {
+                tracing::warn!(key = %entry.key, "its value is damaged or lost in the cache and can't be uploaded");
+            }
+            hopeless.insert(entry.hash());
+        }
+        shared.settled.send_replace(());
+    }
+    if shared.learned.is_none() {
+        let (cache, board, me) = (shared.cache.clone(), shared.board.clone(), shared.me);
+        let kept = tokio::task::spawn_blocking(move || cache.retain(|| Retention::of(&board.set(), me)));
+        if let Ok(Err(error)) = kept.await {
+            tracing::warn!(%error, "the cache can't be kept");
+        }
+    }
+    let garbage = {
+        let mut mirror = shared.mirror();
+        let set = shared.board.set();
+        mirror.garbage(&set, shared.options.grace, GARBAGE)
+    };
+    if !garbage.is_empty() {
+        tracing::debug!(objects = garbage.len(), "deleting");
+        // What stays is in the next listing again.
+        if let Err(error) = shared.store.delete(&garbage).await {
+            tracing::warn!(%error, "what nobody needs stays in the bucket");
+        }
+    }
+    Ok(())
+}
+
+/// Whether it is in the bucket now, or no longer to be.
+async fn upload_entry(shared: &Shared, entry: &Arc<SignedEntry>) -> Result<bool, BucketError> {
+    let stands = || shared.board.set().holds(&entry.hash());
+    let Some(root) = entry.root() else {
+        write_record(shared, entry, record::encode(entry, None)).await?;
+        shared.mirror().uploaded(EntryName::of(entry), entry.hash(), None, None);
+        return Ok(true);
+    };
+    let cache = shared.cache.clone();
+    let cached = tokio::task::spawn_blocking(move || cache.value(root)).await;
+    let Ok(Ok(Some(value))) = cached else { return Ok(!stands()) };
+    let value = Arc::new(value);
+    for _ in 0..ATTEMPTS {
+        let plan = shared.mirror().plan(value.manifest());
+        for chunks in plan.packs {
+            if !stands() {
+                return Ok(true);
+            }
+            let Some(pack) = read_pack(shared, value.clone(), chunks).await else { return Ok(!stands()) };
+            let Pack { hash, length, places, payload } = pack;
+            shared.store.put(&Name::Pack { author: shared.me, hash }, payload).await?;
+            shared.mirror().packed(hash, length, places);
+        }
+        let head = shared.mirror().compose(value.manifest());
+        if let Some(head) = head {
+            write_record(shared, entry, record::encode(entry, Some(&head))).await?;
+            shared.mirror().uploaded(EntryName::of(entry), entry.hash(), Some(&head), None);
+            return Ok(true);
+        }
+    }
+    Err(shared.store.error("uploading", Trouble::Other, "its packs vanish as soon as they are written".to_owned()))
+}
+
+async fn write_record(shared: &Shared, entry: &SignedEntry, record: Vec<u8>) -> Result<(), BucketError> {
+    let name = Name::Entry(EntryName::of(entry));
+    let payload = PutPayload::from(Bytes::from(record.clone()));
+    if shared.store.create(&name, payload.clone()).await? == Put::Written {
+        return Ok(());
+    }
+    // Its own, whose answer was lost, or one that somebody has changed.
+    if shared.store.get(&name, None, record.len() as u64).await?.is_none_or(|found| found != record) {
+        tracing::warn!(object = %shared.store.path(&name), "something else stands there; it is written over");
+        shared.store.put(&name, payload).await?;
+    }
+    Ok(())
+}
+
+struct Pack {
+    hash: PackId,
+    length: u64,
+    places: BTreeMap<ChunkHash, u64>,
+    payload: PutPayload,
+}
+
+/// These chunks of a value, verified. `None` if one is damaged.
+async fn read_pack(shared: &Shared, value: Arc<CachedValue>, chunks: Vec<usize>) -> Option<Pack> {
+    let cache = shared.cache.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let (mut hasher, mut length) = (blake3::Hasher::new(), 0);
+        let (mut places, mut parts) = (BTreeMap::new(), Vec::with_capacity(chunks.len()));
+        for number in chunks {
+            let hash = value.manifest().chunks()[number];
+            let bytes = value.chunk(number).ok().filter(|bytes| ChunkHash::of(bytes) == hash);
+            let Some(bytes) = bytes else {
+                cache.drop_blob(hash.into());
+                return None;
+            };
+            hasher.update(&bytes);
+            places.insert(hash, length);
+            length += bytes.len() as u64;
+            parts.push(bytes);
+        }
+        let hash = PackId::of(hasher.finalize());
+        Some(Pack { hash, length, places, payload: parts.into_iter().collect() })
+    });
+    read.await.ok().flatten()
+}

@@ -1,0 +1,391 @@
+//! `peerfold folder`: what lies in a shared folder, for people and scripts.
+
+use super::{
+    node::{bucket_of, check_writable, default_settings, network_of, parse_folder},
+    settings::{NodeFlags, SettingsError, default_home},
+    short_peer,
+};
+use crate::{
+    cache::DEFAULT_QUOTA,
+    durable_file,
+    folder::{Author, FolderUrl, OpenOptions, SharedFolder},
+    home::Home,
+    program::print,
+    weights::{Content, FederationId, Key, Metadata, SignedEntry, Weights, read_all},
+};
+use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
+use clap::{Args, Subcommand, ValueHint};
+use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use indicatif::{HumanBytes, HumanDuration};
+use libp2p_identity::Keypair;
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tempfile::TempDir;
+use tokio::runtime::Builder;
+
+/// How long to look for peers before a network counts as looked at.
+const LOOK_AROUND: Duration = Duration::from_secs(10);
+/// How long what is put may take to come where it outlives this program.
+const HAND_OVER: Duration = Duration::from_secs(600);
+/// The ending of files that hold tensors.
+const SAFETENSORS: &str = "safetensors";
+
+#[derive(Subcommand)]
+pub(super) enum FolderCommand {
+    /// List the entries: author, key, number, epoch, examples, size, age, metrics.
+    Ls {
+        #[command(flatten)]
+        place: Place,
+        /// Only keys that begin so: an author's peer id, and a name after a slash.
+        #[arg(long, value_name = "PREFIX", default_value = "")]
+        prefix: String,
+        /// Write a JSON array of objects.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Save a value: tensors as safetensors, a plain artifact as the bytes it is.
+    Get {
+        #[command(flatten)]
+        place: Place,
+        /// The entry's key: AUTHOR/NAME. The author may be the end of a peer id, as `ls` shows it.
+        key: String,
+        /// Where to.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        output: PathBuf,
+    },
+    /// Publish a file under a name of this node's: tensors if it ends in .safetensors, else a plain artifact.
+    Put {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        own: Own,
+        /// The name: start, update/3, …
+        name: String,
+        /// The file.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// The epoch that it comes after. [default: that of an update's name, else 0]
+        #[arg(long, value_name = "E")]
+        epoch: Option<u64>,
+        /// Examples that it was trained on.
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        num_examples: u64,
+        /// A figure; may be given several times.
+        #[arg(long, value_name = "NAME=F", value_delimiter = ',')]
+        metric: Vec<String>,
+        /// Write the new entry as one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a name of this node's, and leave a tombstone.
+    Rm {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        own: Own,
+        /// The name.
+        name: String,
+    },
+    /// Print one hash over all entries and tombstones: equal exactly for those who know the same.
+    Digest {
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Which folder.
+#[derive(Args)]
+pub(super) struct Place {
+    /// The folder: p2p:, s3://bucket/prefix, file:///directory.
+    url: String,
+    /// Name of the federation.
+    #[arg(long, env = "PEERFOLD_FEDERATION", value_name = "NAME")]
+    federation: String,
+    /// Label of the run.
+    #[arg(long, env = "PEERFOLD_RUN", value_name = "LABEL", default_value = "1")]
+    run: String,
+    /// The store's server, for stores other than AWS.
+    #[arg(long, env = "PEERFOLD_S3_ENDPOINT", value_name = "URL")]
+    s3_endpoint: Option<String>,
+    /// Let the endpoint be plain HTTP.
+    #[arg(long, env = "PEERFOLD_S3_ALLOW_HTTP", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL")]
+    s3_allow_http: Option<bool>,
+    /// Where to find peers, for p2p:.
+    #[arg(long, env = "PEERFOLD_BOOTSTRAP", value_name = "FILE|MULTIADDR")]
+    bootstrap: Option<Vec<String>>,
+    /// Where to listen, for p2p:.
+    #[arg(long, env = "PEERFOLD_LISTEN", value_name = "MULTIADDR", value_delimiter = ',')]
+    listen: Option<Vec<String>>,
+    /// Don't look for peers on the local network.
+    #[arg(long, env = "PEERFOLD_NO_MDNS", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_name = "BOOL")]
+    no_mdns: Option<bool>,
+}
+
+/// Who publishes.
+#[derive(Args)]
+pub(super) struct Own {
+    /// The home of the node in whose name to publish; no node may run in it meanwhile.
+    #[arg(long, env = "PEERFOLD_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+}
+
+/// An entry as `--json` shows it.
+#[derive(Debug, Serialize)]
+struct Row {
+    author: String,
+    key: String,
+    sequence: u64,
+    epoch: u64,
+    num_examples: u64,
+    bytes: u64,
+    root: String,
+    /// Seconds since it was written, where the folder knows: by the store's clock, or that of who has it in a cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_seconds: Option<u64>,
+    metrics: BTreeMap<String, f64>,
+}
+
+/// An open folder, and what must live as long.
+struct Opened {
+    folder: Arc<dyn SharedFolder>,
+    _cache: Option<TempDir>,
+    _home: Option<Home>,
+}
+
+pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    match command {
+        FolderCommand::Ls { place, prefix, json } => {
+            let opened = place.open(None)?;
+            let rows = runtime.block_on(rows(&opened, prefix))?;
+            print(&if *json { serde_json::to_string_pretty(&rows)? + "\n" } else { text(&rows) })
+        }
+        FolderCommand::Get { place, key, output } => {
+            check_writable("output", output)?;
+            let opened = place.open(None)?;
+            runtime.block_on(get(&opened, key, output))
+        }
+        FolderCommand::Put { place, own, name, file, epoch, num_examples, metric, json } => {
+            let metrics = metric.iter().map(|text| figure(text)).collect::<Result<Vec<_>, _>>()?;
+            let value = read(file)?;
+            let opened = place.open(Some(own))?;
+            let key = Key::new(opened.folder.author(), name.as_str())?;
+            let epoch = epoch.or(key.update_epoch()).unwrap_or(0);
+            let metadata = Metadata { epoch, num_examples: *num_examples, ..Metadata::default() };
+            let metadata = metadata.with_metrics(metrics.iter().map(|(name, value)| (name.as_str(), *value)));
+            let entry = runtime.block_on(async {
+                opened.look_around().await;
+                let entry = opened.folder.put(&key, &value, metadata).await?;
+                opened.hand_over().await?;
+                anyhow::Ok(entry)
+            })?;
+            let row = Row::of(&entry, None);
+            print(&if *json { serde_json::to_string(&row)? + "\n" } else { text(&[row]) })
+        }
+        FolderCommand::Rm { place, own, name } => {
+            let opened = place.open(Some(own))?;
+            let key = Key::new(opened.folder.author(), name.as_str())?;
+            runtime.block_on(async {
+                opened.look_around().await;
+                let listed = opened.folder.list(&key.to_string()).await?;
+                if !listed.iter().any(|entry| entry.key == key) {
+                    bail!("there is no {key} in {}", place.url);
+                }
+                opened.folder.remove(&key).await?;
+                opened.hand_over().await
+            })
+        }
+        FolderCommand::Digest { place } => {
+            let opened = place.open(None)?;
+            let digest = runtime.block_on(async {
+                opened.look_around().await;
+                opened.folder.digest().await
+            })?;
+            print(&format!("{digest}\n"))
+        }
+    }
+}
+
+impl Place {
+    /// Opens the folder, to read only unless somebody publishes: then nothing is written there.
+    fn open(&self, own: Option<&Own>) -> anyhow::Result<Opened> {
+        let url: FolderUrl = parse_folder(&self.url)?;
+        let set = NodeFlags {
+            bootstrap: self.bootstrap.clone(),
+            listen: self.listen.clone(),
+            no_mdns: self.no_mdns,
+            s3_endpoint: self.s3_endpoint.clone(),
+            ..NodeFlags::default()
+        };
+        let defaults = default_settings(&set)?;
+        let settings = NodeFlags {
+            bootstrap: set.bootstrap,
+            listen: set.listen,
+            no_mdns: set.no_mdns.or(defaults.no_mdns),
+            s3_endpoint: set.s3_endpoint,
+            s3_allow_http: self.s3_allow_http.or(defaults.s3_allow_http),
+            ..defaults
+        };
+        let federation = FederationId::new(&self.federation, &self.run);
+        let options = |dir: PathBuf| -> Result<OpenOptions, SettingsError> {
+            Ok(OpenOptions {
+                readmitted: Vec::new(),
+                network: network_of(&settings, &url)?,
+                bucket: bucket_of(&settings)?,
+                fallback: None,
+                cache_quota: DEFAULT_QUOTA,
+                dir,
+                socket: None,
+                layout: None,
+            })
+        };
+        if let Some(Own { home }) = own {
+            let home = Home::open(home.clone().map_or_else(default_home, Ok)?)?;
+            let folder = url.open(Author::from_home(&home, federation), &options(home.run_dir(&federation)?)?)?;
+            return Ok(Opened { folder, _cache: None, _home: Some(home) });
+        }
+        let cache = tempfile::tempdir().context("a temporary directory for what is read")?;
+        let nobody = Author::in_memory(Keypair::generate_ed25519(), federation);
+        let folder = url.open_to_read(nobody, &options(cache.path().to_owned())?)?;
+        Ok(Opened { folder, _cache: Some(cache), _home: None })
+    }
+}
+
+impl Opened {
+    async fn look_around(&self) {
+        self.folder.look_around(LOOK_AROUND).await;
+        if let Some(reason) = self.folder.routes().and_then(|routes| routes.borrow().reason.clone()) {
+            tracing::warn!("{reason}");
+        }
+    }
+
+    /// Waits until what was put outlives this program, where anything but its own disk is to have it.
+    async fn hand_over(&self) -> anyhow::Result<()> {
+        self.folder.hand_over(HAND_OVER).await;
+        match self.folder.routes().map(|routes| routes.borrow().clone()) {
+            Some(routes) if !routes.bucket => Err(anyhow!(routes.reason.unwrap_or_default())),
+            _ => Ok(()),
+        }
+    }
+
+    async fn list(&self, prefix: &str) -> anyhow::Result<Vec<SignedEntry>> {
+        self.look_around().await;
+        if let Some(routes) = self.folder.routes().map(|routes| routes.borrow().clone())
+            && let Some(reason) = routes.reason
+        {
+            bail!(reason);
+        }
+        Ok(self.folder.list(prefix).await?)
+    }
+}
+
+async fn rows(opened: &Opened, prefix: &str) -> anyhow::Result<Vec<Row>> {
+    let now = SystemTime::now();
+    let mut rows = Vec::new();
+    for entry in opened.list(prefix).await? {
+        let written = opened.folder.written_at(&entry).await;
+        rows.push(Row::of(&entry, written.map(|written| now.duration_since(written).unwrap_or_default())));
+    }
+    for conflict in opened.folder.conflicts().await? {
+        tracing::warn!("{conflict}; nothing of its author's is listed");
+    }
+    Ok(rows)
+}
+
+async fn get(opened: &Opened, key: &str, output: &Path) -> anyhow::Result<()> {
+    let (author, name) = key.split_once('/').with_context(|| format!("{key:?} is no key: write AUTHOR/NAME"))?;
+    let author = author.trim_start_matches('…');
+    let entries = opened.list("").await?;
+    let found: Vec<&SignedEntry> = entries
+        .iter()
+        .filter(|entry| entry.key.name() == name && entry.key.author().to_string().ends_with(author))
+        .collect();
+    let entry = match found.as_slice() {
+        [entry] => *entry,
+        [] => bail!("there is no {key}; `peerfold folder ls` lists what there is"),
+        several => bail!("{key} is the key of {} authors: write more of the peer id", several.len()),
+    };
+    let value = opened.folder.get(entry).await?;
+    let weights = read_all(&value)?;
+    let write = |out: &mut dyn std::io::Write| match weights.artifact_bytes() {
+        Some(bytes) => out.write_all(bytes),
+        None => weights.write_safetensors(out),
+    };
+    durable_file::replace(output, false, write)
+        .with_context(|| format!("--output {} can't be written", output.display()))
+}
+
+fn read(file: &Path) -> anyhow::Result<Weights> {
+    let bytes = Bytes::from(fs::read(file).with_context(|| format!("{} can't be read", file.display()))?);
+    if file.extension().is_some_and(|extension| extension == SAFETENSORS) {
+        return Weights::from_safetensors(&bytes).with_context(|| file.display().to_string());
+    }
+    Weights::artifact(bytes).with_context(|| file.display().to_string())
+}
+
+fn figure(text: &str) -> Result<(String, f64), SettingsError> {
+    let parsed =
+        text.split_once('=').and_then(|(name, value)| Some((name.trim().to_owned(), value.trim().parse().ok()?)));
+    let what = || "write NAME=NUMBER".to_owned();
+    parsed.ok_or_else(|| SettingsError::Value { key: "metric", value: text.to_owned(), what: what() })
+}
+
+impl Row {
+    fn of(entry: &SignedEntry, age: Option<Duration>) -> Self {
+        let metadata = entry.metadata().cloned().unwrap_or_default();
+        let (bytes, root) = match &entry.content {
+            Content::Put { root, length, .. } => (*length, root.to_string()),
+            Content::Tombstone => (0, String::new()),
+        };
+        Self {
+            author: entry.key.author().to_string(),
+            key: entry.key.name().to_owned(),
+            sequence: entry.sequence,
+            epoch: metadata.epoch,
+            num_examples: metadata.num_examples,
+            bytes,
+            root,
+            age_seconds: age.map(|age| age.as_secs()),
+            // JSON has no number for what isn't finite.
+            metrics: metadata.metrics.into_iter().filter(|m| m.value.is_finite()).map(|m| (m.name, m.value)).collect(),
+        }
+    }
+}
+
+fn text(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "nothing is there\n".to_owned();
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_header(["author", "key", "number", "epoch", "examples", "size", "age", "metrics"]);
+    for row in rows {
+        // Names are a peer's to choose.
+        let shown = |text: &str| text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
+        let metrics: Vec<String> =
+            row.metrics.iter().map(|(name, value)| format!("{}={value:.4}", shown(name))).collect();
+        table.add_row([
+            short_peer(&row.author),
+            shown(&row.key),
+            row.sequence.to_string(),
+            row.epoch.to_string(),
+            row.num_examples.to_string(),
+            HumanBytes(row.bytes).to_string(),
+            row.age_seconds.map_or(String::new(), |age| HumanDuration(Duration::from_secs(age)).to_string()),
+            metrics.join(" "),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(2).take(5) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{table}\n")
+}

@@ -1,0 +1,523 @@
+use super::{
+    Author, FolderError, NetworkFigures, SharedFolder, Traffic, Value, author::Draft, error::refused_own,
+    value::ChunkStore,
+};
+use crate::{
+    bucket::{self, Bucket, BucketFigures, BucketOptions, BucketUrl, Routes, Unfetched},
+    cache::{Cache, CacheOptions, CachedValue, DEFAULT_QUOTA, Opened},
+    entries::{Board, Conflict, Watch},
+    p2p::{
+        NetworkOptions, NetworkStatus, PeerAddress,
+        core::FetchError,
+        network::{self, Network},
+    },
+    weights::{Digest, Entry, Key, LayoutId, Manifest, Metadata, SignedEntry, Weights},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+use tokio::sync::watch;
+
+/// How often a value is fetched anew because it was damaged on the disk as soon as it was there.
+const FETCHES: usize = 3;
+
+/// How long a listing waits for a look at a bucket that nothing is known against.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How to open a [`CachedFolder`].
+#[derive(Debug, Clone)]
+pub struct CachedOptions {
+    /// How to take part in the network, if the folder is one.
+    pub network: Option<NetworkOptions>,
+    /// The bucket to publish in and to read from, alone or behind the network.
+    pub bucket: Option<(BucketUrl, BucketOptions)>,
+    /// Bytes that the cache may take before it drops what it needn't keep.
+    pub cache_quota: u64,
+    /// Where the cache of this federation is kept. No other process may use it.
+    pub dir: PathBuf,
+    /// Where `peerfold peers` asks, if it may.
+    pub socket: Option<PathBuf>,
+    /// What the node trains: newest updates of this layout are fetched when peers announce them.
+    pub layout: Option<LayoutId>,
+    /// Authors to be trusted although they signed two entries under one number.
+    pub readmitted: Vec<PeerId>,
+}
+
+impl CachedOptions {
+    /// With a cache in this directory, neither network nor bucket, and everything else as by default.
+    pub fn new(dir: PathBuf) -> Self {
+        Self {
+            network: None,
+            bucket: None,
+            cache_quota: DEFAULT_QUOTA,
+            dir,
+            socket: None,
+            layout: None,
+            readmitted: Vec::new(),
+        }
+    }
+}
+
+/// `p2p:`, `s3://` and both: a shared folder that each node keeps a cache of.
+///
+/// What is put lies in the node's own cache, and `put` waits for nobody. From there the network announces its entry by
+/// gossip and sync and gives its chunks to who asks; a bucket gets both uploaded. `get` gives what the cache has, and else
+/// fetches it: from the connected peers, the author first, and from the bucket what no peer gives within a time. When
+/// nobody gives it, it is [`FolderError::Unreachable`]. Values are verified when they arrive, when they are given to a
+/// peer, and whenever they are read; what is found damaged is dropped and fetched again.
+///
+/// Entries that a bucket shows are told to connected peers, so that a node without a way to the bucket learns of those who
+/// have no other, and can have their values from who has fetched them. Network and bucket do without each other: each
+/// catches up by itself when it is back.
+///
+/// Both have threads of their own and need no runtime; dropping the folder leaves them.
+pub struct CachedFolder {
+    // In this order, so that the cache is closed when nobody uses it any more.
+    bucket: Option<Arc<Bucket>>,
+    network: Option<Arc<Network>>,
+    routes: Option<watch::Receiver<Routes>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    author: Author,
+    board: Arc<Board>,
+    cache: Cache,
+    /// Held while an own entry is made: of two puts of one key the later one has the higher number.
+    publishing: Mutex<()>,
+    traffic: Arc<[AtomicU64; 2]>,
+}
+
+/// What a put came to.
+enum Published {
+    /// It was said already.
+    Standing(Arc<SignedEntry>),
+    New(Arc<SignedEntry>),
+}
+
+/// The chunks of a value in the cache.
+struct Cached {
+    value: CachedValue,
+    cache: Cache,
+    traffic: Arc<[AtomicU64; 2]>,
+}
+
+impl ChunkStore for Cached {
+    fn place(&self) -> String {
+        "the value in the cache".to_owned()
+    }
+
+    fn chunk(&self, chunk: usize, _offset: u64, _length: u64) -> io::Result<Bytes> {
+        let bytes = self.value.chunk(chunk)?;
+        self.traffic[1].fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    fn damaged(&self, chunk: usize) {
+        self.cache.drop_blob(self.value.manifest().chunks()[chunk].into());
+    }
+}
+
+impl CachedFolder {
+    /// Opens the cache, joins the network and connects to the bucket; comes back when the node listens and has looked
+    /// into the bucket. Blocks for that long.
+    ///
+    /// Errors: [`FolderError::Network`] if it can't listen, [`FolderError::Cache`] if the cache can't be used,
+    /// [`FolderError::Bucket`] if the bucket needs mending. One that doesn't answer now is a warning.
+    pub fn open(author: Author, options: CachedOptions) -> Result<Self, FolderError> {
+        let CachedOptions { network, bucket, cache_quota, dir, socket, layout, readmitted } = options;
+        let federation = author.federation();
+        let opened = Cache::open(&dir, federation, CacheOptions { quota: cache_quota })?;
+        let Opened { cache, entries, proofs, peers } = opened;
+        let board = Arc::new(Board::new(federation));
+        for author in readmitted {
+            board.readmit(author);
+        }
+        for proof in proofs {
+            // Of a readmitted author nothing is proof.
+            let _ = board.insert_proof(proof);
+        }
+        for entry in entries {
+            if entry.key.author() == author.peer_id() {
+                author.raise_above(entry.sequence);
+            }
+            // What was refused then is refused now.
+            let _ = board.insert(entry);
+        }
+        let raise_above = || {
+            let numbers = author.clone();
+            move |seen| numbers.raise_above(seen)
+        };
+        let network = match network {
+            Some(options) => Some(Arc::new(Network::start(network::Setup {
+                keypair: author.keypair().clone(),
+                federation,
+                layout,
+                board: board.clone(),
+                cache: cache.clone(),
+                known: peers,
+                raise_above: Box::new(raise_above()),
+                socket,
+                options,
+            })?)),
+            None => None,
+        };
+        let shared = Arc::new(Shared {
+            author: author.clone(),
+            board: board.clone(),
+            cache: cache.clone(),
+            publishing: Mutex::default(),
+            traffic: Arc::default(),
+        });
+        let mut folder = Self { bucket: None, network, routes: None, shared };
+        if let Some((url, options)) = bucket {
+            let learned = folder.network.as_ref().map(|network| -> bucket::Learned {
+                let network = Arc::downgrade(network);
+                Box::new(move |entries| {
+                    let network = network.upgrade();
+                    Box::pin(async move {
+                        if let Some(network) = network {
+                            network.learned(entries).await;
+                        }
+                    })
+                })
+            });
+            let (me, raise_above) = (author.peer_id(), Box::new(raise_above()));
+            let setup = bucket::Setup { url, options, me, federation, board, cache, raise_above, learned };
+            let bucket = Arc::new(Bucket::start(setup)?);
+            let members = folder.network.as_ref().map(|network| network.members());
+            folder.routes = Some(bucket.spawn_routes(members));
+            folder.bucket = Some(bucket);
+        }
+        Ok(folder)
+    }
+
+    /// Where this node listened when it was opened; nowhere without a network.
+    pub fn listening(&self) -> &[PeerAddress] {
+        self.network.as_ref().map_or(&[], |network| network.listening())
+    }
+
+    /// Who is connected, and what was moved. `None` without a network, or if it has ended.
+    pub async fn status(&self) -> Option<NetworkStatus> {
+        self.network.as_ref()?.status().await
+    }
+
+    /// The operator's word that an author, this one included, is to be trusted although it signed two entries under one
+    /// number. Of what it published before, the later one of these two comes back, and the rest from peers and bucket.
+    pub fn readmit(&self, author: PeerId) {
+        self.shared.board.readmit(author);
+        if let Err(error) = self.shared.cache.forget_proof(&author) {
+            tracing::warn!(%author, %error, "the proof against it stays in the cache");
+        }
+        if let Some(network) = &self.network {
+            network.board_changed();
+        }
+        if let Some(bucket) = &self.bucket {
+            bucket.forget();
+        }
+    }
+
+    /// Looks into the bucket, where nobody else tells what is new.
+    async fn look(&self) {
+        let alone = self.network.as_ref().is_none_or(|network| network.figures().0 == 0);
+        if let Some(bucket) = self.bucket.as_ref().filter(|_| alone) {
+            // What comes later is told by the watch.
+            let _ = tokio::time::timeout(LOOK, bucket.look()).await;
+        }
+    }
+
+    /// Brings a value into the cache: from peers, and after a while from the bucket too, whichever has it first.
+    async fn fetch(&self, entry: Arc<SignedEntry>) -> Result<(), FolderError> {
+        let Some(network) = &self.network else { return self.fetch_from_bucket(&entry, "").await };
+        let from_peers = network.fetch(entry.clone());
+        let Some(bucket) = &self.bucket else {
+            return from_peers.await.map_err(|error| not_from_peers(&entry, &error));
+        };
+        tokio::pin!(from_peers);
+        let mut error = match tokio::time::timeout(bucket.after(), &mut from_peers).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
+        };
+        if matches!(error, None | Some(FetchError::Unreachable { .. })) {
+            let from_bucket = bucket.fetch(entry.clone());
+            tokio::pin!(from_bucket);
+            let mut wanting = None;
+            while wanting.is_none() || error.is_none() {
+                tokio::select! {
+                    fetched = &mut from_peers, if error.is_none() => match fetched {
+                        Ok(()) => return Ok(()),
+                        Err(reason) => error = Some(reason),
+                    },
+                    fetched = &mut from_bucket, if wanting.is_none() => match fetched {
+                        Ok(()) => return Ok(()),
+                        Err(reason) => wanting = Some(reason),
+                    },
+                }
+            }
+            if let (Some(error), Some(wanting)) = (&error, wanting) {
+                return Err(self.not_from_bucket(&entry, wanting, &error.to_string()));
+            }
+        }
+        Err(error.map_or_else(
+            || FolderError::Unreachable { key: entry.key.clone(), reason: "nobody was asked".to_owned() },
+            |error| not_from_peers(&entry, &error),
+        ))
+    }
+
+    async fn fetch_from_bucket(&self, entry: &Arc<SignedEntry>, peers: &str) -> Result<(), FolderError> {
+        let Some(bucket) = &self.bucket else {
+            return Err(FolderError::Unreachable { key: entry.key.clone(), reason: peers.to_owned() });
+        };
+        bucket.fetch(entry.clone()).await.map_err(|error| self.not_from_bucket(entry, error, peers))
+    }
+
+    /// `peers` says why they don't have it either.
+    fn not_from_bucket(&self, entry: &SignedEntry, error: Unfetched, peers: &str) -> FolderError {
+        let key = entry.key.clone();
+        match error {
+            Unfetched::Gone if !self.shared.board.set().holds(&entry.hash()) => gone(entry),
+            Unfetched::Damaged { .. } => FolderError::Damaged { key, what: error.to_string() },
+            Unfetched::Cache(reason) => FolderError::Worker(reason),
+            Unfetched::Gone | Unfetched::Bucket(_) if peers.is_empty() => {
+                FolderError::Unreachable { key, reason: error.to_string() }
+            }
+            Unfetched::Gone | Unfetched::Bucket(_) => {
+                FolderError::Unreachable { key, reason: format!("{peers}; {error}") }
+            }
+        }
+    }
+
+    async fn off_runtime<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, FolderError> + Send + 'static,
+    ) -> Result<T, FolderError> {
+        let shared = self.shared.clone();
+        let joined = tokio::task::spawn_blocking(move || work(&shared)).await;
+        joined.map_err(|error| FolderError::Worker(error.to_string()))?
+    }
+
+    async fn publish(
+        &self,
+        make: impl FnOnce(&Shared) -> Result<Published, FolderError> + Send + 'static,
+    ) -> Result<SignedEntry, FolderError> {
+        self.shared.check_identity()?;
+        let (network, bucket) = (self.network.clone(), self.bucket.clone());
+        if network.is_none()
+            && let Some(error) = bucket.as_ref().and_then(|bucket| bucket.final_trouble())
+        {
+            return Err(FolderError::Bucket(error));
+        }
+        self.off_runtime(move |shared| {
+            let (entry, new) = match make(shared)? {
+                Published::Standing(entry) => (entry, false),
+                Published::New(entry) => (entry, true),
+            };
+            // Here, so that a put whose caller is gone is announced too.
+            if let Some(network) = network.filter(|_| new) {
+                network.published(entry.clone());
+            }
+            if let Some(bucket) = bucket {
+                bucket.published();
+            }
+            Ok(SignedEntry::clone(&entry))
+        })
+        .await
+    }
+}
+
+impl Shared {
+    fn check_identity(&self) -> Result<(), FolderError> {
+        let author = self.author.peer_id();
+        if self.board.is_excluded(author) { Err(FolderError::CopiedIdentity { author }) } else { Ok(()) }
+    }
+
+    fn put(&self, key: Key, value: &Weights, metadata: Metadata) -> Result<Published, FolderError> {
+        let manifest = value.manifest();
+        let (layout, length) = (manifest.layout().id(), manifest.layout().bytes());
+        let draft = Draft::put(key, layout, manifest.root(), length, metadata);
+        let published = self.publish(draft, Some((&manifest, value)))?;
+        self.traffic[0].fetch_add(length, Ordering::Relaxed);
+        Ok(published)
+    }
+
+    fn publish(&self, draft: Draft, value: Option<(&Manifest, &Weights)>) -> Result<Published, FolderError> {
+        let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.author.check(&draft)?;
+        let refused = |refused| refused_own(refused, self.author.peer_id());
+        let standing = self.board.set().get(&draft.key).cloned();
+        let standing = standing.filter(|standing| draft.is_said_by(standing));
+        self.board.set().check_room(&draft.key).map_err(refused)?;
+        // Stored again even if it stands: its chunks may have been damaged.
+        let pin = value.map(|(manifest, value)| self.cache.put_value(manifest, value)).transpose()?;
+        if let Some(standing) = standing {
+            return Ok(Published::Standing(standing));
+        }
+        let entry = Arc::new(self.author.sign(draft)?);
+        self.cache.put_entry(&entry, || self.board.insert(entry.clone()))?.map_err(refused)?;
+        drop(pin);
+        Ok(Published::New(entry))
+    }
+}
+
+fn gone(entry: &Entry) -> FolderError {
+    FolderError::Gone { key: entry.key.clone(), sequence: entry.sequence }
+}
+
+fn not_from_peers(entry: &Entry, error: &FetchError) -> FolderError {
+    let key = entry.key.clone();
+    match error {
+        FetchError::Gone => gone(entry),
+        FetchError::Unreachable { .. } => FolderError::Unreachable { key, reason: error.to_string() },
+        FetchError::NotAsSigned => FolderError::Damaged { key, what: error.to_string() },
+        FetchError::Cache(reason) => FolderError::Worker(reason.clone()),
+    }
+}
+
+#[async_trait]
+impl SharedFolder for CachedFolder {
+    fn author(&self) -> PeerId {
+        self.shared.author.peer_id()
+    }
+
+    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
+        self.shared.author.check_owns(key)?;
+        let (key, value) = (key.clone(), value.clone());
+        self.publish(move |shared| shared.put(key, &value, metadata)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError> {
+        self.shared.check_identity()?;
+        self.look().await;
+        Ok(self.shared.board.list(prefix))
+    }
+
+    async fn get(&self, entry: &Entry) -> Result<Value, FolderError> {
+        let gone = || gone(entry);
+        let root = entry.root().filter(|_| entry.federation == self.shared.author.federation()).ok_or_else(gone)?;
+        // From the moment that it is there, nothing takes it away.
+        let _pin = self.shared.cache.pin(root);
+        for _ in 0..FETCHES {
+            let cached = self.off_runtime(move |shared| Ok(shared.cache.value(root)?)).await?;
+            if let Some(value) = cached {
+                let manifest = Manifest::clone(value.manifest());
+                if manifest.layout().id() != entry.layout {
+                    let what = "its manifest is of another layout than its entry says".to_owned();
+                    return Err(FolderError::Damaged { key: entry.key.clone(), what });
+                }
+                let (cache, traffic) = (self.shared.cache.clone(), self.shared.traffic.clone());
+                return Ok(Value::new(manifest, Cached { value, cache, traffic }));
+            }
+            let standing = self.shared.board.set().get(&entry.key).cloned();
+            let standing = standing.filter(|standing| standing.entry() == entry).ok_or_else(gone)?;
+            self.fetch(standing).await?;
+        }
+        let what = "it was damaged again as soon as it was fetched; is the disk sound?".to_owned();
+        Err(FolderError::Damaged { key: entry.key.clone(), what })
+    }
+
+    fn watch(&self, prefix: &str) -> Watch {
+        Watch::new(self.shared.board.clone(), prefix, ())
+    }
+
+    async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError> {
+        self.shared.author.check_owns(key)?;
+        let layout = self.shared.board.set().get(key).map(|entry| entry.layout);
+        let draft = Draft::tombstone(key.clone(), layout);
+        self.publish(move |shared| shared.publish(draft, None)).await
+    }
+
+    async fn digest(&self) -> Result<Digest, FolderError> {
+        self.shared.check_identity()?;
+        self.look().await;
+        Ok(self.shared.board.digest())
+    }
+
+    async fn conflicts(&self) -> Result<Vec<Conflict>, FolderError> {
+        Ok(self.shared.board.conflicts())
+    }
+
+    fn traffic(&self) -> Traffic {
+        let [written, read] = self.shared.traffic.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+        Traffic { written, read }
+    }
+
+    fn network(&self) -> Option<NetworkFigures> {
+        let (peers, sent, received) = self.network.as_ref()?.figures();
+        Some(NetworkFigures { peers, sent, received })
+    }
+
+    async fn written_at(&self, entry: &SignedEntry) -> Option<SystemTime> {
+        if let Some(written) = self.bucket.as_ref().and_then(|bucket| bucket.written_at(entry)) {
+            return Some(written);
+        }
+        let hash = entry.hash();
+        self.off_runtime(move |shared| Ok(shared.cache.entry_written_at(hash))).await.ok().flatten()
+    }
+
+    fn bucket(&self) -> Option<BucketFigures> {
+        self.bucket.as_ref().map(|bucket| bucket.figures())
+    }
+
+    fn routes(&self) -> Option<watch::Receiver<Routes>> {
+        self.routes.clone()
+    }
+
+    async fn look_around(&self, patience: Duration) {
+        let network = async {
+            if let Some(network) = &self.network {
+                network.look_around().await;
+            }
+        };
+        let bucket = async {
+            if let Some(bucket) = &self.bucket {
+                bucket.look().await;
+            }
+        };
+        if tokio::time::timeout(patience, async { tokio::join!(network, bucket) }).await.is_err() {
+            tracing::warn!("not everybody who may be there has answered yet; going on with who has");
+        }
+    }
+
+    async fn hand_over(&self, patience: Duration) {
+        let network = async {
+            if let Some(network) = &self.network {
+                network.hand_over().await;
+            }
+        };
+        let bucket = async {
+            if let Some(bucket) = &self.bucket {
+                bucket.settle().await;
+            }
+        };
+        match tokio::time::timeout(patience, network).await {
+            Ok(()) => {}
+            Err(_) => tracing::warn!("some connected peers don't have this node's newest update yet"),
+        }
+        match tokio::time::timeout(patience, bucket).await {
+            Ok(()) => {}
+            Err(_) => {
+                tracing::warn!("the bucket doesn't have this node's newest update yet; the next start uploads it")
+            }
+        }
+    }
+}
+
+impl Drop for CachedFolder {
+    fn drop(&mut self) {
+        self.bucket = None;
+        // A network closes it itself, when its task has ended.
+        if self.network.take().is_none() {
+            self.shared.cache.close();
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! `s3://`, on a real S3 server over HTTP with signed requests; and the same behind a network.
+
+use super::{
+    Harness,
+    p2p::{invert, own_loopback_address},
+};
+use crate::buckets::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Server};
+use async_trait::async_trait;
+use libp2p_identity::PeerId;
+use object_store::{ObjectStore, PutOptions, aws::AmazonS3Builder, path::Path as ObjectPath};
+use peerfold::{
+    bucket::{BucketKeys, BucketOptions},
+    folder::{Author, CachedFolder, CachedOptions, SharedFolder},
+    p2p::NetworkOptions,
+    weights::{FederationId, SignedEntry},
+};
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+const PREFIX: &str = "some/where";
+
+/// Handles with caches of their own on one bucket; `TIERED`, they are a network too.
+pub struct S3<const TIERED: bool> {
+    server: Server,
+    dir: TempDir,
+    address: Ipv4Addr,
+    homes: Mutex<Vec<Home>>,
+}
+
+struct Home {
+    author: PeerId,
+    federation: FederationId,
+    dir: PathBuf,
+    folder: Weak<CachedFolder>,
+    addresses: Vec<String>,
+}
+
+/// How tests use a bucket at this endpoint.
+pub fn options(endpoint: String) -> BucketOptions {
+    BucketOptions {
+        endpoint: Some(endpoint),
+        allow_http: true,
+        keys: Some(BucketKeys::new(ACCESS_KEY, SECRET_KEY)),
+        poll: Duration::from_millis(50)..=Duration::from_millis(200),
+        after: Duration::from_millis(500),
+        ..BucketOptions::default()
+    }
+}
+
+impl<const TIERED: bool> S3<TIERED> {
+    /// The name that the program gives an entry's object, if these bytes are an entry.
+    fn entry_file(bytes: &[u8]) -> String {
+        let Ok(entry) = SignedEntry::decode(bytes) else {
+            return format!("00000000000000000900.k.{:.8}.entry", blake3_hex(bytes));
+        };
+        let kept = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '.' };
+        let key: String = entry.key.name().chars().map(kept).take(20).collect();
+        format!("{:020}.{key}.{:.8}.entry", entry.sequence, entry.hash().to_string())
+    }
+
+    fn live(&self, federation: FederationId) -> Vec<Arc<CachedFolder>> {
+        let homes = self.homes.lock().unwrap();
+        homes.iter().filter(|home| home.federation == federation).filter_map(|home| home.folder.upgrade()).collect()
+    }
+}
+
+fn blake3_hex(bytes: &[u8]) -> String {
+    peerfold::weights::BlobHash::of(bytes).to_string()
+}
+
+#[async_trait]
+impl<const TIERED: bool> Harness for S3<TIERED> {
+    type Folder = CachedFolder;
+
+    const NETWORK: bool = true;
+
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { server: Server::start(), dir, address: own_loopback_address(), homes: Mutex::default() }
+    }
+
+    async fn open(&self, author: Author) -> Arc<CachedFolder> {
+        let (number, dir, bootstrap) = {
+            let mut homes = self.homes.lock().unwrap();
+            let free = |home: &Home| {
+                home.author == author.peer_id()
+                    && home.federation == author.federation()
+                    && home.folder.strong_count() == 0
+            };
+            let number = homes.iter().position(free).unwrap_or(homes.len());
+            if number == homes.len() {
+                let dir = self.dir.path().join(format!("home-{number}"));
+                let (author, federation) = (author.peer_id(), author.federation());
+                homes.push(Home { author, federation, dir, folder: Weak::new(), addresses: Vec::new() });
+            }
+            let bootstrap: Vec<_> = homes.iter().flat_map(|home| &home.addresses).map(|a| a.parse().unwrap()).collect();
+            (number, homes[number].dir.clone(), bootstrap)
+        };
+        let network = TIERED.then(|| NetworkOptions {
+            listen: vec![format!("/ip4/{}/tcp/0", self.address).parse().unwrap()],
+            bootstrap,
+            mdns: false,
+            sync_every: Duration::from_secs(1),
+            ..NetworkOptions::default()
+        });
+        let url = format!("s3://{BUCKET}/{PREFIX}").parse().unwrap();
+        let bucket = Some((url, options(self.server.endpoint())));
+        let options = CachedOptions { network, bucket, ..CachedOptions::new(dir) };
+        let opened = tokio::task::spawn_blocking(move || CachedFolder::open(author, options)).await.unwrap();
+        let folder = Arc::new(opened.unwrap());
+        let mut homes = self.homes.lock().unwrap();
+        homes[number].folder = Arc::downgrade(&folder);
+        homes[number].addresses.extend(folder.listening().iter().map(ToString::to_string));
+        folder
+    }
+
+    /// In every cache and every pack that has it.
+    async fn damage(&self, entry: &SignedEntry, at: u64) {
+        let live = self.live(entry.federation);
+        let holder = live.iter().find(|folder| folder.author() == entry.key.author()).unwrap();
+        // What is not in the bucket yet would be damaged only here.
+        holder.hand_over(super::PATIENCE).await;
+        let value = holder.get(entry).await.unwrap();
+        let mut start = 0;
+        for (number, &chunk) in value.manifest().chunks().iter().enumerate() {
+            let length = value.manifest().plan().length(number);
+            if let Some(offset) = at.checked_sub(start).filter(|&offset| offset < length) {
+                let bytes = value.chunk(number).unwrap();
+                // The caches first, or the author writes the packs again from its own.
+                let name = chunk.to_string();
+                for home in self.homes.lock().unwrap().iter() {
+                    let path = home.dir.join("blobs").join(&name[..2]).join(&name);
+                    if path.exists() {
+                        invert(&path, offset as usize);
+                    }
+                }
+                for key in self.server.keys().iter().filter(|key| key.ends_with(".pack")) {
+                    let path = self.server.object_path(key);
+                    let pack = fs::read(&path).unwrap();
+                    if let Some(found) = pack.windows(bytes.len()).rposition(|part| part == bytes) {
+                        invert(&path, found + offset as usize);
+                    }
+                }
+                return;
+            }
+            start += length;
+        }
+        panic!("the value has no byte {at}");
+    }
+
+    async fn plant(&self, federation: FederationId, author: PeerId, bytes: &[u8]) -> bool {
+        let store = AmazonS3Builder::new()
+            .with_endpoint(self.server.endpoint())
+            .with_allow_http(true)
+            .with_bucket_name(BUCKET)
+            .with_region(REGION)
+            .with_access_key_id(ACCESS_KEY)
+            .with_secret_access_key(SECRET_KEY)
+            .build()
+            .unwrap();
+        let path = format!("{PREFIX}/{:.16}/{author}/entries/{}", federation.to_string(), Self::entry_file(bytes));
+        let record = [&(bytes.len() as u16).to_le_bytes()[..], bytes].concat();
+        store.put_opts(&ObjectPath::from(path), record.into(), PutOptions::default()).await.unwrap();
+        true
+    }
+
+    async fn readmit(folder: &Arc<CachedFolder>, author: PeerId) {
+        folder.readmit(author);
+    }
+}

@@ -1,0 +1,193 @@
+//! Nodes that meet in a bucket, on a real S3 server over HTTP with signed requests.
+
+use super::{
+    buckets::{ACCESS_KEY, BUCKET, Class, REGION, SECRET_KEY, Server},
+    process::{Ended, Running, Sandbox},
+};
+use peerfold::node::Event;
+use serde_json::Value;
+use std::{collections::BTreeSet, fs, process::Command};
+
+/// As a user gives them: in the environment.
+fn with_keys(mut command: Command, secret: &str) -> Command {
+    command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", secret).env("AWS_REGION", REGION);
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
+    command
+}
+
+fn url() -> String {
+    format!("s3://{BUCKET}/ward")
+}
+
+/// A node on the bucket of this server.
+fn node(sandbox: &Sandbox, server: &Server, home: &str, args: &[&str]) -> Command {
+    let mut command = with_keys(sandbox.node(home, args), SECRET_KEY);
+    command.env("PEERFOLD_S3_ENDPOINT", server.endpoint()).env("PEERFOLD_S3_ALLOW_HTTP", "true");
+    command.env("PEERFOLD_FOLDER", url()).env("PEERFOLD_S3_POLL_IDLE", "1");
+    command
+}
+
+fn folder(sandbox: &Sandbox, server: &Server, args: &[&str]) -> Ended {
+    let mut command = with_keys(sandbox.command(["folder"].iter().chain(args)), SECRET_KEY);
+    command.env("PEERFOLD_S3_ENDPOINT", server.endpoint()).env("PEERFOLD_S3_ALLOW_HTTP", "true");
+    command.env("PEERFOLD_FEDERATION", "test");
+    Ended::of(command)
+}
+
+fn folded_with_peers(events: &[Event]) -> BTreeSet<String> {
+    let folded = events.iter().filter_map(|event| match event {
+        Event::Folded { updates, .. } => Some(updates),
+        _ => None,
+    });
+    folded.flatten().filter(|update| !update.own).map(|update| update.author.clone()).collect()
+}
+
+#[test]
+fn nodes_learn_together_through_a_bucket_alone_and_it_costs_little() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let common = |index: &'static str| {
+        ["--epochs", "10", "--partition", index, "--skew", "0.9", "--sync", "--nodes", "3", "--s3-poll", "0.1"]
+    };
+    let nodes: Vec<Running> = ["0/3", "1/3", "2/3"]
+        .iter()
+        .map(|index| Running::start(node(&sandbox, &server, &index.replace('/', "-"), &common(index))))
+        .collect();
+    let mut writes = 0;
+    for node in nodes {
+        let ended = node.wait().success();
+        let events = ended.events();
+        assert_eq!(folded_with_peers(&events).len(), 2, "{events:?}");
+        assert!(events.iter().any(|event| matches!(event, Event::Routes { network: None, bucket: true, .. })));
+        let costs = events.iter().filter_map(|event| match event {
+            Event::EpochDone { bucket, .. } => Some(bucket.expect("there is a bucket")),
+            _ => None,
+        });
+        let costs: Vec<_> = costs.collect();
+        assert_eq!(costs.len(), 10);
+        // Two objects an epoch, their deletion now and then, and what came before the first.
+        let all: u64 = costs.iter().map(|cost| cost.writes + cost.deletes).sum();
+        assert!(all <= 3 * 10 + 6, "{costs:?}");
+        let Some(Event::Finished { bucket: Some(total), .. }) = events.last() else { panic!("{events:?}") };
+        writes += total.writes;
+    }
+    // What the nodes say is what the server has seen.
+    let seen = server.requests();
+    assert_eq!(seen.iter().filter(|seen| seen.class == Class::Put).count() as u64, writes);
+    // A person sees who published what.
+    let keys = server.keys();
+    assert!(keys.iter().all(|key| key.starts_with("ward/")), "{keys:?}");
+    assert!(keys.iter().any(|key| key.contains("/entries/") && key.contains(".update.10.")), "{keys:?}");
+    let rows: Value =
+        serde_json::from_str(&folder(&sandbox, &server, &["ls", &url(), "--json"]).success().text()).unwrap();
+    let rows = rows.as_array().unwrap();
+    let last = rows.iter().filter(|row| row["key"] == "update/10").count();
+    assert_eq!(last, 3, "{rows:?}");
+    assert!(rows.iter().all(|row| row["age_seconds"].as_u64().is_some_and(|age| age < 600)), "{rows:?}");
+    let table = folder(&sandbox, &server, &["ls", &url()]).success().text();
+    assert!(table.contains("update/10") && table.contains("loss="), "{table}");
+}
+
+#[test]
+fn a_bucket_that_is_away_for_a_while_costs_no_update() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let args = ["--epochs", "400", "--partition", "0/2", "--steps-per-epoch", "2"];
+    let mut first = Running::start(node(&sandbox, &server, "a", &args));
+    first.event(|event| matches!(event, Event::EpochDone { epoch: 3, .. }));
+    server.stop();
+    let down = first.event(|event| matches!(event, Event::Routes { bucket: false, .. }));
+    let Event::Routes { reason: Some(reason), .. } = down else { panic!("no reason") };
+    assert!(reason.contains("doesn't answer"), "{reason}");
+    // It trains on.
+    let at = first.event(|event| matches!(event, Event::EpochDone { .. }));
+    let Event::EpochDone { epoch, .. } = at else { panic!("no epoch") };
+    first.event(|event| matches!(event, Event::EpochDone { epoch: now, .. } if *now > epoch + 3));
+    server.resume();
+    first.event(|event| matches!(event, Event::Routes { bucket: true, .. }));
+    let ended = first.wait().success();
+    assert!(matches!(ended.events().last(), Some(Event::Finished { epoch: 400, .. })));
+    let rows = folder(&sandbox, &server, &["ls", &url(), "--json"]).success().text();
+    assert!(rows.contains("update/400") && rows.contains("update/399"), "{rows}");
+}
+
+#[test]
+fn what_is_wrong_is_said_at_once_and_how_to_mend_it() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let fails = |command: Command, parts: &[&str]| {
+        let ended = Ended::of(command);
+        assert_eq!(ended.status.code(), Some(1), "{}", ended.log);
+        let error = ended.log.lines().last().unwrap_or_default();
+        parts.iter().for_each(|part| assert!(error.contains(part), "{part} is not in: {}", ended.log));
+    };
+    fails(with_keys(node(&sandbox, &server, "a", &[]), "wrong"), &["secret key", "AWS_SECRET_ACCESS_KEY"]);
+    let mut none = node(&sandbox, &server, "a", &[]);
+    none.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    fails(none, &["no credentials", "AWS_PROFILE"]);
+    let mut unknown = node(&sandbox, &server, "a", &[]);
+    unknown.env("AWS_ACCESS_KEY_ID", "SOMEBODY");
+    fails(unknown, &["access key"]);
+    fails(node(&sandbox, &server, "a", &["--folder", "s3://nowhere/x"]), &["no such bucket", "s3://nowhere/x"]);
+    let mut plain = node(&sandbox, &server, "a", &[]);
+    plain.env_remove("PEERFOLD_S3_ALLOW_HTTP");
+    fails(plain, &["plain HTTP", "--s3-allow-http"]);
+    // A profile of the shared files does as well as variables.
+    fs::create_dir_all(sandbox.user_home().join(".aws")).unwrap();
+    let profile = format!("[ward]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n");
+    fs::write(sandbox.user_home().join(".aws/credentials"), profile).unwrap();
+    let mut profiled = node(&sandbox, &server, "a", &["--epochs", "1"]);
+    profiled.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").env("AWS_PROFILE", "ward");
+    Ended::of(profiled).success();
+}
+
+#[test]
+fn values_go_in_and_out_by_hand() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    fs::write(sandbox.path("notes.json"), "{\"ward\": 7}").unwrap();
+    let home = sandbox.path("home");
+    let home = home.to_str().unwrap();
+    for url in [url(), sandbox.folder()] {
+        let do_ = |args: &[&str]| folder(&sandbox, &server, args);
+        let nothing = do_(&["ls", &url]).success();
+        assert_eq!(nothing.text().trim(), "nothing is there");
+        let empty = do_(&["digest", &url]).success().text();
+        let put = do_(&["put", &url, "notes", "notes.json", "--home", home, "--metric", "beds=12", "--json"]).success();
+        let row: Value = serde_json::from_str(&put.text()).unwrap();
+        assert_eq!((row["key"].as_str(), row["metrics"]["beds"].as_f64()), (Some("notes"), Some(12.0)));
+        let author = row["author"].as_str().unwrap();
+        let key = format!("{}/notes", &author[author.len() - 6..]);
+        do_(&["get", &url, &key, "--output", "out.json"]).success();
+        assert_eq!(fs::read(sandbox.path("out.json")).unwrap(), fs::read(sandbox.path("notes.json")).unwrap());
+        assert_ne!(do_(&["digest", &url]).success().text(), empty);
+        do_(&["rm", &url, "notes", "--home", home]).success();
+        assert_eq!(do_(&["ls", &url]).success().text().trim(), "nothing is there");
+        let gone = do_(&["get", &url, &key, "--output", "out.json"]);
+        assert_eq!(gone.status.code(), Some(1));
+        assert!(gone.log.contains("there is no"), "{}", gone.log);
+        assert_eq!(do_(&["rm", &url, "notes", "--home", home]).status.code(), Some(1));
+    }
+    // Who only reads leaves nothing behind.
+    assert!(!sandbox.user_home().join(".peerfold").exists());
+    let authors = |dir: &std::path::Path| fs::read_dir(dir).unwrap().count();
+    let federation = fs::read_dir(sandbox.path("folder")).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(authors(&federation), 1);
+}
+
+#[test]
+fn behind_a_network_the_bucket_carries_those_who_have_no_other_way() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    // Neither knows of the other's address: only the bucket joins them.
+    let tiered = |home: &str, index: &str, epochs: &str| {
+        let url = url();
+        let args = ["--folder", "p2p:", "--fallback", &url, "--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns"];
+        let more = ["--epochs", epochs, "--partition", index, "--min-peers", "1", "--s3-poll", "0.1"];
+        Running::start(node(&sandbox, &server, home, &[&args[..], &more].concat()))
+    };
+    let (one, two) = (tiered("a", "0/2", "30"), tiered("b", "1/2", "30"));
+    for node in [one, two] {
+        let ended = node.wait().success();
+        let events = ended.events();
+        assert_eq!(folded_with_peers(&events).len(), 1, "{events:?}");
+        assert!(events.iter().any(|event| matches!(event, Event::Routes { network: Some(false), bucket: true, .. })));
+    }
+    let rows = folder(&sandbox, &server, &["ls", &url(), "--json"]).success().text();
+    assert_eq!(rows.matches("\"update/30\"").count(), 2, "{rows}");
+}
