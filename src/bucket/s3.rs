@@ -128,6 +128,8 @@ struct Held {
     provider: Option<aws_credential_types::provider::SharedCredentialsProvider>,
     /// The credentials, and until when they are believed.
     credential: Option<(Arc<AwsCredential>, SystemTime)>,
+    /// Whether there were any yet: who had some is waited for, who never had is told what to set.
+    ever: bool,
 }
 
 impl Credentials {
@@ -137,7 +139,8 @@ impl Credentials {
 
     /// The next request asks for new ones, and reads shared files anew.
     fn forget(&self) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Held::default();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = Held { ever: held.ever, ..Held::default() };
     }
 }
 
@@ -181,7 +184,13 @@ impl CredentialProvider for Credentials {
                 CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
                     credential_error(reason, Trouble::NoCredentials)
                 }
-                _ => credential_error(format!("the credentials can't be had now: {reason}"), Trouble::Expired),
+                CredentialsError::ProviderTimedOut(_) => {
+                    credential_error(format!("who gives the credentials doesn't answer: {reason}"), Trouble::Expired)
+                }
+                _ if held().ever => {
+                    credential_error(format!("the credentials can't be had now: {reason}"), Trouble::Expired)
+                }
+                _ => credential_error(reason, Trouble::NoCredentials),
             }
         })?;
         let credential = Arc::new(AwsCredential {
@@ -190,7 +199,9 @@ impl CredentialProvider for Credentials {
             token: provided.session_token().map(str::to_owned),
         });
         let until = provided.expiry().map_or(now + BELIEVED, |expiry| expiry.checked_sub(EARLY).unwrap_or(expiry));
-        held().credential = Some((credential.clone(), until));
+        let mut held = held();
+        held.credential = Some((credential.clone(), until));
+        held.ever = true;
         Ok(credential)
     }
 }

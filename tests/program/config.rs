@@ -5,7 +5,7 @@ use peerfold::cli::NodeFlags;
 use std::{collections::BTreeMap, fs};
 
 /// Every setting: its key, a value as flag and variable have it, and as TOML has it.
-const SETTINGS: [(&str, &str, &str); 45] = [
+const SETTINGS: [(&str, &str, &str); 52] = [
     ("federation", "hospitals", "\"hospitals\""),
     ("run", "2", "\"2\""),
     ("folder", "memory:", "\"memory:\""),
@@ -16,6 +16,13 @@ const SETTINGS: [(&str, &str, &str); 45] = [
     ("cache-quota", "500MB", "\"500MB\""),
     ("linger", "2.5", "2.5"),
     ("stay", "true", "true"),
+    ("fallback", "s3://weights/ward", "\"s3://weights/ward\""),
+    ("fallback-after", "1.5", "1.5"),
+    ("s3-endpoint", "https://store.example", "\"https://store.example\""),
+    ("s3-allow-http", "true", "true"),
+    ("s3-poll", "0.5", "0.5"),
+    ("s3-poll-idle", "60.5", "60.5"),
+    ("s3-grace", "90.5", "90.5"),
     ("dataset", "mnist", "\"mnist\""),
     ("data-dir", "/data", "\"/data\""),
     ("partition", "1/4", "\"1/4\""),

@@ -51,6 +51,8 @@ impl Sandbox {
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_peerfold"));
         command.env_clear().env("HOME", self.user_home()).env("TMPDIR", self.temporary());
+        // Else who has no credentials asks a link-local address for a role's.
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
         command.current_dir(self.dir.path()).args(args);
         command
     }
