@@ -55,7 +55,7 @@ pub fn main() -> ExitCode {
 /// Runs a bootstrap node until the first signal. Prints its addresses, one a line, as soon as it listens there.
 pub(crate) fn run(flags: &BootstrapFlags) -> anyhow::Result<()> {
     if flags.end_with_stdin {
-        end_with_stdin();
+        end_with_stdin(|_| {});
     }
     let stop = Stop::new();
     stop_on_signals(stop.clone())?;

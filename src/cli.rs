@@ -17,7 +17,7 @@ mod strategies;
 pub use self::settings::{NodeFlags, Setting, SettingsError, Source};
 pub(crate) use self::{
     events::json_sink,
-    node::{MAX_SECONDS, strategy_of},
+    node::{MAX_SECONDS, NETWORK_DOWN, NETWORK_UP, strategy_of},
     show::{routes_text, short_peer},
 };
 
@@ -29,6 +29,8 @@ use crate::{
 };
 use anyhow::Context;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+#[cfg(feature = "demo-s3")]
+use std::net::SocketAddr;
 use std::{path::PathBuf, process::ExitCode};
 
 /// Federated learning without a server: every node trains on its own data, publishes its weights, and folds what the
@@ -78,6 +80,15 @@ enum Command {
     /// its homes are free.
     #[command(hide = true)]
     DemoGuard,
+    /// Serve the directory's folders as S3 buckets to a demo's nodes, until standard input ends. Keys by `AWS_…`.
+    #[cfg(feature = "demo-s3")]
+    #[command(hide = true)]
+    DemoBucket {
+        /// The directory.
+        dir: PathBuf,
+        /// Where to listen.
+        listen: SocketAddr,
+    },
 }
 
 #[derive(Args)]
@@ -148,6 +159,8 @@ fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> 
             print(&String::from_utf8(script)?)?;
         }
         Command::DemoGuard => demo::guard()?,
+        #[cfg(feature = "demo-s3")]
+        Command::DemoBucket { dir, listen } => demo::serve_bucket(&dir, listen)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,17 +1,23 @@
 //! `peerfold demo`: several nodes as processes of this machine, first learning together, then each alone.
 //!
 //! The nodes are `peerfold node` processes with homes of their own in one temporary directory. They find each other
-//! through a bootstrap node, which is a process too, and share nothing but sockets; the demo reads their events. Nothing
-//! stays behind, whatever happens to the demo: each node ends when its standard input does, and a guard
+//! through a bootstrap node, or meet in a bucket of an S3 server, which are processes too, and share nothing but sockets;
+//! the demo reads their events. Nothing stays behind, whatever happens to the demo: each node ends when its standard input does, and a guard
 //! process, which outlives the demo, removes the directory when the nodes are gone.
 
 mod bootstrap;
+mod bucket;
+#[cfg(feature = "demo-s3")]
+mod bucket_server;
+mod cuts;
 mod directory;
 mod live;
 mod phase;
 mod process;
 mod table;
 
+#[cfg(feature = "demo-s3")]
+pub(crate) use bucket_server::serve as serve_bucket;
 pub(crate) use directory::guard;
 
 use crate::{
@@ -22,10 +28,12 @@ use crate::{
 };
 use anyhow::bail;
 use bootstrap::Bootstrap;
-use clap::Args;
+use bucket::Bucket;
+use clap::{Args, ValueEnum};
+use cuts::Cuts;
 use directory::Directory;
 use live::Live;
-use phase::{Outcome, Phase};
+use phase::{Outcome, Phase, Ways};
 use std::{
     path::PathBuf,
     process::ExitCode,
@@ -34,6 +42,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long an epoch is in a demo that cuts something, unless it is said.
+const CUT_PERIOD: Duration = Duration::from_millis(300);
 /// Exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
 
@@ -42,9 +52,18 @@ pub(crate) struct DemoFlags {
     /// How many nodes.
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
-    /// Epochs of each node.
-    #[arg(long, default_value_t = 8, value_name = "E", value_parser = clap::value_parser!(u64).range(1..))]
-    epochs: u64,
+    /// Epochs of each node. [default: 8, with --cut 24]
+    #[arg(long, value_name = "E", value_parser = clap::value_parser!(u64).range(1..))]
+    epochs: Option<u64>,
+    /// Where the nodes meet: p2p is the network, s3 a bucket on an S3 server that the demo starts for itself.
+    #[arg(long, default_value = "p2p", value_name = "KIND")]
+    folder: Meeting,
+    /// Put such a bucket behind the network.
+    #[arg(long)]
+    fallback: bool,
+    /// Cut the network for a quarter of the epochs, then the bucket.
+    #[arg(long, requires = "fallback")]
+    cut: bool,
     /// What to learn: digits (embedded) or mnist (in --data-dir).
     #[arg(long, default_value = "digits", value_name = "NAME", value_parser = parse_model)]
     dataset: Model,
@@ -54,7 +73,7 @@ pub(crate) struct DemoFlags {
     /// Label skew: the probability with which an example goes to the node that owns its label.
     #[arg(long, default_value_t = 0.9, value_name = "0..1")]
     skew: f64,
-    /// Training steps between two folds. [default: digits 60, mnist 100]
+    /// Training steps between two folds. [default: digits 60, mnist 100, with --cut a period of 0.3 s]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
     steps_per_epoch: Option<u64>,
     /// Instead: train for so long between two folds, as many steps as fit.
@@ -83,6 +102,13 @@ pub(crate) struct DemoFlags {
     json: bool,
 }
 
+/// Where the nodes of a demo meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Meeting {
+    P2p,
+    S3,
+}
+
 /// Which node is killed, and in which epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Kill {
@@ -108,6 +134,14 @@ fn parse_model(name: &str) -> Result<Model, ParseModelError> {
 }
 
 impl DemoFlags {
+    fn epochs(&self) -> u64 {
+        self.epochs.unwrap_or(if self.cut { 24 } else { 8 })
+    }
+
+    fn has_bucket(&self) -> bool {
+        self.fallback || self.folder == Meeting::S3
+    }
+
     fn threads(&self) -> usize {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         self.threads.map_or_else(|| (processors / usize::from(self.nodes)).max(1), usize::from)
@@ -116,6 +150,8 @@ impl DemoFlags {
     fn length(&self) -> EpochLength {
         match self.period {
             Some(seconds) => EpochLength::Period(Duration::from_secs_f64(seconds)),
+            // So long that there is time to see what a cut does.
+            None if self.cut && self.steps_per_epoch.is_none() => EpochLength::Period(CUT_PERIOD),
             None => EpochLength::Steps(self.steps_per_epoch.unwrap_or(match self.dataset {
                 Model::Digits => 60,
                 Model::Mnist => 100,
@@ -136,9 +172,18 @@ impl DemoFlags {
             if kill.node > last {
                 bail!("--kill {}@{}: nodes are numbered from 0 to {last}", kill.node, kill.epoch);
             }
-            if kill.epoch > self.epochs {
-                bail!("--kill {}@{}: there are only {} epochs", kill.node, kill.epoch, self.epochs);
+            if kill.epoch > self.epochs() {
+                bail!("--kill {}@{}: there are only {} epochs", kill.node, kill.epoch, self.epochs());
             }
+        }
+        if self.fallback && self.folder != Meeting::P2p {
+            bail!("--fallback: --folder s3 is no network for a bucket to be behind");
+        }
+        if self.cut && self.epochs() < Cuts::LEAST_EPOCHS {
+            bail!("--cut needs at least {} epochs", Cuts::LEAST_EPOCHS);
+        }
+        if self.has_bucket() && cfg!(not(feature = "demo-s3")) {
+            bail!("this program was built without the demo's S3 server: build it with the feature demo-s3");
         }
         if self.dataset == Model::Mnist && self.data_dir.is_none() {
             bail!("--dataset mnist needs --data-dir (or PEERFOLD_DATA), a directory with MNIST's four files");
@@ -161,14 +206,28 @@ pub(crate) fn run(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
     };
     live.headline(&format!(
         "{} nodes learn {} together: {} epochs of {length}, label skew {}.",
-        flags.nodes, flags.dataset, flags.epochs, flags.skew,
+        flags.nodes,
+        flags.dataset,
+        flags.epochs(),
+        flags.skew,
     ));
-    live.headline(
-        "Each is a process of its own. A bootstrap node introduces them; they share nothing but connections.",
-    );
-    let bootstrap = Bootstrap::start(&directory)?;
-    let together = Phase::together(flags, &directory, bootstrap.list()).run(&live, &stop);
-    drop(bootstrap);
+    live.headline(match (flags.folder, flags.fallback) {
+        (Meeting::P2p, false) => {
+            "Each is a process of its own. A bootstrap node introduces them; they share nothing but connections."
+        }
+        (Meeting::P2p, true) => {
+            "Each is a process of its own. A bootstrap node introduces them, and a bucket is behind the network."
+        }
+        (Meeting::S3, _) => "Each is a process of its own. They share nothing but a bucket.",
+    });
+    let bootstrap = (flags.folder == Meeting::P2p).then(|| Bootstrap::start(&directory)).transpose()?;
+    let bucket = flags.has_bucket().then(|| Bucket::start(&directory)).transpose()?;
+    if let Some(bucket) = &bucket {
+        live.headline(&format!("The bucket is {}, on an S3 server of the demo's own.", bucket.url()));
+    }
+    let ways = Ways { list: bootstrap.as_ref().map(Bootstrap::list), bucket: bucket.as_ref() };
+    let together = Phase::together(flags, &directory, ways).run(&live, &stop);
+    drop((bootstrap, bucket));
     let together = match together? {
         Outcome::Finished(results) => results,
         Outcome::Stopped => return Ok(ExitCode::from(INTERRUPTED)),

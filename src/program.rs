@@ -8,7 +8,7 @@ pub(crate) use self::{mistakes::one_line, signals::stop_on_signals};
 use anyhow::Context;
 use clap::ArgMatches;
 use std::{
-    io::{self, IsTerminal, Read, Write},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
     thread,
 };
@@ -60,11 +60,10 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Ends the process when standard input ends: whoever started it is gone.
-pub(crate) fn end_with_stdin() {
-    thread::spawn(|| {
-        let mut rest = [0; 64];
-        while matches!(io::stdin().read(&mut rest), Ok(read) if read > 0) {}
+/// Ends the process when standard input ends: whoever started it is gone. Until then each of its lines is obeyed.
+pub(crate) fn end_with_stdin(mut obey: impl FnMut(&str) + Send + 'static) {
+    thread::spawn(move || {
+        io::stdin().lines().map_while(Result::ok).for_each(|line| obey(&line));
         std::process::exit(1);
     });
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::{
-    ops::Sub,
+    ops::{Add, Sub},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -22,6 +22,29 @@ pub struct BucketFigures {
     pub sent: u64,
     /// Bytes received.
     pub received: u64,
+}
+
+impl BucketFigures {
+    /// All requests.
+    pub fn requests(&self) -> u64 {
+        self.lists + self.reads + self.writes + self.deletes
+    }
+}
+
+impl Add for BucketFigures {
+    type Output = Self;
+
+    /// What both have cost.
+    fn add(self, other: Self) -> Self {
+        Self {
+            lists: self.lists + other.lists,
+            reads: self.reads + other.reads,
+            writes: self.writes + other.writes,
+            deletes: self.deletes + other.deletes,
+            sent: self.sent + other.sent,
+            received: self.received + other.received,
+        }
+    }
 }
 
 impl Sub for BucketFigures {

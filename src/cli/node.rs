@@ -31,9 +31,15 @@ use std::{
     thread::available_parallelism,
     time::{Duration, Instant},
 };
+use tokio::sync::watch;
 
 /// Longest time that a number of seconds may mean: a hundred years.
 pub(crate) const MAX_SECONDS: f64 = 3.2e9;
+
+/// What a node that was started by a program obeys, a line on its standard input: to be as without a network, and to
+/// have one again.
+pub(crate) const NETWORK_DOWN: &str = "network down";
+pub(crate) const NETWORK_UP: &str = "network up";
 
 /// The defaults of what is not set, given what is.
 pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsError> {
@@ -336,8 +342,13 @@ pub(super) fn check_writable(key: &'static str, path: &Path) -> Result<(), Setti
 /// Runs a node to its last epoch, or to the first signal. All mistakes that can be known are told before it begins.
 pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result<()> {
     let began = Instant::now();
+    let (cut, followed) = watch::channel(false);
     if ends_with_stdin {
-        end_with_stdin();
+        end_with_stdin(move |line| match line {
+            NETWORK_DOWN => _ = cut.send_replace(true),
+            NETWORK_UP => _ = cut.send_replace(false),
+            _ => tracing::warn!(line, "not understood"),
+        });
     }
     let stop = Stop::new();
     stop_on_signals(stop.clone())?;
@@ -347,7 +358,7 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         return Err(wrong("federation", "\"\"", "a federation has a name").into());
     }
     let folder = parse_folder(&need(&settings.folder, "folder")?)?;
-    let network = network_of(settings, &folder)?;
+    let network = NetworkOptions { cut: Some(followed), ..network_of(settings, &folder)? };
     let (fallback, bucket) = (fallback_of(settings, &folder)?, bucket_of(settings)?);
     let cache_quota = quota_of(settings)?;
     let linger = seconds(settings.linger, "linger")?;

@@ -62,12 +62,13 @@ impl Drop for Directory {
 }
 
 /// This program, in a process group of its own, so that Ctrl-C reaches the demo alone. Settings of the user's own nodes
-/// are not the demo's.
+/// are not the demo's, nor are the keys to their buckets.
 pub(super) fn program() -> anyhow::Result<Command> {
     let path = std::env::current_exe().context("the demo can't find its own program")?;
     let mut command = Command::new(path);
     for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("PEERFOLD_") {
+        let name = variable.to_string_lossy();
+        if name.starts_with("PEERFOLD_") || name.starts_with("AWS_") {
             command.env_remove(variable);
         }
     }

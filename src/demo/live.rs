@@ -3,6 +3,7 @@
 
 use super::{phase::ALONE, table::Summary};
 use crate::{
+    bucket::BucketFigures,
     cli::{routes_text, short_peer},
     node::{Event, FoldedUpdate, Origin, Stop},
 };
@@ -119,11 +120,13 @@ impl Live {
             Event::Waiting { reason, present, needed, .. } => {
                 self.status(number, &format!("waiting, {present} of {needed} ({reason})"));
             }
-            Event::EpochDone { epoch, epochs, metrics, peers, sent, received, .. } => {
+            Event::EpochDone { epoch, epochs, metrics, peers, sent, received, bucket, .. } => {
                 let metric = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
                 let folded = self.rows.borrow().get(number).map(|row| row.folded.clone()).unwrap_or_default();
                 let (loss, accuracy) = (metric("loss"), 100.0 * metric("accuracy"));
                 let network = peers.zip(sent.zip(*received));
+                // Behind a network it is the lesser part.
+                let bucket = bucket.filter(|_| network.is_none());
                 match self.rows.borrow().get(number).and_then(|row| row.bar.as_ref()) {
                     // Eighty columns hold three nodes; what doesn't fit is cut at the end.
                     Some(bar) => {
@@ -131,9 +134,13 @@ impl Live {
                         let network = network.map(|(peers, (sent, received))| {
                             format!("⇄{peers} ↑{} ↓{} ", amount(sent), amount(received))
                         });
+                        let bucket = bucket.map(|bucket| {
+                            let BucketFigures { sent, received, .. } = bucket;
+                            format!("S3 {} ↑{} ↓{} ", bucket.requests(), amount(sent), amount(received))
+                        });
                         bar.set_message(format!(
                             "{epoch}/{epochs} loss {loss:.3} acc {accuracy:4.1} % {}{}",
-                            network.unwrap_or_default(),
+                            network.or(bucket).unwrap_or_default(),
                             folded.replace("folded node ", "folded ")
                         ));
                     }
@@ -142,10 +149,15 @@ impl Live {
                             let ending = if peers == 1 { "" } else { "s" };
                             format!("{peers} peer{ending}, sent {}, received {}  ", amount(sent), amount(received))
                         });
+                        let bucket = bucket.map(|bucket| {
+                            let BucketFigures { sent, received, .. } = bucket;
+                            let (requests, sent, received) = (bucket.requests(), amount(sent), amount(received));
+                            format!("{requests} requests, uploaded {sent}, downloaded {received}  ")
+                        });
                         let line = format!(
                             "node {number}  epoch {epoch}/{epochs}  loss {loss:.3}  accuracy {accuracy:4.1} %  \
                              {}{folded}",
-                            network.unwrap_or_default(),
+                            network.or(bucket).unwrap_or_default(),
                         );
                         self.line(line.trim_end());
                     }
@@ -173,6 +185,15 @@ impl Live {
                 let _ = bars.borrow().println(format!("node {number}  {text}"));
             }
             Form::Lines => self.line(&format!("node {number}  {text}")),
+        }
+    }
+
+    /// Something that happens to all nodes.
+    pub(super) fn announce(&self, text: &str) {
+        match &self.form {
+            Form::Json => self.line(&serde_json::json!({ "phase": *self.phase.borrow(), "note": text }).to_string()),
+            Form::Terminal(bars) => drop(bars.borrow().println(text)),
+            Form::Lines => self.line(text),
         }
     }
 

@@ -2,11 +2,15 @@
 
 use super::{
     DemoFlags, Kill,
+    bucket::Bucket,
+    cuts::{Cut, Cuts},
     directory::Directory,
     live::Live,
     process::{Message, NodeProcess},
 };
 use crate::{
+    bucket::BucketFigures,
+    cli::{NETWORK_DOWN, NETWORK_UP},
     folder::FolderUrl,
     node::{Event, Stop},
     train::EpochLength,
@@ -31,6 +35,10 @@ const MESSAGES: usize = 256;
 const AWAY_EPOCHS: u64 = 2;
 /// Seconds that the others of a synchronous federation wait for a killed node, in each epoch.
 const KILL_DEADLINE: u64 = 3;
+/// Seconds between two looks at the bucket: a demo's epochs are short.
+const POLL: f64 = 0.1;
+/// Seconds that peers are waited for before the bucket is asked.
+const FALLBACK_AFTER: f64 = 0.5;
 /// Where the nodes listen: nobody else is to hear of a demo.
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
@@ -58,6 +66,16 @@ pub(super) struct NodeResult {
     /// Bytes sent to peers and received from them, over all its starts.
     pub(super) sent: u64,
     pub(super) received: u64,
+    /// What the bucket has cost, over all its starts.
+    pub(super) bucket: Option<BucketFigures>,
+}
+
+/// How nodes reach each other.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ways<'a> {
+    /// The list by which they find each other in the network.
+    pub(super) list: Option<&'a Path>,
+    pub(super) bucket: Option<&'a Bucket>,
 }
 
 /// The nodes of one phase.
@@ -65,8 +83,7 @@ pub(super) struct Phase<'a> {
     flags: &'a DemoFlags,
     directory: &'a Directory,
     name: &'static str,
-    /// The list by which the nodes find each other, if they are to.
-    list: Option<&'a Path>,
+    ways: Ways<'a>,
 }
 
 struct Running {
@@ -74,35 +91,42 @@ struct Running {
     result: NodeResult,
     /// What earlier processes of this node have sent and received.
     before: (u64, u64),
+    /// What the bucket has cost by the end of the newest epoch of this process.
+    paid: BucketFigures,
     epoch: u64,
     finished: bool,
     killed: bool,
 }
 
 impl<'a> Phase<'a> {
-    /// The nodes find each other by a bootstrap list.
-    pub(super) fn together(flags: &'a DemoFlags, directory: &'a Directory, list: &'a Path) -> Self {
-        Self { flags, directory, name: TOGETHER, list: Some(list) }
+    /// The nodes reach each other.
+    pub(super) fn together(flags: &'a DemoFlags, directory: &'a Directory, ways: Ways<'a>) -> Self {
+        Self { flags, directory, name: TOGETHER, ways }
     }
 
     /// Each for itself.
     pub(super) fn alone(flags: &'a DemoFlags, directory: &'a Directory) -> Self {
-        Self { flags, directory, name: ALONE, list: None }
+        Self { flags, directory, name: ALONE, ways: Ways::default() }
     }
 
     fn arguments(&self, node: usize, home: PathBuf) -> Vec<OsString> {
         let flags = self.flags;
         let nodes = usize::from(flags.nodes);
-        let folder = if self.list.is_some() { FolderUrl::P2p } else { FolderUrl::Memory };
+        let Ways { list, bucket } = self.ways;
+        let folder = match (list, bucket) {
+            (Some(_), _) => FolderUrl::P2p.to_string(),
+            (None, Some(bucket)) => bucket.url(),
+            (None, None) => FolderUrl::Memory.to_string(),
+        };
         let mut arguments: Vec<OsString> = vec!["node".into(), "--json".into(), "--end-with-stdin".into()];
         let mut set = |name: &str, value: OsString| arguments.extend([format!("--{name}").into(), value]);
         set("federation", "demo".into());
-        set("folder", folder.to_string().into());
+        set("folder", folder.into());
         set("home", home.into());
         set("dataset", flags.dataset.to_string().into());
         set("partition", format!("{node}/{nodes}").into());
         set("skew", flags.skew.to_string().into());
-        set("epochs", flags.epochs.to_string().into());
+        set("epochs", flags.epochs().to_string().into());
         match flags.length() {
             EpochLength::Steps(steps) => set("steps-per-epoch", steps.to_string().into()),
             EpochLength::Period(period) => set("period", period.as_secs_f64().to_string().into()),
@@ -112,9 +136,20 @@ impl<'a> Phase<'a> {
         if let Some(dir) = &flags.data_dir {
             set("data-dir", dir.into());
         }
-        if let Some(list) = self.list {
+        if let Some(list) = list {
             set("bootstrap", list.into());
             set("listen", LISTEN.into());
+            if let Some(bucket) = bucket {
+                set("fallback", bucket.url().into());
+                set("fallback-after", FALLBACK_AFTER.to_string().into());
+            }
+        }
+        if let Some(bucket) = bucket {
+            set("s3-endpoint", bucket.endpoint().into());
+            set("s3-poll", POLL.to_string().into());
+            set("s3-poll-idle", POLL.to_string().into());
+        }
+        if list.is_some() || bucket.is_some() {
             set("strategy", flags.strategy.clone().into());
             flags.param.iter().for_each(|param| set("param", param.into()));
             set("min-peers", (nodes - 1).to_string().into());
@@ -126,15 +161,21 @@ impl<'a> Phase<'a> {
                 }
                 arguments.push("--sync".into());
             }
+        }
+        if list.is_some() {
             // Each stays until all are done: a node that was killed finds the others when it comes back.
             arguments.extend(["--no-mdns".into(), "--stay".into()]);
+        }
+        if bucket.is_some() {
+            arguments.push("--s3-allow-http".into());
         }
         arguments
     }
 
     fn start(&self, node: usize, messages: &SyncSender<Message>) -> anyhow::Result<NodeProcess> {
         let home = self.directory.home(&format!("{}-{node}", self.name))?;
-        NodeProcess::start(node, self.arguments(node, home), messages.clone())
+        let keys = self.ways.bucket.into_iter().flat_map(Bucket::keys);
+        NodeProcess::start(node, self.arguments(node, home), keys, messages.clone())
     }
 
     /// Runs the nodes and shows what they do. An error names the node that failed, and its reason; the others are
@@ -142,15 +183,20 @@ impl<'a> Phase<'a> {
     pub(super) fn run(&self, live: &Live, stop: &Stop) -> anyhow::Result<Outcome> {
         let (sender, messages) = mpsc::sync_channel(MESSAGES);
         forward_stop(stop.clone(), sender.clone())?;
-        let mut kill = self.flags.kill.filter(|_| self.list.is_some());
+        let mut kill = self.flags.kill.filter(|_| self.name == TOGETHER);
         let nodes = usize::from(self.flags.nodes);
-        live.begin(self.name, nodes, self.flags.epochs);
+        let mut cuts = match self.flags.cut && self.name == TOGETHER {
+            true => Cuts::over(self.flags.epochs()),
+            false => Cuts::none(),
+        };
+        live.begin(self.name, nodes, self.flags.epochs());
         let mut running = Vec::new();
         for node in 0..nodes {
             running.push(Running {
                 process: Some(self.start(node, &sender)?),
                 result: NodeResult::default(),
                 before: (0, 0),
+                paid: BucketFigures::default(),
                 epoch: 0,
                 finished: false,
                 killed: false,
@@ -195,6 +241,10 @@ impl<'a> Phase<'a> {
                     }
                 }
             }
+            let done = running.iter().map(Running::done).min().unwrap_or_default();
+            while let Some(cut) = cuts.due(done) {
+                self.cut(cut, &mut running, live)?;
+            }
             if let Some(Kill { node: victim, epoch }) = kill
                 && running[victim].killed
                 && running[victim].process.is_none()
@@ -211,6 +261,31 @@ impl<'a> Phase<'a> {
         live.end();
         Ok(Outcome::Finished(running.into_iter().map(|node| node.result).collect()))
     }
+
+    fn cut(&self, cut: Cut, running: &mut [Running], live: &Live) -> anyhow::Result<()> {
+        let mut tell =
+            |order: &str| running.iter_mut().filter_map(|node| node.process.as_mut()).for_each(|n| n.tell(order));
+        match (cut, self.ways.bucket) {
+            (Cut::NetworkDown, _) => {
+                tell(NETWORK_DOWN);
+                live.announce("the network is cut: no node has a connection to another");
+            }
+            (Cut::NetworkUp, _) => {
+                tell(NETWORK_UP);
+                live.announce("the network is restored");
+            }
+            (Cut::BucketDown, Some(bucket)) => {
+                bucket.cut();
+                live.announce("the bucket is cut: its server is killed");
+            }
+            (Cut::BucketUp, Some(bucket)) => {
+                bucket.resume()?;
+                live.announce("the bucket is restored: its server is started again");
+            }
+            (Cut::BucketDown | Cut::BucketUp, None) => {}
+        }
+        Ok(())
+    }
 }
 
 impl Running {
@@ -218,12 +293,14 @@ impl Running {
         match event {
             Event::Started { peer, .. } => self.result.peer.clone_from(peer),
             Event::Published { num_examples, .. } => self.result.num_examples = *num_examples,
-            Event::EpochDone { epoch, seconds, sent, received, .. } => {
+            Event::EpochDone { epoch, seconds, sent, received, bucket, .. } => {
                 self.epoch = *epoch;
                 self.moved(*sent, *received);
+                self.pays(bucket.map(|bucket| self.paid + bucket));
                 self.result.seconds += seconds;
             }
-            Event::Finished { metrics, stopped, peers, sent, received, .. } => {
+            Event::Finished { metrics, stopped, peers, sent, received, bucket, .. } => {
+                self.pays(*bucket);
                 self.finished = !stopped;
                 self.result.accuracy = metrics.get("accuracy").copied().unwrap_or(f64::NAN);
                 self.result.peers = peers.unwrap_or_default();
@@ -238,7 +315,20 @@ impl Running {
         self.result.received = self.before.1 + received.unwrap_or_default();
     }
 
+    /// What the bucket has cost this process so far.
+    fn pays(&mut self, paid: Option<BucketFigures>) {
+        let Some(paid) = paid else { return };
+        self.result.bucket = Some(self.result.bucket.unwrap_or_default() + (paid - self.paid));
+        self.paid = paid;
+    }
+
+    /// Epochs that are behind it: all, if it has come to its end.
+    fn done(&self) -> u64 {
+        if self.finished { u64::MAX } else { self.epoch }
+    }
+
     fn restarted(&mut self) {
+        self.paid = BucketFigures::default();
         self.killed = false;
         self.finished = false;
         self.before = (self.result.sent, self.result.received);

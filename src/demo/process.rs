@@ -6,7 +6,7 @@ use anyhow::Context;
 use std::{
     collections::VecDeque,
     ffi::OsString,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     process::{Child, ChildStdin, Stdio},
     sync::mpsc::SyncSender,
     thread::{self, JoinHandle},
@@ -30,8 +30,8 @@ pub(super) enum Message {
 /// A running node. Dropping it kills it.
 pub(super) struct NodeProcess {
     child: Child,
-    /// The node ends when this does.
-    _stdin: Option<ChildStdin>,
+    /// The node ends when this does, and obeys what is written here.
+    stdin: Option<ChildStdin>,
     log: Option<JoinHandle<VecDeque<String>>>,
 }
 
@@ -40,10 +40,12 @@ impl NodeProcess {
     pub(super) fn start(
         number: usize,
         arguments: impl IntoIterator<Item = OsString>,
+        variables: impl IntoIterator<Item = (&'static str, String)>,
         messages: SyncSender<Message>,
     ) -> anyhow::Result<Self> {
         let mut command = program()?;
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments).envs(variables);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("node {number} can't be started"))?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         thread::spawn(move || {
@@ -65,7 +67,14 @@ impl NodeProcess {
             }
             log
         });
-        Ok(Self { child, _stdin: stdin, log: Some(log) })
+        Ok(Self { child, stdin, log: Some(log) })
+    }
+
+    /// Tells the node to do something. One that is gone needs not.
+    pub(super) fn tell(&mut self, order: &str) {
+        if let Some(stdin) = &mut self.stdin {
+            let _ = writeln!(stdin, "{order}");
+        }
     }
 
     /// SIGKILL.

@@ -28,19 +28,33 @@ impl Summary {
     pub(super) fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
-        table.set_header(["node", "examples", "alone", "federated", "gain", "time", "peers", "sent", "received"]);
+        let has_network = self.rows.iter().any(|(node, _)| node.sent > 0);
+        let has_bucket = self.rows.iter().any(|(node, _)| node.bucket.is_some());
+        let mut header = vec!["node", "examples", "alone", "federated", "gain", "time"];
+        if has_network || !has_bucket {
+            header.extend(["peers", "sent", "received"]);
+        }
+        if has_bucket {
+            header.extend(["requests", "uploaded", "downloaded"]);
+        }
+        table.set_header(header);
         for (number, ((node, alone), gain)) in self.rows.iter().zip(self.gains()).enumerate() {
-            table.add_row([
+            let mut row = vec![
                 number.to_string(),
                 node.num_examples.to_string(),
                 format!("{:.1} %", 100.0 * alone),
                 format!("{:.1} %", 100.0 * node.accuracy),
                 format!("{gain:+.1}"),
                 format!("{:.1} s", node.seconds),
-                node.peers.to_string(),
-                amount(node.sent),
-                amount(node.received),
-            ]);
+            ];
+            if has_network || !has_bucket {
+                row.extend([node.peers.to_string(), amount(node.sent), amount(node.received)]);
+            }
+            if has_bucket {
+                let bucket = node.bucket.unwrap_or_default();
+                row.extend([bucket.requests().to_string(), amount(bucket.sent), amount(bucket.received)]);
+            }
+            table.add_row(row);
         }
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -75,7 +89,7 @@ impl Summary {
             serde_json::json!({
                 "node": number, "peer": node.peer, "examples": node.num_examples, "alone": alone,
                 "federated": node.accuracy, "gain_points": gain, "seconds": node.seconds,
-                "peers": node.peers, "sent": node.sent, "received": node.received,
+                "peers": node.peers, "sent": node.sent, "received": node.received, "bucket": node.bucket,
             })
         };
         let nodes: Vec<_> = self.rows.iter().zip(self.gains()).enumerate().map(node).collect();

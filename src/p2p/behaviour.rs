@@ -58,14 +58,18 @@ pub(super) fn topic(federation: FederationId) -> IdentTopic {
     IdentTopic::new(federation.to_string())
 }
 
+/// How many connections there may be; none, if the node is cut off.
+pub(super) fn limits(cut: bool) -> ConnectionLimits {
+    ConnectionLimits::default()
+        .with_max_established(Some(if cut { 0 } else { MAX_CONNECTIONS }))
+        .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
+        .with_max_pending_incoming(Some(MAX_PENDING))
+        .with_max_pending_outgoing(Some(MAX_PENDING))
+}
+
 impl Behaviour {
     pub(super) fn new(keypair: &Keypair, federation: FederationId, mdns: bool) -> Result<Self, String> {
         let me = keypair.public().to_peer_id();
-        let limits = ConnectionLimits::default()
-            .with_max_established(Some(MAX_CONNECTIONS))
-            .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
-            .with_max_pending_incoming(Some(MAX_PENDING))
-            .with_max_pending_outgoing(Some(MAX_PENDING));
         let requests = || {
             request_response::Config::default()
                 .with_request_timeout(REQUEST_TIMEOUT)
@@ -82,7 +86,7 @@ impl Behaviour {
         let agent = concat!("peerfold/", env!("CARGO_PKG_VERSION")).to_owned();
         let identity = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), keypair.public());
         Ok(Self {
-            limits: connection_limits::Behaviour::new(limits),
+            limits: connection_limits::Behaviour::new(limits(false)),
             blocked: allow_block_list::Behaviour::default(),
             gossip,
             sync: request_response::Behaviour::with_codec(SyncCodec, both(SYNC_PROTOCOL), requests()),

@@ -1,6 +1,7 @@
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 use std::{fmt, str::FromStr, time::Duration};
+use tokio::sync::watch;
 
 /// What is wrong with an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,6 +125,9 @@ pub struct NetworkOptions {
     pub sync_every: Duration,
     /// Seeds what is drawn: whom to sync with, jitter.
     pub seed: u64,
+    /// While it says `true`, the node closes its connections and makes none: for trying what becomes of a federation
+    /// whose network fails.
+    pub cut: Option<watch::Receiver<bool>>,
 }
 
 impl Default for NetworkOptions {
@@ -134,6 +138,7 @@ impl Default for NetworkOptions {
             mdns: true,
             sync_every: Duration::from_secs(60),
             seed: rand::random(),
+            cut: None,
         }
     }
 }

@@ -119,6 +119,14 @@ impl Redial {
         }
     }
 
+    /// The network is back: everybody is dialled now.
+    pub(super) fn again(&mut self, now: Duration) {
+        for target in self.targets.values_mut().filter(|target| !target.connected) {
+            self.seed = self.seed.wrapping_add(1);
+            (target.due, target.waits) = (Some(now), waits(self.seed));
+        }
+    }
+
     /// Whether each was reached, or found out of reach, at least once.
     pub(super) fn all_tried(&self) -> bool {
         self.targets.values().all(|target| target.tried)

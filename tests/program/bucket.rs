@@ -5,8 +5,15 @@ use super::{
     process::{Ended, Running, Sandbox},
 };
 use peerfold::node::Event;
-use serde_json::Value;
-use std::{collections::BTreeSet, fs, process::Command};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    process::Command,
+    thread,
+};
 
 /// As a user gives them: in the environment.
 fn with_keys(mut command: Command, secret: &str) -> Command {
@@ -136,6 +143,83 @@ fn what_is_wrong_is_said_at_once_and_how_to_mend_it() {
     let mut profiled = node(&sandbox, &server, "a", &["--epochs", "1"]);
     profiled.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").env("AWS_PROFILE", "ward");
     Ended::of(profiled).success();
+}
+
+/// The metadata service of a machine with a role: gives keys to who has asked for a token before.
+fn metadata_service() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(&stream);
+            let mut head = Vec::new();
+            while reader.read_until(b'\n', &mut head).is_ok_and(|read| read > 2) {}
+            let head = String::from_utf8(head).unwrap().to_lowercase();
+            let line = head.lines().next().unwrap_or_default();
+            let authorised = head.contains("x-aws-ec2-metadata-token: token");
+            let (status, body) = if line.starts_with("put /latest/api/token") {
+                ("200 OK", "token".to_owned())
+            } else if line.contains("/iam/security-credentials/ ") && authorised {
+                ("200 OK", "ward-role".to_owned())
+            } else if line.contains("/iam/security-credentials/ward-role") && authorised {
+                let keys = json!({
+                    "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY,
+                    "Token": "session", "LastUpdated": "2020-01-01T00:00:00Z", "Expiration": "2100-01-01T00:00:00Z",
+                });
+                ("200 OK", keys.to_string())
+            } else {
+                ("404 Not Found", String::new())
+            };
+            let ttl = "x-aws-ec2-metadata-token-ttl-seconds: 21600";
+            let length = body.len();
+            // Who doesn't read the answer has given up.
+            let _ = write!(
+                &stream,
+                "HTTP/1.1 {status}\r\n{ttl}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            );
+        }
+    });
+    endpoint
+}
+
+#[test]
+fn what_aws_users_have_set_up_is_enough() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let aws = sandbox.user_home().join(".aws");
+    fs::create_dir_all(&aws).unwrap();
+    let endpoint = server.endpoint();
+    let keys = sandbox.path("keys.json");
+    let json = json!({
+        "Version": 1, "AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY, "Expiration": "2100-01-01T00:00:00Z",
+    });
+    fs::write(&keys, json.to_string()).unwrap();
+    let credentials = format!("[plain]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n");
+    fs::write(aws.join("credentials"), credentials).unwrap();
+    let config = format!(
+        "[profile plain]\nregion = {REGION}\nendpoint_url = {endpoint}\n\
+         [profile asked]\nregion = {REGION}\nendpoint_url = {endpoint}\ncredential_process = /bin/cat {}\n",
+        keys.display()
+    );
+    fs::write(aws.join("config"), config).unwrap();
+    let ls = |variables: &[(&str, &str)]| {
+        let mut command = sandbox.command(["folder", "ls", &url(), "--federation", "test"]);
+        command.env("PATH", "/usr/bin:/bin").env("PEERFOLD_S3_ALLOW_HTTP", "true").envs(variables.iter().copied());
+        let ended = Ended::of(command).success();
+        assert_eq!(ended.text().trim(), "nothing is there", "{variables:?}: {}", ended.log);
+    };
+    ls(&[("AWS_PROFILE", "plain")]);
+    ls(&[("AWS_PROFILE", "asked")]);
+    let variables = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
+    ls(&[&variables[..], &[("AWS_ENDPOINT_URL_S3", &endpoint), ("AWS_REGION", REGION)]].concat());
+    ls(&[&variables[..], &[("AWS_ENDPOINT_URL", &endpoint), ("AWS_DEFAULT_REGION", REGION)]].concat());
+    let metadata = metadata_service();
+    ls(&[
+        ("AWS_EC2_METADATA_DISABLED", "false"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata),
+        ("AWS_ENDPOINT_URL", &endpoint),
+        ("AWS_REGION", REGION),
+    ]);
+    assert!(!server.requests().is_empty() && server.requests().iter().all(|seen| seen.status == 200));
 }
 
 #[test]

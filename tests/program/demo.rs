@@ -14,6 +14,8 @@ struct Told {
     /// Events of the phase in which the nodes are together, with the node's number.
     together: Vec<(u64, Event)>,
     notes: Vec<(u64, String)>,
+    /// What has happened to all nodes, with how many events were told before.
+    announced: Vec<(usize, String)>,
     summary: Value,
 }
 
@@ -21,11 +23,14 @@ fn told(args: &[&str]) -> Told {
     let sandbox = Sandbox::new();
     let ended = Ended::of(demo(&sandbox, &[args, &["--json"]].concat())).success();
     assert_eq!(ended.log, "");
-    let (mut together, mut notes) = (Vec::new(), Vec::new());
+    let (mut together, mut notes, mut announced) = (Vec::new(), Vec::new(), Vec::new());
     let (last, lines) = ended.lines.split_last().unwrap();
     for line in lines {
         let line: Value = serde_json::from_str(line).unwrap();
-        let number = line["node"].as_u64().unwrap();
+        let Some(number) = line["node"].as_u64() else {
+            announced.push((together.len(), line["note"].as_str().unwrap().to_owned()));
+            continue;
+        };
         if let Some(note) = line["note"].as_str() {
             notes.push((number, note.to_owned()));
         } else {
@@ -43,7 +48,7 @@ fn told(args: &[&str]) -> Told {
     }
     let summary: Value = serde_json::from_str(last).unwrap();
     sandbox.wait_until_nothing_is_left();
-    Told { together, notes, summary: summary["summary"].clone() }
+    Told { together, notes, announced, summary: summary["summary"].clone() }
 }
 
 impl Told {
@@ -187,4 +192,66 @@ fn on_a_terminal_it_updates_a_line_for_each_node() {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     sandbox.wait_until_nothing_is_left();
+}
+
+#[cfg(feature = "demo-s3")]
+#[test]
+fn nodes_that_share_only_a_bucket_learn_from_each_other() {
+    let told = told(&["--folder", "s3", "--sync"]);
+    assert!(told.all_finished(3, 8));
+    let gains = told.gains();
+    assert!(gains.iter().all(|gain| *gain > 0.0), "{gains:?}");
+    for node in told.summary["nodes"].as_array().unwrap() {
+        let bucket = &node["bucket"];
+        assert!(bucket["writes"].as_u64().unwrap() > 0 && bucket["received"].as_u64().unwrap() > 100_000, "{node}");
+        assert_eq!(node["sent"], 0, "there is no network");
+    }
+    for node in 0..3 {
+        let folded = |event: &Event| matches!(event, Event::Folded { updates, .. } if updates.len() == 3);
+        assert!(told.position(node, folded).is_some());
+    }
+}
+
+#[cfg(feature = "demo-s3")]
+#[test]
+fn network_and_bucket_are_cut_in_turn_and_nobody_stops() {
+    let told = told(&["--fallback", "--cut"]);
+    assert!(told.all_finished(3, 24));
+    let announced: Vec<&str> = told.announced.iter().map(|(_, text)| text.as_str()).collect();
+    let parts = ["network is cut", "network is restored", "bucket is cut", "bucket is restored"];
+    assert_eq!(announced.len(), 4, "{announced:?}");
+    parts.iter().zip(&announced).for_each(|(part, text)| assert!(text.contains(part), "{announced:?}"));
+    let at: Vec<usize> = told.announced.iter().map(|(at, _)| *at).collect();
+    let routes = |wanted: (Option<bool>, bool), from: usize, node: u64| {
+        let is =
+            |event: &Event| matches!(event, Event::Routes { network, bucket, .. } if (*network, *bucket) == wanted);
+        told.together[from..].iter().any(|(number, event)| *number == node && is(event))
+    };
+    for node in 0..3 {
+        assert!(routes((Some(false), true), at[0], node), "node {node} is told that the network is away");
+        assert!(routes((Some(true), true), at[1], node), "node {node} is told that it is back");
+        assert!(routes((Some(true), false), at[2], node), "node {node} is told that the bucket is away");
+        assert!(routes((Some(true), true), at[3], node), "node {node} is told that it is back");
+    }
+    // With either way alone they learn of updates that were made while the other was away.
+    for (from, to, way) in [(at[0], at[1], "bucket"), (at[2], at[3], "network")] {
+        let during = &told.together[from..to];
+        let made: Vec<(&str, u64)> = during
+            .iter()
+            .filter_map(|(_, event)| match event {
+                Event::Received { author, epoch, .. } => Some((author.as_str(), *epoch)),
+                _ => None,
+            })
+            .collect();
+        let published: Vec<u64> = during
+            .iter()
+            .filter_map(|(_, event)| match event {
+                Event::Published { epoch, .. } => Some(*epoch),
+                _ => None,
+            })
+            .collect();
+        let first = *published.iter().min().unwrap();
+        assert!(made.iter().any(|(_, epoch)| *epoch > first), "by the {way}: {made:?}");
+    }
+    assert!(told.gains().iter().all(|gain| *gain > 0.0), "{:?}", told.gains());
 }

@@ -253,6 +253,10 @@ fn demos_that_cannot_be() {
         (&["--kill", "1@0"], "from 1"),
         (&["--dataset", "mnist"], "--data-dir"),
         (&["--dataset", "cats"], "cats"),
+        (&["--folder", "ftp"], "p2p, s3"),
+        (&["--cut"], "--fallback"),
+        (&["--folder", "s3", "--fallback"], "--folder s3"),
+        (&["--fallback", "--cut", "--epochs", "7"], "8 epochs"),
     ] {
         let ended = Ended::of(sandbox.command(["demo"].iter().chain(args)));
         assert!(ended.error().contains(part), "{args:?}: {}", ended.error());

@@ -10,7 +10,7 @@ use crate::{
     cache::{Cache, KnownPeer},
     entries::Board,
     p2p::{
-        behaviour::{Behaviour, BehaviourEvent, topic},
+        behaviour::{Behaviour, BehaviourEvent, limits, topic},
         core::{Core, CoreConfig, FetchError, Input, Limits, Output, RequestFailed, RequestId, Token, Verdict},
         message::{BlobRequest, BlobResponse, SyncRequest, SyncResponse},
         options::PeerAddress,
@@ -38,7 +38,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::Instant,
 };
@@ -84,6 +84,9 @@ pub(super) struct Driver {
     /// Listeners that have not said where they listen, and who waits for them.
     silent: Vec<ListenerId>,
     ready: Option<Ready>,
+    /// See [`NetworkOptions::cut`](crate::p2p::NetworkOptions::cut).
+    cut: Option<watch::Receiver<bool>>,
+    is_cut: bool,
 }
 
 impl Driver {
@@ -142,6 +145,8 @@ impl Driver {
             banned: BTreeMap::new(),
             silent,
             ready: Some(ready),
+            cut: options.cut,
+            is_cut: false,
         })
     }
 
@@ -158,6 +163,7 @@ impl Driver {
                     None => break,
                 },
                 Some(done) = self.jobs.join_next() => self.job_done(done),
+                cut = changed(&mut self.cut) => self.cut_off(cut),
                 () = tokio::time::sleep_until(wakeup) => self.tick(),
             }
         }
@@ -189,7 +195,8 @@ impl Driver {
         let unban = self.banned.values().copied().min();
         let ready = self.ready.is_some().then_some(LISTENING_WITHIN);
         let beside = (!self.arriving.is_empty()).then_some(ANSWER_WITHIN).filter(|at| *at > self.now());
-        let times = [self.core.next_wakeup(), self.redial.next(), Some(self.discovery.next()), unban, ready, beside];
+        let redial = self.redial.next().filter(|_| !self.is_cut);
+        let times = [self.core.next_wakeup(), redial, Some(self.discovery.next()), unban, ready, beside];
         times.into_iter().flatten().min().unwrap_or(Duration::MAX).min(self.now() + Duration::from_secs(60))
     }
 
@@ -215,6 +222,20 @@ impl Driver {
         }
         self.discovery.tick(now, &mut self.swarm.behaviour_mut().kad);
         self.tell(Input::Tick);
+    }
+
+    fn cut_off(&mut self, cut: bool) {
+        self.is_cut = cut;
+        *self.swarm.behaviour_mut().limits.limits_mut() = limits(cut);
+        if cut {
+            let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+            for peer in connected {
+                // An error says that it is gone already.
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
+        } else {
+            self.redial.again(self.now());
+        }
     }
 
     fn command(&mut self, command: Command) {
@@ -246,7 +267,8 @@ impl Driver {
         let now = self.now();
         let members = self.peers.members();
         self.figures.members.send_if_modified(|known| std::mem::replace(known, members) != members);
-        for (peer, addresses) in self.redial.due(now, members) {
+        let due = if self.is_cut { Vec::new() } else { self.redial.due(now, members) };
+        for (peer, addresses) in due {
             let options =
                 DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::DisconnectedAndNotDialing);
             if let Err(error) = self.swarm.dial(options.build()) {
@@ -584,6 +606,16 @@ impl Driver {
             peers: self.peers.status(now, |peer| self.redial.is_listed(peer), entries),
         }
     }
+}
+
+/// What a watch says when it has changed; never, if there is none or nobody can change it any more.
+async fn changed(watched: &mut Option<watch::Receiver<bool>>) -> bool {
+    if let Some(receiver) = watched
+        && receiver.changed().await.is_ok()
+    {
+        return *receiver.borrow_and_update();
+    }
+    std::future::pending().await
 }
 
 fn failed(error: &OutboundFailure) -> RequestFailed {

@@ -1,0 +1,62 @@
+//! When a demo cuts the network and the bucket, and restores them.
+
+/// What happens to a way between the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    NetworkDown,
+    NetworkUp,
+    BucketDown,
+    BucketUp,
+}
+
+/// What is still to happen, each when all nodes have done so many epochs.
+pub(super) struct Cuts {
+    coming: Vec<(u64, Cut)>,
+}
+
+impl Cuts {
+    /// With fewer the cuts would fall together.
+    pub(super) const LEAST_EPOCHS: u64 = 8;
+
+    /// Nothing happens.
+    pub(super) fn none() -> Self {
+        Self { coming: Vec::new() }
+    }
+
+    /// The network is away in the second quarter of the epochs, the bucket from five eighths on for a quarter.
+    pub(super) fn over(epochs: u64) -> Self {
+        let eighth = |eighths: u64| epochs / 8 * eighths;
+        let mut coming = vec![
+            (eighth(2), Cut::NetworkDown),
+            (eighth(4), Cut::NetworkUp),
+            (eighth(5), Cut::BucketDown),
+            (eighth(7), Cut::BucketUp),
+        ];
+        coming.reverse();
+        Self { coming }
+    }
+
+    /// What happens next, if it is time for it when all have done so many epochs.
+    pub(super) fn due(&mut self, done: u64) -> Option<Cut> {
+        self.coming.pop_if(|(at, _)| *at <= done).map(|(_, cut)| cut)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_happens_once_and_in_order() {
+        let mut cuts = Cuts::over(24);
+        assert_eq!(cuts.due(5), None);
+        assert_eq!([cuts.due(6), cuts.due(6), cuts.due(11)], [Some(Cut::NetworkDown), None, None]);
+        // The slowest has come far at once.
+        let rest = [cuts.due(99), cuts.due(99), cuts.due(99), cuts.due(99)];
+        assert_eq!(rest, [Some(Cut::NetworkUp), Some(Cut::BucketDown), Some(Cut::BucketUp), None]);
+        assert_eq!(Cuts::none().due(99), None);
+        let mut at_least = Cuts::over(Cuts::LEAST_EPOCHS);
+        let times: Vec<u64> = (0..=Cuts::LEAST_EPOCHS).filter(|&done| at_least.due(done).is_some()).collect();
+        assert_eq!(times, [2, 4, 5, 7]);
+    }
+}
