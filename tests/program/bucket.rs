@@ -4,13 +4,14 @@ use super::{
     buckets::{ACCESS_KEY, BUCKET, Class, REGION, SECRET_KEY, Server},
     process::{Ended, Running, Sandbox},
 };
-use peerfold::node::Event;
+use peerfold::{node::Event, weights::Weights};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Write},
     net::TcpListener,
+    path::{Path, PathBuf},
     process::Command,
     thread,
 };
@@ -253,6 +254,31 @@ fn values_go_in_and_out_by_hand() {
     let authors = |dir: &std::path::Path| fs::read_dir(dir).unwrap().count();
     let federation = fs::read_dir(sandbox.path("folder")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(authors(&federation), 1);
+}
+
+#[test]
+fn another_program_reads_the_bucket_by_its_documentation() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/ci-tools/bin/python");
+    if !python.exists() {
+        println!("skipped: no Python with boto3; .ci/install-tools installs one");
+        return;
+    }
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let ended = Ended::of(node(&sandbox, &server, "a", &["--epochs", "2", "--out", "a.safetensors"])).success();
+    let mut command = with_keys(Command::new(python), SECRET_KEY);
+    command.current_dir(sandbox.path("")).arg(root.join("examples/read_bucket.py"));
+    command.args([&url(), "read", "--endpoint-url", &server.endpoint()]);
+    let read = Ended::of(command).success();
+    let started = |event: &Event| match event {
+        Event::Started { peer, .. } => Some(peer.clone()),
+        _ => None,
+    };
+    let peer = ended.events().iter().find_map(started).unwrap();
+    assert!(read.text().contains(peer.as_str()) && read.text().contains("update/2"), "{}", read.text());
+    let load = |path: PathBuf| Weights::from_safetensors(&fs::read(path).unwrap().into()).unwrap();
+    let by_python = load(sandbox.path(format!("read/{peer}-2.safetensors")));
+    assert_eq!(by_python.manifest().root(), load(sandbox.path("a.safetensors")).manifest().root());
 }
 
 #[test]
