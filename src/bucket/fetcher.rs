@@ -2,7 +2,8 @@
 
 use super::{
     BucketError, Shared,
-    names::{EntryName, Name, PackId},
+    mirror::Copy,
+    names::{Name, PackId},
     record::{Head, MAX_RECORD_BYTES, Spot, split},
 };
 use crate::{
@@ -15,6 +16,7 @@ use futures::{
     future::{BoxFuture, Shared as SharedFuture},
     stream,
 };
+use libp2p_identity::PeerId;
 use std::{
     collections::BTreeMap,
     ops::Range,
@@ -79,10 +81,24 @@ struct Part {
 }
 
 async fn fetch_value(shared: &Arc<Shared>, entry: &Arc<SignedEntry>, root: Root) -> Result<(), Unfetched> {
-    let pin = shared.cache.pin(root);
-    let head = head(shared, entry).await?;
+    let _pin = shared.cache.pin(root);
+    let copies = shared.mirror().copies(entry);
+    let mut result = Err(Unfetched::Gone);
+    for copy in copies {
+        result = fetch_copy(shared, entry, root, copy).await;
+        // Another's copy may be sound where this one isn't.
+        if !matches!(result, Err(Unfetched::Gone | Unfetched::Damaged { .. })) {
+            break;
+        }
+    }
+    result
+}
+
+async fn fetch_copy(shared: &Arc<Shared>, entry: &Arc<SignedEntry>, root: Root, copy: Copy) -> Result<(), Unfetched> {
+    let (holder, name) = (copy.name.holder, Name::Entry(copy.name.clone()));
+    let head = head(shared, entry, copy).await?;
     let manifest = Bytes::from(head.manifest.encode());
-    store(shared, root, root.into(), manifest, &Name::Entry(EntryName::of(entry))).await?;
+    store(shared, root, root.into(), manifest, &name).await?;
     let cache = shared.cache.clone();
     let look = tokio::task::spawn_blocking(move || cache.look(root)).await;
     let missing = match look.map_err(|error| error.to_string()).and_then(|look| look.map_err(|error| error.to_string()))
@@ -95,12 +111,11 @@ async fn fetch_value(shared: &Arc<Shared>, entry: &Arc<SignedEntry>, root: Root)
         Err(error) => return Err(Unfetched::Cache(error)),
     };
     let mut parts = stream::iter(parts(&head.places(), &missing))
-        .map(|part| fetch_part(shared, entry, root, part))
+        .map(|part| fetch_part(shared, entry, holder, root, part))
         .buffer_unordered(super::REQUESTS);
     while let Some(result) = parts.next().await {
         result?;
     }
-    drop(pin);
     Ok(())
 }
 
@@ -125,8 +140,14 @@ fn parts(places: &BTreeMap<ChunkHash, Spot>, missing: &[(ChunkHash, u64)]) -> Ve
     parts
 }
 
-async fn fetch_part(shared: &Arc<Shared>, entry: &SignedEntry, root: Root, part: Part) -> Result<(), Unfetched> {
-    let name = Name::Pack { author: entry.key.author(), hash: part.pack };
+async fn fetch_part(
+    shared: &Arc<Shared>,
+    entry: &SignedEntry,
+    holder: PeerId,
+    root: Root,
+    part: Part,
+) -> Result<(), Unfetched> {
+    let name = Name::Pack { holder, hash: part.pack };
     let Ok(permit) = shared.requests.acquire().await else { return Err(Unfetched::Gone) };
     let got = shared.store.get(&name, Some(part.range.clone()), 0).await?;
     drop(permit);
@@ -156,14 +177,13 @@ async fn store(shared: &Arc<Shared>, root: Root, hash: BlobHash, bytes: Bytes, f
     }
 }
 
-async fn head(shared: &Arc<Shared>, entry: &SignedEntry) -> Result<Head, Unfetched> {
-    let name = Name::Entry(EntryName::of(entry));
-    let known = shared.mirror().head(entry);
-    let head = match known {
+async fn head(shared: &Arc<Shared>, entry: &SignedEntry, copy: Copy) -> Result<Head, Unfetched> {
+    let name = Name::Entry(copy.name);
+    let head = match copy.head {
         Some(head) => head,
+        None if copy.size > MAX_RECORD_BYTES => return Err(damaged(shared, &name, "is larger than an entry can be")),
         None => {
-            let size = shared.mirror().size(entry).filter(|&size| size <= MAX_RECORD_BYTES).ok_or(Unfetched::Gone)?;
-            let record = shared.store.get(&name, None, size).await?.ok_or(Unfetched::Gone)?;
+            let record = shared.store.get(&name, None, copy.size).await?.ok_or(Unfetched::Gone)?;
             let wrong = |what: &str| damaged(shared, &name, what);
             let (found, head) = split(&record).map_err(|error| wrong(&format!("can't be read: {error}")))?;
             if found.hash() != entry.hash() {

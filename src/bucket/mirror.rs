@@ -1,5 +1,5 @@
-//! What is known of a bucket, and what follows from it, without I/O: which objects to read, which own entries are to be
-//! uploaded, which own objects may go.
+//! What is known of a bucket, and what follows from it, without I/O: which objects to read, which entries are to be
+//! uploaded, own ones and those of authors who don't come to the bucket, which own objects may go.
 
 use super::{
     names::{EntryName, Name, PackId},
@@ -7,12 +7,13 @@ use super::{
 };
 use crate::{
     entries::{EntrySet, UPDATES_KEPT},
-    weights::{ChunkHash, EntryError, EntryHash, Manifest, SignedEntry},
+    weights::{ChunkHash, Content, EntryError, EntryHash, Manifest, SignedEntry},
 };
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    iter,
     sync::Arc,
     time::Duration,
 };
@@ -43,13 +44,13 @@ pub(crate) struct Listed {
 /// What became of an entry's object.
 struct Read {
     mark: Mark,
-    /// `None` if it was refused.
-    entry: Option<EntryHash>,
+    /// The entry and its author; `None` if it was refused.
+    entry: Option<(EntryHash, PeerId)>,
     /// The head, if it is remembered.
     head: Bytes,
 }
 
-/// An own entry in the bucket.
+/// An entry in the node's own directory: its own, or another's that it relays.
 struct Placed {
     name: EntryName,
     /// `None` until a listing shows it.
@@ -57,6 +58,22 @@ struct Placed {
     /// Since when listings lack it.
     missed: Option<Duration>,
     packs: BTreeSet<PackId>,
+}
+
+/// An author who has something that is not in the bucket.
+#[derive(Clone, Copy)]
+struct Absent {
+    /// The highest number of its that others than this node have brought there.
+    shown: Option<u64>,
+    /// Since when that has not risen.
+    since: Duration,
+}
+
+/// An object with an entry.
+pub(crate) struct Copy {
+    pub(crate) name: EntryName,
+    pub(crate) size: u64,
+    pub(crate) head: Option<Bytes>,
 }
 
 /// An own pack in the bucket.
@@ -85,6 +102,8 @@ pub(crate) struct Mirror {
     /// The length of each own pack in the last listing.
     own_listed: BTreeMap<PackId, Mark>,
     placed: BTreeMap<EntryHash, Placed>,
+    /// Authors who have something that is not in the bucket.
+    absent: BTreeMap<PeerId, Absent>,
     packs: BTreeMap<PackId, Pack>,
     /// Own packs that somebody has changed: not to be taken for good ones until they are written again.
     distrusted: BTreeSet<PackId>,
@@ -106,6 +125,7 @@ impl Mirror {
             heads_bytes: 0,
             own_listed: BTreeMap::new(),
             placed: BTreeMap::new(),
+            absent: BTreeMap::new(),
             packs: BTreeMap::new(),
             distrusted: BTreeSet::new(),
             unneeded: BTreeMap::new(),
@@ -124,7 +144,7 @@ impl Mirror {
             self.clock = self.clock.max(mark.modified);
             match name {
                 Name::Entry(name) => drop(self.listed.insert(name, mark)),
-                Name::Pack { author, hash } if author == self.me => drop(self.own_listed.insert(hash, mark)),
+                Name::Pack { holder, hash } if holder == self.me => drop(self.own_listed.insert(hash, mark)),
                 Name::Pack { .. } => {}
             }
         }
@@ -144,7 +164,7 @@ impl Mirror {
             let stands = stands && pack.mark.as_ref().is_none_or(|mark| mark.size == pack.length);
             if !stands {
                 self.distrusted.insert(hash);
-                lost.push(Name::Pack { author: self.me, hash });
+                lost.push(Name::Pack { holder: self.me, hash });
             }
             stands
         });
@@ -164,8 +184,9 @@ impl Mirror {
     pub(crate) fn to_read(&self) -> Vec<(EntryName, Mark)> {
         let (mut found, mut author, mut updates) = (Vec::new(), None, 0);
         for (name, mark) in self.listed.iter().rev() {
-            if author != Some(name.author) {
-                (author, updates) = (Some(name.author), 0);
+            let of = (name.holder, &name.relayed);
+            if author != Some(of) {
+                (author, updates) = (Some(of), 0);
             }
             let known = match self.read.get(name) {
                 Some(read) => Some(read.entry.is_some()),
@@ -184,7 +205,7 @@ impl Mirror {
     }
 
     fn is_placed(&self, name: &EntryName) -> bool {
-        name.author == self.me && self.placed.values().any(|placed| placed.name == *name)
+        name.holder == self.me && self.placed.values().any(|placed| placed.name == *name)
     }
 
     /// Takes in what an entry's object holds. An error says why it is none; it is not read again until it changes. One of
@@ -192,11 +213,11 @@ impl Mirror {
     pub(crate) fn read(&mut self, name: &EntryName, mark: &Mark, record: &Bytes) -> Result<Arc<SignedEntry>, String> {
         let result = self.judge(name, record);
         let (entry, mut head) = match &result {
-            Ok((entry, head)) => (Some(entry.hash()), head.clone()),
+            Ok((entry, head)) => (Some((entry.hash(), entry.key.author())), head.clone()),
             Err(_) => (None, Bytes::new()),
         };
         if let Ok((entry, head)) = &result
-            && name.author == self.me
+            && name.holder == self.me
         {
             self.found_own(name, mark, entry, head);
         }
@@ -215,7 +236,7 @@ impl Mirror {
             RecordError::Entry(EntryError::Signature { .. }) => "it is not signed by its author".to_owned(),
             error => error.to_string(),
         })?;
-        if EntryName::of(&entry) != *name {
+        if EntryName::held_by(name.holder, &entry) != *name {
             return Err(format!(
                 "it holds another entry than its name says: {} of number {}",
                 entry.key, entry.sequence
@@ -225,7 +246,7 @@ impl Mirror {
         Ok((Arc::new(entry), head))
     }
 
-    /// An own entry that an earlier process has uploaded, or this one.
+    /// An entry that an earlier process of this node has uploaded, or this one.
     fn found_own(&mut self, name: &EntryName, mark: &Mark, entry: &SignedEntry, head: &Bytes) {
         let head = match entry.root() {
             None => None,
@@ -250,20 +271,30 @@ impl Mirror {
         }
     }
 
-    /// The head of an entry that stood in the last listing, undecoded, if it is remembered.
-    pub(crate) fn head(&self, entry: &SignedEntry) -> Option<Bytes> {
-        let read = self.read.get(&EntryName::of(entry))?;
-        (read.entry == Some(entry.hash()) && !read.head.is_empty()).then(|| read.head.clone())
-    }
-
-    /// The size of an entry's object in the last listing.
-    pub(crate) fn size(&self, entry: &SignedEntry) -> Option<u64> {
-        self.listed.get(&EntryName::of(entry)).map(|mark| mark.size)
+    /// Where an entry stood in the last listing: its author's object first, then those of who relays it. With each its
+    /// size and its head, undecoded, if that is remembered.
+    pub(crate) fn copies(&self, entry: &SignedEntry) -> Vec<Copy> {
+        let (hash, author) = (entry.hash(), entry.key.author());
+        let copy = |name: &EntryName| {
+            let mark = self.listed.get(name)?;
+            let read = self.read.get(name);
+            // What was refused, or holds another entry, is none.
+            if read.is_some_and(|read| read.entry != Some((hash, author))) {
+                return None;
+            }
+            let head = read.map(|read| read.head.clone()).filter(|head| !head.is_empty());
+            Some(Copy { name: name.clone(), size: mark.size, head })
+        };
+        let of_author = EntryName::of(entry);
+        let relayed =
+            self.read.iter().filter(|(name, read)| name.relayed.is_some() && read.entry == Some((hash, author)));
+        iter::once(&of_author).chain(relayed.map(|(name, _)| name)).filter_map(copy).collect()
     }
 
     /// When an entry's object was written, in milliseconds, by the last listing.
     pub(crate) fn written(&self, entry: &SignedEntry) -> Option<i64> {
-        self.listed.get(&EntryName::of(entry)).map(|mark| mark.modified)
+        let copies = self.copies(entry);
+        copies.iter().filter_map(|copy| self.listed.get(&copy.name)).map(|mark| mark.modified).min()
     }
 
     /// Whether a listing was taken in.
@@ -275,6 +306,58 @@ impl Mirror {
     /// are all.
     pub(crate) fn wanting(&self, set: &EntrySet) -> Vec<Arc<SignedEntry>> {
         set.of_author(self.me).filter(|entry| !self.placed.contains_key(&entry.hash())).cloned().collect()
+    }
+
+    /// What stands of authors who don't come to the bucket and isn't there: of updates the newest. An author counts as
+    /// one of these if for some time neither it nor anybody who relays for it has brought something new there, although
+    /// there is something; `after` says for how long, given the length of its newest value. Up to as long again passes,
+    /// for each member another time, so that not all of them relay the same. To be asked after each listing.
+    pub(crate) fn to_relay(
+        &mut self,
+        set: &EntrySet,
+        after: impl Fn(u64) -> Duration,
+        now: Duration,
+    ) -> Vec<Arc<SignedEntry>> {
+        let (mut shown, mut there) = (BTreeMap::<PeerId, u64>::new(), BTreeSet::new());
+        for (name, read) in &self.read {
+            let Some((hash, author)) = read.entry else { continue };
+            there.insert(hash);
+            if name.holder != self.me {
+                let newest = shown.entry(author).or_default();
+                *newest = name.sequence.max(*newest);
+            }
+        }
+        let (mut due, mut absent) = (Vec::new(), BTreeMap::new());
+        for author in set.authors().filter(|author| *author != self.me) {
+            let newest_update = set.newest_update(author);
+            let newest = newest_update.map_or(0, |entry| entry.sequence);
+            let kept = set.of_author(author).filter(|entry| {
+                entry.key.update_epoch().is_none() || Some(entry.hash()) == newest_update.map(|entry| entry.hash())
+            });
+            let lacking: Vec<&Arc<SignedEntry>> = kept.filter(|entry| !there.contains(&entry.hash())).collect();
+            let shown = shown.get(&author).copied();
+            if lacking.is_empty() && shown.is_some_and(|shown| shown >= newest) {
+                continue;
+            }
+            let before = self.absent.get(&author).copied();
+            let state = before.filter(|before| before.shown == shown).unwrap_or(Absent { shown, since: now });
+            absent.insert(author, state);
+            let length = newest_update.map(|entry| match entry.content {
+                Content::Put { length, .. } => length,
+                Content::Tombstone => 0,
+            });
+            let after = after(length.unwrap_or(0));
+            if now.saturating_sub(state.since) >= after + after.mul_f64(turn(self.me, author)) {
+                due.extend(lacking.into_iter().cloned());
+            }
+        }
+        self.absent = absent;
+        due
+    }
+
+    /// The bucket could not be read: who was not seen there had perhaps no chance.
+    pub(crate) fn interrupted(&mut self) {
+        self.absent.clear();
     }
 
     /// What must be written before an entry of this value: each distinct chunk that no own pack has, in packs of at most
@@ -335,14 +418,27 @@ impl Mirror {
     /// The own objects that nothing has needed for at least `grace` of the store's time, if there are at least so many. To
     /// be asked while nothing is being uploaded; what is given counts as gone.
     pub(crate) fn garbage(&mut self, set: &EntrySet, grace: Duration, least: usize) -> Vec<Name> {
-        let standing: BTreeSet<EntryHash> = set.of_author(self.me).map(|entry| entry.hash()).collect();
+        let own = set.of_author(self.me);
+        // Others' as long as they stand and have not come there by themselves.
+        let by_author: BTreeSet<EntryHash> = self
+            .read
+            .iter()
+            .filter(|(name, _)| name.relayed.is_none())
+            .filter_map(|(_, read)| Some(read.entry?.0))
+            .collect();
+        let relayed = set.iter("").filter(|entry| {
+            let hash = entry.hash();
+            entry.key.author() != self.me && self.placed.contains_key(&hash) && !by_author.contains(&hash)
+        });
+        let standing: Vec<&Arc<SignedEntry>> = own.chain(relayed).collect();
+        let needed: BTreeSet<EntryName> = standing.iter().map(|entry| EntryName::held_by(self.me, entry)).collect();
+        let standing: BTreeSet<EntryHash> = standing.iter().map(|entry| entry.hash()).collect();
         self.placed.retain(|hash, _| standing.contains(hash));
-        let needed: BTreeSet<EntryName> = set.of_author(self.me).map(|entry| EntryName::of(entry)).collect();
         let needed_packs: BTreeSet<PackId> =
             self.placed.values().flat_map(|placed| placed.packs.iter().copied()).collect();
-        let entries = self.listed.keys().filter(|name| name.author == self.me && !needed.contains(name));
+        let entries = self.listed.keys().filter(|name| name.holder == self.me && !needed.contains(name));
         let packs = self.own_listed.keys().filter(|hash| !needed_packs.contains(hash));
-        let packs = packs.map(|&hash| Name::Pack { author: self.me, hash });
+        let packs = packs.map(|&hash| Name::Pack { holder: self.me, hash });
         let unneeded: BTreeSet<Name> = entries.cloned().map(Name::Entry).chain(packs).collect();
         self.unneeded.retain(|name, _| unneeded.contains(name));
         for name in unneeded {
@@ -373,6 +469,13 @@ impl Mirror {
         self.read.clear();
         self.heads_bytes = 0;
     }
+}
+
+/// When it is a member's turn to relay an author's entries, from 0 to 1.
+fn turn(member: PeerId, author: PeerId) -> f64 {
+    let hash = blake3::hash(&[author.to_bytes(), member.to_bytes()].concat());
+    let [first, second, ..] = *hash.as_bytes();
+    f64::from(u16::from_le_bytes([first, second])) / f64::from(u16::MAX)
 }
 
 /// Whether an own object is still the one that was written, by what a listing shows of it.

@@ -3,11 +3,15 @@
 //! ```text
 //! <prefix>/<federation>/<author>/entries/<number>.<key's name>.<hash>.entry
 //! <prefix>/<federation>/<author>/packs/<hash>.pack
+//! <prefix>/<federation>/<member>/relayed/<author>.<number>.<key's name>.<hash>.entry
 //! ```
 //!
+//! The last is what a member has left there for an author who has no way to the bucket: its chunks are in the member's
+//! packs. Each node writes and deletes only in its own directory.
+//!
 //! The federation stands there with the first 16 digits of its id, an entry with the first 8 of its hash, a pack with the
-//! first 32, and of a key's name at most 20 characters: there are stores on file systems that bear no long names. With a
-//! prefix of 20 characters a name has at most 155.
+//! first 32, a relayed entry's author with the last 6 characters, and of a key's name at most 20 characters, 12 of a relayed
+//! one: there are stores on file systems that bear no long names. With a prefix of 20 characters a name has at most 156.
 //!
 //! A name tells people what is in the object, and a reader what it need not read. Nothing is believed because of it: what
 //! counts is signed, or has the hash that something signed names.
@@ -18,6 +22,7 @@ use object_store::path::{Path, PathPart};
 use std::{fmt, str::FromStr};
 
 const ENTRIES: &str = "entries";
+const RELAYED: &str = "relayed";
 const PACKS: &str = "packs";
 const ENTRY: &str = "entry";
 const PACK: &str = "pack";
@@ -27,6 +32,10 @@ const SHORT: usize = 8;
 const UPDATE: &str = "update.";
 /// Characters of a key's name.
 const KEY: usize = 20;
+/// The same, of a relayed entry's.
+const RELAYED_KEY: usize = 12;
+/// Characters of a relayed entry's author.
+const AUTHOR: usize = 6;
 /// Digits of a federation's id.
 const FEDERATION: usize = 16;
 
@@ -69,46 +78,70 @@ impl FromStr for PackId {
 /// What an object is, by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Name {
-    /// An entry of this author, with the head of its value.
+    /// An entry, with the head of its value.
     Entry(EntryName),
-    /// Chunks of this author's.
+    /// Chunks.
     Pack {
-        /// Whose.
-        author: PeerId,
+        /// Whose directory it is in.
+        holder: PeerId,
         /// The hash of its bytes.
         hash: PackId,
     },
 }
 
-/// The name of an entry's object. Ordered by author and number.
+/// The name of an entry's object. Ordered by directory, author and number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct EntryName {
     /// Whose directory it is in.
-    pub(crate) author: PeerId,
+    pub(crate) holder: PeerId,
+    /// The end of its author's name, if that is another than the holder.
+    pub(crate) relayed: Option<String>,
     /// The number that it claims.
     pub(crate) sequence: u64,
-    /// The file's whole name.
+    /// The file's name without that of the author.
     file: String,
 }
 
+#[cfg(test)]
+impl Name {
+    /// Whose directory it is in.
+    pub(super) fn holder(&self) -> PeerId {
+        match self {
+            Self::Entry(name) => name.holder,
+            Self::Pack { holder, .. } => *holder,
+        }
+    }
+}
+
 impl EntryName {
-    /// Where an entry stands.
+    /// Where its author writes an entry.
     pub(crate) fn of(entry: &SignedEntry) -> Self {
+        Self::held_by(entry.key.author(), entry)
+    }
+
+    /// Where this member writes an entry, its own or another's.
+    pub(crate) fn held_by(holder: PeerId, entry: &SignedEntry) -> Self {
+        let author = entry.key.author();
+        let relayed = (author != holder).then(|| {
+            let text = author.to_base58();
+            text[text.len().saturating_sub(AUTHOR)..].to_owned()
+        });
+        let most = if relayed.is_some() { RELAYED_KEY } else { KEY };
         let kept = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '.' };
         let key: String = match entry.key.update_epoch() {
             Some(epoch) => format!("{UPDATE}{epoch}"),
             None => {
-                let name: String = entry.key.name().chars().map(kept).take(KEY).collect();
+                let name: String = entry.key.name().chars().map(kept).take(most).collect();
                 // What only looks like an update must not pass for one.
                 if name.starts_with(UPDATE) { format!("_{name}") } else { name }
             }
         };
         let hash = &entry.hash().to_string()[..SHORT];
         let file = format!("{:020}.{key}.{hash}.{ENTRY}", entry.sequence);
-        Self { author: entry.key.author(), sequence: entry.sequence, file }
+        Self { holder, relayed, sequence: entry.sequence, file }
     }
 
-    fn parse(author: PeerId, file: &str) -> Option<Self> {
+    fn parse(holder: PeerId, relayed: Option<String>, file: &str) -> Option<Self> {
         let stem = file.strip_suffix(ENTRY)?.strip_suffix('.')?;
         let (number, rest) = stem.split_once('.')?;
         let (_, hash) = rest.rsplit_once('.')?;
@@ -117,7 +150,14 @@ impl EntryName {
             return None;
         }
         let sequence = number.parse().ok().filter(|_| number.bytes().all(|byte| byte.is_ascii_digit()))?;
-        Some(Self { author, sequence, file: file.to_owned() })
+        Some(Self { holder, relayed, sequence, file: file.to_owned() })
+    }
+
+    /// Who published it, as far as the name says.
+    pub(crate) fn author(&self) -> String {
+        self.relayed
+            .as_ref()
+            .map_or_else(|| self.holder.to_string(), |end| format!("…{end}, relayed by {}", self.holder))
     }
 
     /// Whether it says that it is an update.
@@ -145,28 +185,35 @@ impl Place {
 
     /// Where an object lies.
     pub(crate) fn path(&self, name: &Name) -> Path {
-        let (author, kind, file) = match name {
-            Name::Entry(name) => (name.author, ENTRIES, name.file.clone()),
-            Name::Pack { author, hash } => (*author, PACKS, format!("{hash}.{PACK}")),
+        let (holder, kind, file) = match name {
+            Name::Entry(EntryName { holder, relayed: None, file, .. }) => (holder, ENTRIES, file.clone()),
+            Name::Entry(EntryName { holder, relayed: Some(author), file, .. }) => {
+                (holder, RELAYED, format!("{author}.{file}"))
+            }
+            Name::Pack { holder, hash } => (holder, PACKS, format!("{hash}.{PACK}")),
         };
-        self.root.clone().join(PathPart::from(author.to_base58())).join(kind).join(PathPart::from(file))
+        self.root.clone().join(PathPart::from(holder.to_base58())).join(kind).join(PathPart::from(file))
     }
 
     /// What the object at this path is; `None` for what isn't ours to understand.
     pub(crate) fn name(&self, path: &Path) -> Option<Name> {
         let mut parts = path.prefix_match(&self.root)?;
-        let (author, kind, file) = (parts.next()?, parts.next()?, parts.next()?);
+        let (holder, kind, file) = (parts.next()?, parts.next()?, parts.next()?);
         if parts.next().is_some() {
             return None;
         }
-        let text = author.as_ref();
+        let text = holder.as_ref();
         // One spelling only: a peer id has several.
-        let author: PeerId = text.parse().ok().filter(|author: &PeerId| author.to_base58() == text)?;
+        let holder: PeerId = text.parse().ok().filter(|holder: &PeerId| holder.to_base58() == text)?;
         match kind.as_ref() {
-            ENTRIES => EntryName::parse(author, file.as_ref()).map(Name::Entry),
+            ENTRIES => EntryName::parse(holder, None, file.as_ref()).map(Name::Entry),
+            RELAYED => {
+                let (author, file) = file.as_ref().split_once('.').filter(|(author, _)| author.len() == AUTHOR)?;
+                EntryName::parse(holder, Some(author.to_owned()), file).map(Name::Entry)
+            }
             PACKS => {
                 let hash = file.as_ref().strip_suffix(PACK)?.strip_suffix('.')?;
-                Some(Name::Pack { author, hash: hash.parse().ok()? })
+                Some(Name::Pack { holder, hash: hash.parse().ok()? })
             }
             _ => None,
         }
@@ -200,8 +247,14 @@ mod tests {
             // What a store gives back is the text.
             let path = Path::parse(path.as_ref()).unwrap();
             assert_eq!(place.name(&path), Some(Name::Entry(name)), "{path}");
+            let member = Keypair::ed25519_from_bytes([8; 32]).unwrap().public().to_peer_id();
+            let name = EntryName::held_by(member, &entry);
+            assert!(name.relayed.is_some() && name.claims_update() == update);
+            let path = Path::parse(place.path(&Name::Entry(name.clone())).as_ref()).unwrap();
+            assert_eq!(place.name(&path), Some(Name::Entry(name)), "{path}");
+            assert!(path.as_ref().len() <= 156 - 20 + "a/b c".len(), "{path}");
         }
-        let pack = Name::Pack { author: entry("k", 1).key.author(), hash: PackId::of(blake3::hash(b"x")) };
+        let pack = Name::Pack { holder: entry("k", 1).key.author(), hash: PackId::of(blake3::hash(b"x")) };
         assert_eq!(place.name(&place.path(&pack)), Some(pack));
     }
 

@@ -36,6 +36,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
 pub(super) async fn look(shared: &Shared) -> Result<bool, BucketError> {
     let result = look_once(shared).await;
     let error = result.as_ref().err().cloned();
+    if error.is_some() {
+        shared.mirror().interrupted();
+    }
     shared.change_health(|health| health.reading = error);
     result
 }
@@ -80,7 +83,7 @@ async fn read(
 ) -> Result<Result<Option<Arc<SignedEntry>>, EntryName>, BucketError> {
     let object = Name::Entry(name.clone());
     let refused = |reason: String| {
-        tracing::warn!(object = %shared.store.path(&object), author = %name.author, reason, "entry refused");
+        tracing::warn!(object = %shared.store.path(&object), author = %name.author(), reason, "entry refused");
     };
     let record = if mark.size > MAX_RECORD_BYTES {
         bytes::Bytes::new()

@@ -17,10 +17,13 @@ use object_store::PutPayload;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 /// So many objects are deleted together: a request costs as much for one.
 const GARBAGE: usize = 16;
+/// An author's own upload of so many bytes is taken for one that may take a second.
+const RELAYED_A_SECOND: u64 = 1 << 20;
 /// How often an upload begins anew because a pack of it was lost meanwhile.
 const ATTEMPTS: usize = 3;
 
@@ -64,6 +67,9 @@ async fn upload(shared: &Shared, told: &mut BTreeSet<EntryHash>) -> Result<(), B
         }
         shared.settled.send_replace(());
     }
+    if shared.learned.is_some() {
+        relay(shared).await?;
+    }
     if shared.learned.is_none() {
         let (cache, board, me) = (shared.cache.clone(), shared.board.clone(), shared.me);
         let kept = tokio::task::spawn_blocking(move || cache.retain(|| Retention::of(&board.set(), me)));
@@ -86,12 +92,29 @@ async fn upload(shared: &Shared, told: &mut BTreeSet<EntryHash>) -> Result<(), B
     Ok(())
 }
 
+/// Brings entries into the bucket whose authors don't, as far as their values are here.
+async fn relay(shared: &Shared) -> Result<(), BucketError> {
+    let due = {
+        let after = |bytes: u64| shared.options.relay_after + Duration::from_secs(bytes / RELAYED_A_SECOND);
+        let now = shared.now();
+        let mut mirror = shared.mirror();
+        let set = shared.board.set();
+        mirror.to_relay(&set, after, now)
+    };
+    for entry in due {
+        if upload_entry(shared, &entry).await? {
+            tracing::debug!(key = %entry.key, "relayed into the bucket");
+        }
+    }
+    Ok(())
+}
+
 /// Whether it is in the bucket now, or no longer to be.
 async fn upload_entry(shared: &Shared, entry: &Arc<SignedEntry>) -> Result<bool, BucketError> {
     let stands = || shared.board.set().holds(&entry.hash());
     let Some(root) = entry.root() else {
         write_record(shared, entry, record::encode(entry, None)).await?;
-        shared.mirror().uploaded(EntryName::of(entry), entry.hash(), None, None);
+        shared.mirror().uploaded(EntryName::held_by(shared.me, entry), entry.hash(), None, None);
         return Ok(true);
     };
     let cache = shared.cache.clone();
@@ -106,13 +129,14 @@ async fn upload_entry(shared: &Shared, entry: &Arc<SignedEntry>) -> Result<bool,
             }
             let Some(pack) = read_pack(shared, value.clone(), chunks).await else { return Ok(!stands()) };
             let Pack { hash, length, places, payload } = pack;
-            shared.store.put(&Name::Pack { author: shared.me, hash }, payload).await?;
+            shared.store.put(&Name::Pack { holder: shared.me, hash }, payload).await?;
             shared.mirror().packed(hash, length, places);
         }
         let head = shared.mirror().compose(value.manifest());
         if let Some(head) = head {
             write_record(shared, entry, record::encode(entry, Some(&head))).await?;
-            shared.mirror().uploaded(EntryName::of(entry), entry.hash(), Some(&head), None);
+            let name = EntryName::held_by(shared.me, entry);
+            shared.mirror().uploaded(name, entry.hash(), Some(&head), None);
             return Ok(true);
         }
     }
@@ -120,7 +144,7 @@ async fn upload_entry(shared: &Shared, entry: &Arc<SignedEntry>) -> Result<bool,
 }
 
 async fn write_record(shared: &Shared, entry: &SignedEntry, record: Vec<u8>) -> Result<(), BucketError> {
-    let name = Name::Entry(EntryName::of(entry));
+    let name = Name::Entry(EntryName::held_by(shared.me, entry));
     let payload = PutPayload::from(Bytes::from(record.clone()));
     if shared.store.create(&name, payload.clone()).await? == Put::Written {
         return Ok(());

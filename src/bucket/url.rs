@@ -94,6 +94,9 @@ pub struct BucketOptions {
     /// How long an own object that nothing needs any more is kept, by the store's clock, so that who has just listed it
     /// can still read it.
     pub grace: Duration,
+    /// Behind a network: how long an author who has published, by the network, nothing new in the bucket is waited for,
+    /// and a second for each MiB, until its newest update is relayed there.
+    pub relay_after: Duration,
     /// Behind a network: how long to wait for peers to give a value before the bucket is asked.
     pub after: Duration,
 }
@@ -106,6 +109,7 @@ impl Default for BucketOptions {
             keys: None,
             poll: Duration::from_secs(1)..=Duration::from_secs(30),
             grace: Duration::from_secs(300),
+            relay_after: Duration::from_secs(10),
             after: Duration::from_secs(3),
         }
     }

@@ -306,6 +306,7 @@ pub(super) fn bucket_of(settings: &NodeFlags) -> Result<BucketOptions, SettingsE
         keys: None,
         grace: seconds(settings.s3_grace, "s3-grace")?,
         after: seconds(settings.fallback_after, "fallback-after")?,
+        ..BucketOptions::default()
     })
 }
 

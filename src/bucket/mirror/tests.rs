@@ -56,7 +56,11 @@ fn weights(numbers: &[u8]) -> Weights {
 
 impl Author {
     fn new() -> Self {
-        let keypair = Keypair::ed25519_from_bytes([3; 32]).unwrap();
+        Self::of([3; 32])
+    }
+
+    fn of(secret: [u8; 32]) -> Self {
+        let keypair = Keypair::ed25519_from_bytes(secret).unwrap();
         let me = keypair.public().to_peer_id();
         let (set, mirror) = (EntrySet::new(federation()), Mirror::new(me));
         Self { keypair, set, mirror, values: BTreeMap::new(), sequence: 0 }
@@ -85,27 +89,31 @@ impl Author {
     /// Writes what is wanted, as the uploader does.
     fn upload(&mut self, store: &mut Store) {
         while let Some(entry) = self.mirror.wanting(&self.set).first().cloned() {
-            let head = entry.root().map(|root| {
-                let value = self.values[&root].clone();
-                let manifest = value.manifest();
-                for chunks in self.mirror.plan(&manifest).packs {
-                    let (mut bytes, mut places) = (Vec::new(), BTreeMap::new());
-                    for number in chunks {
-                        places.insert(manifest.chunks()[number], bytes.len() as u64);
-                        bytes.extend_from_slice(&manifest.chunk_bytes(&value, number));
-                    }
-                    assert!(bytes.len() as u64 <= PACK_BYTES);
-                    let hash = PackId::of(blake3::hash(&bytes));
-                    let length = bytes.len() as u64;
-                    store.put(Name::Pack { author: self.me(), hash }, bytes.into());
-                    self.mirror.packed(hash, length, places);
-                }
-                self.mirror.compose(&manifest).unwrap()
-            });
-            let name = EntryName::of(&entry);
-            store.put(Name::Entry(name.clone()), record::encode(&entry, head.as_ref()).into());
-            self.mirror.uploaded(name, entry.hash(), head.as_ref(), None);
+            self.write(&entry, store);
         }
+    }
+
+    fn write(&mut self, entry: &SignedEntry, store: &mut Store) {
+        let head = entry.root().map(|root| {
+            let value = self.values[&root].clone();
+            let manifest = value.manifest();
+            for chunks in self.mirror.plan(&manifest).packs {
+                let (mut bytes, mut places) = (Vec::new(), BTreeMap::new());
+                for number in chunks {
+                    places.insert(manifest.chunks()[number], bytes.len() as u64);
+                    bytes.extend_from_slice(&manifest.chunk_bytes(&value, number));
+                }
+                assert!(bytes.len() as u64 <= PACK_BYTES);
+                let hash = PackId::of(blake3::hash(&bytes));
+                let length = bytes.len() as u64;
+                store.put(Name::Pack { holder: self.me(), hash }, bytes.into());
+                self.mirror.packed(hash, length, places);
+            }
+            self.mirror.compose(&manifest).unwrap()
+        });
+        let name = EntryName::held_by(self.me(), entry);
+        store.put(Name::Entry(name.clone()), record::encode(entry, head.as_ref()).into());
+        self.mirror.uploaded(name, entry.hash(), head.as_ref(), None);
     }
 
     fn look(&mut self, store: &Store, now: Duration) -> Vec<Name> {
@@ -144,7 +152,7 @@ fn check(store: &Store, author: &Author) {
         assert_eq!(head.manifest.root(), root);
         for (number, chunk) in head.manifest.chunks().iter().enumerate() {
             let Spot { pack, offset } = head.spots[number];
-            let (bytes, _) = &store.objects[&Name::Pack { author: author.me(), hash: pack }];
+            let (bytes, _) = &store.objects[&Name::Pack { holder: author.me(), hash: pack }];
             let length = head.manifest.plan().length(number);
             let part = &bytes[offset as usize..(offset + length) as usize];
             assert_eq!(ChunkHash::of(part), *chunk, "{}", entry.key);
@@ -298,4 +306,118 @@ fn readers_read_only_what_counts_and_refuse_what_is_forged() {
     store.put(Name::Entry(newest), bytes);
     mirror.listed(store.list(), Duration::ZERO);
     assert_eq!(read_all(&mut mirror, &store).0.len(), 1);
+}
+
+/// What one member has, the other has too, as by gossip.
+fn share(from: &Author, to: &mut Author) {
+    for entry in from.set.of_author(from.me()) {
+        to.set.insert(entry.clone()).unwrap();
+        if let Some(root) = entry.root() {
+            to.values.insert(root, from.values[&root].clone());
+        }
+    }
+}
+
+/// A member that looks at the bucket, relays and removes.
+fn turn_of(member: &mut Author, store: &mut Store, now: Duration) -> usize {
+    member.look(store, now);
+    member.upload(store);
+    let due = member.mirror.to_relay(&member.set, |_| AFTER, now);
+    for entry in &due {
+        member.write(entry, store);
+    }
+    for name in member.mirror.garbage(&member.set, GRACE, 1) {
+        assert_eq!(name.holder(), member.me(), "each removes only what is its own");
+        store.objects.remove(&name);
+    }
+    due.len()
+}
+
+const AFTER: Duration = Duration::from_secs(10);
+
+#[test]
+fn who_has_no_way_to_the_bucket_is_relayed_by_one_member_and_only_then() {
+    let mut store = Store::default();
+    let mut far = Author::of([3; 32]);
+    let mut members = [Author::of([4; 32]), Author::of([5; 32]), Author::of([6; 32])];
+    let mut now = Duration::ZERO;
+    let mut relayed = 0;
+    for epoch in 0..100u8 {
+        // Quicker than the wait for an author: the newest is always another one.
+        now += Duration::from_secs(1);
+        store.clock += 1000;
+        far.sign(&format!("update/{epoch}"), Some(&weights(&[epoch, 7])));
+        for member in &mut members {
+            share(&far, member);
+            relayed += turn_of(member, &mut store, now);
+        }
+        assert!(now > AFTER || relayed == 0, "the author is waited for");
+    }
+    // By one in each turn, from some moment between the wait and twice the wait on.
+    assert!((80..=90).contains(&relayed), "{relayed}");
+    // A reader finds it, whole, and nothing but what stands and the grace keeps.
+    let mut reader = Mirror::new(Author::of([8; 32]).me());
+    reader.listed(store.list(), now);
+    let (entries, refused) = read_all(&mut reader, &store);
+    assert_eq!(refused, 0);
+    let newest = far.set.newest_update(far.me()).unwrap();
+    assert!(entries.iter().any(|entry| entry.hash() == newest.hash()));
+    let copies = reader.copies(newest);
+    let [copy] = copies.as_slice() else { panic!("{} copies", copies.len()) };
+    let head = Head::decode(newest, copy.head.as_ref().unwrap()).unwrap();
+    assert!(
+        head.packs
+            .keys()
+            .all(|hash| { store.objects.contains_key(&Name::Pack { holder: copy.name.holder, hash: *hash }) })
+    );
+    assert!(store.objects.len() < 2 * (GRACE.as_secs() as usize + 10), "{}", store.objects.len());
+    // It comes there itself: then nobody relays, and what was relayed goes.
+    far.look(&store, now);
+    far.upload(&mut store);
+    for epoch in 100..200u8 {
+        now += Duration::from_secs(1);
+        store.clock += 1000;
+        far.sign(&format!("update/{epoch}"), Some(&weights(&[epoch, 7])));
+        turn_of(&mut far, &mut store, now);
+        for member in &mut members {
+            share(&far, member);
+            assert_eq!(turn_of(member, &mut store, now), 0);
+        }
+    }
+    let left = store.objects.keys().filter(|name| name.holder() != far.me()).count();
+    assert_eq!(left, 0, "what was relayed is gone");
+}
+
+#[test]
+fn who_relays_can_fail_and_another_takes_its_place() {
+    let (mut store, mut far, mut now) = (Store::default(), Author::of([3; 32]), Duration::ZERO);
+    let mut members = vec![Author::of([4; 32]), Author::of([5; 32])];
+    far.sign("update/1", Some(&weights(&[1])));
+    let relays = |members: &mut Vec<Author>, far: &Author, store: &mut Store, now: Duration| {
+        let at = members.iter_mut().position(|member| {
+            share(far, member);
+            turn_of(member, store, now) > 0
+        });
+        at.map(|at| (at, members.remove(at)))
+    };
+    let mut first = None;
+    for _ in 0..20 {
+        now += Duration::from_secs(1);
+        first = first.or_else(|| relays(&mut members, &far, &mut store, now));
+    }
+    assert!(first.is_some());
+    far.sign("update/2", Some(&weights(&[2])));
+    let mut second = None;
+    for _ in 0..21 {
+        now += Duration::from_secs(1);
+        second = second.or_else(|| relays(&mut members, &far, &mut store, now));
+    }
+    assert!(second.is_some(), "the other one relays now");
+    // A bucket that couldn't be read has shown nobody's absence.
+    let mut third = Author::of([9; 32]);
+    far.sign("update/3", Some(&weights(&[3])));
+    share(&far, &mut third);
+    assert_eq!(turn_of(&mut third, &mut store, now), 0);
+    third.mirror.interrupted();
+    assert_eq!(turn_of(&mut third, &mut store, now + Duration::from_secs(3600)), 0);
 }
