@@ -132,7 +132,11 @@ def cut(tensors):
     return chunks
 
 
-def read_value(bucket, directory, record, entry):
+def read(store, bucket, key):
+    return store.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+def read_value(read_pack, record, entry):
     """The tensors of an entry's value: names, dtypes, shapes, bytes."""
     reader = Reader(record)
     tensors, hashes = read_manifest(reader.raw(reader.little(4)), entry["root"])
@@ -141,7 +145,7 @@ def read_value(bucket, directory, record, entry):
     for pieces, expected in zip(cut(tensors), hashes, strict=True):
         pack, offset = packs[reader.little(4)][0], reader.little(4)
         if pack not in fetched:
-            fetched[pack] = bucket.Object(f"{directory}/packs/{pack}.pack").get()["Body"].read()
+            fetched[pack] = read_pack(pack)
         chunk = fetched[pack][offset:offset + sum(length for _, length in pieces)]
         if blake3 is not None and blake3(chunk).digest() != expected:
             raise ValueError(f"a chunk in {pack}.pack is not what its author signed")
@@ -168,20 +172,22 @@ def main():
     arguments.add_argument("--endpoint-url")
     arguments = arguments.parse_args()
     url = urllib.parse.urlsplit(arguments.url)
-    bucket = boto3.resource("s3", endpoint_url=arguments.endpoint_url).Bucket(url.netloc)
+    store = boto3.client("s3", endpoint_url=arguments.endpoint_url)
+    pages = store.get_paginator("list_objects_v2")
     prefix = url.path.strip("/")
     newest = {}
-    for found in bucket.objects.filter(Prefix=f"{prefix}/" if prefix else ""):
+    listed = pages.paginate(Bucket=url.netloc, Prefix=f"{prefix}/" if prefix else "")
+    for key in (found["Key"] for page in listed for found in page.get("Contents", ())):
         # In a member's directory are its own entries, and those that it has left there for others.
-        directory, kind = ("", "", *found.key.rsplit("/", 2))[-3:-1]
+        directory, kind = ("", "", *key.rsplit("/", 2))[-3:-1]
         if kind not in ("entries", "relayed"):
             continue
-        record = found.get()["Body"].read()
+        record = read(store, url.netloc, key)
         (length,) = struct.unpack_from("<H", record)
         try:
             entry = read_entry(record[2:2 + length])
         except ValueError as error:
-            print(f"{found.key}: {error}", file=sys.stderr)
+            print(f"{key}: {error}", file=sys.stderr)
             continue
         whose = entry["federation"][:16], entry["author"]
         print(*whose, entry["sequence"], entry["name"], entry.get("metrics", ""))
@@ -191,7 +197,8 @@ def main():
                 newest[whose] = entry, directory, record[2 + length:]
     arguments.out.mkdir(parents=True, exist_ok=True)
     for (_, author), (entry, directory, record) in newest.items():
-        tensors, data = read_value(bucket, directory, record, entry)
+        packs = f"{directory}/packs"
+        tensors, data = read_value(lambda pack: read(store, url.netloc, f"{packs}/{pack}.pack"), record, entry)
         write_safetensors(arguments.out / f"{author}-{entry['epoch']}.safetensors", tensors, data)
 
 

@@ -32,6 +32,8 @@ mod uploader;
 mod url;
 
 pub(crate) use self::fetcher::Unfetched;
+#[cfg(any(feature = "cli", feature = "s3"))]
+pub(crate) use self::url::check_endpoint;
 pub use self::{
     figures::BucketFigures,
     routes::Routes,

@@ -20,6 +20,8 @@ use std::{
 
 /// For how long an own object must be missing in all listings before it is written again: a store may show it late.
 const MISSED: Duration = Duration::from_secs(30);
+/// Most authors for whom a member relays.
+const RELAYED_AUTHORS: usize = 64;
 /// Bytes of heads that are remembered of others' entries, so that they need not be read twice.
 const HEADS_BYTES: usize = 32 << 20;
 
@@ -311,10 +313,12 @@ impl Mirror {
     /// What stands of authors who don't come to the bucket and isn't there: of updates the newest. An author counts as
     /// one of these if for some time neither it nor anybody who relays for it has brought something new there, although
     /// there is something; `after` says for how long, given the length of its newest value. Up to as long again passes,
-    /// for each member another time, so that not all of them relay the same. To be asked after each listing.
-    pub(crate) fn to_relay(
+    /// for each member another time, so that not all of them relay the same. Of so many authors at most: who can publish
+    /// in the network must not fill a bucket. To be asked after each listing.
+    pub(crate) fn due_relays(
         &mut self,
         set: &EntrySet,
+        may: impl Fn(&PeerId) -> bool,
         after: impl Fn(u64) -> Duration,
         now: Duration,
     ) -> Vec<Arc<SignedEntry>> {
@@ -327,8 +331,8 @@ impl Mirror {
                 *newest = name.sequence.max(*newest);
             }
         }
-        let (mut due, mut absent) = (Vec::new(), BTreeMap::new());
-        for author in set.authors().filter(|author| *author != self.me) {
+        let (mut due, mut authors, mut absent) = (Vec::new(), 0, BTreeMap::new());
+        for author in set.authors().filter(|author| *author != self.me && may(author)) {
             let newest_update = set.newest_update(author);
             let newest = newest_update.map_or(0, |entry| entry.sequence);
             let kept = set.of_author(author).filter(|entry| {
@@ -348,7 +352,11 @@ impl Mirror {
             });
             let after = after(length.unwrap_or(0));
             if now.saturating_sub(state.since) >= after + after.mul_f64(turn(self.me, author)) {
+                authors += 1;
                 due.extend(lacking.into_iter().cloned());
+            }
+            if authors == RELAYED_AUTHORS {
+                break;
             }
         }
         self.absent = absent;

@@ -42,10 +42,16 @@ pub(super) async fn run(
     mut members: Option<watch::Receiver<usize>>,
     routes: watch::Sender<Routes>,
 ) {
+    let mut kind = health.borrow().trouble().map(|error| error.trouble);
     loop {
-        let now = Routes::of(&health.borrow_and_update(), members.as_ref());
+        let (now, trouble) = {
+            let health = health.borrow_and_update();
+            (Routes::of(&health, members.as_ref()), health.trouble().map(|error| error.trouble))
+        };
+        // Which request has met the trouble is no news.
+        let is_news = std::mem::replace(&mut kind, trouble) != trouble;
         routes.send_if_modified(|before| {
-            if *before == now {
+            if (before.network, before.bucket) == (now.network, now.bucket) && !is_news {
                 return false;
             }
             if (before.network, before.bucket) != (now.network, now.bucket) {

@@ -4,7 +4,7 @@ use super::{
     figures::Counters,
     store::Connection,
     trouble::{BucketError, CredentialError, Trouble},
-    url::{BucketKeys, BucketOptions, BucketUrl},
+    url::{BucketKeys, BucketOptions, BucketUrl, check_endpoint},
 };
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, SdkConfig, meta::region::RegionProviderChain};
@@ -76,18 +76,12 @@ pub(super) async fn connect(
             retry_timeout: RETRY_WITHIN,
         });
     if let Some(endpoint) = endpoint {
-        let parsed =
-            url::Url::parse(&endpoint).map_err(|error| wrong(Trouble::Endpoint, format!("{endpoint}: {error}")))?;
-        match parsed.scheme() {
-            "https" => {}
-            "http" if options.allow_http => {}
-            "http" => {
-                let detail = format!(
-                    "{endpoint} is plain HTTP, which shows the weights to everybody between: add --s3-allow-http"
-                );
-                return Err(wrong(Trouble::Endpoint, detail));
-            }
-            _ => return Err(wrong(Trouble::Endpoint, format!("{endpoint} is no http:// or https:// URL"))),
+        let is_encrypted =
+            check_endpoint(&endpoint).map_err(|reason| wrong(Trouble::Endpoint, format!("{endpoint} {reason}")))?;
+        if !options.allow_http && !is_encrypted {
+            let detail =
+                format!("{endpoint} is plain HTTP, which shows the weights to everybody between: add --s3-allow-http");
+            return Err(wrong(Trouble::Endpoint, detail));
         }
         builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
     }

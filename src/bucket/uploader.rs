@@ -13,6 +13,7 @@ use crate::{
     weights::{ChunkHash, EntryHash, SignedEntry},
 };
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 use object_store::PutPayload;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -96,10 +97,11 @@ async fn upload(shared: &Shared, told: &mut BTreeSet<EntryHash>) -> Result<(), B
 async fn relay(shared: &Shared) -> Result<(), BucketError> {
     let due = {
         let after = |bytes: u64| shared.options.relay_after + Duration::from_secs(bytes / RELAYED_A_SECOND);
+        let may = |author: &PeerId| shared.options.relayed.as_ref().is_none_or(|relayed| relayed.contains(author));
         let now = shared.now();
         let mut mirror = shared.mirror();
         let set = shared.board.set();
-        mirror.to_relay(&set, after, now)
+        mirror.due_relays(&set, may, after, now)
     };
     for entry in due {
         if upload_entry(shared, &entry).await? {

@@ -1,7 +1,8 @@
 //! Which bucket, and how to use it.
 
+use libp2p_identity::PeerId;
 use object_store::path::Path;
-use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 use url::Url;
 
 /// A bucket and a prefix in it: `s3://bucket/prefix`.
@@ -58,6 +59,15 @@ impl fmt::Display for BucketUrl {
     }
 }
 
+/// Whether a store's address is one of HTTPS; an error if it is none of HTTP either.
+#[cfg(any(feature = "cli", feature = "s3"))]
+pub(crate) fn check_endpoint(endpoint: &str) -> Result<bool, String> {
+    match Url::parse(endpoint) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => Ok(url.scheme() == "https"),
+        _ => Err("is no http:// or https:// URL of a server".to_owned()),
+    }
+}
+
 /// An access key and its secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BucketKeys {
@@ -97,6 +107,8 @@ pub struct BucketOptions {
     /// Behind a network: how long an author who has published, by the network, nothing new in the bucket is waited for,
     /// and a second for each MiB, until its newest update is relayed there.
     pub relay_after: Duration,
+    /// Behind a network: whose updates may be relayed; `None` for anybody's.
+    pub relayed: Option<BTreeSet<PeerId>>,
     /// Behind a network: how long to wait for peers to give a value before the bucket is asked.
     pub after: Duration,
 }
@@ -110,6 +122,7 @@ impl Default for BucketOptions {
             poll: Duration::from_secs(1)..=Duration::from_secs(30),
             grace: Duration::from_secs(300),
             relay_after: Duration::from_secs(10),
+            relayed: None,
             after: Duration::from_secs(3),
         }
     }

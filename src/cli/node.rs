@@ -7,7 +7,7 @@ use super::{
     show::text_sink,
 };
 use crate::{
-    bucket::{BucketFigures, BucketOptions, BucketUrl},
+    bucket::{BucketFigures, BucketOptions, BucketUrl, check_endpoint},
     cache::DEFAULT_QUOTA,
     experiment::{DataSet, LabelSkew, digits, mnist},
     folder::FolderUrl,
@@ -296,6 +296,9 @@ fn fallback_of(settings: &NodeFlags, folder: &FolderUrl) -> Result<Option<Bucket
 /// How a bucket is used.
 pub(super) fn bucket_of(settings: &NodeFlags) -> Result<BucketOptions, SettingsError> {
     let (poll, idle) = (seconds(settings.s3_poll, "s3-poll")?, seconds(settings.s3_poll_idle, "s3-poll-idle")?);
+    if let Some(endpoint) = &settings.s3_endpoint {
+        check_endpoint(endpoint).map_err(|reason| wrong("s3-endpoint", endpoint, reason))?;
+    }
     if poll.is_zero() {
         return Err(wrong("s3-poll", 0, "must be above 0"));
     }

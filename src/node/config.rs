@@ -12,7 +12,11 @@ use crate::{
     weights::{FederationId, Layout},
 };
 use libp2p_identity::PeerId;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How a node takes turns with its peers.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +38,7 @@ pub struct NodeConfig {
     pub folder: FolderUrl,
     /// How to take part in the network, if the folder is [`FolderUrl::P2p`].
     pub network: NetworkOptions,
-    /// How to use a bucket, if the folder is [`FolderUrl::Bucket`] or there is a fallback.
+    /// How to use a bucket, if the folder is [`FolderUrl::Bucket`] or there is a fallback. Relayed are only the allowed.
     pub bucket: BucketOptions,
     /// A bucket behind the network: what is published goes there too, and what no peer gives comes from there.
     pub fallback: Option<BucketUrl>,
@@ -103,10 +107,11 @@ impl NodeConfig {
         let author = Author::from_home(home, self.federation_id());
         BlockingSession::new(|| {
             let me = author.peer_id();
+            let allow: Option<BTreeSet<PeerId>> = self.allow.as_ref().map(|ids| ids.iter().copied().collect());
             let open = OpenOptions {
                 readmitted: self.readmit.clone(),
                 network: self.network.clone(),
-                bucket: self.bucket.clone(),
+                bucket: BucketOptions { relayed: allow.clone(), ..self.bucket.clone() },
                 fallback: self.fallback.clone(),
                 cache_quota: self.cache_quota,
                 dir: run_dir.clone(),
@@ -118,7 +123,7 @@ impl NodeConfig {
             let options = ParticipantOptions {
                 checks: self.checks.clone(),
                 max_staleness: self.max_staleness,
-                allow: self.allow.as_ref().map(|ids| ids.iter().copied().collect()),
+                allow,
                 events: self.events.clone(),
             };
             let participant = Participant::new(folder, strategy, layout, options);

@@ -70,11 +70,15 @@ fn nodes_learn_together_through_a_bucket_alone_and_it_costs_little() {
             _ => None,
         });
         let costs: Vec<_> = costs.collect();
-        let caught_up = events.iter().filter(|event| matches!(event, Event::CaughtUp { .. })).count();
-        assert!(costs.len() == 10 || caught_up > 0, "{events:?}");
+        // Who comes late, or was waited for in vain, goes on where the others are.
+        let Some(Event::EpochDone { epoch: 10, .. }) =
+            events.iter().rfind(|event| matches!(event, Event::EpochDone { .. }))
+        else {
+            panic!("{events:?}")
+        };
         // Two objects an epoch, their deletion now and then, and what came before the first.
         let all: u64 = costs.iter().map(|cost| cost.writes + cost.deletes).sum();
-        assert!(all <= 3 * 10 + 6, "{costs:?}");
+        assert!(all <= 3 * costs.len() as u64 + 6, "{costs:?}");
         let Some(Event::Finished { bucket: Some(total), .. }) = events.last() else { panic!("{events:?}") };
         writes += total.writes;
     }

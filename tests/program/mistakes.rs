@@ -58,8 +58,11 @@ fn arguments_that_cannot_be() {
         (&["--folder", "s3://key:secret@ward"], &["--folder s3://", "keys", "--s3-endpoint"]),
         (&["--folder", "p2p:", "--fallback", "ward"], &["--fallback ward", "s3://BUCKET/PREFIX"]),
         (&["--fallback", "s3://ward"], &["--fallback s3://ward", "--folder memory: is no network"]),
-        (&["--folder", "s3://ward", "--s3-endpoint", "store"], &["store", "endpoint"]),
-        (&["--folder", "s3://ward", "--s3-endpoint", "ftp://store"], &["ftp://store", "http:// or https://"]),
+        (&["--folder", "s3://ward", "--s3-endpoint", "store"], &["--s3-endpoint store", "https://"]),
+        (
+            &["--folder", "s3://ward", "--s3-endpoint", "ftp://store"],
+            &["--s3-endpoint ftp://store", "http:// or https://"],
+        ),
         (&["--s3-poll", "0"], &["--s3-poll 0", "above 0"]),
         (&["--s3-grace=-1"], &["--s3-grace -1", "seconds"]),
         (&["--folder", "some/dir"], &["--folder some/dir", "file:///"]),

@@ -322,7 +322,7 @@ fn share(from: &Author, to: &mut Author) {
 fn turn_of(member: &mut Author, store: &mut Store, now: Duration) -> usize {
     member.look(store, now);
     member.upload(store);
-    let due = member.mirror.to_relay(&member.set, |_| AFTER, now);
+    let due = member.mirror.due_relays(&member.set, |_| true, |_| AFTER, now);
     for entry in &due {
         member.write(entry, store);
     }
