@@ -18,6 +18,8 @@
 
 mod fetcher;
 mod figures;
+#[cfg(feature = "s3")]
+mod listing;
 mod mirror;
 mod names;
 mod pace;
@@ -56,7 +58,11 @@ use crate::{
 use futures::future::BoxFuture;
 use libp2p_identity::PeerId;
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc as std_mpsc,
+    },
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -67,8 +73,11 @@ use tokio::{
 
 /// Threads that read and write the cache.
 const BLOCKING_THREADS: usize = 4;
-/// Requests for entries and parts of packs that are under way at once.
+/// Requests for entries that are under way at once, and as many for parts of packs.
 const REQUESTS: usize = 6;
+
+/// How long a request may go without an answer, besides the time that its bytes take on a slow line.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long the end waits for what is being read or written in the cache.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -123,6 +132,8 @@ struct Shared {
     /// The number of the newest wish for a look at the bucket, and of the newest that was fulfilled.
     wished: watch::Sender<u64>,
     fulfilled: watch::Sender<u64>,
+    /// The number of the newest wish that somebody has waited for too long.
+    given_up: AtomicU64,
     /// There may be something to upload.
     uploads: Notify,
     /// Changes whenever an own entry is in the bucket, or was found not to be.
@@ -207,9 +218,11 @@ impl Bucket {
         self.shared.uploads.notify_one();
     }
 
-    /// Takes a look at the bucket. Comes back when it is done, at once if the bucket is known not to answer.
-    pub(crate) async fn look(&self) {
-        if self.shared.health.borrow().reading.is_some() {
+    /// Takes a look at the bucket. Comes back when it is done or the time is over; at once if the bucket is known not to
+    /// answer, or somebody else has waited too long for a look that isn't done yet.
+    pub(crate) async fn look(&self, patience: Duration) {
+        let given_up = self.shared.given_up.load(Ordering::Relaxed);
+        if self.shared.health.borrow().reading.is_some() || *self.shared.fulfilled.borrow() < given_up {
             return;
         }
         let mut mine = 0;
@@ -218,7 +231,10 @@ impl Bucket {
             mine = *wished;
         });
         let mut fulfilled = self.shared.fulfilled.subscribe();
-        let _ = fulfilled.wait_for(|fulfilled| *fulfilled >= mine).await;
+        let fulfilled = fulfilled.wait_for(|fulfilled| *fulfilled >= mine);
+        if tokio::time::timeout(patience, fulfilled).await.is_err() {
+            self.shared.given_up.fetch_max(mine, Ordering::Relaxed);
+        }
     }
 
     /// Fetches an entry's value into the cache. Goes on when the future is dropped.
@@ -288,7 +304,7 @@ async fn begin(setup: Setup) -> Result<Arc<Shared>, BucketError> {
     let Setup { url, options, me, federation, board, cache, raise_above, learned } = setup;
     let counters = Arc::<Counters>::default();
     let connection = connect(&url, &options, counters.clone()).await?;
-    let store = Store::new(connection, Place::new(url.prefix(), federation), url.to_string());
+    let store = Store::new(connection, Place::new(url.prefix(), federation), url.to_string(), PATIENCE);
     let shared = Arc::new(Shared {
         store,
         options,
@@ -306,6 +322,7 @@ async fn begin(setup: Setup) -> Result<Arc<Shared>, BucketError> {
         health: watch::Sender::default(),
         wished: watch::Sender::new(0),
         fulfilled: watch::Sender::new(0),
+        given_up: AtomicU64::new(0),
         uploads: Notify::new(),
         settled: watch::Sender::default(),
     });

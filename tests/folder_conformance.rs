@@ -17,6 +17,8 @@ conformance::suite!(memory, Memory);
 conformance::suite!(local, Local);
 conformance::suite!(p2p, P2p);
 #[cfg(feature = "s3")]
-conformance::suite!(s3, conformance::s3::S3<false>);
+conformance::suite!(s3, conformance::s3::S3<buckets::Server, false>);
 #[cfg(feature = "s3")]
-conformance::suite!(tiered, conformance::s3::S3<true>);
+conformance::suite!(s3_moto, conformance::s3::S3<std::sync::Arc<buckets::Moto>, false>);
+#[cfg(feature = "s3")]
+conformance::suite!(tiered, conformance::s3::S3<buckets::Server, true>);

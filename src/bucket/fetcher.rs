@@ -26,6 +26,8 @@ use tokio::runtime::Handle;
 
 /// Most bytes that are asked for at once.
 const REQUEST_BYTES: u64 = 8 << 20;
+/// How often it is asked for what isn't what it should be: it may have been changed on the way only.
+const READS: usize = 2;
 
 /// Why a value can't be had from a bucket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -148,21 +150,29 @@ async fn fetch_part(
     part: Part,
 ) -> Result<(), Unfetched> {
     let name = Name::Pack { holder, hash: part.pack };
-    let Ok(permit) = shared.requests.acquire().await else { return Err(Unfetched::Gone) };
-    let got = shared.store.get(&name, Some(part.range.clone()), 0).await?;
-    drop(permit);
-    let Some(bytes) = got else {
-        // Whoever published something newer has removed it; what still stands should have it.
-        return Err(match shared.board.set().holds(&entry.hash()) {
-            true => damaged(shared, &name, "is missing or shorter than its entry says"),
-            false => Unfetched::Gone,
-        });
-    };
-    for (chunk, range) in part.chunks {
-        let (start, end) = (range.start - part.range.start, range.end - part.range.start);
-        store(shared, root, chunk.into(), bytes.slice(start as usize..end as usize), &name).await?;
+    let mut result = Ok(());
+    for _ in 0..READS {
+        let Ok(permit) = shared.requests.acquire().await else { return Err(Unfetched::Gone) };
+        let got = shared.store.get(&name, Some(part.range.clone()), 0).await?;
+        drop(permit);
+        let Some(bytes) = got else {
+            // Whoever published something newer has removed it; what still stands should have it.
+            return Err(match shared.board.set().holds(&entry.hash()) {
+                true => damaged(shared, &name, "is missing or shorter than its entry says"),
+                false => Unfetched::Gone,
+            });
+        };
+        result = Ok(());
+        for (chunk, range) in &part.chunks {
+            let (start, end) = (range.start - part.range.start, range.end - part.range.start);
+            let stored = store(shared, root, (*chunk).into(), bytes.slice(start as usize..end as usize), &name).await;
+            result = result.and(stored);
+        }
+        if !matches!(result, Err(Unfetched::Damaged { .. })) {
+            break;
+        }
     }
-    Ok(())
+    result
 }
 
 async fn store(shared: &Arc<Shared>, root: Root, hash: BlobHash, bytes: Bytes, from: &Name) -> Result<(), Unfetched> {
@@ -178,21 +188,25 @@ async fn store(shared: &Arc<Shared>, root: Root, hash: BlobHash, bytes: Bytes, f
 }
 
 async fn head(shared: &Arc<Shared>, entry: &SignedEntry, copy: Copy) -> Result<Head, Unfetched> {
+    if let Some(head) = copy.head.and_then(|head| Head::decode(entry, &head).ok()) {
+        return Ok(head);
+    }
     let name = Name::Entry(copy.name);
-    let head = match copy.head {
-        Some(head) => head,
-        None if copy.size > MAX_RECORD_BYTES => return Err(damaged(shared, &name, "is larger than an entry can be")),
-        None => {
-            let record = shared.store.get(&name, None, copy.size).await?.ok_or(Unfetched::Gone)?;
-            let wrong = |what: &str| damaged(shared, &name, what);
-            let (found, head) = split(&record).map_err(|error| wrong(&format!("can't be read: {error}")))?;
-            if found.hash() != entry.hash() {
-                return Err(wrong("holds another entry"));
-            }
-            record.slice_ref(head)
+    let mut result = Err(Unfetched::Gone);
+    for _ in 0..READS {
+        // It may be there although no listing has shown it yet: a peer may have told of it.
+        let record = shared.store.get_at_most(&name, MAX_RECORD_BYTES).await?.ok_or(Unfetched::Gone)?;
+        result = match split(&record) {
+            Ok((found, head)) if found.hash() == entry.hash() => Head::decode(entry, head).map_err(|e| e.to_string()),
+            Ok(_) => Err("it is another entry".to_owned()),
+            Err(error) => Err(error.to_string()),
         }
-    };
-    Head::decode(entry, &head).map_err(|error| damaged(shared, &name, &format!("can't be read: {error}")))
+        .map_err(|error| damaged(shared, &name, &format!("can't be read: {error}")));
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }
 
 fn damaged(shared: &Shared, name: &Name, what: &str) -> Unfetched {

@@ -22,6 +22,10 @@ use std::{
 const MISSED: Duration = Duration::from_secs(30);
 /// Most authors for whom a member relays.
 const RELAYED_AUTHORS: usize = 64;
+/// The same for one that a listing has shown before.
+const MISSED_AGAIN: Duration = Duration::from_secs(3);
+/// After so many writes whose tags no listing shows, and none whose tag one does, a store's tags of writes mean nothing.
+const TAGS_DIFFER: u32 = 3;
 /// Bytes of heads that are remembered of others' entries, so that they need not be read twice.
 const HEADS_BYTES: usize = 32 << 20;
 
@@ -52,13 +56,37 @@ struct Read {
     head: Bytes,
 }
 
-/// An entry in the node's own directory: its own, or another's that it relays.
-struct Placed {
-    name: EntryName,
-    /// `None` until a listing shows it.
+/// What the writer of an object knows of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    /// Bytes.
+    pub(crate) size: u64,
+    /// The tag of its content, if the store gave one.
+    pub(crate) tag: Option<String>,
+    /// When it was there, after the same moment as the times of listings.
+    pub(crate) at: Duration,
+}
+
+/// An own object in the bucket.
+struct Own {
+    written: Written,
+    /// `None` until a listing shows it as it was written.
     mark: Option<Mark>,
     /// Since when listings lack it.
     missed: Option<Duration>,
+}
+
+/// Whether a store's listings show the tags that its writes give: there may be stores where they don't.
+#[derive(Default)]
+struct Tags {
+    agreed: bool,
+    differed: u32,
+}
+
+/// An entry in the node's own directory: its own, or another's that it relays.
+struct Placed {
+    name: EntryName,
+    object: Own,
     packs: BTreeSet<PackId>,
 }
 
@@ -74,15 +102,14 @@ struct Absent {
 /// An object with an entry.
 pub(crate) struct Copy {
     pub(crate) name: EntryName,
-    pub(crate) size: u64,
     pub(crate) head: Option<Bytes>,
 }
 
 /// An own pack in the bucket.
 struct Pack {
-    length: u64,
-    mark: Option<Mark>,
-    missed: Option<Duration>,
+    object: Own,
+    /// Whether an earlier process has written it, as far as a name and a size can tell.
+    found: bool,
     /// Where in it which chunk lies.
     chunks: BTreeMap<ChunkHash, u64>,
 }
@@ -101,7 +128,7 @@ pub(crate) struct Mirror {
     listed: BTreeMap<EntryName, Mark>,
     read: BTreeMap<EntryName, Read>,
     heads_bytes: usize,
-    /// The length of each own pack in the last listing.
+    /// Own packs in the last listing.
     own_listed: BTreeMap<PackId, Mark>,
     placed: BTreeMap<EntryHash, Placed>,
     /// Authors who have something that is not in the bucket.
@@ -109,12 +136,15 @@ pub(crate) struct Mirror {
     packs: BTreeMap<PackId, Pack>,
     /// Own packs that somebody has changed: not to be taken for good ones until they are written again.
     distrusted: BTreeSet<PackId>,
+    tags: Tags,
     /// Own objects that nothing needs, and since when, by the store's clock.
     unneeded: BTreeMap<Name, i64>,
     /// The newest time that the store has shown.
     clock: i64,
     /// Whether there was a listing.
     is_known: bool,
+    /// Whether an object could be read yet.
+    can_read: bool,
 }
 
 impl Mirror {
@@ -130,15 +160,17 @@ impl Mirror {
             absent: BTreeMap::new(),
             packs: BTreeMap::new(),
             distrusted: BTreeSet::new(),
+            tags: Tags::default(),
             unneeded: BTreeMap::new(),
             clock: i64::MIN,
             is_known: false,
+            can_read: false,
         }
     }
 
-    /// Takes a listing in, `now` after any fixed moment. Gives the own objects that somebody has changed or removed: their
-    /// entries are wanted again.
-    pub(crate) fn listed(&mut self, objects: Vec<Listed>, now: Duration) -> Vec<Name> {
+    /// Takes a listing in that began so long after any fixed moment. Gives the own objects that somebody has changed or
+    /// removed: their entries are wanted again.
+    pub(crate) fn listed(&mut self, objects: Vec<Listed>, began: Duration) -> Vec<Name> {
         self.is_known = true;
         self.listed.clear();
         self.own_listed.clear();
@@ -156,14 +188,13 @@ impl Mirror {
             *heads_bytes -= if stands { 0 } else { read.head.len() };
             stands
         });
-        self.check_own(now)
+        self.check_own(began)
     }
 
-    fn check_own(&mut self, now: Duration) -> Vec<Name> {
-        let mut lost = Vec::new();
+    fn check_own(&mut self, began: Duration) -> Vec<Name> {
+        let (mut lost, tags) = (Vec::new(), &mut self.tags);
         self.packs.retain(|&hash, pack| {
-            let stands = is_as_it_was(&mut pack.mark, &mut pack.missed, self.own_listed.get(&hash), now);
-            let stands = stands && pack.mark.as_ref().is_none_or(|mark| mark.size == pack.length);
+            let stands = pack.object.is_as_it_was(self.own_listed.get(&hash), began, tags);
             if !stands {
                 self.distrusted.insert(hash);
                 lost.push(Name::Pack { holder: self.me, hash });
@@ -172,7 +203,7 @@ impl Mirror {
         });
         let (packs, listed) = (&self.packs, &self.listed);
         self.placed.retain(|_, placed| {
-            let stands = is_as_it_was(&mut placed.mark, &mut placed.missed, listed.get(&placed.name), now);
+            let stands = placed.object.is_as_it_was(listed.get(&placed.name), began, tags);
             if !stands {
                 lost.push(Name::Entry(placed.name.clone()));
             }
@@ -181,17 +212,28 @@ impl Mirror {
         lost
     }
 
-    /// The entries' objects to be read next, with their marks. Of an author's updates only the newest count, so that
-    /// older ones are read only if newer ones turn out to be none: ask again when these were read.
-    pub(crate) fn to_read(&self) -> Vec<(EntryName, Mark)> {
+    /// Whether the last listing lacks an own object that isn't given up yet.
+    pub(crate) fn misses(&self) -> bool {
+        let packs = self.packs.values().map(|pack| &pack.object);
+        packs.chain(self.placed.values().map(|placed| &placed.object)).any(|object| object.missed.is_some())
+    }
+
+    /// At most so many entries' objects to be read next, with their marks, those left out that are `absent`. Of an author's
+    /// updates only the newest count, so that older ones are read only if newer ones turn out to be none: ask again when
+    /// these were read.
+    pub(crate) fn to_read(&self, absent: &BTreeSet<EntryName>, most: usize) -> Vec<(EntryName, Mark)> {
         let (mut found, mut author, mut updates) = (Vec::new(), None, 0);
         for (name, mark) in self.listed.iter().rev() {
+            if found.len() >= most {
+                break;
+            }
             let of = (name.holder, &name.relayed);
             if author != Some(of) {
                 (author, updates) = (Some(of), 0);
             }
             let known = match self.read.get(name) {
                 Some(read) => Some(read.entry.is_some()),
+                None if absent.contains(name) => Some(false),
                 None => self.is_placed(name).then_some(true),
             };
             match known {
@@ -213,7 +255,8 @@ impl Mirror {
     /// Takes in what an entry's object holds. An error says why it is none; it is not read again until it changes. One of
     /// a newer version of this program is an error too.
     pub(crate) fn read(&mut self, name: &EntryName, mark: &Mark, record: &Bytes) -> Result<Arc<SignedEntry>, String> {
-        let result = self.judge(name, record);
+        self.can_read = true;
+        let result = judge(name, record);
         let (entry, mut head) = match &result {
             Ok((entry, head)) => (Some((entry.hash(), entry.key.author())), head.clone()),
             Err(_) => (None, Bytes::new()),
@@ -226,26 +269,25 @@ impl Mirror {
         if self.heads_bytes + head.len() > HEADS_BYTES {
             head.clear();
         }
-        self.heads_bytes += head.len();
-        if let Some(old) = self.read.insert(name.clone(), Read { mark: mark.clone(), entry, head }) {
-            self.heads_bytes -= old.head.len();
-        }
+        self.remember(name, Read { mark: mark.clone(), entry, head });
         result.map(|(entry, _)| entry)
     }
 
-    fn judge(&self, name: &EntryName, bytes: &Bytes) -> Result<(Arc<SignedEntry>, Bytes), String> {
-        let (entry, head) = record::split(bytes).map_err(|error| match error {
-            RecordError::Entry(EntryError::Signature { .. }) => "it is not signed by its author".to_owned(),
-            error => error.to_string(),
-        })?;
-        if EntryName::held_by(name.holder, &entry) != *name {
-            return Err(format!(
-                "it holds another entry than its name says: {} of number {}",
-                entry.key, entry.sequence
-            ));
+    /// An entry's object can't be read, or is too large to be one: it is not asked for again until it changes.
+    pub(crate) fn refuse(&mut self, name: &EntryName, mark: Mark) {
+        self.remember(name, Read { mark, entry: None, head: Bytes::new() });
+    }
+
+    fn remember(&mut self, name: &EntryName, read: Read) {
+        self.heads_bytes += read.head.len();
+        if let Some(old) = self.read.insert(name.clone(), read) {
+            self.heads_bytes -= old.head.len();
         }
-        let head = bytes.slice_ref(head);
-        Ok((Arc::new(entry), head))
+    }
+
+    /// Whether an object could be read yet: then one that can't be is to blame, and not the bucket.
+    pub(crate) fn can_read(&self) -> bool {
+        self.can_read
     }
 
     /// An entry that an earlier process of this node has uploaded, or this one.
@@ -265,32 +307,22 @@ impl Mirror {
         if packs.iter().all(is_good) {
             for (hash, length) in packs {
                 self.packs.entry(hash).or_insert_with(|| {
-                    let mark = self.own_listed.get(&hash).cloned();
-                    Pack { length, mark, missed: None, chunks: BTreeMap::new() }
+                    let object = Own::found(length, self.own_listed.get(&hash).cloned());
+                    Pack { object, found: true, chunks: BTreeMap::new() }
                 });
             }
-            self.uploaded(name.clone(), entry.hash(), head.as_ref(), Some(mark.clone()));
+            self.place(name.clone(), entry.hash(), head.as_ref(), Own::found(mark.size, Some(mark.clone())));
         }
     }
 
-    /// Where an entry stood in the last listing: its author's object first, then those of who relays it. With each its
-    /// size and its head, undecoded, if that is remembered.
+    /// Where an entry may be: its author's object first, which a listing may not show yet, then those of who relays it.
+    /// With each its head, undecoded, if that is remembered.
     pub(crate) fn copies(&self, entry: &SignedEntry) -> Vec<Copy> {
-        let (hash, author) = (entry.hash(), entry.key.author());
-        let copy = |name: &EntryName| {
-            let mark = self.listed.get(name)?;
-            let read = self.read.get(name);
-            // What was refused, or holds another entry, is none.
-            if read.is_some_and(|read| read.entry != Some((hash, author))) {
-                return None;
-            }
-            let head = read.map(|read| read.head.clone()).filter(|head| !head.is_empty());
-            Some(Copy { name: name.clone(), size: mark.size, head })
-        };
-        let of_author = EntryName::of(entry);
-        let relayed =
-            self.read.iter().filter(|(name, read)| name.relayed.is_some() && read.entry == Some((hash, author)));
-        iter::once(&of_author).chain(relayed.map(|(name, _)| name)).filter_map(copy).collect()
+        let (known, of_author) = (Some((entry.hash(), entry.key.author())), EntryName::of(entry));
+        let head = |read: &Read| Some(read.head.clone()).filter(|head| read.entry == known && !head.is_empty());
+        let first = Copy { head: self.read.get(&of_author).and_then(head), name: of_author };
+        let relayed = self.read.iter().filter(|(name, read)| name.relayed.is_some() && read.entry == known);
+        iter::once(first).chain(relayed.map(|(name, read)| Copy { name: name.clone(), head: head(read) })).collect()
     }
 
     /// When an entry's object was written, in milliseconds, by the last listing.
@@ -370,8 +402,8 @@ impl Mirror {
 
     /// What must be written before an entry of this value: each distinct chunk that no own pack has, in packs of at most
     /// [`PACK_BYTES`].
-    pub(crate) fn plan(&self, manifest: &Manifest) -> Plan {
-        let (mut known, mut packs, mut filled) = (self.places(), Vec::<Vec<usize>>::new(), PACK_BYTES);
+    pub(crate) fn plan(&self, set: &EntrySet, manifest: &Manifest) -> Plan {
+        let (mut known, mut packs, mut filled) = (self.places(set), Vec::<Vec<usize>>::new(), PACK_BYTES);
         for (number, &chunk) in manifest.chunks().iter().enumerate() {
             // Of equal chunks the first.
             let new = Spot { pack: PackId::from_bytes([0; 16]), offset: 0 };
@@ -389,38 +421,45 @@ impl Mirror {
         Plan { packs }
     }
 
-    /// Where in own packs which chunk lies.
-    fn places(&self) -> BTreeMap<ChunkHash, Spot> {
+    /// Where in own packs which chunk lies. Of packs that were found only those that entries need which stand: who could
+    /// change what nobody needs any more must not have it used again.
+    fn places(&self, set: &EntrySet) -> BTreeMap<ChunkHash, Spot> {
+        let standing = self.placed.iter().filter(|(entry, _)| set.holds(entry));
+        let needed: BTreeSet<&PackId> = standing.flat_map(|(_, placed)| &placed.packs).collect();
         let of_pack = |(&pack, held): (&PackId, &Pack)| {
             held.chunks.iter().map(move |(&chunk, &offset)| (chunk, Spot { pack, offset })).collect::<Vec<_>>()
         };
-        self.packs.iter().flat_map(of_pack).collect()
+        self.packs.iter().filter(|(hash, pack)| !pack.found || needed.contains(hash)).flat_map(of_pack).collect()
     }
 
     /// A pack is in the bucket, with these chunks from these bytes on.
-    pub(crate) fn packed(&mut self, hash: PackId, length: u64, chunks: BTreeMap<ChunkHash, u64>) {
+    pub(crate) fn packed(&mut self, hash: PackId, chunks: BTreeMap<ChunkHash, u64>, written: Written) {
         self.distrusted.remove(&hash);
-        self.packs.insert(hash, Pack { length, mark: None, missed: None, chunks });
+        self.packs.insert(hash, Pack { object: Own::new(written), found: false, chunks });
     }
 
     /// The head of a value, if all its chunks are in own packs.
-    pub(crate) fn compose(&self, manifest: &Manifest) -> Option<Head> {
-        let places = self.places();
+    pub(crate) fn compose(&self, set: &EntrySet, manifest: &Manifest) -> Option<Head> {
+        let places = self.places(set);
         let spots: Vec<Spot> =
             manifest.chunks().iter().map(|chunk| places.get(chunk).copied()).collect::<Option<_>>()?;
-        let packs = spots.iter().map(|spot| (spot.pack, self.packs[&spot.pack].length)).collect();
+        let packs = spots.iter().map(|spot| (spot.pack, self.packs[&spot.pack].object.written.size)).collect();
         Some(Head { manifest: manifest.clone(), packs, spots })
     }
 
     /// An own entry is in the bucket.
-    pub(crate) fn uploaded(&mut self, name: EntryName, entry: EntryHash, head: Option<&Head>, mark: Option<Mark>) {
+    pub(crate) fn uploaded(&mut self, name: EntryName, entry: EntryHash, head: Option<&Head>, written: Written) {
+        self.place(name, entry, head, Own::new(written));
+    }
+
+    fn place(&mut self, name: EntryName, entry: EntryHash, head: Option<&Head>, object: Own) {
         let packs = head.map(|head| head.packs.keys().copied().collect()).unwrap_or_default();
         for (chunk, spot) in head.into_iter().flat_map(Head::places) {
             if let Some(pack) = self.packs.get_mut(&spot.pack) {
                 pack.chunks.insert(chunk, spot.offset);
             }
         }
-        self.placed.insert(entry, Placed { name, mark, missed: None, packs });
+        self.placed.insert(entry, Placed { name, object, packs });
     }
 
     /// The own objects that nothing has needed for at least `grace` of the store's time, if there are at least so many. To
@@ -486,11 +525,67 @@ fn turn(member: PeerId, author: PeerId) -> f64 {
     f64::from(u16::from_le_bytes([first, second])) / f64::from(u16::MAX)
 }
 
-/// Whether an own object is still the one that was written, by what a listing shows of it.
-fn is_as_it_was(mark: &mut Option<Mark>, missed: &mut Option<Duration>, shown: Option<&Mark>, now: Duration) -> bool {
-    let Some(shown) = shown else { return now.saturating_sub(*missed.get_or_insert(now)) < MISSED };
-    *missed = None;
-    mark.get_or_insert_with(|| shown.clone()) == shown
+/// The entry of an object of this name, and its head undecoded.
+pub(crate) fn judge(name: &EntryName, bytes: &Bytes) -> Result<(Arc<SignedEntry>, Bytes), String> {
+    let (entry, head) = record::split(bytes).map_err(|error| match error {
+        RecordError::Entry(EntryError::Signature { .. }) => "it is not signed by its author".to_owned(),
+        error => error.to_string(),
+    })?;
+    if EntryName::held_by(name.holder, &entry) != *name {
+        return Err(format!("it holds another entry than its name says: {} of number {}", entry.key, entry.sequence));
+    }
+    let head = bytes.slice_ref(head);
+    Ok((Arc::new(entry), head))
+}
+
+impl Own {
+    fn new(written: Written) -> Self {
+        Self { written, mark: None, missed: None }
+    }
+
+    /// One that an earlier process has written.
+    fn found(size: u64, mark: Option<Mark>) -> Self {
+        Self { written: Written { size, tag: None, at: Duration::ZERO }, mark, missed: None }
+    }
+
+    /// Whether it is still what was written, by what a listing shows of it that began then.
+    fn is_as_it_was(&mut self, shown: Option<&Mark>, began: Duration, tags: &mut Tags) -> bool {
+        if began < self.written.at {
+            // What was there before.
+            return true;
+        }
+        let Some(shown) = shown else {
+            let patience = if self.mark.is_some() { MISSED_AGAIN } else { MISSED };
+            return began.saturating_sub(*self.missed.get_or_insert(began)) < patience;
+        };
+        self.missed = None;
+        match &self.mark {
+            Some(mark) => mark == shown,
+            None if shown.size != self.written.size
+                || tags.differ(self.written.tag.as_deref(), shown.tag.as_deref()) =>
+            {
+                false
+            }
+            None => {
+                self.mark = Some(shown.clone());
+                true
+            }
+        }
+    }
+}
+
+impl Tags {
+    /// Whether a write's tag and a listing's say that the object isn't what was written.
+    fn differ(&mut self, written: Option<&str>, shown: Option<&str>) -> bool {
+        let plain = |tag: &str| tag.trim_start_matches("W/").trim_matches('"').to_owned();
+        let (Some(written), Some(shown)) = (written.map(plain), shown.map(plain)) else { return false };
+        if written == shown {
+            self.agreed = true;
+            return false;
+        }
+        self.differed = self.differed.saturating_add(1);
+        self.agreed || self.differed <= TAGS_DIFFER
+    }
 }
 
 #[cfg(test)]

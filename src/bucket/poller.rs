@@ -2,18 +2,23 @@
 
 use super::{
     BucketError, Shared,
-    mirror::Mark,
+    mirror::{Mark, judge},
     names::{EntryName, Name},
     pace::Pace,
     record::MAX_RECORD_BYTES,
+    trouble::Trouble,
 };
 use crate::{
     cache::Retention,
     entries::{Conflict, Refused},
     weights::SignedEntry,
 };
+use bytes::Bytes;
 use futures::{StreamExt, stream};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+/// Entries that are read before they are taken in together.
+const BATCH: usize = 256;
 
 /// Looks when it is time or somebody wishes it, for ever.
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -44,68 +49,94 @@ pub(super) async fn look(shared: &Shared) -> Result<bool, BucketError> {
 }
 
 async fn look_once(shared: &Shared) -> Result<bool, BucketError> {
-    let listed = shared.store.list().await?;
-    let lost = shared.mirror().listed(listed, shared.now());
+    let began = shared.now();
+    let listed = shared.store.list(shared.me).await?;
+    let (lost, misses) = {
+        let mut mirror = shared.mirror();
+        (mirror.listed(listed, began), mirror.misses())
+    };
     for name in &lost {
         tracing::warn!(object = %shared.store.path(name), "somebody has changed or removed it; it is written again");
     }
-    let mut absent = BTreeSet::new();
-    let mut news = !lost.is_empty();
+    // What is missing is soon looked for again.
+    let mut news = misses || !lost.is_empty();
+    let (mut absent, mut unreadable) = (BTreeSet::new(), Vec::new());
     loop {
-        let mut reads = shared.mirror().to_read();
-        reads.retain(|(name, _)| !absent.contains(name));
+        let reads = shared.mirror().to_read(&absent, BATCH);
         if reads.is_empty() {
             break;
         }
-        news = true;
         let mut records =
             stream::iter(reads).map(|(name, mark)| read(shared, name, mark)).buffer_unordered(super::REQUESTS);
-        let mut entries = Vec::new();
-        while let Some(result) = records.next().await {
-            match result? {
-                Ok(entry) => entries.push(entry),
-                Err(name) => _ = absent.insert(name),
+        let (mut entries, mut failed) = (Vec::new(), None);
+        while let Some((name, mark, result)) = records.next().await {
+            match result {
+                Ok(Some(record)) => {
+                    news = true;
+                    entries.extend(judged(shared, &name, mark, record));
+                }
+                Ok(None) => _ = absent.insert(name),
+                // It may be this object's alone.
+                Err(error) if matches!(error.trouble, Trouble::NoPermission | Trouble::Other) => {
+                    absent.insert(name.clone());
+                    unreadable.push((name, mark, error));
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
         }
         drop(records);
-        take_in(shared, entries.into_iter().flatten().collect()).await;
+        // Also what came before the failure: it isn't read again.
+        take_in(shared, entries).await;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+    }
+    if let Some((_, _, error)) = unreadable.first().filter(|_| !shared.mirror().can_read()) {
+        return Err(error.clone());
+    }
+    for (name, mark, error) in unreadable {
+        tracing::warn!(author = %name.author(), %error, "entry refused");
+        shared.mirror().refuse(&name, mark);
     }
     shared.uploads.notify_one();
     shared.settled.send_replace(());
     Ok(news)
 }
 
-/// The entry of an object, `None` if it is refused, or the object's name if it isn't there.
-async fn read(
-    shared: &Shared,
-    name: EntryName,
-    mark: Mark,
-) -> Result<Result<Option<Arc<SignedEntry>>, EntryName>, BucketError> {
+/// The bytes of an entry's object, none if it is too large to be one; `None` if it isn't there.
+async fn read(shared: &Shared, name: EntryName, mark: Mark) -> (EntryName, Mark, Result<Option<Bytes>, BucketError>) {
+    if mark.size > MAX_RECORD_BYTES {
+        return (name, mark, Ok(Some(Bytes::new())));
+    }
     let object = Name::Entry(name.clone());
-    let refused = |reason: String| {
-        tracing::warn!(object = %shared.store.path(&object), author = %name.author(), reason, "entry refused");
-    };
-    let record = if mark.size > MAX_RECORD_BYTES {
-        bytes::Bytes::new()
+    let mut result = shared.store.get(&object, None, mark.size).await;
+    // What was changed on the way is right when it comes again.
+    if matches!(&result, Ok(Some(record)) if judge(&name, record).is_err()) {
+        result = shared.store.get(&object, None, mark.size).await;
+    }
+    (name, mark, result)
+}
+
+/// The entry that these bytes of an object are, unless they are refused.
+fn judged(shared: &Shared, name: &EntryName, mark: Mark, record: Bytes) -> Option<Arc<SignedEntry>> {
+    let judged = if mark.size > MAX_RECORD_BYTES {
+        let size = mark.size;
+        shared.mirror().refuse(name, mark);
+        Err(format!("it has {size} bytes, more than an entry can have"))
     } else {
-        let Ok(_permit) = shared.requests.acquire().await else { return Ok(Ok(None)) };
-        match shared.store.get(&object, None, mark.size).await? {
-            Some(record) => record,
-            None => return Ok(Err(name)),
-        }
+        shared.mirror().read(name, &mark, &record)
     };
-    let judged = shared.mirror().read(&name, &mark, &record);
-    Ok(Ok(match judged {
-        Ok(entry) if entry.federation != shared.federation => {
-            refused(Refused::OtherFederation.to_string());
-            None
-        }
-        Ok(entry) => Some(entry),
-        Err(reason) => {
-            refused(reason);
-            None
-        }
-    }))
+    let reason = match judged {
+        Ok(entry) if entry.federation != shared.federation => Refused::OtherFederation.to_string(),
+        Ok(entry) => return Some(entry),
+        Err(reason) => reason,
+    };
+    let object = shared.store.path(&Name::Entry(name.clone()));
+    tracing::warn!(%object, author = %name.author(), reason, "entry refused");
+    None
 }
 
 /// Gives entries to the network, or takes them in here.

@@ -2,6 +2,7 @@
 
 use super::{
     figures::Counters,
+    listing,
     store::Connection,
     trouble::{BucketError, CredentialError, Trouble},
     url::{BucketKeys, BucketOptions, BucketUrl, check_endpoint},
@@ -9,12 +10,12 @@ use super::{
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, SdkConfig, meta::region::RegionProviderChain};
 use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use object_store::{
     BackoffConfig, ClientOptions, CredentialProvider, RetryConfig,
     aws::{AmazonS3Builder, AwsCredential, S3ConditionalPut},
     client::{
-        HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+        HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
         ReqwestConnector,
     },
 };
@@ -31,9 +32,13 @@ use std::{
 const NO_REGION: &str = "us-east-1";
 /// How long before their end credentials are asked for anew.
 const EARLY: Duration = Duration::from_secs(300);
+/// How long to go on with old credentials that are still good where new ones can't be had.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// How long credentials without an end are believed: files change.
 const BELIEVED: Duration = Duration::from_secs(900);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// Most bytes of a page of a listing: a thousand keys of a thousand bytes, each of which may be written as six.
+const PAGE_BYTES: usize = 16 << 20;
 /// How often, and until when, a request is tried again.
 const RETRIES: usize = 4;
 const RETRY_WITHIN: Duration = Duration::from_secs(15);
@@ -120,10 +125,17 @@ struct Credentials {
 #[derive(Default)]
 struct Held {
     provider: Option<aws_credential_types::provider::SharedCredentialsProvider>,
-    /// The credentials, and until when they are believed.
-    credential: Option<(Arc<AwsCredential>, SystemTime)>,
+    credential: Option<HeldCredential>,
     /// Whether there were any yet: who had some is waited for, who never had is told what to set.
     ever: bool,
+}
+
+struct HeldCredential {
+    credential: Arc<AwsCredential>,
+    /// From then on they are asked for anew.
+    until: SystemTime,
+    /// When they end, if they do.
+    expiry: Option<SystemTime>,
 }
 
 impl Credentials {
@@ -154,8 +166,8 @@ impl CredentialProvider for Credentials {
         }
         let held = || self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let now = SystemTime::now();
-        if let Some((credential, _)) = held().credential.as_ref().filter(|(_, until)| *until > now) {
-            return Ok(credential.clone());
+        if let Some(held) = held().credential.as_ref().filter(|held| held.until > now) {
+            return Ok(held.credential.clone());
         }
         let known = held().provider.clone();
         let provider = match known {
@@ -167,14 +179,19 @@ impl CredentialProvider for Credentials {
                 config.credentials_provider().ok_or_else(none)?
             }
         };
-        let provided = provider.provide_credentials().await.map_err(|error| {
+        let provided = provider.provide_credentials().await.or_else(|error| {
+            if let Some(held) = held().credential.as_mut().filter(|held| held.expiry.is_some_and(|end| end > now)) {
+                tracing::warn!(%error, "there are no new credentials; the old ones are still good");
+                held.until = now + ASK_AGAIN;
+                return Err(Ok(held.credential.clone()));
+            }
             let mut reason = error.to_string();
             let mut source = std::error::Error::source(&error);
             while let Some(inner) = source {
                 reason = inner.to_string();
                 source = inner.source();
             }
-            match error {
+            Err(Err(match error {
                 CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
                     credential_error(reason, Trouble::NoCredentials)
                 }
@@ -185,16 +202,24 @@ impl CredentialProvider for Credentials {
                     credential_error(format!("the credentials can't be had now: {reason}"), Trouble::Expired)
                 }
                 _ => credential_error(reason, Trouble::NoCredentials),
-            }
-        })?;
+            }))
+        });
+        let provided = match provided {
+            Ok(provided) => provided,
+            Err(instead) => return instead,
+        };
         let credential = Arc::new(AwsCredential {
             key_id: provided.access_key_id().to_owned(),
             secret_key: provided.secret_access_key().to_owned(),
             token: provided.session_token().map(str::to_owned),
         });
-        let until = provided.expiry().map_or(now + BELIEVED, |expiry| expiry.checked_sub(EARLY).unwrap_or(expiry));
+        let expiry = provided.expiry();
+        let until = expiry.map_or(now + BELIEVED, |expiry| {
+            let left = expiry.duration_since(now).unwrap_or_default();
+            now + left - EARLY.min(left / 2)
+        });
         let mut held = held();
-        held.credential = Some((credential.clone(), until));
+        held.credential = Some(HeldCredential { credential: credential.clone(), until, expiry });
         held.ever = true;
         Ok(credential)
     }
@@ -237,13 +262,28 @@ impl HttpService for Counted {
         sent.fetch_add(request.body().content_length() as u64, Ordering::Relaxed);
         let response = self.client.execute(request).await?;
         let counters = self.counters.clone();
-        Ok(response.map(|body| {
+        let response = response.map(|body| {
             HttpResponseBody::new(body.map_frame(move |frame| {
                 if let Some(data) = frame.data_ref() {
                     counters.received.fetch_add(data.len() as u64, Ordering::Relaxed);
                 }
                 frame
             }))
-        }))
+        });
+        if listing && response.status().is_success() { readable(response).await } else { Ok(response) }
     }
 }
+
+/// A page of a listing without what would spoil it.
+async fn readable(response: HttpResponse) -> Result<HttpResponse, HttpError> {
+    let (head, body) = response.into_parts();
+    let page = Limited::new(body, PAGE_BYTES).collect().await;
+    // Cut off on the way: it is asked for again.
+    let page = page.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, PageError(error.to_string())))?;
+    let page = listing::readable(&String::from_utf8_lossy(&page.to_bytes()));
+    Ok(HttpResponse::from_parts(head, page.into()))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("connection lost in a listing: {0}")]
+struct PageError(String);

@@ -6,13 +6,26 @@ use super::{
     trouble::{BucketError, Trouble, patience, trouble},
 };
 use bytes::Bytes;
-use futures::{
-    FutureExt, StreamExt, TryFutureExt, TryStreamExt,
-    future::{BoxFuture, ready},
-    stream,
-};
+use futures::{FutureExt, StreamExt, TryFutureExt, future::BoxFuture, stream};
+use libp2p_identity::PeerId;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, PutMode, PutOptions, PutPayload, path::Path};
-use std::{ops::Range, sync::Arc};
+use std::{
+    io,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// Most objects that a listing may have, so that who fills a bucket doesn't fill the readers' memory. A federation of ten
+/// thousand nodes has a tenth of it.
+const MAX_OBJECTS: usize = 1 << 20;
+/// A larger entry's object is given no more time, if its size isn't known.
+const USUAL_RECORD_BYTES: u64 = 4 << 20;
+/// For how many times the time of one request a listing may go on, page by page.
+const MAX_PAGES_TIME: u32 = 20;
 
 /// A connection to a bucket.
 pub(crate) struct Connection {
@@ -30,19 +43,25 @@ pub(crate) struct Store {
     place: Place,
     /// As in `--folder`, for messages.
     bucket: String,
+    patience: Duration,
+    /// The store has said that it has none, and is not asked again.
+    no_conditional_writes: AtomicBool,
+    no_bulk_deletes: AtomicBool,
 }
 
 /// What became of a conditional write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Put {
-    Written,
+    /// With the tag that the store gives it, if it does.
+    Written(Option<String>),
     /// There is an object of this name already.
     Exists,
 }
 
 impl Store {
-    pub(crate) fn new(connection: Connection, place: Place, bucket: String) -> Self {
-        Self { connection, place, bucket }
+    pub(crate) fn new(connection: Connection, place: Place, bucket: String, patience: Duration) -> Self {
+        let (no_conditional_writes, no_bulk_deletes) = Default::default();
+        Self { connection, place, bucket, patience, no_conditional_writes, no_bulk_deletes }
     }
 
     /// Where an object lies, for messages.
@@ -50,18 +69,55 @@ impl Store {
         self.place.path(name)
     }
 
-    /// All objects that are ours to understand.
-    pub(crate) async fn list(&self) -> Result<Vec<Listed>, BucketError> {
+    /// All entries, and this author's packs.
+    pub(crate) async fn list(&self, author: PeerId) -> Result<Vec<Listed>, BucketError> {
         let listed = |meta: ObjectMeta| {
             let name = self.place.name(&meta.location)?;
+            if matches!(name, Name::Pack { holder: whose, .. } if whose != author) {
+                return None;
+            }
             let modified = meta.last_modified.timestamp_millis();
             Some(Listed { name, mark: Mark { size: meta.size, modified, tag: meta.e_tag } })
         };
-        self.attempt("listing", 0, || {
-            let objects = self.connection.store.list(Some(self.place.root()));
-            objects.try_filter_map(|meta| ready(Ok(listed(meta)))).try_collect().boxed()
-        })
-        .await
+        let list = || {
+            async move {
+                let mut objects = self.connection.store.list(Some(self.place.root()));
+                let (mut found, mut seen) = (Vec::new(), 0);
+                // Each page has its time.
+                while let Some(object) = self.in_time(objects.next()).await? {
+                    found.extend(listed(object?));
+                    seen += 1;
+                    if seen > MAX_OBJECTS {
+                        let reason = format!("more than {MAX_OBJECTS} objects are there: remove what isn't a node's");
+                        return Err(object_store::Error::Generic { store: "S3", source: reason.into() });
+                    }
+                }
+                Ok(found)
+            }
+            .boxed()
+        };
+        self.attempt_within(self.patience.saturating_mul(MAX_PAGES_TIME), "listing", list).await
+    }
+
+    async fn in_time<T>(&self, step: impl Future<Output = T>) -> object_store::Result<T> {
+        let late = |_| {
+            let reason = io::Error::new(io::ErrorKind::TimedOut, no_answer(self.patience));
+            object_store::Error::Generic { store: "S3", source: reason.into() }
+        };
+        tokio::time::timeout(self.patience, step).await.map_err(late)
+    }
+
+    /// A whole object of at most so many bytes; `None` if there is none, or a larger one.
+    pub(crate) async fn get_at_most(&self, name: &Name, most: u64) -> Result<Option<Bytes>, BucketError> {
+        let read = self.read(name, None, most, most.min(USUAL_RECORD_BYTES)).await?;
+        Ok(read.map(|(bytes, _)| bytes))
+    }
+
+    /// Whether an object has these bytes, and the store's tag of it then.
+    pub(crate) async fn holds(&self, name: &Name, bytes: &[u8]) -> Result<Option<Option<String>>, BucketError> {
+        let length = bytes.len() as u64;
+        let read = self.read(name, None, length, length).await?;
+        Ok(read.filter(|(found, _)| found == bytes).map(|(_, tag)| tag))
     }
 
     /// These bytes of an object, all of them without a range; `None` if there is no such object, or it ends before.
@@ -71,35 +127,55 @@ impl Store {
         range: Option<Range<u64>>,
         size: u64,
     ) -> Result<Option<Bytes>, BucketError> {
+        let length = range.as_ref().map_or(size, |range| range.end - range.start);
+        let read = self.read(name, range, length, length).await?;
+        Ok(read.map(|(bytes, _)| bytes).filter(|bytes| bytes.len() as u64 == length))
+    }
+
+    /// At most `length` bytes and the object's tag, in the time that `expected` bytes take.
+    async fn read(
+        &self,
+        name: &Name,
+        range: Option<Range<u64>>,
+        length: u64,
+        expected: u64,
+    ) -> Result<Option<(Bytes, Option<String>)>, BucketError> {
         let path = self.place.path(name);
         let what = format!("reading {path}");
-        let length = range.as_ref().map_or(size, |range| range.end - range.start);
         let read = || {
             let range = range.clone().map(GetRange::Bounded);
             let getting = self.connection.store.get_opts(&path, GetOptions { range, ..GetOptions::default() });
             getting
                 .and_then(|got| async move {
                     // A store may give more than it was asked for, or its listing may lie.
-                    if got.range.end - got.range.start > length { Ok(None) } else { got.bytes().await.map(Some) }
+                    if got.range.end.saturating_sub(got.range.start) > length {
+                        return Ok(None);
+                    }
+                    let tag = got.meta.e_tag.clone();
+                    got.bytes().await.map(|bytes| Some((bytes, tag)))
                 })
                 .boxed()
         };
-        let got = self.attempt(&what, length, read).await;
-        match got {
-            Ok(bytes) => Ok(bytes.filter(|bytes| bytes.len() as u64 == length)),
+        match self.attempt(&what, expected, read).await {
+            Ok(read) => Ok(read),
             Err(error) if error.trouble == Trouble::Other && error.detail == MISSING => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Writes an object, whatever is there.
-    pub(crate) async fn put(&self, name: &Name, payload: PutPayload) -> Result<(), BucketError> {
-        self.write(&self.place.path(name), payload, PutMode::Overwrite).await.map(drop)
+    /// Writes an object, whatever is there. Gives the store's tag of it.
+    pub(crate) async fn put(&self, name: &Name, payload: PutPayload) -> Result<Option<String>, BucketError> {
+        match self.write(&self.place.path(name), payload, PutMode::Overwrite).await? {
+            Put::Written(tag) => Ok(tag),
+            Put::Exists => Ok(None),
+        }
     }
 
     /// Writes an object unless there is one, where the store can tell; else whatever is there.
     pub(crate) async fn create(&self, name: &Name, payload: PutPayload) -> Result<Put, BucketError> {
-        self.write(&self.place.path(name), payload, PutMode::Create).await
+        let conditional = !self.no_conditional_writes.load(Ordering::Relaxed);
+        let mode = if conditional { PutMode::Create } else { PutMode::Overwrite };
+        self.write(&self.place.path(name), payload, mode).await
     }
 
     async fn write(&self, path: &Path, payload: PutPayload, mode: PutMode) -> Result<Put, BucketError> {
@@ -110,13 +186,15 @@ impl Store {
             let (first, mode) = (write(mode.clone()), mode.clone());
             async move {
                 match first.await {
-                    Ok(_) => Ok(Put::Written),
+                    Ok(put) => Ok(Put::Written(put.e_tag)),
                     Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
                         Ok(Put::Exists)
                     }
                     // A store without conditional writes.
                     Err(error) if mode == PutMode::Create && is_not_implemented(&error) => {
-                        write(PutMode::Overwrite).await.map(|_| Put::Written)
+                        let put = write(PutMode::Overwrite).await?;
+                        self.no_conditional_writes.store(true, Ordering::Relaxed);
+                        Ok(Put::Written(put.e_tag))
                     }
                     Err(error) => Err(error),
                 }
@@ -146,8 +224,15 @@ impl Store {
         let both = || {
             let (together, one_by_one) = (self.connection.store.clone(), self.connection.one_by_one.clone());
             let (together, one_by_one) = (delete(together), delete(one_by_one));
+            if self.no_bulk_deletes.load(Ordering::Relaxed) {
+                return one_by_one.boxed();
+            }
             // Not every store can delete several at once.
-            together.or_else(|_| one_by_one).boxed()
+            let failed = |error| {
+                self.no_bulk_deletes.fetch_or(is_not_implemented(&error), Ordering::Relaxed);
+                one_by_one
+            };
+            together.or_else(failed).boxed()
         };
         self.attempt("deleting", 0, both).await
     }
@@ -159,10 +244,19 @@ impl Store {
         bytes: u64,
         operation: impl Fn() -> BoxFuture<'a, object_store::Result<T>>,
     ) -> Result<T, BucketError> {
-        let mut result = within(bytes, operation()).await;
+        self.attempt_within(patience(self.patience, bytes), what, operation).await
+    }
+
+    async fn attempt_within<'a, T>(
+        &self,
+        time: Duration,
+        what: &str,
+        operation: impl Fn() -> BoxFuture<'a, object_store::Result<T>>,
+    ) -> Result<T, BucketError> {
+        let mut result = within(time, operation()).await;
         if matches!(result, Err((Trouble::Expired | Trouble::UnknownKey, _))) {
             (self.connection.renew)();
-            result = within(bytes, operation()).await;
+            result = within(time, operation()).await;
         }
         result.map_err(|(trouble, detail)| self.error(what, trouble, detail))
     }
@@ -172,22 +266,38 @@ impl Store {
     }
 }
 
-/// The result of an operation that moves so many bytes, within the time that it may take.
-async fn within<T>(bytes: u64, operation: BoxFuture<'_, object_store::Result<T>>) -> Result<T, (Trouble, String)> {
-    match tokio::time::timeout(patience(bytes), operation).await {
+/// The result of an operation, within the time that it may take.
+async fn within<T>(time: Duration, operation: BoxFuture<'_, object_store::Result<T>>) -> Result<T, (Trouble, String)> {
+    match tokio::time::timeout(time, operation).await {
         Ok(Ok(result)) => Ok(result),
         Ok(Err(object_store::Error::NotFound { source, .. })) if !source.to_string().contains("NoSuchBucket") => {
             Err((Trouble::Other, MISSING.to_owned()))
         }
+        Ok(Err(error)) if ends_before(&error) => Err((Trouble::Other, MISSING.to_owned())),
         Ok(Err(error)) => Err(trouble(&error)),
-        Err(_) => Err((Trouble::Unreachable, format!("no answer in {} s", patience(bytes).as_secs()))),
+        Err(_) => Err((Trouble::Unreachable, no_answer(time))),
     }
+}
+
+fn no_answer(time: Duration) -> String {
+    format!("no answer in {} s", time.as_secs_f32().ceil())
 }
 
 /// The detail of an error that says that there is no such object.
 const MISSING: &str = "no such object";
 
+/// Whether the store says that it can't do such a thing, in one of the ways that stores have.
 fn is_not_implemented(error: &object_store::Error) -> bool {
     let text = error.to_string();
-    matches!(error, object_store::Error::NotImplemented { .. }) || text.contains("<Code>NotImplemented</Code>")
+    matches!(error, object_store::Error::NotImplemented { .. })
+        || ["NotImplemented", "MethodNotAllowed", "InvalidArgument", "InvalidRequest"]
+            .iter()
+            .any(|code| text.contains(&format!("<Code>{code}</Code>")))
+        || ["status code: 501", "status code: 405"].iter().any(|status| text.contains(status))
+}
+
+/// Whether it says that an object ends before what was asked of it.
+fn ends_before(error: &object_store::Error) -> bool {
+    let text = error.to_string();
+    text.contains("<Code>InvalidRange</Code>") || text.contains("status code: 416")
 }

@@ -166,9 +166,9 @@ fn clean(text: &str) -> String {
 }
 
 /// How long a request with so many bytes may take: what nobody answers must not hold the others up, and a slow line is
-/// none that is dead. Half a minute, and what 64 KiB a second take.
-pub(super) fn patience(bytes: u64) -> Duration {
-    Duration::from_secs(30 + bytes / (64 << 10))
+/// none that is dead. What 64 KiB a second take comes on top.
+pub(super) fn patience(least: Duration, bytes: u64) -> Duration {
+    least.saturating_add(Duration::from_secs(bytes / (64 << 10)))
 }
 
 #[cfg(test)]

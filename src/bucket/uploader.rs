@@ -2,6 +2,7 @@
 
 use super::{
     BucketError, Shared,
+    mirror::Written,
     names::{EntryName, Name, PackId},
     poller::backoff,
     record,
@@ -33,11 +34,16 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut failures = 0;
     // Own entries whose values were found lost here, so that it is said once.
     let mut told = BTreeSet::new();
+    let mut health = shared.health.subscribe();
     loop {
         if failures == 0 {
             shared.uploads.notified().await;
         } else {
-            tokio::time::sleep(backoff(failures)).await;
+            let answers_again = async {
+                let _ = health.wait_for(|health| health.reading.is_some()).await;
+                let _ = health.wait_for(|health| health.reading.is_none()).await;
+            };
+            _ = tokio::time::timeout(backoff(failures), answers_again).await;
         }
         if !shared.mirror().is_known() {
             // The first look finds out what is there, and wakes this task.
@@ -52,7 +58,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 async fn upload(shared: &Shared, told: &mut BTreeSet<EntryHash>) -> Result<(), BucketError> {
-    let mut hopeless = BTreeSet::new();
+    let (mut hopeless, mut first_error) = (BTreeSet::new(), None);
     loop {
         let next = {
             let mirror = shared.mirror();
@@ -60,16 +66,26 @@ async fn upload(shared: &Shared, told: &mut BTreeSet<EntryHash>) -> Result<(), B
             mirror.wanting(&set).into_iter().find(|entry| !hopeless.contains(&entry.hash()))
         };
         let Some(entry) = next else { break };
-        if !upload_entry(shared, &entry).await? {
-            if told.insert(entry.hash()) {
-                tracing::warn!(key = %entry.key, "its value is damaged or lost in the cache and can't be uploaded");
+        match upload_entry(shared, &entry).await {
+            Ok(true) => {}
+            Ok(false) => {
+                if told.insert(entry.hash()) {
+                    tracing::warn!(key = %entry.key, "its value is damaged or lost in the cache and can't be uploaded");
+                }
+                hopeless.insert(entry.hash());
             }
-            hopeless.insert(entry.hash());
+            // What the store won't have of one may be fine with another.
+            Err(error) if matches!(error.trouble, Trouble::Other | Trouble::NoPermission) => {
+                hopeless.insert(entry.hash());
+                first_error = first_error.or(Some(error));
+            }
+            Err(error) => return Err(error),
         }
         shared.settled.send_replace(());
     }
     if shared.learned.is_some() {
-        relay(shared).await?;
+        let relayed = relay(shared).await;
+        first_error = first_error.or(relayed.err());
     }
     if shared.learned.is_none() {
         let (cache, board, me) = (shared.cache.clone(), shared.board.clone(), shared.me);
@@ -90,7 +106,7 @@ async fn upload(shared: &Shared, told: &mut BTreeSet<EntryHash>) -> Result<(), B
             tracing::warn!(%error, "what nobody needs stays in the bucket");
         }
     }
-    Ok(())
+    first_error.map_or(Ok(()), Err)
 }
 
 /// Brings entries into the bucket whose authors don't, as far as their values are here.
@@ -115,8 +131,9 @@ async fn relay(shared: &Shared) -> Result<(), BucketError> {
 async fn upload_entry(shared: &Shared, entry: &Arc<SignedEntry>) -> Result<bool, BucketError> {
     let stands = || shared.board.set().holds(&entry.hash());
     let Some(root) = entry.root() else {
-        write_record(shared, entry, record::encode(entry, None)).await?;
-        shared.mirror().uploaded(EntryName::held_by(shared.me, entry), entry.hash(), None, None);
+        let written = write_record(shared, entry, record::encode(entry, None)).await?;
+        let name = EntryName::held_by(shared.me, entry);
+        shared.mirror().uploaded(name, entry.hash(), None, written);
         return Ok(true);
     };
     let cache = shared.cache.clone();
@@ -124,39 +141,51 @@ async fn upload_entry(shared: &Shared, entry: &Arc<SignedEntry>) -> Result<bool,
     let Ok(Ok(Some(value))) = cached else { return Ok(!stands()) };
     let value = Arc::new(value);
     for _ in 0..ATTEMPTS {
-        let plan = shared.mirror().plan(value.manifest());
+        let plan = {
+            let mirror = shared.mirror();
+            let set = shared.board.set();
+            mirror.plan(&set, value.manifest())
+        };
         for chunks in plan.packs {
             if !stands() {
                 return Ok(true);
             }
             let Some(pack) = read_pack(shared, value.clone(), chunks).await else { return Ok(!stands()) };
             let Pack { hash, length, places, payload } = pack;
-            shared.store.put(&Name::Pack { holder: shared.me, hash }, payload).await?;
-            shared.mirror().packed(hash, length, places);
+            let tag = shared.store.put(&Name::Pack { holder: shared.me, hash }, payload).await?;
+            let written = Written { size: length, tag, at: shared.now() };
+            shared.mirror().packed(hash, places, written);
         }
-        let head = shared.mirror().compose(value.manifest());
+        let head = {
+            let mirror = shared.mirror();
+            let set = shared.board.set();
+            mirror.compose(&set, value.manifest())
+        };
         if let Some(head) = head {
-            write_record(shared, entry, record::encode(entry, Some(&head))).await?;
+            let written = write_record(shared, entry, record::encode(entry, Some(&head))).await?;
             let name = EntryName::held_by(shared.me, entry);
-            shared.mirror().uploaded(name, entry.hash(), Some(&head), None);
+            shared.mirror().uploaded(name, entry.hash(), Some(&head), written);
             return Ok(true);
         }
     }
     Err(shared.store.error("uploading", Trouble::Other, "its packs vanish as soon as they are written".to_owned()))
 }
 
-async fn write_record(shared: &Shared, entry: &SignedEntry, record: Vec<u8>) -> Result<(), BucketError> {
-    let name = Name::Entry(EntryName::held_by(shared.me, entry));
+async fn write_record(shared: &Shared, entry: &SignedEntry, record: Vec<u8>) -> Result<Written, BucketError> {
+    let (name, size) = (Name::Entry(EntryName::held_by(shared.me, entry)), record.len() as u64);
     let payload = PutPayload::from(Bytes::from(record.clone()));
-    if shared.store.create(&name, payload.clone()).await? == Put::Written {
-        return Ok(());
-    }
-    // Its own, whose answer was lost, or one that somebody has changed.
-    if shared.store.get(&name, None, record.len() as u64).await?.is_none_or(|found| found != record) {
-        tracing::warn!(object = %shared.store.path(&name), "something else stands there; it is written over");
-        shared.store.put(&name, payload).await?;
-    }
-    Ok(())
+    let tag = match shared.store.create(&name, payload.clone()).await? {
+        Put::Written(tag) => tag,
+        // Its own, whose answer was lost, or one that somebody has changed.
+        Put::Exists => match shared.store.holds(&name, &record).await? {
+            Some(tag) => tag,
+            None => {
+                tracing::warn!(object = %shared.store.path(&name), "something else stands there; it is written over");
+                shared.store.put(&name, payload).await?
+            }
+        },
+    };
+    Ok(Written { size, tag, at: shared.now() })
 }
 
 struct Pack {

@@ -231,7 +231,7 @@ impl CachedFolder {
         let alone = self.network.as_ref().is_none_or(|network| network.figures().0 == 0);
         if let Some(bucket) = self.bucket.as_ref().filter(|_| alone) {
             // What comes later is told by the watch.
-            let _ = tokio::time::timeout(LOOK, bucket.look()).await;
+            bucket.look(LOOK).await;
         }
     }
 
@@ -480,7 +480,7 @@ impl SharedFolder for CachedFolder {
         };
         let bucket = async {
             if let Some(bucket) = &self.bucket {
-                bucket.look().await;
+                bucket.look(patience).await;
             }
         };
         if tokio::time::timeout(patience, async { tokio::join!(network, bucket) }).await.is_err() {

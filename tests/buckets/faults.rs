@@ -15,6 +15,8 @@ pub struct Fault {
     pub class: Option<Class>,
     /// What the object's key, or the prefix of a listing, must contain. Bulk deletes have no key.
     pub key: Option<String>,
+    /// Only writes that must not replace anything.
+    pub conditional: bool,
     /// Until it is cleared, unless a number is given.
     pub times: Option<usize>,
     pub kind: Kind,
@@ -50,7 +52,7 @@ impl Fault {
     /// Breaks every request until it is cleared.
     pub fn new(kind: Kind) -> Self {
         let class = matches!(kind, Kind::HideFromListing { .. }).then_some(Class::List);
-        Self { class, key: None, times: None, kind }
+        Self { class, key: None, conditional: false, times: None, kind }
     }
 
     /// Answers with an S3 error: 503 SlowDown, 500 InternalError, 403 AccessDenied, 403 RequestTimeTooSkewed…
@@ -66,12 +68,17 @@ impl Fault {
         Self { key: Some(containing.to_owned()), ..self }
     }
 
+    pub fn conditional(self) -> Self {
+        Self { conditional: true, ..self }
+    }
+
     pub fn times(self, times: usize) -> Self {
         Self { times: Some(times), ..self }
     }
 
     fn matches(&self, request: &Entry) -> bool {
         self.class.is_none_or(|class| class == request.class)
+            && (request.conditional || !self.conditional)
             && self.key.as_ref().is_none_or(|key| request.key().contains(key.as_str()))
             && (request.class == Class::List || !matches!(self.kind, Kind::HideFromListing { .. }))
     }

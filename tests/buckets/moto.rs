@@ -10,6 +10,8 @@ use std::{env, thread};
 use super::{BUCKET, PATIENCE};
 
 const PROGRAM: &str = "target/ci-tools/bin/moto_server";
+const MISSING: &str =
+    "skipped: moto_server is missing. Install it with .ci/install-tools, or name it in PEERFOLD_MOTO.";
 
 /// Accepts any credentials. Killed when it is dropped.
 pub struct Moto {
@@ -18,13 +20,19 @@ pub struct Moto {
 }
 
 impl Moto {
+    /// Says so on stderr where it isn't.
+    pub fn is_installed() -> bool {
+        let is_installed = program().is_some();
+        if !is_installed {
+            eprintln!("{MISSING}");
+        }
+        is_installed
+    }
+
     /// `None`, and a word about it on stderr, where moto isn't installed.
     pub fn start() -> Option<Self> {
         let Some(program) = program() else {
-            eprintln!(
-                "skipped: moto_server is missing. Install it with `python3 -m venv target/ci-tools && \
-                 target/ci-tools/bin/pip install 'moto[server]==5.2.5'`, or name it in PEERFOLD_MOTO."
-            );
+            eprintln!("{MISSING}");
             return None;
         };
         let process = Command::new(&program)

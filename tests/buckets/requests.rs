@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use hyper::header::IF_NONE_MATCH;
 use hyper::{Method, Request, StatusCode, Uri};
 
 /// One request, and what has become of it so far.
@@ -64,6 +65,8 @@ pub struct Entry {
     method: Method,
     uri: Uri,
     pub class: Class,
+    /// Whether it has the header `If-None-Match`.
+    pub conditional: bool,
     pub request_bytes: AtomicU64,
     pub response_bytes: AtomicU64,
     status: AtomicU16,
@@ -100,6 +103,7 @@ impl Log {
             method: request.method().clone(),
             uri: request.uri().clone(),
             class: Class::of(request.method(), request.uri()),
+            conditional: request.headers().contains_key(IF_NONE_MATCH),
             request_bytes: AtomicU64::new(0),
             response_bytes: AtomicU64::new(0),
             status: AtomicU16::new(0),

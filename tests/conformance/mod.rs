@@ -34,6 +34,11 @@ pub trait Harness: Sized + Send + Sync + 'static {
     /// at once.
     const NETWORK: bool = false;
 
+    /// Whether there can be such a storage here: what it needs may not be installed.
+    fn is_there() -> bool {
+        true
+    }
+
     /// An empty storage.
     async fn new() -> Self;
 
@@ -86,7 +91,10 @@ macro_rules! suite {
     (@cases $harness:ty, $($module:ident: [$($case:ident),* $(,)?],)*) => {$($(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
-            use $crate::conformance::{PATIENCE, $module};
+            use $crate::conformance::{Harness, PATIENCE, $module};
+            if !<$harness>::is_there() {
+                return;
+            }
             tokio::time::timeout(PATIENCE, $module::$case::<$harness>()).await.expect("it hangs");
         }
     )*)*};

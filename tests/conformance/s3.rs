@@ -1,13 +1,18 @@
-//! `s3://`, on a real S3 server over HTTP with signed requests; and the same behind a network.
+//! `s3://`, on a real S3 server over HTTP with signed requests, and on moto's; and the same behind a network.
 
 use super::{
     Harness,
     p2p::{invert, own_loopback_address},
 };
-use crate::buckets::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Server};
+use crate::buckets::{ACCESS_KEY, BUCKET, Moto, REGION, SECRET_KEY, Server};
 use async_trait::async_trait;
+use futures::TryStreamExt;
 use libp2p_identity::PeerId;
-use object_store::{ObjectStore, PutOptions, aws::AmazonS3Builder, path::Path as ObjectPath};
+use object_store::{
+    ObjectStore, ObjectStoreExt,
+    aws::{AmazonS3, AmazonS3Builder},
+    path::Path as ObjectPath,
+};
 use peerfold::{
     bucket::{BucketKeys, BucketOptions},
     folder::{Author, CachedFolder, CachedOptions, SharedFolder},
@@ -15,19 +20,64 @@ use peerfold::{
     weights::{FederationId, SignedEntry},
 };
 use std::{
-    fs,
     net::Ipv4Addr,
     path::PathBuf,
-    sync::{Arc, Mutex, Weak},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 use tempfile::TempDir;
 
-const PREFIX: &str = "some/where";
+/// Who serves the bucket.
+pub trait Service: Send + Sync + Sized + 'static {
+    /// Whether it can be had here.
+    fn is_there() -> bool {
+        true
+    }
+
+    fn start() -> Self;
+
+    fn endpoint(&self) -> String;
+}
+
+impl Service for Server {
+    fn start() -> Self {
+        Server::start()
+    }
+
+    fn endpoint(&self) -> String {
+        Server::endpoint(self)
+    }
+}
+
+/// One process for all cases that run at a time: it takes a second to start.
+impl Service for Arc<Moto> {
+    fn is_there() -> bool {
+        Moto::is_installed()
+    }
+
+    fn start() -> Self {
+        static RUNNING: Mutex<Weak<Moto>> = Mutex::new(Weak::new());
+        let mut running = RUNNING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        running.upgrade().unwrap_or_else(|| {
+            let moto = Arc::new(Moto::start().expect("moto is installed"));
+            *running = Arc::downgrade(&moto);
+            moto
+        })
+    }
+
+    fn endpoint(&self) -> String {
+        Moto::endpoint(self)
+    }
+}
 
 /// Handles with caches of their own on one bucket; `TIERED`, they are a network too.
-pub struct S3<const TIERED: bool> {
-    server: Server,
+pub struct S3<S, const TIERED: bool> {
+    service: S,
+    /// Of this storage alone, for the service may be that of others too.
+    prefix: String,
     dir: TempDir,
     address: Ipv4Addr,
     homes: Mutex<Vec<Home>>,
@@ -53,7 +103,20 @@ pub fn options(endpoint: String) -> BucketOptions {
     }
 }
 
-impl<const TIERED: bool> S3<TIERED> {
+impl<S: Service, const TIERED: bool> S3<S, TIERED> {
+    /// The bucket, as somebody else who can write to it has it.
+    fn bucket(&self) -> AmazonS3 {
+        AmazonS3Builder::new()
+            .with_endpoint(self.service.endpoint())
+            .with_allow_http(true)
+            .with_bucket_name(BUCKET)
+            .with_region(REGION)
+            .with_access_key_id(ACCESS_KEY)
+            .with_secret_access_key(SECRET_KEY)
+            .build()
+            .unwrap()
+    }
+
     /// The name that the program gives an entry's object, if these bytes are an entry.
     fn entry_file(bytes: &[u8]) -> String {
         let Ok(entry) = SignedEntry::decode(bytes) else {
@@ -75,14 +138,21 @@ fn blake3_hex(bytes: &[u8]) -> String {
 }
 
 #[async_trait]
-impl<const TIERED: bool> Harness for S3<TIERED> {
+impl<S: Service, const TIERED: bool> Harness for S3<S, TIERED> {
     type Folder = CachedFolder;
 
     const NETWORK: bool = true;
 
+    fn is_there() -> bool {
+        S::is_there()
+    }
+
     async fn new() -> Self {
+        static STORAGES: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("some/where/{}", STORAGES.fetch_add(1, Ordering::Relaxed));
+        let service = tokio::task::spawn_blocking(S::start).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
-        Self { server: Server::start(), dir, address: own_loopback_address(), homes: Mutex::default() }
+        Self { service, prefix, dir, address: own_loopback_address(), homes: Mutex::default() }
     }
 
     async fn open(&self, author: Author) -> Arc<CachedFolder> {
@@ -109,8 +179,8 @@ impl<const TIERED: bool> Harness for S3<TIERED> {
             sync_every: Duration::from_secs(1),
             ..NetworkOptions::default()
         });
-        let url = format!("s3://{BUCKET}/{PREFIX}").parse().unwrap();
-        let bucket = Some((url, options(self.server.endpoint())));
+        let url = format!("s3://{BUCKET}/{}", self.prefix).parse().unwrap();
+        let bucket = Some((url, options(self.service.endpoint())));
         let options = CachedOptions { network, bucket, ..CachedOptions::new(dir) };
         let opened = tokio::task::spawn_blocking(move || CachedFolder::open(author, options)).await.unwrap();
         let folder = Arc::new(opened.unwrap());
@@ -140,11 +210,17 @@ impl<const TIERED: bool> Harness for S3<TIERED> {
                         invert(&path, offset as usize);
                     }
                 }
-                for key in self.server.keys().iter().filter(|key| key.ends_with(".pack")) {
-                    let path = self.server.object_path(key);
-                    let pack = fs::read(&path).unwrap();
+                let bucket = self.bucket();
+                let objects = bucket.list(Some(&ObjectPath::from(self.prefix.as_str())));
+                let objects: Vec<_> = objects.try_collect().await.unwrap();
+                for path in objects.into_iter().map(|object| object.location) {
+                    if !path.as_ref().ends_with(".pack") {
+                        continue;
+                    }
+                    let mut pack = bucket.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
                     if let Some(found) = pack.windows(bytes.len()).rposition(|part| part == bytes) {
-                        invert(&path, found + offset as usize);
+                        pack[found + offset as usize] ^= 0xff;
+                        bucket.put(&path, pack.into()).await.unwrap();
                     }
                 }
                 return;
@@ -155,18 +231,10 @@ impl<const TIERED: bool> Harness for S3<TIERED> {
     }
 
     async fn plant(&self, federation: FederationId, author: PeerId, bytes: &[u8]) -> bool {
-        let store = AmazonS3Builder::new()
-            .with_endpoint(self.server.endpoint())
-            .with_allow_http(true)
-            .with_bucket_name(BUCKET)
-            .with_region(REGION)
-            .with_access_key_id(ACCESS_KEY)
-            .with_secret_access_key(SECRET_KEY)
-            .build()
-            .unwrap();
-        let path = format!("{PREFIX}/{:.16}/{author}/entries/{}", federation.to_string(), Self::entry_file(bytes));
+        let (prefix, federation) = (&self.prefix, federation.to_string());
+        let path = format!("{prefix}/{federation:.16}/{author}/entries/{}", Self::entry_file(bytes));
         let record = [&(bytes.len() as u16).to_le_bytes()[..], bytes].concat();
-        store.put_opts(&ObjectPath::from(path), record.into(), PutOptions::default()).await.unwrap();
+        self.bucket().put(&ObjectPath::from(path), record.into()).await.unwrap();
         true
     }
 

@@ -21,14 +21,22 @@ struct Store {
 }
 
 impl Store {
-    fn put(&mut self, name: Name, bytes: Bytes) {
+    fn put(&mut self, name: Name, bytes: Bytes) -> Written {
         self.clock += 1;
         self.written += bytes.len() as u64;
+        // Writes give it in quotes, listings don't.
+        let tag = Some(format!("\"{}\"", blake3::hash(&bytes)));
+        let written = Written { size: bytes.len() as u64, tag, at: Duration::ZERO };
         self.objects.insert(name, (bytes, self.clock));
+        written
     }
 
     fn list(&self) -> Vec<Listed> {
-        let mark = |(bytes, modified): &(Bytes, i64)| Mark { size: bytes.len() as u64, modified: *modified, tag: None };
+        let mark = |(bytes, modified): &(Bytes, i64)| Mark {
+            size: bytes.len() as u64,
+            modified: *modified,
+            tag: Some(blake3::hash(bytes).to_string()),
+        };
         self.objects.iter().map(|(name, object)| Listed { name: name.clone(), mark: mark(object) }).collect()
     }
 }
@@ -97,7 +105,7 @@ impl Author {
         let head = entry.root().map(|root| {
             let value = self.values[&root].clone();
             let manifest = value.manifest();
-            for chunks in self.mirror.plan(&manifest).packs {
+            for chunks in self.mirror.plan(&self.set, &manifest).packs {
                 let (mut bytes, mut places) = (Vec::new(), BTreeMap::new());
                 for number in chunks {
                     places.insert(manifest.chunks()[number], bytes.len() as u64);
@@ -105,15 +113,14 @@ impl Author {
                 }
                 assert!(bytes.len() as u64 <= PACK_BYTES);
                 let hash = PackId::of(blake3::hash(&bytes));
-                let length = bytes.len() as u64;
-                store.put(Name::Pack { holder: self.me(), hash }, bytes.into());
-                self.mirror.packed(hash, length, places);
+                let written = store.put(Name::Pack { holder: self.me(), hash }, bytes.into());
+                self.mirror.packed(hash, places, written);
             }
-            self.mirror.compose(&manifest).unwrap()
+            self.mirror.compose(&self.set, &manifest).unwrap()
         });
         let name = EntryName::held_by(self.me(), entry);
-        store.put(Name::Entry(name.clone()), record::encode(entry, head.as_ref()).into());
-        self.mirror.uploaded(name, entry.hash(), head.as_ref(), None);
+        let written = store.put(Name::Entry(name.clone()), record::encode(entry, head.as_ref()).into());
+        self.mirror.uploaded(name, entry.hash(), head.as_ref(), written);
     }
 
     fn look(&mut self, store: &Store, now: Duration) -> Vec<Name> {
@@ -127,7 +134,7 @@ impl Author {
 fn read_all(mirror: &mut Mirror, store: &Store) -> (Vec<Arc<SignedEntry>>, usize) {
     let (mut entries, mut refused) = (Vec::new(), 0);
     loop {
-        let reads = mirror.to_read();
+        let reads = mirror.to_read(&BTreeSet::new(), 3);
         if reads.is_empty() {
             return (entries, refused);
         }
@@ -210,7 +217,16 @@ fn what_stands_is_always_there_and_what_does_not_goes_in_time() {
             }
             author.look(&store, now);
             author.upload(&mut store);
-            // What is changed before any listing has shown it can't be told from what was written.
+            // Now and then somebody changes what no listing has shown yet.
+            let names: Vec<Name> =
+                author.mirror.placed.values().map(|placed| Name::Entry(placed.name.clone())).collect();
+            if draw(4) == 0 && !names.is_empty() {
+                let name = &names[draw(names.len() as u64) as usize];
+                let bytes = changed(&store, name);
+                store.put(name.clone(), bytes);
+                author.look(&store, now);
+                author.upload(&mut store);
+            }
             author.look(&store, now);
             check(&store, &author);
         }
@@ -287,7 +303,7 @@ fn readers_read_only_what_counts_and_refuse_what_is_forged() {
     assert_eq!((entries.len(), refused), (2, 0), "of nineteen updates the two newest");
     // Nothing has changed, so nothing is read again.
     mirror.listed(store.list(), Duration::ZERO);
-    assert_eq!(mirror.to_read(), []);
+    assert_eq!(mirror.to_read(&BTreeSet::new(), 10), []);
     // The newest is changed: it is refused, and the one before the two counts.
     let newest = EntryName::of(author.set.newest_update(author.me()).unwrap());
     let (bytes, _) = store.objects[&Name::Entry(newest.clone())].clone();
@@ -420,4 +436,92 @@ fn who_relays_can_fail_and_another_takes_its_place() {
     assert_eq!(turn_of(&mut third, &mut store, now), 0);
     third.mirror.interrupted();
     assert_eq!(turn_of(&mut third, &mut store, now + Duration::from_secs(3600)), 0);
+}
+
+fn pack_name(author: &Author, store: &Store) -> Name {
+    let is_pack = |name: &&Name| matches!(name, Name::Pack { holder: whose, .. } if *whose == author.me());
+    store.objects.keys().find(is_pack).unwrap().clone()
+}
+
+/// An object of the same size, which the store shows with another tag.
+fn changed(store: &Store, name: &Name) -> Bytes {
+    let (bytes, _) = &store.objects[name];
+    bytes.iter().map(|byte| byte ^ 1).collect::<Vec<u8>>().into()
+}
+
+#[test]
+fn what_is_changed_before_any_listing_shows_it_is_found_out() {
+    let (mut author, mut store) = (Author::new(), Store::default());
+    author.look(&store, Duration::ZERO);
+    author.sign("update/1", Some(&weights(&[1])));
+    author.upload(&mut store);
+    let name = pack_name(&author, &store);
+    let bytes = changed(&store, &name);
+    store.put(name.clone(), bytes);
+    assert_eq!(author.look(&store, Duration::ZERO), [name]);
+    author.upload(&mut store);
+    assert_eq!(author.look(&store, Duration::ZERO), []);
+    check(&store, &author);
+}
+
+#[test]
+fn a_listing_that_began_before_a_write_says_nothing_of_it() {
+    let (mut author, mut store) = (Author::new(), Store::default());
+    author.look(&store, Duration::ZERO);
+    let before = store.list();
+    author.sign("update/1", Some(&weights(&[1])));
+    let entry = author.mirror.wanting(&author.set)[0].clone();
+    author.upload(&mut store);
+    for placed in author.mirror.placed.values_mut() {
+        placed.object.written.at = Duration::from_secs(2);
+    }
+    // A listing that lacks it, and much later another one that does.
+    author.mirror.listed(before.clone(), Duration::from_secs(1));
+    assert!(author.mirror.placed[&entry.hash()].object.missed.is_none());
+    assert_eq!(author.mirror.listed(before.clone(), Duration::from_secs(3)), []);
+    assert!(author.mirror.misses());
+    let lost = author.mirror.listed(before, Duration::from_secs(3) + MISSED);
+    assert!(lost.contains(&Name::Entry(EntryName::of(&entry))), "{lost:?}");
+}
+
+#[test]
+fn a_store_whose_listings_have_tags_of_their_own_is_believed_in_the_end() {
+    let (mut author, mut store) = (Author::new(), Store::default());
+    author.look(&store, Duration::ZERO);
+    author.sign("update/1", Some(&weights(&[1])));
+    let mut rounds = 0;
+    loop {
+        author.upload(&mut store);
+        let mut listed = store.list();
+        listed.iter_mut().for_each(|object| object.mark.tag = Some("of its own".to_owned()));
+        if author.mirror.listed(listed, Duration::ZERO).is_empty() {
+            break;
+        }
+        rounds += 1;
+        assert!(rounds < 10, "it is written again and again");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_makes_room_for_older_updates() {
+    let (mut author, mut store) = (Author::new(), Store::default());
+    author.look(&store, Duration::ZERO);
+    for epoch in 1..5u8 {
+        author.sign(&format!("update/{epoch}"), Some(&weights(&[epoch])));
+        author.upload(&mut store);
+    }
+    let reader = Keypair::ed25519_from_bytes([4; 32]).unwrap().public().to_peer_id();
+    let mut mirror = Mirror::new(reader);
+    mirror.listed(store.list(), Duration::ZERO);
+    let mut absent = BTreeSet::new();
+    let first = mirror.to_read(&absent, 10);
+    assert_eq!(first.len(), 2);
+    absent.insert(first[0].0.clone());
+    mirror.refuse(&first[1].0, first[1].1.clone());
+    let next = mirror.to_read(&absent, 10);
+    assert_eq!(next.len(), 2);
+    assert!(next.iter().all(|(name, _)| first.iter().all(|(other, _)| other != name)));
+    // Until it changes, it is not asked for again.
+    mirror.listed(store.list(), Duration::ZERO);
+    assert!(mirror.to_read(&BTreeSet::new(), 10).iter().all(|(name, _)| *name != first[1].0));
 }
