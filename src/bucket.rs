@@ -178,7 +178,7 @@ impl Shared {
 impl Bucket {
     /// Connects and takes a first look. Blocks for that long.
     ///
-    /// Errors for what stays so until somebody mends it: no such bucket, wrong keys, no permission. A bucket that doesn't
+    /// Errors for what stays so until somebody mends it: no such bucket, wrong or expired keys, no permission. A bucket that doesn't
     /// answer is none: it is tried again and again, and the [routes](Self::spawn_routes) say so.
     pub(crate) fn start(setup: Setup) -> Result<Self, BucketError> {
         let name = setup.url.to_string();
@@ -327,7 +327,8 @@ async fn begin(setup: Setup) -> Result<Arc<Shared>, BucketError> {
         settled: watch::Sender::default(),
     });
     match poller::look(&shared).await {
-        Err(error) if error.trouble.is_final() => Err(error),
+        // New credentials were asked for already: at the start there is nobody to wait for.
+        Err(error) if error.trouble.is_final() || error.trouble == Trouble::Expired => Err(error),
         _ => Ok(shared),
     }
 }

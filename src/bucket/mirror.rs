@@ -13,7 +13,6 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    iter,
     sync::Arc,
     time::Duration,
 };
@@ -315,14 +314,17 @@ impl Mirror {
         }
     }
 
-    /// Where an entry may be: its author's object first, which a listing may not show yet, then those of who relays it.
-    /// With each its head, undecoded, if that is remembered.
+    /// Where an entry may be: its author's object first, then those of who relays it; the author's also if there is none,
+    /// as a listing may not show it yet. With each its head, undecoded, if that is remembered.
     pub(crate) fn copies(&self, entry: &SignedEntry) -> Vec<Copy> {
         let (known, of_author) = (Some((entry.hash(), entry.key.author())), EntryName::of(entry));
         let head = |read: &Read| Some(read.head.clone()).filter(|head| read.entry == known && !head.is_empty());
-        let first = Copy { head: self.read.get(&of_author).and_then(head), name: of_author };
         let relayed = self.read.iter().filter(|(name, read)| name.relayed.is_some() && read.entry == known);
-        iter::once(first).chain(relayed.map(|(name, read)| Copy { name: name.clone(), head: head(read) })).collect()
+        let mut copies: Vec<Copy> = relayed.map(|(name, read)| Copy { name: name.clone(), head: head(read) }).collect();
+        if copies.is_empty() || self.listed.contains_key(&of_author) {
+            copies.insert(0, Copy { head: self.read.get(&of_author).and_then(head), name: of_author });
+        }
+        copies
     }
 
     /// When an entry's object was written, in milliseconds, by the last listing.

@@ -24,15 +24,20 @@ const BATCH: usize = 256;
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut wished = shared.wished.subscribe();
     let mut pace = Pace::new(shared.options.poll.clone());
-    let mut next = pace.after(true);
+    let (mut next, mut failures) = (pace.after(true), 0);
     loop {
         tokio::select! {
             _ = wished.changed() => {}
             () = tokio::time::sleep(next) => {}
         }
         let wish = *wished.borrow_and_update();
-        let news = look(&shared).await;
-        next = pace.after(news.unwrap_or(false));
+        let looked = look(&shared).await;
+        failures = if looked.is_ok() { 0 } else { failures + 1 };
+        next = pace.after(looked.unwrap_or(false));
+        if failures > 0 {
+            // However seldom it is looked at: that it answers again is to be noticed soon.
+            next = next.min(backoff(failures));
+        }
         shared.fulfilled.send_replace(wish);
     }
 }

@@ -196,7 +196,7 @@ impl CredentialProvider for Credentials {
                     credential_error(reason, Trouble::NoCredentials)
                 }
                 CredentialsError::ProviderTimedOut(_) => {
-                    credential_error(format!("who gives the credentials doesn't answer: {reason}"), Trouble::Expired)
+                    credential_error(format!("who gives credentials doesn't: {reason}"), Trouble::Unreachable)
                 }
                 _ if held().ever => {
                     credential_error(format!("the credentials can't be had now: {reason}"), Trouble::Expired)

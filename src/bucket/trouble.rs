@@ -67,7 +67,7 @@ impl Trouble {
             }
             Self::WrongRegion => "the bucket is in another region: set AWS_REGION to the one that it was made in",
             Self::Endpoint => "the endpoint can't be used",
-            Self::Expired => "the credentials have expired; they are asked for anew",
+            Self::Expired => "the credentials have expired: renew them; a running node asks for them anew",
             Self::ClockSkew => "this machine's clock differs too much from the store's: set it",
             Self::Busy => "the store is busy or fails inside",
             Self::Unreachable => "the store doesn't answer",
@@ -97,7 +97,7 @@ pub(super) fn trouble(error: &object_store::Error) -> (Trouble, String) {
     let code = between(&text, "<Code>", "</Code>").unwrap_or_default();
     let status = between(&text, "non-2xx status code: ", " ").unwrap_or_default();
     let found = match (code, status) {
-        ("NoSuchBucket", _) => Trouble::NoBucket,
+        ("NoSuchBucket" | "InvalidBucketName", _) => Trouble::NoBucket,
         ("InvalidAccessKeyId" | "NotSignedUp" | "InvalidToken", _) => Trouble::UnknownKey,
         ("SignatureDoesNotMatch", _) => Trouble::WrongSecret,
         ("ExpiredToken" | "TokenRefreshRequired" | "ExpiredTokenException", _) => Trouble::Expired,
@@ -189,6 +189,7 @@ mod tests {
         };
         for (status, code, expected) in [
             ("404", "NoSuchBucket", Trouble::NoBucket),
+            ("400", "InvalidBucketName", Trouble::NoBucket),
             ("403", "SignatureDoesNotMatch", Trouble::WrongSecret),
             ("403", "InvalidAccessKeyId", Trouble::UnknownKey),
             ("403", "AccessDenied", Trouble::NoPermission),

@@ -183,7 +183,7 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
             let metadata = Metadata { epoch, num_examples: *num_examples, ..Metadata::default() };
             let metadata = metadata.with_metrics(metrics.iter().map(|(name, value)| (name.as_str(), *value)));
             let entry = runtime.block_on(async {
-                opened.look_around().await;
+                opened.look_around().await?;
                 let entry = opened.folder.put(&key, &value, metadata).await?;
                 opened.hand_over().await?;
                 anyhow::Ok(entry)
@@ -195,7 +195,7 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
             let opened = place.open(Some(own))?;
             let key = Key::new(opened.folder.author(), name.as_str())?;
             runtime.block_on(async {
-                opened.look_around().await;
+                opened.look_around().await?;
                 let listed = opened.folder.list(&key.to_string()).await?;
                 if !listed.iter().any(|entry| entry.key == key) {
                     bail!("there is no {key} in {}", place.url);
@@ -207,8 +207,8 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
         FolderCommand::Digest { place } => {
             let opened = place.open(None)?;
             let digest = runtime.block_on(async {
-                opened.look_around().await;
-                opened.folder.digest().await
+                opened.look_around().await?;
+                anyhow::Ok(opened.folder.digest().await?)
             })?;
             print(&format!("{digest}\n"))
         }
@@ -261,10 +261,12 @@ impl Place {
 }
 
 impl Opened {
-    async fn look_around(&self) {
+    /// An error if the folder is a bucket that can't be used now: who asks by hand doesn't wait for it to come back.
+    async fn look_around(&self) -> anyhow::Result<()> {
         self.folder.look_around(LOOK_AROUND).await;
-        if let Some(reason) = self.folder.routes().and_then(|routes| routes.borrow().reason.clone()) {
-            tracing::warn!("{reason}");
+        match self.folder.routes().and_then(|routes| routes.borrow().reason.clone()) {
+            Some(reason) => Err(anyhow!(reason)),
+            None => Ok(()),
         }
     }
 
@@ -278,12 +280,7 @@ impl Opened {
     }
 
     async fn list(&self, prefix: &str) -> anyhow::Result<Vec<SignedEntry>> {
-        self.look_around().await;
-        if let Some(routes) = self.folder.routes().map(|routes| routes.borrow().clone())
-            && let Some(reason) = routes.reason
-        {
-            bail!(reason);
-        }
+        self.look_around().await?;
         Ok(self.folder.list(prefix).await?)
     }
 }

@@ -138,6 +138,7 @@ fn what_is_wrong_is_said_at_once_and_how_to_mend_it() {
     unknown.env("AWS_ACCESS_KEY_ID", "SOMEBODY");
     fails(unknown, &["access key"]);
     fails(node(&sandbox, &server, "a", &["--folder", "s3://nowhere/x"]), &["no such bucket", "s3://nowhere/x"]);
+    fails(node(&sandbox, &server, "a", &["--folder", "s3://b/x"]), &["no such bucket", "s3://b/x"]);
     let mut plain = node(&sandbox, &server, "a", &[]);
     plain.env_remove("PEERFOLD_S3_ALLOW_HTTP");
     fails(plain, &["plain HTTP", "--s3-allow-http"]);

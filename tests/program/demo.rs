@@ -117,7 +117,9 @@ fn a_killed_node_of_a_synchronous_federation_catches_up() {
         let of_victim = told.together.iter().filter(|(node, _)| *node == 1);
         let killed_at = of_victim.clone().find_map(|(_, event)| resumed(event)).unwrap();
         assert!((2..=3).contains(&killed_at), "killed in epoch {killed_at}");
-        let caught_up = |event: &Event| matches!(event, Event::CaughtUp { from, .. } if *from == killed_at);
+        // A peer's update of that epoch may have come before the signal: then it folds it, and stands one further.
+        let stood = killed_at..=killed_at + 1;
+        let caught_up = |event: &Event| matches!(event, Event::CaughtUp { from, .. } if stood.contains(from));
         assert!(of_victim.clone().any(|(_, event)| caught_up(event)), "{:#?}", of_victim.collect::<Vec<_>>());
         assert!(told.all_finished(nodes.parse().unwrap(), 6));
     }
