@@ -118,6 +118,8 @@ async fn what_is_changed_cut_or_deleted_is_an_error_and_its_author_mends_it() {
                 let entry = put(&author, "update/1", &value(1), 1).await;
                 learn(&reader, &entry).await;
                 author.hand_over(SOON).await;
+                // What was listed once is soon missed; what never was may only be listed late.
+                author.list("").await.unwrap();
                 let key = bucket.keys(1, end).pop().unwrap();
                 let bytes = bucket.read(&key).await;
                 match deed {

@@ -179,34 +179,17 @@ impl CredentialProvider for Credentials {
                 config.credentials_provider().ok_or_else(none)?
             }
         };
-        let provided = provider.provide_credentials().await.or_else(|error| {
-            if let Some(held) = held().credential.as_mut().filter(|held| held.expiry.is_some_and(|end| end > now)) {
-                tracing::warn!(%error, "there are no new credentials; the old ones are still good");
-                held.until = now + ASK_AGAIN;
-                return Err(Ok(held.credential.clone()));
-            }
-            let mut reason = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(inner) = source {
-                reason = inner.to_string();
-                source = inner.source();
-            }
-            Err(Err(match error {
-                CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
-                    credential_error(reason, Trouble::NoCredentials)
-                }
-                CredentialsError::ProviderTimedOut(_) => {
-                    credential_error(format!("who gives credentials doesn't: {reason}"), Trouble::Unreachable)
-                }
-                _ if held().ever => {
-                    credential_error(format!("the credentials can't be had now: {reason}"), Trouble::Expired)
-                }
-                _ => credential_error(reason, Trouble::NoCredentials),
-            }))
-        });
-        let provided = match provided {
+        let provided = match provider.provide_credentials().await {
             Ok(provided) => provided,
-            Err(instead) => return instead,
+            Err(error) => {
+                let mut held = held();
+                if let Some(old) = held.credential.as_mut().filter(|old| old.expiry.is_some_and(|end| end > now)) {
+                    tracing::warn!(%error, "there are no new credentials; the old ones are still good");
+                    old.until = now + ASK_AGAIN;
+                    return Ok(old.credential.clone());
+                }
+                return Err(not_provided(&error, held.ever));
+            }
         };
         let credential = Arc::new(AwsCredential {
             key_id: provided.access_key_id().to_owned(),
@@ -222,6 +205,26 @@ impl CredentialProvider for Credentials {
         held.credential = Some(HeldCredential { credential: credential.clone(), until, expiry });
         held.ever = true;
         Ok(credential)
+    }
+}
+
+/// Why there are no credentials, for one who had some already or not.
+fn not_provided(error: &CredentialsError, ever: bool) -> object_store::Error {
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        reason = inner.to_string();
+        source = inner.source();
+    }
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
+            credential_error(reason, Trouble::NoCredentials)
+        }
+        CredentialsError::ProviderTimedOut(_) => {
+            credential_error(format!("who gives credentials doesn't: {reason}"), Trouble::Unreachable)
+        }
+        _ if ever => credential_error(format!("the credentials can't be had now: {reason}"), Trouble::Expired),
+        _ => credential_error(reason, Trouble::NoCredentials),
     }
 }
 

@@ -218,7 +218,13 @@ impl<S: Service, const TIERED: bool> Harness for S3<S, TIERED> {
                         continue;
                     }
                     let mut pack = bucket.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
-                    if let Some(found) = pack.windows(bytes.len()).rposition(|part| part == bytes) {
+                    // A pack of this value alone has its chunks in their order. The same bytes may be elsewhere too.
+                    let at_start = pack.get(start as usize..).is_some_and(|rest| rest.starts_with(&bytes));
+                    let found = match at_start {
+                        true => Some(start as usize),
+                        false => pack.windows(bytes.len()).rposition(|part| part == bytes),
+                    };
+                    if let Some(found) = found {
                         pack[found + offset as usize] ^= 0xff;
                         bucket.put(&path, pack.into()).await.unwrap();
                     }
