@@ -8,15 +8,18 @@ use std::{io, thread};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::PATIENCE;
 
+/// Orders that may wait: who gives one waits until it is carried out.
+const ORDERS: usize = 8;
+
 pub struct Host {
     address: SocketAddr,
-    orders: Option<UnboundedSender<Order>>,
+    orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -32,7 +35,7 @@ impl Host {
         S: Fn(TcpStream) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let (orders, inbox) = unbounded_channel();
+        let (orders, inbox) = channel(ORDERS);
         let (started, address) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("bucket".into())
@@ -61,7 +64,7 @@ impl Host {
 
     fn order(&self, order: impl FnOnce(mpsc::Sender<()>) -> Order) {
         let (done, wait) = mpsc::channel();
-        self.orders.as_ref().unwrap().send(order(done)).expect("the thread runs");
+        self.orders.as_ref().unwrap().try_send(order(done)).expect("the thread runs, and nobody else gives orders");
         wait.recv_timeout(PATIENCE).expect("the order is carried out in time");
     }
 }
@@ -76,7 +79,7 @@ impl Drop for Host {
     }
 }
 
-async fn run<S, F>(serve: S, mut orders: UnboundedReceiver<Order>, started: mpsc::Sender<SocketAddr>)
+async fn run<S, F>(serve: S, mut orders: Receiver<Order>, started: mpsc::Sender<SocketAddr>)
 where
     S: Fn(TcpStream) -> F,
     F: Future<Output = ()> + Send + 'static,
