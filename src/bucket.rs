@@ -136,6 +136,8 @@ struct Shared {
     given_up: AtomicU64,
     /// There may be something to upload.
     uploads: Notify,
+    /// Something own was published.
+    published: Notify,
     /// Changes whenever an own entry is in the bucket, or was found not to be.
     settled: watch::Sender<()>,
 }
@@ -216,6 +218,7 @@ impl Bucket {
     /// An own entry, with its value, is on the board and in the cache.
     pub(crate) fn published(&self) {
         self.shared.uploads.notify_one();
+        self.shared.published.notify_one();
     }
 
     /// Takes a look at the bucket. Comes back when it is done or the time is over; at once if the bucket is known not to
@@ -324,6 +327,7 @@ async fn begin(setup: Setup) -> Result<Arc<Shared>, BucketError> {
         fulfilled: watch::Sender::new(0),
         given_up: AtomicU64::new(0),
         uploads: Notify::new(),
+        published: Notify::new(),
         settled: watch::Sender::default(),
     });
     match poller::look(&shared).await {

@@ -51,6 +51,27 @@ async fn who_has_nothing_to_do_only_lists_and_ever_less_often() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_that_wait_for_each_other_look_often() {
+    in_time(async {
+        let (server, homes) = (Server::start(), Homes::new());
+        let poll = Duration::from_millis(20)..=Duration::from_secs(3600);
+        let slower = BucketOptions { poll, ..options(server.endpoint()) };
+        let one = homes.try_open(1, slower.clone(), None).await.unwrap();
+        let other = homes.try_open(2, slower, None).await.unwrap();
+        // Were each pause as long as the wait before, they would double from answer to answer.
+        for number in 1..20 {
+            for (speaker, listener) in [(&one, &other), (&other, &one)] {
+                let mut heard = listener.watch(&speaker.author().to_string());
+                let said = put(speaker, &format!("update/{number}"), &value(number), number).await;
+                // Nothing but its own looks tells it.
+                while heard.next().await != said {}
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_has_not_changed_is_not_written_again() {
     in_time(async {
         let (server, homes) = (Server::start(), Homes::new());

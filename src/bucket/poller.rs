@@ -16,6 +16,7 @@ use crate::{
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until};
 
 /// Entries that are read before they are taken in together.
 const BATCH: usize = 256;
@@ -24,20 +25,26 @@ const BATCH: usize = 256;
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut wished = shared.wished.subscribe();
     let mut pace = Pace::new(shared.options.poll.clone());
-    let (mut next, mut failures) = (pace.after(true), 0);
+    let (mut due, mut failures) = (Instant::now() + pace.after(true), 0);
     loop {
         tokio::select! {
             _ = wished.changed() => {}
-            () = tokio::time::sleep(next) => {}
+            () = shared.published.notified() => {
+                // Others answer it, as in a synchronous epoch: else two that wait for each other look ever less often.
+                due = due.min(Instant::now() + pace.after(true));
+                continue;
+            }
+            () = sleep_until(due) => {}
         }
         let wish = *wished.borrow_and_update();
         let looked = look(&shared).await;
         failures = if looked.is_ok() { 0 } else { failures + 1 };
-        next = pace.after(looked.unwrap_or(false));
+        let mut next = pace.after(looked.unwrap_or(false));
         if failures > 0 {
             // However seldom it is looked at: that it answers again is to be noticed soon.
             next = next.min(backoff(failures));
         }
+        due = Instant::now() + next;
         shared.fulfilled.send_replace(wish);
     }
 }
