@@ -15,6 +15,11 @@
 //! needed; where there are some, an entry is never written over another object unseen.
 //!
 //! The order of the writes makes what is in a bucket visible whole or not at all: packs first, then the entry.
+//!
+//! # Relays
+//!
+//! Behind a network, one member leaves there the newest entries of an author who publishes by the network and brings
+//! nothing new to the bucket: in its own directory, as its own objects, with the author's signature. `mirror` decides who.
 
 mod fetcher;
 mod figures;

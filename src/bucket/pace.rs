@@ -2,7 +2,10 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-/// Doubles the time between two looks as long as they find nothing.
+/// Lets the time between two looks grow by a quarter as long as they find nothing.
+///
+/// It stays about a quarter of what has been waited for already, so nodes that wait for each other in turn don't hold up
+/// each other more than that.
 #[derive(Debug, Clone)]
 pub(crate) struct Pace {
     bounds: RangeInclusive<Duration>,
@@ -18,7 +21,7 @@ impl Pace {
     /// The time until the next look, after one that has found something new or not.
     pub(crate) fn after(&mut self, news: bool) -> Duration {
         let next = if news { *self.bounds.start() } else { self.now };
-        self.now = next.saturating_mul(2).min(*self.bounds.end()).max(*self.bounds.start());
+        self.now = (next.saturating_mul(5) / 4).min(*self.bounds.end()).max(*self.bounds.start());
         next
     }
 }
@@ -28,13 +31,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_doubles_until_there_is_news() {
+    fn it_grows_until_there_is_news() {
         let seconds = Duration::from_secs;
-        let mut pace = Pace::new(seconds(1)..=seconds(5));
+        let mut pace = Pace::new(seconds(16)..=seconds(30));
         let mut after = |news| pace.after(news).as_secs();
         let quiet = [after(false), after(false), after(false), after(false), after(false)];
-        assert_eq!(quiet, [1, 2, 4, 5, 5]);
-        assert_eq!([after(true), after(false), after(false)], [1, 2, 4]);
+        assert_eq!(quiet, [16, 20, 25, 30, 30]);
+        assert_eq!([after(true), after(false), after(false)], [16, 20, 25]);
         // Bounds the wrong way around.
         let mut pace = Pace::new(seconds(9)..=seconds(5));
         assert_eq!([pace.after(false), pace.after(false)], [seconds(9), seconds(9)]);

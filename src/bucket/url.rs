@@ -99,7 +99,7 @@ pub struct BucketOptions {
     /// The keys; else what variables, shared files and profiles, or the machine's role give.
     pub keys: Option<BucketKeys>,
     /// Shortest and longest time between two listings that nobody asked for. As long as they show nothing new the time
-    /// doubles.
+    /// grows, by a quarter each time.
     pub poll: RangeInclusive<Duration>,
     /// How long an own object that nothing needs any more is kept, by the store's clock, so that who has just listed it
     /// can still read it.
