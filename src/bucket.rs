@@ -335,10 +335,13 @@ async fn begin(setup: Setup) -> Result<Arc<Shared>, BucketError> {
         published: Notify::new(),
         settled: watch::Sender::default(),
     });
-    match poller::look(&shared).await {
+    match poller::look_once(&shared).await {
         // New credentials were asked for already: at the start there is nobody to wait for.
         Err(error) if error.trouble.is_final() || error.trouble == Trouble::Expired => Err(error),
-        _ => Ok(shared),
+        looked => {
+            poller::note(&shared, &looked);
+            Ok(shared)
+        }
     }
 }
 

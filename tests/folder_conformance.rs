@@ -21,4 +21,6 @@ conformance::suite!(s3, conformance::s3::S3<buckets::Server, false>);
 #[cfg(feature = "s3")]
 conformance::suite!(s3_moto, conformance::s3::S3<std::sync::Arc<buckets::Moto>, false>);
 #[cfg(feature = "s3")]
+conformance::suite!(s3_named, conformance::s3::S3<conformance::s3::Named, false>);
+#[cfg(feature = "s3")]
 conformance::suite!(tiered, conformance::s3::S3<buckets::Server, true>);

@@ -50,17 +50,22 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// One listing, and the entries in it that are new. Gives whether there were any.
-pub(super) async fn look(shared: &Shared) -> Result<bool, BucketError> {
-    let result = look_once(shared).await;
-    let error = result.as_ref().err().cloned();
+async fn look(shared: &Shared) -> Result<bool, BucketError> {
+    let looked = look_once(shared).await;
+    note(shared, &looked);
+    looked
+}
+
+/// Says how a look went, to who follows it.
+pub(super) fn note(shared: &Shared, looked: &Result<bool, BucketError>) {
+    let error = looked.as_ref().err().cloned();
     if error.is_some() {
         shared.mirror().interrupted();
     }
     shared.change_health(|health| health.reading = error);
-    result
 }
 
-async fn look_once(shared: &Shared) -> Result<bool, BucketError> {
+pub(super) async fn look_once(shared: &Shared) -> Result<bool, BucketError> {
     let began = shared.now();
     let listed = shared.store.list(shared.me).await?;
     let (lost, misses) = {

@@ -71,9 +71,10 @@ fn text(event: &Event) -> Option<String> {
                 (Some(peers), Some(sent), Some(received)) => moved_text(*peers, *sent, *received),
                 _ => format!("wrote {}, read {}", HumanBytes(*written), HumanBytes(*read)),
             };
-            let cost = bucket.as_ref().map_or(String::new(), |figures| format!("; bucket: {}", cost_text(figures)));
+            let cost =
+                bucket.as_ref().map_or(String::new(), |figures| format!("; bucket this epoch: {}", cost_text(figures)));
             format!(
-                "epoch {epoch} of {epochs}: loss {:.4}, test accuracy {:.2} %, {steps} steps, {seconds:.1} s, {moved}{cost}",
+                "epoch {epoch} of {epochs}: loss {:.4}, test accuracy {:.2} %, {steps} steps, {seconds:.1} s, {moved} so far{cost}",
                 metric("loss"),
                 100.0 * metric("accuracy"),
             )
@@ -94,7 +95,7 @@ pub(crate) fn routes_text(network: Option<bool>, bucket: bool, reason: Option<&s
     format!("the others are reached by {}{reason}", routes.words())
 }
 
-/// What a bucket has cost: `3 written (240 KiB), 4 read (160 KiB), 2 listed, 0 deleted`.
+/// What a bucket has cost: `3 written, 0 deleted, 240 KiB; 2 listed, 4 read, 160 KiB`, with all that was sent and received.
 fn cost_text(figures: &BucketFigures) -> String {
     let BucketFigures { lists, reads, writes, deletes, sent, received } = *figures;
     let (sent, received) = (HumanBytes(sent), HumanBytes(received));

@@ -1,4 +1,5 @@
-//! `s3://`, on a real S3 server over HTTP with signed requests, and on moto's; and the same behind a network.
+//! `s3://`, on a real S3 server over HTTP with signed requests, on moto's, and on whichever store is named; and the same
+//! behind a network.
 
 use super::{
     Harness,
@@ -20,13 +21,14 @@ use peerfold::{
     weights::{FederationId, SignedEntry},
 };
 use std::{
+    env,
     net::Ipv4Addr,
     path::PathBuf,
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tempfile::TempDir;
 
@@ -40,6 +42,19 @@ pub trait Service: Send + Sync + Sized + 'static {
     fn start() -> Self;
 
     fn endpoint(&self) -> String;
+
+    fn bucket(&self) -> String {
+        BUCKET.to_owned()
+    }
+
+    /// Access key and secret key.
+    fn keys(&self) -> [String; 2] {
+        [ACCESS_KEY, SECRET_KEY].map(str::to_owned)
+    }
+
+    fn region(&self) -> String {
+        REGION.to_owned()
+    }
 }
 
 impl Service for Server {
@@ -70,6 +85,50 @@ impl Service for Arc<Moto> {
 
     fn endpoint(&self) -> String {
         Moto::endpoint(self)
+    }
+}
+
+/// The store that variables name: `PEERFOLD_TEST_ENDPOINT`, `PEERFOLD_TEST_BUCKET`, and those of AWS's programs for the
+/// keys and the region. What the cases leave in the bucket stays there, under `some/where`.
+pub struct Named {
+    endpoint: String,
+    bucket: String,
+    keys: [String; 2],
+}
+
+impl Named {
+    const VARIABLES: [&str; 4] =
+        ["PEERFOLD_TEST_ENDPOINT", "PEERFOLD_TEST_BUCKET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+}
+
+impl Service for Named {
+    fn is_there() -> bool {
+        let missing = Self::VARIABLES.into_iter().find(|name| env::var_os(name).is_none());
+        if let Some(name) = missing {
+            eprintln!("skipped: no store is named, as {name} is not set");
+        }
+        missing.is_none()
+    }
+
+    fn start() -> Self {
+        let [endpoint, bucket, key, secret] = Self::VARIABLES.map(|name| env::var(name).unwrap());
+        Self { endpoint, bucket, keys: [key, secret] }
+    }
+
+    fn endpoint(&self) -> String {
+        self.endpoint.clone()
+    }
+
+    fn bucket(&self) -> String {
+        self.bucket.clone()
+    }
+
+    fn keys(&self) -> [String; 2] {
+        self.keys.clone()
+    }
+
+    fn region(&self) -> String {
+        env::var("AWS_REGION").unwrap_or_else(|_| REGION.to_owned())
     }
 }
 
@@ -106,13 +165,14 @@ pub fn options(endpoint: String) -> BucketOptions {
 impl<S: Service, const TIERED: bool> S3<S, TIERED> {
     /// The bucket, as somebody else who can write to it has it.
     fn bucket(&self) -> AmazonS3 {
+        let [key, secret] = self.service.keys();
         AmazonS3Builder::new()
             .with_endpoint(self.service.endpoint())
             .with_allow_http(true)
-            .with_bucket_name(BUCKET)
-            .with_region(REGION)
-            .with_access_key_id(ACCESS_KEY)
-            .with_secret_access_key(SECRET_KEY)
+            .with_bucket_name(self.service.bucket())
+            .with_region(self.service.region())
+            .with_access_key_id(key)
+            .with_secret_access_key(secret)
             .build()
             .unwrap()
     }
@@ -149,7 +209,9 @@ impl<S: Service, const TIERED: bool> Harness for S3<S, TIERED> {
 
     async fn new() -> Self {
         static STORAGES: AtomicU32 = AtomicU32::new(0);
-        let prefix = format!("some/where/{}", STORAGES.fetch_add(1, Ordering::Relaxed));
+        // A store that is named is that of earlier runs too.
+        let run = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros();
+        let prefix = format!("some/where/{run}-{}", STORAGES.fetch_add(1, Ordering::Relaxed));
         let service = tokio::task::spawn_blocking(S::start).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         Self { service, prefix, dir, address: own_loopback_address(), homes: Mutex::default() }
@@ -179,8 +241,10 @@ impl<S: Service, const TIERED: bool> Harness for S3<S, TIERED> {
             sync_every: Duration::from_secs(1),
             ..NetworkOptions::default()
         });
-        let url = format!("s3://{BUCKET}/{}", self.prefix).parse().unwrap();
-        let bucket = Some((url, options(self.service.endpoint())));
+        let url = format!("s3://{}/{}", self.service.bucket(), self.prefix).parse().unwrap();
+        let [key, secret] = self.service.keys();
+        let keys = Some(BucketKeys::new(key, secret));
+        let bucket = Some((url, BucketOptions { keys, ..options(self.service.endpoint()) }));
         let options = CachedOptions { network, bucket, ..CachedOptions::new(dir) };
         let opened = tokio::task::spawn_blocking(move || CachedFolder::open(author, options)).await.unwrap();
         let folder = Arc::new(opened.unwrap());
