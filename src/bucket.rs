@@ -313,6 +313,7 @@ async fn begin(setup: Setup) -> Result<Arc<Shared>, BucketError> {
     let counters = Arc::<Counters>::default();
     let connection = connect(&url, &options, counters.clone()).await?;
     let store = Store::new(connection, Place::new(url.prefix(), federation), url.to_string(), PATIENCE);
+    let noted = poller::noted(&store, &cache).await;
     let shared = Arc::new(Shared {
         store,
         options,
@@ -324,7 +325,7 @@ async fn begin(setup: Setup) -> Result<Arc<Shared>, BucketError> {
         learned,
         counters,
         began: Instant::now(),
-        mirror: Mutex::new(Mirror::new(me)),
+        mirror: Mutex::new(Mirror::new(me, noted)),
         fetches: Mutex::default(),
         requests: Semaphore::new(REQUESTS),
         health: watch::Sender::default(),

@@ -4,13 +4,13 @@
 //! <dir>/blobs/<2 digits>/<64 digits>   a manifest or a chunk, named by the BLAKE3 hash of its bytes
 //! <dir>/entries/<entry hash>           one signed entry
 //! <dir>/proofs/<author>                the two entries for which an author is excluded
-//! <dir>/index/                         sled: which blobs there are, uses of values, peers
+//! <dir>/index/                         sled: which blobs there are, uses of values, peers, notes
 //! <dir>/partial/                       files that are being written; renamed into place
 //! <dir>/closed                         there while nobody has it open: which blobs the index lists
 //! ```
 //!
 //! The files are the truth. The index spares looking at all of them, and is made anew from them when it is lost or
-//! damaged, or when the last process didn't close it; only the peers and the order of uses are lost with it.
+//! damaged, or when the last process didn't close it; only the peers, the notes and the order of uses are lost with it.
 //!
 //! What the node itself publishes is flushed to the disk, the value before the entry, before [`Cache::put_value`] and
 //! [`Cache::put_entry`] return. What comes from others is renamed into place without a flush: it can be fetched again,
@@ -53,7 +53,7 @@ use libp2p_identity::PeerId;
 use peers::Peers;
 use state::State;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     fs::File,
     path::Path,
@@ -184,6 +184,24 @@ impl Cache {
         inner.peers.forget(peer);
         inner.index(|index| index.peer_forgotten(peer));
         Ok(())
+    }
+
+    /// Notes something under a name, or takes it back. It is on the disk at some time: a kill may cost the notes of the
+    /// last second, and a loss of the index all of them. How many there are is the caller's to bound.
+    pub fn note(&self, name: &[u8], note: Option<&[u8]>) -> Result<(), CacheError> {
+        self.open_inner()?.index(|index| index.noted(name, note));
+        Ok(())
+    }
+
+    /// What was noted under names that begin so.
+    pub fn notes(&self, beginning: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, CacheError> {
+        let dir = self.shared.files.dir();
+        match &self.open_inner()?.open {
+            Some((index, _)) => {
+                index.notes(beginning).map_err(|source| CacheError::Index { dir: dir.to_owned(), source })
+            }
+            None => Err(CacheError::Closed { dir: dir.to_owned() }),
+        }
     }
 
     /// Flushes the index and leaves word of it, so that the next start is quick. From now on the directory can be

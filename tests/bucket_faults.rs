@@ -119,6 +119,37 @@ async fn a_request_that_nobody_answers_is_given_up() {
     .await;
 }
 
+/// Of a read and of a write too, in the middle of an epoch's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_or_a_write_that_nobody_answers_is_given_up() {
+    in_time(async {
+        // A larger one has more time.
+        let read = survives(Fault::new(Kind::Hang).on(Class::Get), Class::Get, "no answer in 3");
+        let written = survives(Fault::new(Kind::Hang).on(Class::Put), Class::Put, "no answer in 3");
+        tokio::join!(read, written);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_where_an_entry_belongs_is_written_over() {
+    in_time(async {
+        let ward = Ward::new();
+        let (behind, other) = ward.two().await;
+        let slot = ward.server.object_path(&format!("{}/entries", author_dir(1)));
+        ward.proxy.inject(Fault::new(Kind::Hang).on(Class::Put).key(".entry"));
+        let entry = put(&behind, "update/1", &value(1), 1).await;
+        ward.proxy.until_hit(1).await;
+        // Somebody is there before it, as soon as the name is known.
+        let name = format!("{:020}.update.1.{:.8}.entry", entry.sequence, entry.hash().to_string());
+        fs::create_dir_all(&slot).unwrap();
+        fs::write(slot.join(name), b"something else").unwrap();
+        ward.proxy.clear();
+        arrives(&other, &entry, &value(1)).await;
+    })
+    .await;
+}
+
 /// Of two megabytes, so that there is a middle.
 fn large(number: u64) -> Weights {
     Weights::new(vec![tensor("w", number, 2_000_000)]).unwrap()

@@ -17,6 +17,7 @@ use object_store::{
 use peerfold::{
     bucket::BucketOptions,
     folder::{CachedFolder, FolderError, SharedFolder},
+    weights::Weights,
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -148,6 +149,7 @@ async fn what_is_wrong_is_named() {
             entries.push(put(&author, name, &value(number), 0).await);
             author.hand_over(SOON).await;
         }
+        author.list("").await.unwrap();
         // Nobody mends it.
         drop(author);
         let reader = homes.open(2, bucket.server.endpoint()).await;
@@ -169,10 +171,10 @@ async fn what_is_wrong_is_named() {
         for (entry, pack) in entries.iter().zip(&packs) {
             is_damaged(&reader, entry, pack).await;
         }
-        // What the author finds missing or cut when it is back is written again.
+        // The author writes all of it again when it is back.
         let author = homes.open(1, bucket.server.endpoint()).await;
-        for number in [2, 3] {
-            assert_eq!(at_last(&reader, &entries[number - 1]).await, value(number as u64));
+        for (number, entry) in entries.iter().enumerate() {
+            assert_eq!(at_last(&reader, entry).await, value(number as u64 + 1));
         }
         drop(author);
     })
@@ -296,6 +298,35 @@ async fn what_was_deleted_while_its_author_was_away_is_written_again() {
         }
         // It goes on above its numbers.
         assert!(put(&author, "update/3", &value(3), 3).await.sequence > entries[1].sequence);
+    })
+    .await;
+}
+
+/// What its length doesn't give away.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_changed_while_its_author_was_away_is_written_again() {
+    in_time(async {
+        let (bucket, homes) = (Intruder::new(), Homes::new());
+        let author = homes.open(1, bucket.server.endpoint()).await;
+        let weights = |number| Weights::new(vec![tensor("frozen", 0, 200_000), tensor("w", number, 200_000)]).unwrap();
+        let entry = put(&author, "update/1", &weights(1), 1).await;
+        author.hand_over(SOON).await;
+        // It sees them listed, and notes how.
+        author.list("").await.unwrap();
+        drop(author);
+        let packs = bucket.keys(1, ".pack");
+        for pack in &packs {
+            bucket.change(pack).await;
+        }
+        let reader = homes.open(2, bucket.server.endpoint()).await;
+        learn(&reader, &entry).await;
+        is_damaged(&reader, &entry, &packs[0]).await;
+        let author = homes.open(1, bucket.server.endpoint()).await;
+        arrives(&reader, &entry, &weights(1)).await;
+        // What is in them is used again.
+        let next = put(&author, "update/2", &weights(2), 2).await;
+        arrives(&reader, &next, &weights(2)).await;
+        assert!(author.bucket().unwrap().sent < 700_000, "{:?}", author.bucket());
     })
     .await;
 }

@@ -464,6 +464,25 @@ fn peers_are_remembered() {
 }
 
 #[test]
+fn notes_are_kept_until_they_are_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let cache = open(dir.path(), ROOMY).cache;
+        for (name, note) in [("a/1", "x"), ("a/2", "y"), ("b/1", "z"), ("a/1", "changed")] {
+            cache.note(name.as_bytes(), Some(note.as_bytes())).unwrap();
+        }
+        cache.note(b"a/2", None).unwrap();
+        cache.note(b"nothing", None).unwrap();
+    }
+    let cache = open(dir.path(), ROOMY).cache;
+    let note = |name: &str, note: &str| (name.as_bytes().to_vec(), note.as_bytes().to_vec());
+    assert_eq!(cache.notes(b"a/").unwrap(), [note("a/1", "changed")].into());
+    assert_eq!(cache.notes(b"").unwrap(), [note("a/1", "changed"), note("b/1", "z")].into());
+    cache.close();
+    assert!(cache.note(b"a/1", None).is_err() && cache.notes(b"").is_err());
+}
+
+#[test]
 fn retention_counts_what_stands() {
     let mut set = EntrySet::new(federation());
     let value = |number| small(number).manifest();

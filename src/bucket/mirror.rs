@@ -11,8 +11,10 @@ use crate::{
 };
 use bytes::Bytes;
 use libp2p_identity::PeerId;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     sync::Arc,
     time::Duration,
 };
@@ -29,7 +31,7 @@ const TAGS_DIFFER: u32 = 3;
 const HEADS_BYTES: usize = 32 << 20;
 
 /// What a listing shows of an object: by this it is seen that it has changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
     /// Bytes.
     pub(crate) size: u64,
@@ -37,6 +39,17 @@ pub(crate) struct Mark {
     pub(crate) modified: i64,
     /// The store's tag of its content, if it gives one.
     pub(crate) tag: Option<String>,
+}
+
+impl Mark {
+    /// Whether this is the same content, by the tags if there are two: a bucket that was restored has other times.
+    fn is_of_the_same(&self, other: &Self) -> bool {
+        let same = match (&self.tag, &other.tag) {
+            (Some(tag), Some(other)) => tag == other,
+            _ => self.modified == other.modified,
+        };
+        same && self.size == other.size
+    }
 }
 
 /// An object of a listing.
@@ -135,6 +148,12 @@ pub(crate) struct Mirror {
     packs: BTreeMap<PackId, Pack>,
     /// Own packs that somebody has changed: not to be taken for good ones until they are written again.
     distrusted: BTreeSet<PackId>,
+    /// How listings have shown the own objects, in this process or an earlier one.
+    noted: BTreeMap<Name, Mark>,
+    /// What has changed of that and is to be kept for the next process.
+    notes: Vec<(Name, Option<Mark>)>,
+    /// Own objects that are not what was noted of them.
+    changed: BTreeSet<Name>,
     tags: Tags,
     /// Own objects that nothing needs, and since when, by the store's clock.
     unneeded: BTreeMap<Name, i64>,
@@ -147,8 +166,8 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    /// Nothing is known yet.
-    pub(crate) fn new(me: PeerId) -> Self {
+    /// Nothing is known yet but how the own objects were shown to earlier processes, as far as they have noted it.
+    pub(crate) fn new(me: PeerId, noted: BTreeMap<Name, Mark>) -> Self {
         Self {
             me,
             listed: BTreeMap::new(),
@@ -159,6 +178,9 @@ impl Mirror {
             absent: BTreeMap::new(),
             packs: BTreeMap::new(),
             distrusted: BTreeSet::new(),
+            noted,
+            notes: Vec::new(),
+            changed: BTreeSet::new(),
             tags: Tags::default(),
             unneeded: BTreeMap::new(),
             clock: i64::MIN,
@@ -192,23 +214,74 @@ impl Mirror {
 
     fn check_own(&mut self, began: Duration) -> Vec<Name> {
         let (mut lost, tags) = (Vec::new(), &mut self.tags);
+        let mut marks = BTreeMap::new();
         self.packs.retain(|&hash, pack| {
+            let name = Name::Pack { holder: self.me, hash };
             let stands = pack.object.is_as_it_was(self.own_listed.get(&hash), began, tags);
-            if !stands {
+            if stands {
+                marks.insert(name, pack.object.mark.clone());
+            } else {
                 self.distrusted.insert(hash);
-                lost.push(Name::Pack { holder: self.me, hash });
+                lost.push(name);
             }
             stands
         });
         let (packs, listed) = (&self.packs, &self.listed);
         self.placed.retain(|_, placed| {
+            let name = Name::Entry(placed.name.clone());
             let stands = placed.object.is_as_it_was(listed.get(&placed.name), began, tags);
-            if !stands {
-                lost.push(Name::Entry(placed.name.clone()));
+            if stands {
+                marks.insert(name, placed.object.mark.clone());
+            } else {
+                lost.push(name);
             }
             stands && placed.packs.iter().all(|pack| packs.contains_key(pack))
         });
+        // What isn't known yet may still be found to be an own object: an earlier process has put it there.
+        let (listed, own_listed) = (&self.listed, &self.own_listed);
+        let is_listed = |name: &Name| match name {
+            Name::Entry(name) => listed.contains_key(name),
+            Name::Pack { hash, .. } => own_listed.contains_key(hash),
+        };
+        let gone = self.noted.keys().filter(|name| !marks.contains_key(*name) && !is_listed(name));
+        let gone: Vec<Name> = gone.cloned().collect();
+        for name in gone {
+            self.noted.remove(&name);
+            self.notes.push((name, None));
+        }
+        for (name, mark) in marks {
+            self.note(name, mark);
+        }
         lost
+    }
+
+    fn note(&mut self, name: Name, mark: Option<Mark>) {
+        if let Some(mark) = mark
+            && self.noted.get(&name) != Some(&mark)
+        {
+            self.noted.insert(name.clone(), mark.clone());
+            self.notes.push((name, Some(mark)));
+        }
+    }
+
+    /// What to keep for the next process: how own objects were shown, or that they are gone. Each is given once.
+    pub(crate) fn take_notes(&mut self) -> Vec<(Name, Option<Mark>)> {
+        mem::take(&mut self.notes)
+    }
+
+    /// The own objects that somebody has changed while no process of this node ran: their entries are wanted again. Each
+    /// is given once.
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<Name> {
+        mem::take(&mut self.changed)
+    }
+
+    /// Whether an object that an earlier process has written is what it was then, as far as that was noted.
+    fn is_as_noted(&mut self, name: Name, mark: &Mark) -> bool {
+        let is_as_noted = self.noted.get(&name).is_none_or(|noted| noted.is_of_the_same(mark));
+        if !is_as_noted {
+            self.changed.insert(name);
+        }
+        is_as_noted
     }
 
     /// Whether the last listing lacks an own object that isn't given up yet.
@@ -300,16 +373,23 @@ impl Mirror {
             },
         };
         let packs = head.as_ref().map(|head| head.packs.clone()).unwrap_or_default();
-        let is_good = |(hash, &length): (&PackId, &u64)| {
-            !self.distrusted.contains(hash) && self.own_listed.get(hash).is_some_and(|mark| mark.size == length)
-        };
-        if packs.iter().all(is_good) {
+        let mut is_good = self.is_as_noted(Name::Entry(name.clone()), mark);
+        for (&hash, &length) in &packs {
+            let is_written = self.packs.get(&hash).is_some_and(|pack| !pack.found);
+            let listed = self.own_listed.get(&hash).filter(|mark| mark.size == length).cloned();
+            is_good &= is_written
+                || !self.distrusted.contains(&hash)
+                    && listed.is_some_and(|mark| self.is_as_noted(Name::Pack { holder: self.me, hash }, &mark));
+        }
+        if is_good {
             for (hash, length) in packs {
-                self.packs.entry(hash).or_insert_with(|| {
-                    let object = Own::found(length, self.own_listed.get(&hash).cloned());
-                    Pack { object, found: true, chunks: BTreeMap::new() }
-                });
+                let mark = self.own_listed.get(&hash).cloned();
+                let found = || Pack { object: Own::found(length, mark.clone()), found: true, chunks: BTreeMap::new() };
+                if self.packs.entry(hash).or_insert_with(found).found {
+                    self.note(Name::Pack { holder: self.me, hash }, mark);
+                }
             }
+            self.note(Name::Entry(name.clone()), Some(mark.clone()));
             self.place(name.clone(), entry.hash(), head.as_ref(), Own::found(mark.size, Some(mark.clone())));
         }
     }

@@ -6,16 +6,21 @@ use super::{
     names::{EntryName, Name},
     pace::Pace,
     record::MAX_RECORD_BYTES,
+    store::Store,
     trouble::Trouble,
 };
 use crate::{
-    cache::Retention,
+    cache::{Cache, Retention},
     entries::{Conflict, Refused},
     weights::SignedEntry,
 };
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::{Instant, sleep_until};
 
 /// Entries that are read before they are taken in together.
@@ -118,6 +123,12 @@ pub(super) async fn look_once(shared: &Shared) -> Result<bool, BucketError> {
         tracing::warn!(author = %name.author(), %error, "entry refused");
         shared.mirror().refuse(&name, mark);
     }
+    let changed = shared.mirror().take_changed();
+    for name in &changed {
+        let object = shared.store.path(name);
+        tracing::warn!(%object, "somebody has changed it while this node was away; it is written again");
+    }
+    keep_notes(shared).await;
     shared.uploads.notify_one();
     shared.settled.send_replace(());
     Ok(news)
@@ -190,6 +201,36 @@ async fn take_in(shared: &Shared, mut entries: Vec<Arc<SignedEntry>>) {
     if let Ok(Err(error)) = kept.await {
         // It costs reading them again after the next start.
         tracing::warn!(%error, "the cache can't be kept");
+    }
+}
+
+/// How the own objects were shown to earlier processes of this node.
+pub(super) async fn noted(store: &Store, cache: &Cache) -> BTreeMap<Name, Mark> {
+    let (beginning, cache) = (store.note_name(""), cache.clone());
+    let read = tokio::task::spawn_blocking(move || cache.notes(beginning.as_bytes()).map(|notes| (beginning, notes)));
+    let Ok(Ok((beginning, notes))) = read.await else { return BTreeMap::new() };
+    let mark = |(name, mark): (Vec<u8>, Vec<u8>)| {
+        let path = std::str::from_utf8(&name).ok()?.strip_prefix(&beginning)?;
+        Some((store.name(path)?, postcard::from_bytes(&mark).ok()?))
+    };
+    notes.into_iter().filter_map(mark).collect()
+}
+
+async fn keep_notes(shared: &Shared) {
+    let notes = shared.mirror().take_notes();
+    if notes.is_empty() {
+        return;
+    }
+    let note = |(name, mark): (Name, Option<Mark>)| {
+        let mark = mark.map(|mark| postcard::to_stdvec(&mark).expect("writing to memory, and all lengths are known"));
+        (shared.store.note_name(shared.store.path(&name).as_ref()), mark)
+    };
+    let (notes, cache): (Vec<_>, _) = (notes.into_iter().map(note).collect(), shared.cache.clone());
+    let kept = tokio::task::spawn_blocking(move || {
+        notes.into_iter().try_for_each(|(name, mark)| cache.note(name.as_bytes(), mark.as_deref()))
+    });
+    if let Ok(Err(error)) = kept.await {
+        tracing::warn!(%error, "what is changed while this node is away won't be found out by itself");
     }
 }
 

@@ -69,6 +69,16 @@ impl Store {
         self.place.path(name)
     }
 
+    /// What the object at a path is.
+    pub(crate) fn name(&self, path: &str) -> Option<Name> {
+        self.place.name(&Path::parse(path).ok()?)
+    }
+
+    /// The name of a cache's note on the object at a path, or its beginning: of this federation in this bucket.
+    pub(crate) fn note_name(&self, path: &str) -> String {
+        format!("object {} {path}", self.bucket)
+    }
+
     /// All entries, and this author's packs.
     pub(crate) async fn list(&self, author: PeerId) -> Result<Vec<Listed>, BucketError> {
         let listed = |meta: ObjectMeta| {

@@ -1,10 +1,11 @@
-//! The index: a sled database of what can be found out again, more slowly, from the files, and of the peers.
+//! The index: a sled database of what can be found out again, more slowly, from the files, of the peers, and of notes.
 
 use super::{CacheError, KnownPeer, error::failed};
 use crate::weights::{BlobHash, Root};
 use libp2p_identity::PeerId;
 use sled::{Db, Tree};
 use std::{
+    collections::BTreeMap,
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -28,6 +29,7 @@ pub(super) struct Index {
     blobs: Tree,
     values: Tree,
     peers: Tree,
+    notes: Tree,
     /// A record could not be written, or is not so.
     failed: bool,
 }
@@ -86,6 +88,7 @@ impl Index {
             blobs: db.open_tree("blobs")?,
             values: db.open_tree("values")?,
             peers: db.open_tree("peers")?,
+            notes: db.open_tree("notes")?,
             dir: dir.to_owned(),
             db,
             failed: false,
@@ -143,6 +146,18 @@ impl Index {
     pub(super) fn peer_forgotten(&mut self, peer: &PeerId) {
         let removed = self.peers.remove(peer.to_bytes());
         self.note(removed);
+    }
+
+    pub(super) fn noted(&mut self, name: &[u8], note: Option<&[u8]>) {
+        let noted = match note {
+            Some(note) => self.notes.insert(name, note),
+            None => self.notes.remove(name),
+        };
+        self.note(noted);
+    }
+
+    pub(super) fn notes(&self, beginning: &[u8]) -> sled::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+        self.notes.scan_prefix(beginning).map(|note| note.map(|(name, note)| (name.to_vec(), note.to_vec()))).collect()
     }
 
     /// The index is no reason for a put to fail: what it doesn't know is found in the files when the cache opens.

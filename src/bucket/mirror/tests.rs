@@ -47,6 +47,8 @@ struct Author {
     mirror: Mirror,
     values: BTreeMap<crate::weights::Root, Weights>,
     sequence: u64,
+    /// What it has noted of its objects.
+    notes: BTreeMap<Name, Mark>,
 }
 
 fn federation() -> FederationId {
@@ -70,8 +72,8 @@ impl Author {
     fn of(secret: [u8; 32]) -> Self {
         let keypair = Keypair::ed25519_from_bytes(secret).unwrap();
         let me = keypair.public().to_peer_id();
-        let (set, mirror) = (EntrySet::new(federation()), Mirror::new(me));
-        Self { keypair, set, mirror, values: BTreeMap::new(), sequence: 0 }
+        let (set, mirror) = (EntrySet::new(federation()), Mirror::new(me, BTreeMap::new()));
+        Self { keypair, set, mirror, values: BTreeMap::new(), sequence: 0, notes: BTreeMap::new() }
     }
 
     fn me(&self) -> PeerId {
@@ -126,7 +128,18 @@ impl Author {
     fn look(&mut self, store: &Store, now: Duration) -> Vec<Name> {
         let lost = self.mirror.listed(store.list(), now);
         read_all(&mut self.mirror, store);
+        for (name, mark) in self.mirror.take_notes() {
+            match mark {
+                Some(mark) => self.notes.insert(name, mark),
+                None => self.notes.remove(&name),
+            };
+        }
         lost
+    }
+
+    /// Another process with the same cache.
+    fn begin_anew(&mut self) {
+        self.mirror = Mirror::new(self.me(), self.notes.clone());
     }
 }
 
@@ -182,10 +195,16 @@ fn what_stands_is_always_there_and_what_does_not_goes_in_time() {
                 }
                 4 => author.sign("start", Some(&weights(&[draw(4) as u8]))),
                 5 => author.sign("start", None),
-                // Another process with the same cache.
                 6 => {
-                    author.mirror = Mirror::new(author.me());
-                    // It believes what it finds first.
+                    // While none runs somebody may change an object, and not its length.
+                    let names = author.notes.keys().filter(|name| store.objects.contains_key(name));
+                    let names: Vec<Name> = names.cloned().collect();
+                    if draw(2) == 0 && !names.is_empty() {
+                        let name = &names[draw(names.len() as u64) as usize];
+                        let bytes = changed(&store, name);
+                        store.put(name.clone(), bytes);
+                    }
+                    author.begin_anew();
                     author.look(&store, now);
                 }
                 _ => {}
@@ -257,7 +276,7 @@ fn unchanged_chunks_are_written_once() {
     numbers[7] = 100;
     author.sign("update/2", Some(&weights(&numbers)));
     // Also by a process that begins anew.
-    author.mirror = Mirror::new(author.me());
+    author.begin_anew();
     author.look(&store, Duration::ZERO);
     author.upload(&mut store);
     assert!((100_000..120_000).contains(&store.written), "{} bytes", store.written);
@@ -297,7 +316,7 @@ fn readers_read_only_what_counts_and_refuse_what_is_forged() {
         author.upload(&mut store);
     }
     let reader = Keypair::ed25519_from_bytes([4; 32]).unwrap().public().to_peer_id();
-    let mut mirror = Mirror::new(reader);
+    let mut mirror = Mirror::new(reader, BTreeMap::new());
     mirror.listed(store.list(), Duration::ZERO);
     let (entries, refused) = read_all(&mut mirror, &store);
     assert_eq!((entries.len(), refused), (2, 0), "of nineteen updates the two newest");
@@ -372,7 +391,7 @@ fn who_has_no_way_to_the_bucket_is_relayed_by_one_member_and_only_then() {
     // By one in each turn, from some moment between the wait and twice the wait on.
     assert!((80..=90).contains(&relayed), "{relayed}");
     // A reader finds it, whole, and nothing but what stands and the grace keeps.
-    let mut reader = Mirror::new(Author::of([8; 32]).me());
+    let mut reader = Mirror::new(Author::of([8; 32]).me(), BTreeMap::new());
     reader.listed(store.list(), now);
     let (entries, refused) = read_all(&mut reader, &store);
     assert_eq!(refused, 0);
@@ -511,7 +530,7 @@ fn what_cannot_be_read_makes_room_for_older_updates() {
         author.upload(&mut store);
     }
     let reader = Keypair::ed25519_from_bytes([4; 32]).unwrap().public().to_peer_id();
-    let mut mirror = Mirror::new(reader);
+    let mut mirror = Mirror::new(reader, BTreeMap::new());
     mirror.listed(store.list(), Duration::ZERO);
     let mut absent = BTreeSet::new();
     let first = mirror.to_read(&absent, 10);
