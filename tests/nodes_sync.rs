@@ -279,7 +279,10 @@ async fn a_value_that_appears_after_its_entry_is_found_though_nothing_tells_of_i
     events.wait_for(|event| matches!(event, Event::Rejected { .. }).then_some(())).await;
     folder.set(|faults| faults.gone = Vec::new());
     assert_eq!(value_of(&patiently(task).await.unwrap().0), 1.0);
-    assert_eq!(events.rejected(), [(peers[1].id.to_string(), "its value is not there yet".to_owned())]);
+    assert_eq!(
+        events.rejected(),
+        [(peers[1].id.to_string(), "its value is not there yet; it is tried again".to_owned())]
+    );
 }
 
 /// Files that go bad between the check and the fold.

@@ -440,8 +440,11 @@ impl Participant {
             let author = entry.key.author();
             let epoch = entry.metadata().map_or(0, |metadata| metadata.epoch);
             // It may name a peer's tensors, and goes to a terminal and a log.
-            let reason: String =
+            let mut reason: String =
                 reason.to_string().chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect();
+            if complaint == Complaint::OutOfReach {
+                reason.push_str("; it is tried again");
+            }
             tracing::warn!(%author, epoch, reason, "update rejected");
             self.emit(&Event::Rejected { author: author.to_string(), epoch, reason });
         }
