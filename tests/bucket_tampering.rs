@@ -309,12 +309,16 @@ async fn what_was_changed_while_its_author_was_away_is_written_again() {
         let (bucket, homes) = (Intruder::new(), Homes::new());
         let author = homes.open(1, bucket.server.endpoint()).await;
         let weights = |number| Weights::new(vec![tensor("frozen", 0, 200_000), tensor("w", number, 200_000)]).unwrap();
+        put(&author, "start", &value(7), 0).await;
+        author.hand_over(SOON).await;
+        // It sees that listings show the tags of writes.
+        author.list("").await.unwrap();
+        let before = bucket.keys(1, ".pack");
         let entry = put(&author, "update/1", &weights(1), 1).await;
         author.hand_over(SOON).await;
-        // It sees them listed, and notes how.
-        author.list("").await.unwrap();
         drop(author);
-        let packs = bucket.keys(1, ".pack");
+        let mut packs = bucket.keys(1, ".pack");
+        packs.retain(|pack| !before.contains(pack));
         for pack in &packs {
             bucket.change(pack).await;
         }

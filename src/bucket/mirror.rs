@@ -45,7 +45,7 @@ impl Mark {
     /// Whether this is the same content, by the tags if there are two: a bucket that was restored has other times.
     fn is_of_the_same(&self, other: &Self) -> bool {
         let same = match (&self.tag, &other.tag) {
-            (Some(tag), Some(other)) => tag == other,
+            (Some(tag), Some(other)) => plain(tag) == plain(other),
             _ => self.modified == other.modified,
         };
         same && self.size == other.size
@@ -517,6 +517,7 @@ impl Mirror {
     /// A pack is in the bucket, with these chunks from these bytes on.
     pub(crate) fn packed(&mut self, hash: PackId, chunks: BTreeMap<ChunkHash, u64>, written: Written) {
         self.distrusted.remove(&hash);
+        self.note_written(Name::Pack { holder: self.me, hash }, &written);
         self.packs.insert(hash, Pack { object: Own::new(written), found: false, chunks });
     }
 
@@ -531,7 +532,16 @@ impl Mirror {
 
     /// An own entry is in the bucket.
     pub(crate) fn uploaded(&mut self, name: EntryName, entry: EntryHash, head: Option<&Head>, written: Written) {
+        self.note_written(Name::Entry(name.clone()), &written);
         self.place(name, entry, head, Own::new(written));
+    }
+
+    /// This process may end before a listing shows it. The tag of the write will do where listings show the same ones.
+    fn note_written(&mut self, name: Name, written: &Written) {
+        if self.tags.agreed && written.tag.is_some() {
+            let mark = Mark { size: written.size, modified: i64::MIN, tag: written.tag.clone() };
+            self.note(name, Some(mark));
+        }
     }
 
     fn place(&mut self, name: EntryName, entry: EntryHash, head: Option<&Head>, object: Own) {
@@ -656,10 +666,14 @@ impl Own {
     }
 }
 
+/// A tag without what writes and listings put around it.
+fn plain(tag: &str) -> &str {
+    tag.trim_start_matches("W/").trim_matches('"')
+}
+
 impl Tags {
     /// Whether a write's tag and a listing's say that the object isn't what was written.
     fn differ(&mut self, written: Option<&str>, shown: Option<&str>) -> bool {
-        let plain = |tag: &str| tag.trim_start_matches("W/").trim_matches('"').to_owned();
         let (Some(written), Some(shown)) = (written.map(plain), shown.map(plain)) else { return false };
         if written == shown {
             self.agreed = true;

@@ -216,7 +216,8 @@ pub(super) async fn noted(store: &Store, cache: &Cache) -> BTreeMap<Name, Mark> 
     notes.into_iter().filter_map(mark).collect()
 }
 
-async fn keep_notes(shared: &Shared) {
+/// Keeps what is to be known of the own objects after a restart.
+pub(super) async fn keep_notes(shared: &Shared) {
     let notes = shared.mirror().take_notes();
     if notes.is_empty() {
         return;

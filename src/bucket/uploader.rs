@@ -4,7 +4,7 @@ use super::{
     BucketError, Shared,
     mirror::Written,
     names::{EntryName, Name, PackId},
-    poller::backoff,
+    poller::{backoff, keep_notes},
     record,
     store::Put,
     trouble::Trouble,
@@ -81,6 +81,8 @@ async fn upload(shared: &Shared, told: &mut BTreeSet<EntryHash>) -> Result<(), B
             }
             Err(error) => return Err(error),
         }
+        // Before it counts as done: who waits for that may end this process.
+        keep_notes(shared).await;
         shared.settled.send_replace(());
     }
     if shared.learned.is_some() {
