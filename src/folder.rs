@@ -25,6 +25,7 @@ pub use self::{
 use crate::{
     bucket::{BucketFigures, Routes},
     entries::{Conflict, Watch},
+    p2p::{self, Surroundings},
     weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
 };
 use async_trait::async_trait;
@@ -50,6 +51,23 @@ pub struct NetworkFigures {
     pub sent: u64,
     /// Bytes of messages received from peers since then.
     pub received: u64,
+}
+
+/// Where what a handle has published is, apart from its own disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HandedOver {
+    /// What peers have of it, for a folder that is a network.
+    pub network: Option<p2p::HandedOver>,
+    /// Whether the bucket has all of it, for a folder that has one.
+    pub bucket: Option<bool>,
+}
+
+impl HandedOver {
+    /// Whether it outlives the handle: the storage is apart from it, or a peer or the bucket has all of it.
+    pub fn outlives(&self) -> bool {
+        let peers = self.network.map(|network| network.knowing > 0 && network.holding > 0);
+        (peers, self.bucket) == (None, None) || peers == Some(true) || self.bucket == Some(true)
+    }
 }
 
 /// Where updates are put and found. One handle belongs to one author.
@@ -121,15 +139,19 @@ pub trait SharedFolder: Send + Sync {
     }
 
     /// Waits until what others have published is known, as far as they can be found now, at most as long as `patience`:
-    /// what a node does before it begins, so as not to begin alone beside others. A folder whose storage is apart from
-    /// its handles has nothing to wait for.
-    async fn look_around(&self, patience: Duration) {
+    /// what a node does before it begins, so as not to begin alone beside others, and again when it has waited for
+    /// somebody. Says who is there, for a folder that is a network; one whose storage is apart from its handles has nothing
+    /// to wait for.
+    async fn look_around(&self, patience: Duration) -> Option<Surroundings> {
         let _ = patience;
+        None
     }
 
-    /// Waits until what this handle has published would outlive it, at most as long as `patience`: until the connected
-    /// peers have its newest values. A folder whose storage is apart from its handles has nothing to wait for.
-    async fn hand_over(&self, patience: Duration) {
+    /// Waits until what this handle has published would outlive it, at most as long as `patience`: until peers, or the
+    /// bucket, have its newest update and its artifacts, and know what it has removed. If nobody is there it doesn't wait.
+    /// Says how far it is. A folder whose storage is apart from its handles has nothing to wait for.
+    async fn hand_over(&self, patience: Duration) -> HandedOver {
         let _ = patience;
+        HandedOver::default()
     }
 }

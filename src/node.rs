@@ -7,6 +7,7 @@
 //! is), the members of a synchronous federation, the checks of an update. Reading, hashing and folding run on blocking
 //! threads, so that the async runtime answers meanwhile.
 
+mod alone;
 mod asynchronous;
 mod blocking;
 mod checkpoint;

@@ -8,6 +8,7 @@ mod announcements;
 mod behaviour;
 mod bootstrap_node;
 pub mod core;
+mod lookout;
 mod message;
 pub(crate) mod network;
 mod options;
@@ -17,6 +18,7 @@ mod redial;
 mod status;
 #[cfg(unix)]
 mod status_socket;
+mod surroundings;
 mod transport;
 mod wire;
 
@@ -28,7 +30,9 @@ pub use self::{
     options::{AddressError, NetworkOptions, PeerAddress, listen_address},
     peer_list::{PeerList, PeerListError},
     protocols::{BLOB_PROTOCOL, SYNC_PROTOCOL},
+    core::HandedOver,
     status::{NetworkStatus, PeerRole, PeerStatus, Transport},
+    surroundings::Surroundings,
     transport::NetworkError,
     wire::{BlobCodec, SyncCodec},
 };

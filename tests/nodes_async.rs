@@ -30,7 +30,7 @@ async fn without_peers_the_weights_stay_as_they_are_and_no_fold_is_counted() {
     let mut node = node(&peers[0], &events, AsyncOptions::default());
     for epoch in 1..=3 {
         let update = local(epoch, 0.1 * epoch as f32);
-        assert_eq!(patiently(node.exchange(&update)).await.unwrap(), update.weights);
+        assert_eq!(patiently(node.exchange(&update)).await.unwrap().0, update.weights);
     }
     assert_eq!((events.folds().len(), events.not_folded().len()), (0, 3));
     peers[1].publish(3, 0.5).await;
@@ -50,7 +50,7 @@ async fn its_own_update_comes_first_and_what_peers_see_is_what_was_trained() {
         peers[number].publish(1, number as f32).await;
     }
     let mut node = node(&peers[2], &events, AsyncOptions::default());
-    let folded = patiently(node.exchange(&local(1, 2.0))).await.unwrap();
+    let (folded, _) = patiently(node.exchange(&local(1, 2.0))).await.unwrap();
     assert_eq!(value_of(&folded), 1.5);
     assert_eq!(events.folded_authors(), [ids(&[&peers[2], &peers[0], &peers[1], &peers[3]])]);
     let fold = events.folds().remove(0);
@@ -96,7 +96,7 @@ async fn participation_is_drawn_by_the_seed_and_publishing_is_not() {
         for epoch in 1..=24 {
             let before = events.folds().len();
             let update = local(epoch, 0.0);
-            let weights = patiently(node.exchange(&update)).await.unwrap();
+            let (weights, _) = patiently(node.exchange(&update)).await.unwrap();
             folded.push(events.folds().len() > before);
             assert_eq!(weights == update.weights, !folded[folded.len() - 1]);
         }
@@ -121,7 +121,7 @@ async fn epochs_between_folds_and_upload_only() {
     let mut uploader = node(&peers[1], &uploads, AsyncOptions { upload_only: true, ..AsyncOptions::default() });
     for epoch in 1..=7 {
         let update = local(epoch, 1.0);
-        assert_eq!(patiently(uploader.exchange(&update)).await.unwrap(), update.weights);
+        assert_eq!(patiently(uploader.exchange(&update)).await.unwrap().0, update.weights);
         patiently(every_third.exchange(&local(epoch, 0.0))).await.unwrap();
     }
     let epochs: Vec<_> = events.folds().iter().map(|fold| fold[0].epoch).collect();
@@ -167,7 +167,7 @@ async fn what_is_too_old_is_left_out_unread_and_takes_no_place_in_the_sample() {
     peers[1].publish(1, 100.0).await;
     peers[2].publish(9, 2.0).await;
     peers[3].publish(9, 4.0).await;
-    let folded = patiently(node.exchange(&local(8, 0.0))).await.unwrap();
+    let (folded, _) = patiently(node.exchange(&local(8, 0.0))).await.unwrap();
     assert_eq!(value_of(&folded), 2.0);
     let left_out = || {
         events.pick(|event| match event {
@@ -185,6 +185,64 @@ async fn what_is_too_old_is_left_out_unread_and_takes_no_place_in_the_sample() {
     // The median has risen meanwhile, but each was told once.
     let authors: Vec<_> = left_out().into_iter().map(|(author, ..)| author).collect();
     assert_eq!(authors, ids(&[&peers[1], &peers[2], &peers[3]]));
+}
+
+/// Two quick nodes and one that is far behind them, because it was cut off or is slow: they leave its updates out, until it
+/// has taken over their epoch. What it has learned meanwhile is in what it takes over with.
+#[tokio::test]
+async fn who_has_fallen_behind_too_far_to_be_heard_finds_back() {
+    let (_storage, peers) = peers(3);
+    let events: [Recorder; 3] = Default::default();
+    let mut nodes: Vec<AsyncNode> =
+        peers.iter().zip(&events).map(|(peer, events)| node(peer, events, AsyncOptions::default())).collect();
+    for epoch in 1..=20 {
+        for quick in &mut nodes[..2] {
+            patiently(quick.exchange(&local(epoch, 1.0))).await.unwrap();
+        }
+    }
+    let of_slow = |fold: &Vec<String>| fold.contains(&peers[2].id.to_string());
+    // Ten epochs behind are not too old yet, eleven are.
+    let (_, epoch) = patiently(nodes[2].exchange(&local(10, 4.0))).await.unwrap();
+    assert_eq!(epoch, 10);
+    let (weights, epoch) = patiently(nodes[2].exchange(&local(9, 4.0))).await.unwrap();
+    assert_eq!((value_of(&weights), epoch), (2.0, 20));
+    let caught_up = events[2].pick(|event| match event {
+        Event::CaughtUp { from, epoch } => Some((*from, *epoch)),
+        _ => None,
+    });
+    assert_eq!(caught_up, [(9, 20)]);
+    patiently(nodes[0].exchange(&local(21, 1.0))).await.unwrap();
+    assert!(!of_slow(events[0].folded_authors().last().unwrap()));
+    patiently(nodes[2].exchange(&local(21, 4.0))).await.unwrap();
+    patiently(nodes[0].exchange(&local(22, 1.0))).await.unwrap();
+    assert!(of_slow(events[0].folded_authors().last().unwrap()));
+}
+
+/// Nobody is told of an epoch by half of the others.
+#[tokio::test]
+async fn one_peer_that_claims_to_be_far_ahead_takes_nobody_along() {
+    let (_storage, peers) = peers(2);
+    peers[1].publish(1000, 3.0).await;
+    let (weights, epoch) =
+        patiently(node(&peers[0], &Recorder::new(), AsyncOptions::default()).exchange(&local(1, 1.0))).await.unwrap();
+    assert_eq!((value_of(&weights), epoch), (2.0, 1));
+}
+
+/// Two that were apart: each folds the other's as soon as it sees it, however far they have drifted.
+#[tokio::test]
+async fn two_that_have_drifted_apart_fold_each_other_again() {
+    let (_storage, peers) = peers(2);
+    let events: [Recorder; 2] = Default::default();
+    let mut nodes: Vec<AsyncNode> =
+        peers.iter().zip(&events).map(|(peer, events)| node(peer, events, AsyncOptions::default())).collect();
+    for epoch in 1..=40 {
+        patiently(nodes[0].exchange(&local(epoch, 1.0))).await.unwrap();
+    }
+    patiently(nodes[1].exchange(&local(3, 3.0))).await.unwrap();
+    patiently(nodes[0].exchange(&local(41, 1.0))).await.unwrap();
+    for events in &events {
+        assert_eq!(events.folds().last().unwrap().len(), 2);
+    }
 }
 
 #[tokio::test]
@@ -207,7 +265,7 @@ async fn integers_are_those_of_the_newest_update() {
     let participant = peerfold::node::Participant::new(peers[0].folder.clone(), strategy, layout, options(&events));
     let mut node = AsyncNode::new(participant, AsyncOptions::default());
     let update = LocalUpdate { weights: counted(1.0, 300), ..local(3, 0.0) };
-    assert_eq!(patiently(node.exchange(&update)).await.unwrap(), counted(2.0, 400));
+    assert_eq!(patiently(node.exchange(&update)).await.unwrap().0, counted(2.0, 400));
 }
 
 #[tokio::test]
@@ -223,7 +281,7 @@ async fn other_federations_are_invisible_and_those_not_allowed_are_named() {
     let allow = Some([peers[1].id].into());
     let mut node = strict(&peers[0], ParticipantOptions { allow, ..options(&events) });
     for epoch in 1..=2 {
-        let folded = patiently(node.exchange(&local(epoch, 0.0))).await.unwrap();
+        let (folded, _) = patiently(node.exchange(&local(epoch, 0.0))).await.unwrap();
         assert_eq!(value_of(&folded), 1.0);
     }
     let rejected = events.rejected();

@@ -50,7 +50,7 @@ async fn each_bad_update_is_named_once_read_at_most_once_and_the_rest_is_folded(
     peers[7].folder.put(&Key::update(peers[7].id, 1), &weights(7.0), metadata).await.unwrap();
     peers[8].publish(1, 8.0).await;
     for epoch in 1..=3 {
-        let folded = patiently(node.exchange(&local(epoch, 0.0))).await.unwrap();
+        let (folded, _) = patiently(node.exchange(&local(epoch, 0.0))).await.unwrap();
         assert_eq!(value_of(&folded), 4.0);
     }
     let mut rejected = events.rejected();
@@ -74,7 +74,7 @@ async fn a_better_update_of_a_rejected_author_counts_even_with_the_same_weights(
     patiently(node.exchange(&local(1, 0.0))).await.unwrap();
     assert_eq!((events.rejected().len(), events.folds().len()), (1, 0));
     peers[1].publish_weights(1, &weights(2.0), 10).await;
-    assert_eq!(value_of(&patiently(node.exchange(&local(2, 0.0))).await.unwrap()), 1.0);
+    assert_eq!(value_of(&patiently(node.exchange(&local(2, 0.0))).await.unwrap().0), 1.0);
 }
 
 #[tokio::test]
@@ -109,6 +109,7 @@ async fn claims_of_epochs_that_nobody_can_reach_are_rejected_and_move_nobody() {
     let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
     let options = SessionOptions {
         federation: federation(),
+        name: "test".to_owned(),
         run_dir: None,
         start: StartOptions::default(),
         hyperparameters: Default::default(),
@@ -142,7 +143,7 @@ async fn rejected_and_unreadable_claims_make_nobody_look_stale() {
         peers[5].publish(1, 2.0).await;
         let mut node = over(&folder, options(&events));
         for epoch in 1..=3 {
-            assert_eq!(value_of(&patiently(node.exchange(&local(epoch, 0.0))).await.unwrap()), 1.0);
+            assert_eq!(value_of(&patiently(node.exchange(&local(epoch, 0.0))).await.unwrap().0), 1.0);
         }
         assert_eq!(events.pick(|event| matches!(event, Event::LeftOut { .. }).then_some(())), []);
         assert_eq!(events.rejected().len(), 4);
@@ -156,6 +157,7 @@ async fn who_has_left_the_folder_is_forgotten_in_the_checkpoint_too() {
     let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
     let options = SessionOptions {
         federation: federation(),
+        name: "test".to_owned(),
         run_dir: Some(dir.path().to_owned()),
         start: StartOptions::default(),
         hyperparameters: Default::default(),
@@ -190,7 +192,7 @@ async fn an_update_replaced_between_the_listing_and_the_reading_gives_way_to_the
         }
         second.publish(2, 5.0).await;
     });
-    let folded = patiently(node.exchange(&local(1, 0.0))).await.unwrap();
+    let (folded, _) = patiently(node.exchange(&local(1, 0.0))).await.unwrap();
     assert_eq!(value_of(&folded), 4.0);
     assert!(events.folds()[0][1..].iter().all(|update| update.weight > 0.3));
     assert_eq!((events.folds()[0][1].epoch, events.folds()[0][2].epoch), (3, 2));
@@ -208,11 +210,11 @@ async fn who_signs_two_entries_under_one_number_is_excluded() {
     let key = Key::update(copy.author(), 1);
     let metadata = Metadata { epoch: 1, num_examples: 10, ..Metadata::default() };
     copy.put(&key, &weights(4.0), metadata.clone()).await.unwrap();
-    assert_eq!(value_of(&patiently(node.exchange(&local(1, 0.0))).await.unwrap()), 2.0);
+    assert_eq!(value_of(&patiently(node.exchange(&local(1, 0.0))).await.unwrap().0), 2.0);
     let error = cheat.put(&key, &weights(9.0), metadata).await.unwrap_err();
     assert!(matches!(error, FolderError::CopiedIdentity { .. }), "{error}");
     for epoch in 2..=3 {
-        assert_eq!(value_of(&patiently(node.exchange(&local(epoch, 0.0))).await.unwrap()), 1.0);
+        assert_eq!(value_of(&patiently(node.exchange(&local(epoch, 0.0))).await.unwrap().0), 1.0);
     }
     let excluded = events.pick(|event| match event {
         Event::Excluded { author, reason } => Some((author.clone(), reason.contains("number 1"))),
@@ -230,7 +232,7 @@ async fn training_goes_on_while_the_folder_fails() {
     for epoch in 1..=4 {
         folder.set(|faults| (faults.put, faults.list) = (epoch == 1, epoch == 3));
         let update = local(epoch, 0.0);
-        let weights = patiently(node.exchange(&update)).await.unwrap();
+        let (weights, _) = patiently(node.exchange(&update)).await.unwrap();
         assert_eq!(weights == update.weights, epoch % 2 == 1);
     }
     let failed = events.pick(|event| match event {
@@ -255,11 +257,11 @@ async fn an_update_out_of_reach_is_told_once_tried_again_and_hinders_nobody() {
     peers[2].publish(1, 4.0).await;
     folder.set(|faults| faults.get = vec![peers[2].id]);
     for epoch in 1..=3 {
-        assert_eq!(value_of(&patiently(node.exchange(&local(epoch, 0.0))).await.unwrap()), 1.0);
+        assert_eq!(value_of(&patiently(node.exchange(&local(epoch, 0.0))).await.unwrap().0), 1.0);
     }
     assert_eq!(events.rejected().len(), 1);
     folder.set(|faults| faults.get = Vec::new());
-    assert_eq!(value_of(&patiently(node.exchange(&local(4, 0.0))).await.unwrap()), 2.0);
+    assert_eq!(value_of(&patiently(node.exchange(&local(4, 0.0))).await.unwrap().0), 2.0);
 }
 
 #[tokio::test]
@@ -273,11 +275,11 @@ async fn failures_reach_the_strategy() {
     peers[2].publish(1, f32::NAN).await;
     for epoch in 1..=2 {
         let update = local(epoch, 0.0);
-        assert_eq!(patiently(node.exchange(&update)).await.unwrap(), update.weights);
+        assert_eq!(patiently(node.exchange(&update)).await.unwrap().0, update.weights);
     }
     assert_eq!(events.not_folded(), ["1 updates could not be used, and accept_failures is false"; 2]);
     peers[2].publish(2, 4.0).await;
-    assert_eq!(value_of(&patiently(node.exchange(&local(3, 0.0))).await.unwrap()), 2.0);
+    assert_eq!(value_of(&patiently(node.exchange(&local(3, 0.0))).await.unwrap().0), 2.0);
 }
 
 /// Files that go bad after the check, while the node has them open: every fold reads them again.
@@ -302,7 +304,7 @@ async fn storage_that_goes_bad_between_two_folds_costs_one_update_not_the_fold()
     let mut node = AsyncNode::new(participant, AsyncOptions::default());
     let exchange = async |node: &mut AsyncNode, epoch| {
         let update = LocalUpdate { weights: large(0.0), ..local(epoch, 0.0) };
-        value_of(&patiently(node.exchange(&update)).await.unwrap())
+        value_of(&patiently(node.exchange(&update)).await.unwrap().0)
     };
     assert_eq!(exchange(&mut node, 1).await, 2.0);
     let damage = |peer: &Peer, entry: &SignedEntry| {
@@ -355,7 +357,7 @@ async fn cancelling_an_exchange_counts_no_fold() {
         }
         assert_eq!(events.folds().len(), 0);
         match patiently(node.exchange(&update)).await {
-            Ok(folded) => assert_eq!(value_of(&folded), 1.0),
+            Ok((folded, _)) => assert_eq!(value_of(&folded), 1.0),
             Err(error) => assert!(matches!(error, NodeError::FoldCancelled), "{error}"),
         }
         assert!(events.received().len() <= 1, "read twice, cancelled after {polls} polls");

@@ -74,6 +74,7 @@ async fn replay(run: &GoldenRun, place: &str) {
 fn session_options() -> SessionOptions {
     SessionOptions {
         federation: nodes::federation(),
+        name: "test".to_owned(),
         run_dir: None,
         start: StartOptions::default(),
         hyperparameters: BTreeMap::new(),

@@ -47,7 +47,7 @@ async fn simulate(seed: u64) -> (Vec<Weights>, Digest) {
         let fast: usize = random.random_range(0..NODES);
         let (node, _, update) = &mut nodes[random.random_range(0..=fast)];
         update.epoch += 1;
-        update.weights = patiently(node.exchange(update)).await.unwrap();
+        update.weights = patiently(node.exchange(update)).await.unwrap().0;
     }
     for (_, events, _) in &nodes {
         check_events(events, &cheats_ids);

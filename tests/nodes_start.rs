@@ -6,8 +6,8 @@ mod nodes;
 use nodes::{Peer, Recorder, federation, local, options, patiently, peers, value_of, weights};
 use peerfold::{
     node::{
-        AsyncNode, AsyncOptions, Begun, Event, NodeError, Origin, ParticipantOptions, Session, SessionOptions,
-        StartOptions, Stop,
+        AsyncNode, AsyncOptions, Begun, Event, Members, NodeError, Origin, ParticipantOptions, Session, SessionOptions,
+        StartOptions, Stop, SyncNode, SyncOptions,
     },
     strategy::StrategySpec,
     weights::Weights,
@@ -20,7 +20,8 @@ const NEVER: Duration = Duration::from_secs(3600);
 fn wanting(min_peers: usize, deadline: Duration) -> SessionOptions {
     let start = StartOptions { min_peers, deadline };
     let hyperparameters = BTreeMap::from([("lr".to_owned(), "0.1".to_owned())]);
-    SessionOptions { federation: federation(), run_dir: None, start, hyperparameters, stop: Stop::new() }
+    let name = "test".to_owned();
+    SessionOptions { federation: federation(), name, run_dir: None, start, hyperparameters, stop: Stop::new() }
 }
 
 fn session(peer: &Peer, events: &Recorder, options: SessionOptions) -> Session {
@@ -84,6 +85,66 @@ async fn with_updates_there_it_begins_from_their_mean_and_their_lower_median_epo
         });
         assert_eq!(rounds, [1]);
     }
+}
+
+/// One of two has published its first epoch before the other has looked: both train the first epoch and fold it.
+#[tokio::test]
+async fn synchronous_members_that_start_together_start_together() {
+    let (_storage, peers) = peers(2);
+    let sync = |peer: &Peer, events: &Recorder| {
+        let options =
+            SyncOptions { nodes: 2, quorum: 2, deadline: NEVER, below_quorum: peerfold::node::BelowQuorum::Wait };
+        let node = SyncNode::new(peer.participant(events), options, Members::first_seen(peer.id, 2));
+        Session::new(node, wanting(0, NEVER))
+    };
+    let (first_events, events) = (Recorder::new(), Recorder::new());
+    let mut first = sync(&peers[0], &first_events);
+    assert_eq!(begin(&mut first).await.unwrap().epoch, 0);
+    let task = tokio::spawn(async move {
+        patiently(first.epoch_trained(local(1, 1.0), Default::default())).await.unwrap();
+    });
+    first_events.wait_for(|event| matches!(event, Event::Published { .. }).then_some(())).await;
+    let mut second = sync(&peers[1], &events);
+    let begun = begin(&mut second).await.unwrap();
+    assert_eq!((begun.epoch, begun.origin, value_of(&begun.weights)), (0, Origin::Seed, 0.5));
+    let folded = patiently(second.epoch_trained(local(1, 3.0), Default::default())).await.unwrap();
+    assert_eq!((folded.epoch, value_of(&folded.weights)), (1, 2.0));
+    patiently(task).await.unwrap();
+    for fold in first_events.folds().iter().chain(&events.folds()) {
+        assert!(fold.iter().all(|update| update.epoch == 1), "{fold:?}");
+    }
+    // Who comes when they are further begins from their fold.
+    let (_storage, peers) = nodes::peers(2);
+    peers[0].publish(2, 7.0).await;
+    assert_eq!(begin(&mut sync(&peers[1], &Recorder::new())).await.unwrap().epoch, 2);
+}
+
+#[tokio::test]
+async fn being_alone_is_said_at_the_start_and_at_the_end() {
+    let alone = |events: &Recorder| {
+        events.pick(|event| match event {
+            Event::Alone { reason, ended, .. } => Some((reason.clone(), *ended)),
+            _ => None,
+        })
+    };
+    let (_storage, peers) = peers(2);
+    let events = Recorder::new();
+    let mut node = session(&peers[0], &events, wanting(0, NEVER));
+    begin(&mut node).await.unwrap();
+    assert_eq!(alone(&events), [("nobody else is in federation test yet: nobody else has published in the folder".into(), false)]);
+    patiently(node.epoch_trained(local(1, 1.0), Default::default())).await.unwrap();
+    patiently(node.finish()).await.unwrap();
+    patiently(node.finish()).await.unwrap();
+    let told = alone(&events);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[1], ("no update of a peer was folded in federation test in this run".to_owned(), true));
+
+    let events = Recorder::new();
+    let mut other = session(&peers[1], &events, wanting(0, NEVER));
+    begin(&mut other).await.unwrap();
+    patiently(other.epoch_trained(local(2, 1.0), Default::default())).await.unwrap();
+    patiently(other.finish()).await.unwrap();
+    assert_eq!(alone(&events), []);
 }
 
 #[tokio::test]

@@ -47,6 +47,7 @@ fn fedavgm() -> StrategySpec {
 fn session_options(run_dir: &Path) -> SessionOptions {
     SessionOptions {
         federation: federation(),
+        name: "test".to_owned(),
         run_dir: Some(run_dir.to_owned()),
         start: StartOptions::default(),
         hyperparameters: BTreeMap::new(),

@@ -65,6 +65,8 @@ fn blob_request() -> impl Strategy<Value = BlobRequest> {
             federation,
             roots: roots.into_iter().map(Root::from_bytes).collect()
         }),
+        (federation(), vec(any::<u8>(), 0..=MAX_ENTRY_BYTES))
+            .prop_map(|(federation, entry)| BlobRequest::Keep { federation, entry: entry.into() }),
     ]
 }
 

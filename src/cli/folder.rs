@@ -10,6 +10,7 @@ use crate::{
     durable_file,
     folder::{Author, FolderUrl, OpenOptions, SharedFolder},
     home::Home,
+    p2p::Surroundings,
     program::print,
     weights::{Content, FederationId, Key, Metadata, SignedEntry, Weights, read_all},
 };
@@ -152,11 +153,16 @@ struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     age_seconds: Option<u64>,
     metrics: BTreeMap<String, f64>,
+    /// Peers that hold the value whole, of what was put in a network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_by: Option<usize>,
 }
 
 /// An open folder, and what must live as long.
 struct Opened {
     folder: Arc<dyn SharedFolder>,
+    /// The federation's name.
+    federation: String,
     _cache: Option<TempDir>,
     _home: Option<Home>,
 }
@@ -182,32 +188,35 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
             let epoch = epoch.or(key.update_epoch()).unwrap_or(0);
             let metadata = Metadata { epoch, num_examples: *num_examples, ..Metadata::default() };
             let metadata = metadata.with_metrics(metrics.iter().map(|(name, value)| (name.as_str(), *value)));
-            let entry = runtime.block_on(async {
-                opened.look_around().await?;
+            let (entry, held_by) = runtime.block_on(async {
+                let around = opened.look_around().await?;
                 let entry = opened.folder.put(&key, &value, metadata).await?;
-                opened.hand_over().await?;
-                anyhow::Ok(entry)
+                anyhow::Ok((entry, opened.hand_over(&key, around).await?))
             })?;
-            let row = Row::of(&entry, None);
-            print(&if *json { serde_json::to_string(&row)? + "\n" } else { text(&[row]) })
+            let row = Row { held_by, ..Row::of(&entry, None) };
+            print(&if *json { serde_json::to_string(&row)? + "\n" } else { text(&[row]) })?;
+            reached(held_by.map(|peers| format!("{} it", people(peers, "holds", "hold"))).as_deref());
+            Ok(())
         }
         FolderCommand::Rm { place, own, name } => {
             let opened = place.open(Some(own))?;
             let key = Key::new(opened.folder.author(), name.as_str())?;
-            runtime.block_on(async {
-                opened.look_around().await?;
+            let known_by = runtime.block_on(async {
+                let around = opened.look_around().await?;
                 let listed = opened.folder.list(&key.to_string()).await?;
                 if !listed.iter().any(|entry| entry.key == key) {
                     bail!("there is no {key} in {}", place.url);
                 }
                 opened.folder.remove(&key).await?;
-                opened.hand_over().await
-            })
+                opened.hand_over(&key, around).await
+            })?;
+            reached(known_by.map(|peers| format!("{} that it is gone", people(peers, "knows", "know"))).as_deref());
+            Ok(())
         }
         FolderCommand::Digest { place } => {
             let opened = place.open(None)?;
             let digest = runtime.block_on(async {
-                opened.look_around().await?;
+                opened.ask().await?;
                 anyhow::Ok(opened.folder.digest().await?)
             })?;
             print(&format!("{digest}\n"))
@@ -251,36 +260,64 @@ impl Place {
         if let Some(Own { home }) = own {
             let home = Home::open(home.clone().map_or_else(default_home, Ok)?)?;
             let folder = url.open(Author::from_home(&home, federation), &options(home.run_dir(&federation)?)?)?;
-            return Ok(Opened { folder, _cache: None, _home: Some(home) });
+            let federation = self.federation.clone();
+            return Ok(Opened { folder, federation, _cache: None, _home: Some(home) });
         }
         let cache = tempfile::tempdir().context("a temporary directory for what is read")?;
         let nobody = Author::in_memory(Keypair::generate_ed25519(), federation);
         let folder = url.open_to_read(nobody, &options(cache.path().to_owned())?)?;
-        Ok(Opened { folder, _cache: Some(cache), _home: None })
+        let federation = self.federation.clone();
+        Ok(Opened { folder, federation, _cache: Some(cache), _home: None })
     }
 }
 
 impl Opened {
-    /// An error if the folder is a bucket that can't be used now: who asks by hand doesn't wait for it to come back.
-    async fn look_around(&self) -> anyhow::Result<()> {
-        self.folder.look_around(LOOK_AROUND).await;
+    /// Who is there, if the folder is a network. An error if it is a bucket that can't be used now: who asks by hand
+    /// doesn't wait for it to come back.
+    async fn look_around(&self) -> anyhow::Result<Option<Surroundings>> {
+        let surroundings = self.folder.look_around(LOOK_AROUND).await;
         match self.folder.routes().and_then(|routes| routes.borrow().reason.clone()) {
             Some(reason) => Err(anyhow!(reason)),
-            None => Ok(()),
+            None => Ok(surroundings),
         }
     }
 
-    /// Waits until what was put outlives this program, where anything but its own disk is to have it.
-    async fn hand_over(&self) -> anyhow::Result<()> {
-        self.folder.hand_over(HAND_OVER).await;
-        match self.folder.routes().map(|routes| routes.borrow().clone()) {
-            Some(routes) if !routes.bucket => Err(anyhow!(routes.reason.unwrap_or_default())),
-            _ => Ok(()),
+    /// Asks whoever is there what the folder has. An error if nobody could be asked: what it has isn't known then.
+    async fn ask(&self) -> anyhow::Result<()> {
+        let Some(surroundings) = self.look_around().await? else { return Ok(()) };
+        if surroundings.is_alone() {
+            bail!("nobody in federation '{}' could be asked: {surroundings}", self.federation);
         }
+        reached(Some(&format!("{} asked", people(surroundings.members, "was", "were"))));
+        Ok(())
+    }
+
+    /// Waits until what was put or removed outlives this program, where anything but its own disk is to have it. How many
+    /// peers have it, if the folder is a network; an error if nobody has.
+    async fn hand_over(&self, key: &Key, around: Option<Surroundings>) -> anyhow::Result<Option<usize>> {
+        let handed_over = self.folder.hand_over(HAND_OVER).await;
+        if let Some(routes) = self.folder.routes().map(|routes| routes.borrow().clone())
+            && !routes.bucket
+        {
+            return Err(anyhow!(routes.reason.unwrap_or_default()));
+        }
+        let (Some(network), false) = (handed_over.network, handed_over.outlives()) else {
+            return Ok(handed_over.network.map(|network| network.holding));
+        };
+        let why = match around {
+            Some(around) if network.members == 0 => around.to_string(),
+            _ => format!("{} connected, and didn't take it", people(network.members, "was", "were")),
+        };
+        let name = key.name();
+        bail!(
+            "nobody in federation '{}' has {name}: {why}. What was said of it stands in the home only; a node that runs there \
+             tells it, and so does the same command when somebody can be reached",
+            self.federation
+        )
     }
 
     async fn list(&self, prefix: &str) -> anyhow::Result<Vec<SignedEntry>> {
-        self.look_around().await?;
+        self.ask().await?;
         Ok(self.folder.list(prefix).await?)
     }
 }
@@ -353,9 +390,21 @@ impl Row {
             root,
             age_seconds: age.map(|age| age.as_secs()),
             // JSON has no number for what isn't finite.
+            held_by: None,
             metrics: metadata.metrics.into_iter().filter(|m| m.value.is_finite()).map(|m| (m.name, m.value)).collect(),
         }
     }
+}
+
+/// Says who was reached, beside the output that scripts read.
+fn reached(what: Option<&str>) {
+    if let Some(what) = what {
+        eprintln!("{what}");
+    }
+}
+
+fn people(count: usize, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 peer {one}") } else { format!("{count} peers {many}") }
 }
 
 fn text(rows: &[Row]) -> String {

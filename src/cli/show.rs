@@ -45,6 +45,10 @@ fn text(event: &Event) -> Option<String> {
             };
             format!("{peer} begins at epoch {epoch} from {from}")
         }
+        Event::Alone { reason, ended: false, .. } => format!("{reason}; training alone until somebody comes"),
+        Event::Alone { reason, ended: true, .. } => {
+            format!("trained alone: {reason}; the model has learned from this node's own data only")
+        }
         Event::Waiting { epoch, present, needed, reason } => {
             format!("epoch {epoch}: waiting, {present} of {needed} ({reason})")
         }

@@ -25,6 +25,12 @@ impl Fingerprints {
         Digest::from_bytes(*hasher.finalize().as_bytes())
     }
 
+    /// Whether both have the same of an author and of those in its bucket.
+    pub fn agree_on(&self, other: &Self, author: &PeerId) -> bool {
+        let bucket = usize::from(bucket_of(author));
+        self.0[bucket] == other.0[bucket]
+    }
+
     /// The buckets in which `other` has something that isn't the same here. What is empty there has nothing to give.
     pub fn differing_in(&self, other: &Self) -> BucketSet {
         let mut buckets = BucketSet::default();

@@ -1,5 +1,5 @@
 use super::{
-    Author, FolderError, NetworkFigures, SharedFolder, Traffic, Value, author::Draft, error::refused_own,
+    Author, FolderError, HandedOver, NetworkFigures, SharedFolder, Traffic, Value, author::Draft, error::refused_own,
     value::ChunkStore,
 };
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     cache::{Cache, CacheOptions, CachedValue, DEFAULT_QUOTA, Opened},
     entries::{Board, Conflict, Watch},
     p2p::{
-        NetworkOptions, NetworkStatus, PeerAddress,
+        NetworkOptions, NetworkStatus, PeerAddress, Surroundings,
         core::FetchError,
         network::{self, Network},
     },
@@ -472,10 +472,11 @@ impl SharedFolder for CachedFolder {
         self.routes.clone()
     }
 
-    async fn look_around(&self, patience: Duration) {
+    async fn look_around(&self, patience: Duration) -> Option<Surroundings> {
         let network = async {
-            if let Some(network) = &self.network {
-                network.look_around().await;
+            match &self.network {
+                Some(network) => Some(network.look_around(patience).await),
+                None => None,
             }
         };
         let bucket = async {
@@ -483,32 +484,34 @@ impl SharedFolder for CachedFolder {
                 bucket.look(patience).await;
             }
         };
-        if tokio::time::timeout(patience, async { tokio::join!(network, bucket) }).await.is_err() {
+        let (surroundings, ()) = tokio::join!(network, bucket);
+        if surroundings.is_some_and(|surroundings| surroundings.silent > 0) {
             tracing::warn!("not everybody who may be there has answered yet; going on with who has");
         }
+        surroundings
     }
 
-    async fn hand_over(&self, patience: Duration) {
+    async fn hand_over(&self, patience: Duration) -> HandedOver {
         let network = async {
-            if let Some(network) = &self.network {
-                network.hand_over().await;
+            match &self.network {
+                Some(network) => Some(network.hand_over(patience).await),
+                None => None,
             }
         };
         let bucket = async {
-            if let Some(bucket) = &self.bucket {
-                bucket.settle().await;
+            match &self.bucket {
+                Some(bucket) => Some(tokio::time::timeout(patience, bucket.settle()).await.is_ok()),
+                None => None,
             }
         };
-        match tokio::time::timeout(patience, network).await {
-            Ok(()) => {}
-            Err(_) => tracing::warn!("some connected peers don't have this node's newest update yet"),
+        let (network, bucket) = tokio::join!(network, bucket);
+        if network.is_some_and(|network| network.missing > 0) {
+            tracing::warn!("some connected peers don't have this node's newest update yet");
         }
-        match tokio::time::timeout(patience, bucket).await {
-            Ok(()) => {}
-            Err(_) => {
-                tracing::warn!("the bucket doesn't have this node's newest update yet; the next start uploads it")
-            }
+        if bucket == Some(false) {
+            tracing::warn!("the bucket doesn't have this node's newest update yet; the next start uploads it");
         }
+        HandedOver { network, bucket }
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{Event, LocalUpdate, NodeError, Participant, fold::Outcome};
+use super::{Event, LocalUpdate, NodeError, Participant, fold::Outcome, roster::lower_median};
 use crate::weights::Weights;
 use rand::{RngExt, SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha8Rng;
@@ -48,26 +48,35 @@ impl AsyncNode {
         Self { participant, options }
     }
 
-    /// Publishes the update, folds, and gives the weights to go on with: the trained ones untouched, and no fold
-    /// counted, if there is nothing to fold with. What peers see stays the update as it was trained.
+    /// Whether it folds at all.
+    pub(super) fn folds(&self) -> bool {
+        !self.options.upload_only
+    }
+
+    /// Publishes the update, folds, and gives the weights to go on with and the epoch they belong to: the trained ones
+    /// untouched, and no fold counted, if there is nothing to fold with. What peers see stays the update as it was trained.
+    ///
+    /// The epoch is a later one if this node was so far behind that its peers leave its updates out as too old, although
+    /// they are as good as theirs. A node that was cut off, or is slow, would otherwise never be heard again: after the fold
+    /// it goes on at the epoch of the others.
     ///
     /// A folder that fails is told as an event, and training goes on; the next epoch tries again.
     ///
     /// Cancelling it leaves the update published or not, and no fold counted. A node that is cancelled in the middle of
     /// a fold can't go on: [`NodeError::FoldCancelled`].
-    pub async fn exchange(&mut self, local: &LocalUpdate) -> Result<Weights, NodeError> {
+    pub async fn exchange(&mut self, local: &LocalUpdate) -> Result<(Weights, u64), NodeError> {
         match self.try_exchange(local).await {
             Err(NodeError::Folder(error)) if error.may_pass() => {
                 tracing::warn!(epoch = local.epoch, %error, "the shared folder failed");
                 let (epoch, reason) = (local.epoch, error.to_string());
                 self.participant.emit(&Event::FolderFailed { epoch, reason });
-                Ok(local.weights.clone())
+                Ok((local.weights.clone(), local.epoch))
             }
             result => result,
         }
     }
 
-    async fn try_exchange(&mut self, local: &LocalUpdate) -> Result<Weights, NodeError> {
+    async fn try_exchange(&mut self, local: &LocalUpdate) -> Result<(Weights, u64), NodeError> {
         self.participant.publish(local).await?;
         let epoch = local.epoch;
         let mut random = ChaCha8Rng::seed_from_u64(self.options.seed);
@@ -85,7 +94,7 @@ impl AsyncNode {
         };
         if let Some(reason) = reason {
             self.participant.emit(&Event::NotFolded { epoch, reason: reason.to_owned() });
-            return Ok(local.weights.clone());
+            return Ok((local.weights.clone(), epoch));
         }
         let (ignore_seen, max_peers) = (self.options.ignore_seen, self.options.max_peers);
         let max_staleness = self.participant.max_staleness();
@@ -110,15 +119,27 @@ impl AsyncNode {
         let fresh = self.participant.with_staleness(arrived);
         if fresh.is_empty() {
             self.participant.emit(&Event::NotFolded { epoch, reason: "no peer has anything to fold".to_owned() });
-            return Ok(local.weights.clone());
+            return Ok((local.weights.clone(), epoch));
         }
+        let epochs: Vec<u64> = fresh.iter().map(|(arrived, _)| arrived.metadata.epoch).collect();
         match self.participant.fold(Some((0, local)), fresh, epoch, 2).await? {
-            Outcome::Weights(weights) => return Ok(weights),
+            Outcome::Weights(weights) => return Ok((weights, self.epoch_to_go_on_at(epoch, &epochs))),
             Outcome::Refused => {}
             Outcome::TooFew(_) => {
                 self.participant.emit(&Event::NotFolded { epoch, reason: "no peer's update could be read".to_owned() });
             }
         }
-        Ok(local.weights.clone())
+        Ok((local.weights.clone(), epoch))
+    }
+
+    /// The lower median of the epochs that were folded, this node's among them, if by that its own is too old for others;
+    /// else its own.
+    fn epoch_to_go_on_at(&self, own: u64, peers: &[u64]) -> u64 {
+        let of_all = lower_median(peers.iter().copied().chain([own])).unwrap_or(own);
+        if of_all.saturating_sub(own) <= self.participant.max_staleness() {
+            return own;
+        }
+        self.participant.emit(&Event::CaughtUp { from: own, epoch: of_all });
+        of_all
     }
 }

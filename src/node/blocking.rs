@@ -1,7 +1,7 @@
 use super::{Begun, Completed, LocalUpdate, NodeError, Origin, Session};
 use crate::{
     bucket::BucketFigures,
-    folder::{NetworkFigures, Traffic},
+    folder::{HandedOver, NetworkFigures, Traffic},
     weights::Weights,
 };
 use bytes::Bytes;
@@ -50,7 +50,7 @@ impl BlockingSession {
     }
 
     /// See [`Session::hand_over`].
-    pub fn hand_over(&mut self, patience: Duration) -> Result<(), NodeError> {
+    pub fn hand_over(&mut self, patience: Duration) -> Result<Option<HandedOver>, NodeError> {
         self.wait(move |session| Box::pin(session.hand_over(patience)))
     }
 

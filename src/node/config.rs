@@ -99,6 +99,14 @@ impl NodeConfig {
         FederationId::new(&self.federation, &self.run)
     }
 
+    /// The federation as people are told of it: its name, and the run unless it is the first.
+    fn shown_name(&self) -> String {
+        match self.run.as_str() {
+            "1" => format!("'{}'", self.federation),
+            run => format!("'{}', run '{run}',", self.federation),
+        }
+    }
+
     /// Opens the node in its home, for weights of this layout. Errors if the folder can't be written.
     ///
     /// The home must stay open as long as the node runs.
@@ -129,6 +137,7 @@ impl NodeConfig {
             let participant = Participant::new(folder, strategy, layout, options);
             let session = SessionOptions {
                 federation: self.federation_id(),
+                name: self.shown_name(),
                 run_dir: Some(run_dir),
                 start: self.start.clone(),
                 hyperparameters: self.hyperparameters.clone(),

@@ -58,6 +58,15 @@ pub enum Event {
         /// Authors of the updates that it began from, if the origin is a fold.
         authors: Vec<String>,
     },
+    /// It is alone: nobody else is in the federation at the start, or in the whole run nothing of a peer's was folded.
+    Alone {
+        /// The epoch it is at; 0 at the start.
+        epoch: u64,
+        /// Who was looked for, and who answers.
+        reason: String,
+        /// Whether this is said at the end of the run.
+        ended: bool,
+    },
     /// It waits for peers: at the start, or in a synchronous federation for the answers of an epoch.
     Waiting {
         /// The epoch.

@@ -106,6 +106,8 @@ pub struct Participant {
     compared: BTreeMap<PeerId, (Root, Vec<String>)>,
     /// Chosen updates that could not be used, at the last look.
     failures: u64,
+    /// Whether an update of a peer's was folded since this was made.
+    folded_peers: bool,
     /// The node's newest update, until it is in the folder.
     unpublished: Option<LocalUpdate>,
 }
@@ -132,6 +134,7 @@ impl Participant {
             excluded: BTreeSet::new(),
             compared: BTreeMap::new(),
             failures: 0,
+            folded_peers: false,
             unpublished: None,
         }
     }
@@ -236,6 +239,16 @@ impl Participant {
             num_examples: local.num_examples,
         });
         Ok(())
+    }
+
+    /// Whether an update of a peer's was folded since this participant was made.
+    pub(super) fn has_folded_peers(&self) -> bool {
+        self.folded_peers
+    }
+
+    /// Something of peers' was taken over, past [`fold`](Self::fold).
+    pub(super) fn took_from_peers(&mut self) {
+        self.folded_peers = true;
     }
 
     /// How many other authors that are allowed here have anything in the folder.
@@ -514,6 +527,7 @@ impl Participant {
             }
         };
         self.roster.folded(inputs.iter().map(|input| input.author));
+        self.folded_peers |= inputs.iter().any(|input| input.author != self.peer_id());
         let updates = inputs.iter().zip(shares).map(|(input, weight)| input.event(weight)).collect();
         self.emit(&Event::Folded { epoch, round: number, updates });
         Ok(Outcome::Weights(weights))

@@ -1,19 +1,21 @@
 use super::{
     AsyncNode, Beginning, Checkpoint, CheckpointError, Event, LocalUpdate, NodeError, Origin, Participant, Phase,
     StartOptions, Stop, SyncNode,
+    alone::Company,
     start::{First, first_weights, publish_beginning, root_of},
 };
 use crate::{
     bucket::{BucketFigures, Routes},
-    folder::{NetworkFigures, Traffic},
+    folder::{HandedOver, NetworkFigures, Traffic},
     strategy::Strategy,
     weights::{FederationId, Weights},
 };
 use bytes::Bytes;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-/// How long a node looks for others before it begins without them.
-const LOOK_AROUND: Duration = Duration::from_secs(10);
+/// How long a node that begins waits at most for the answers of those who may be there. Who is out of reach is waited for
+/// ten seconds; this is for peers that are connected and too busy to say what they know.
+pub(super) const LOOK_AROUND: Duration = Duration::from_secs(30);
 
 /// An asynchronous or a synchronous node.
 pub enum Mode {
@@ -50,9 +52,17 @@ impl Mode {
         }
     }
 
+    /// Whether it would fold what peers publish.
+    fn folds(&self) -> bool {
+        match self {
+            Self::Async(node) => node.folds(),
+            Self::Sync(_) => true,
+        }
+    }
+
     async fn exchange(&mut self, local: &LocalUpdate, stop: &Stop) -> Result<(Weights, u64), NodeError> {
         match self {
-            Self::Async(node) => node.exchange(local).await.map(|weights| (weights, local.epoch)),
+            Self::Async(node) => node.exchange(local).await,
             Self::Sync(node) => node.exchange(local, stop).await,
         }
     }
@@ -69,6 +79,8 @@ impl Mode {
 pub struct SessionOptions {
     /// The federation's id.
     pub federation: FederationId,
+    /// The federation's name, for what is said to people.
+    pub name: String,
     /// Where the checkpoint is kept; `None` keeps none.
     pub run_dir: Option<PathBuf>,
     /// How to begin without a checkpoint.
@@ -123,6 +135,7 @@ pub struct Session {
     saved_unpublished: bool,
     /// Tells of the ways to the others.
     routes: Option<AbortOnDrop>,
+    company: Company,
 }
 
 /// A task that ends with its owner.
@@ -144,6 +157,7 @@ impl Session {
             trainer: Bytes::new(),
             saved_unpublished: false,
             routes: None,
+            company: Company::default(),
         }
     }
 
@@ -160,10 +174,15 @@ impl Session {
         let (folder, stop) = (self.mode.participant().folder().clone(), self.options.stop.clone());
         // Before anything is published: a number of its own, and the others' epoch, may be known there.
         tokio::select! {
-            () = folder.look_around(LOOK_AROUND) => {}
+            surroundings = folder.look_around(LOOK_AROUND) => self.company.surroundings = surroundings,
             () = stop.requested() => return Err(NodeError::Stopped),
         }
         self.follow_routes();
+        match self.company.tell_start(self.mode.participant(), &self.options.name).await {
+            // What fails here fails below too, where it is known what that means.
+            Err(NodeError::Folder(_)) => {}
+            told => told?,
+        }
         match checkpoint {
             Some(checkpoint) => self.resume(checkpoint).await,
             None => self.begin_anew(initial, trainer).await,
@@ -173,9 +192,14 @@ impl Session {
     async fn begin_anew(&mut self, initial: (Weights, Origin), trainer: Bytes) -> Result<Begun, NodeError> {
         let (options, stop) = (self.options.start.clone(), self.options.stop.clone());
         let planned = self.beginning(&initial.0, initial.1, 0).await?;
+        let together = matches!(self.mode, Mode::Sync(_));
         let participant = self.mode.participant_mut();
         publish_beginning(participant, &planned).await?;
-        let First { weights, epoch, origin, authors } = first_weights(participant, &options, initial, &stop).await?;
+        let first = first_weights(participant, &options, initial, together, &stop).await?;
+        let First { weights, epoch, origin, authors } = first;
+        if origin == Origin::Fold {
+            participant.took_from_peers();
+        }
         let beginning = self.beginning(&weights, origin, epoch).await?;
         let participant = self.mode.participant();
         publish_beginning(participant, &beginning).await?;
@@ -246,6 +270,7 @@ impl Session {
         // Before it is saved: a restart would go on from it, and fail again.
         self.mode.participant().check_own(&local).await?;
         self.trainer = trainer;
+        self.company.trained = Some(local.epoch);
         let phase = Phase::Trained { num_examples: local.num_examples, metrics: local.metrics.clone() };
         fail::fail_point!("session::trained");
         self.save(phase, local.epoch, &local.weights).await?;
@@ -267,7 +292,12 @@ impl Session {
     /// The end of a run: puts this node's newest update once more if the folder failed when it was to be published.
     /// Does nothing if it is published already. An error says that peers don't have the update; it stays in the
     /// checkpoint, and opening the session again publishes it. After an error it may be called again.
+    ///
+    /// If nothing of a peer's was folded in this run, that is an event.
     pub async fn finish(&mut self) -> Result<(), NodeError> {
+        if self.mode.folds() {
+            self.company.tell_end(self.mode.participant(), &self.options.name);
+        }
         let Some(update) = self.mode.participant().unpublished().cloned() else { return Ok(()) };
         self.mode.participant_mut().publish(&update).await?;
         // A checkpoint *trained(e)* stays one: there is still something to fold.
@@ -304,11 +334,12 @@ impl Session {
     }
 
     /// Waits, after [`finish`](Self::finish), until what this node has published would outlive it: until the connected
-    /// peers have its newest update. At most as long as `patience`; a stop request ends it at once.
-    pub async fn hand_over(&self, patience: Duration) {
+    /// peers have its newest update. At most as long as `patience`; a stop request ends it at once. Says how far it is,
+    /// unless it was stopped.
+    pub async fn hand_over(&self, patience: Duration) -> Option<HandedOver> {
         tokio::select! {
-            () = self.mode.participant().folder().hand_over(patience) => {}
-            () = self.options.stop.requested() => {}
+            handed_over = self.mode.participant().folder().hand_over(patience) => Some(handed_over),
+            () = self.options.stop.requested() => None,
         }
     }
 

@@ -1,4 +1,4 @@
-use super::{Event, NodeError, Origin, Participant, Stop, participant::off_runtime, roster::lower_median};
+use super::{Event, NodeError, Origin, Participant, Stop, participant::off_runtime, roster::lower_median, session::LOOK_AROUND};
 use crate::{
     folder::Value,
     strategy::StrategySpec,
@@ -93,10 +93,14 @@ pub(super) fn deadline_in(wait: Duration) -> Instant {
 /// Waits for the peers that are wanted, at most until the deadline; then folds the updates that are there by FedAvg,
 /// whatever the strategy: a rule that takes steps has nothing yet to step from. Without any update, the weights are
 /// `initial`.
+///
+/// So they are for a synchronous node (`together`) beside updates of the first epoch alone: their authors wait for its own
+/// of that epoch. Began it with theirs, it would answer with the second, which they would fold into the first.
 pub(super) async fn first_weights(
     participant: &mut Participant,
     options: &StartOptions,
     initial: (Weights, Origin),
+    together: bool,
     stop: &Stop,
 ) -> Result<First, NodeError> {
     let deadline = deadline_in(options.deadline);
@@ -123,6 +127,13 @@ pub(super) async fn first_weights(
         while watch.try_next().is_some() {}
     }
     drop(watch);
+    if told.is_some() {
+        // The first that is heard of somebody may be that it is there, and its updates may be on their way.
+        tokio::select! {
+            _ = participant.folder().look_around(LOOK_AROUND) => {}
+            () = stop.requested() => return Err(NodeError::Stopped),
+        }
+    }
     let own = participant.own_newest_update().await?;
     let max_staleness = participant.max_staleness();
     let mut stale = Vec::new();
@@ -138,7 +149,8 @@ pub(super) async fn first_weights(
     let fresh = participant.with_staleness(arrived);
     let (weights, origin) = initial;
     let epochs = fresh.iter().map(|(arrived, _)| arrived.metadata.epoch);
-    let Some(epoch) = lower_median(epochs) else {
+    let begins_with_them = together && own.is_none();
+    let Some(epoch) = lower_median(epochs).filter(|&epoch| !(begins_with_them && epoch <= 1)) else {
         return Ok(First { weights, epoch: 0, origin, authors: Vec::new() });
     };
     let authors = fresh.iter().map(|(arrived, _)| arrived.author().to_string()).collect();

@@ -10,6 +10,8 @@ mod fetch;
 mod gossip;
 mod holders;
 mod job;
+mod keeps;
+mod leaving;
 mod peers;
 mod prefetch;
 mod providers;
@@ -21,9 +23,14 @@ mod tests;
 pub use self::{
     config::{CoreConfig, Limits},
     contract::{FetchError, Input, Looked, Output, RequestFailed, RequestId, StoreResult, Token, Verdict},
+    leaving::HandedOver,
+    peers::Heard,
 };
 
-use self::{fetch::Fetches, holders::Holders, peers::Peer, prefetch::Prefetches, strikes::Strikes, sync::Syncs};
+use self::{
+    fetch::Fetches, holders::Holders, keeps::Keeps, leaving::Leaving, peers::Peer, prefetch::Prefetches, strikes::Strikes,
+    sync::Syncs,
+};
 use crate::entries::Board;
 use libp2p_identity::PeerId;
 use rand_chacha::{
@@ -55,6 +62,8 @@ pub struct Core {
     fetches: Fetches,
     prefetches: Prefetches,
     holders: Holders,
+    keeps: Keeps,
+    leaving: Leaving,
 }
 
 impl Core {
@@ -75,6 +84,8 @@ impl Core {
             fetches: Fetches::default(),
             prefetches: Prefetches::default(),
             holders: Holders::default(),
+            keeps: Keeps::default(),
+            leaving: Leaving::default(),
         }
     }
 
@@ -105,8 +116,11 @@ impl Core {
             Input::Stored { hash, result } => self.stored(hash, result),
             Input::Holds { peer, roots } => self.holds(peer, &roots),
             Input::Asked(peer) => self.found_member(peer),
+            Input::Keep { peer, entry } => self.keep(peer, &entry),
+            Input::Leaves(leaves) => self.leave(leaves),
         }
         self.sync_in_time();
+        self.hand_over();
         self.retry_parked();
         self.fetch();
     }
@@ -121,12 +135,7 @@ impl Core {
         if !self.started {
             return Some(Duration::ZERO);
         }
-        [Some(self.next_sync_time()), self.next_retry_time()].into_iter().flatten().min()
-    }
-
-    /// Whether a peer is being synced with.
-    pub fn is_syncing(&self) -> bool {
-        self.peers.values().any(|peer| peer.session.is_some())
+        [Some(self.next_sync_time()), self.next_retry_time(), self.next_hand_over()].into_iter().flatten().min()
     }
 
     fn push(&mut self, output: Output) {

@@ -91,6 +91,14 @@ pub enum BlobRequest {
         /// The values.
         roots: Vec<Root>,
     },
+    /// The asker is about to leave, and asks for a value of its own to be fetched and kept for others. Who has it whole
+    /// says so by [`Holds`](Self::Holds).
+    Keep {
+        /// The federation.
+        federation: FederationId,
+        /// The asker's signed entry.
+        entry: Bytes,
+    },
 }
 
 /// `/peerfold/blob/1`: an answer.
@@ -101,6 +109,6 @@ pub enum BlobResponse {
     /// To [`BlobRequest::Get`]: an answer for each of the first hashes asked for. What is over the limit of an answer is
     /// left away, to be asked for again.
     Blobs(Vec<Blob>),
-    /// To [`BlobRequest::Holds`].
+    /// To [`BlobRequest::Holds`] and [`BlobRequest::Keep`].
     Noted,
 }

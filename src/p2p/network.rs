@@ -11,7 +11,11 @@ mod jobs;
 #[cfg(unix)]
 use super::status_socket::StatusSocket;
 use super::{
-    core::FetchError, options::NetworkOptions, options::PeerAddress, status::NetworkStatus, transport::NetworkError,
+    core::{FetchError, HandedOver},
+    options::{NetworkOptions, PeerAddress},
+    status::NetworkStatus,
+    surroundings::Surroundings,
+    transport::NetworkError,
 };
 use crate::{
     cache::{Cache, KnownPeer},
@@ -73,10 +77,15 @@ enum Command {
     Learned(Vec<Arc<SignedEntry>>),
     /// A value is wanted.
     Fetch(Arc<SignedEntry>, oneshot::Sender<Result<(), FetchError>>),
-    /// Answered when every connected member that trains the same holds the newest own update.
-    HandOver(oneshot::Sender<()>),
+    /// Answered when what is this node's own outlives it, or nobody is there who could take it. As long as it is waited
+    /// for, the node sees to it.
+    HandOver(oneshot::Sender<HandedOver>),
+    /// How far that is.
+    HandedOver(oneshot::Sender<HandedOver>),
     /// Answered when it is known what the peers know that can be found now.
-    LookAround(oneshot::Sender<()>),
+    LookAround(oneshot::Sender<Surroundings>),
+    /// Who has been found so far.
+    Surroundings(oneshot::Sender<Surroundings>),
     Status(oneshot::Sender<NetworkStatus>),
 }
 
@@ -190,25 +199,34 @@ impl Network {
         fetched.await.unwrap_or_else(|_| Err(FetchError::Cache("the network has ended".to_owned())))
     }
 
-    /// Waits until the connected members that train the same hold the newest own update; not at all if there are none.
-    pub(crate) async fn hand_over(&self) {
-        let (done, handed) = oneshot::channel();
-        self.ask(Command::HandOver(done)).await;
-        let _ = handed.await;
+    /// Waits until what is this node's own outlives it, at most as long as `patience`; not at all if nobody is there. Says
+    /// how far that is. Dropping the future gives it up.
+    pub(crate) async fn hand_over(&self, patience: Duration) -> HandedOver {
+        match tokio::time::timeout(patience, self.answer(Command::HandOver)).await {
+            Ok(Some(handed_over)) => handed_over,
+            _ => self.answer(Command::HandedOver).await.unwrap_or_default(),
+        }
     }
 
-    /// Waits until the node has synced with the members that it could find, or has found that there are none.
-    pub(crate) async fn look_around(&self) {
-        let (done, looked) = oneshot::channel();
-        self.ask(Command::LookAround(done)).await;
-        let _ = looked.await;
+    /// Waits until the node has heard of everybody that it can find what they know, or has found that there is nobody, at
+    /// most as long as `patience`. Says who is there.
+    pub(crate) async fn look_around(&self, patience: Duration) -> Surroundings {
+        match tokio::time::timeout(patience, self.answer(Command::LookAround)).await {
+            Ok(Some(surroundings)) => surroundings,
+            _ => self.answer(Command::Surroundings).await.unwrap_or_default(),
+        }
+    }
+
+    /// `None` if the network has ended.
+    async fn answer<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        self.ask(question(done)).await;
+        answer.await.ok()
     }
 
     /// Who is connected. `None` if the network has ended.
     pub(crate) async fn status(&self) -> Option<NetworkStatus> {
-        let (done, status) = oneshot::channel();
-        self.ask(Command::Status(done)).await;
-        status.await.ok()
+        self.answer(Command::Status).await
     }
 }
 

@@ -27,8 +27,10 @@ struct Target {
     /// On the bootstrap list: never forgotten, and dialled however many members are connected.
     listed: bool,
     connected: bool,
-    /// Whether it was reached or not at least once.
-    tried: bool,
+    /// Whether it was ever reached.
+    reached: bool,
+    /// Dials that failed since.
+    failures: u32,
     /// Whether a failure was told since the last connection.
     told: bool,
     /// When to dial; `None` while a dial is under way.
@@ -53,7 +55,8 @@ impl Redial {
             addresses: BTreeSet::new(),
             listed: false,
             connected: false,
-            tried: false,
+            reached: false,
+            failures: 0,
             told: false,
             due: Some(now),
             waits,
@@ -92,6 +95,11 @@ impl Redial {
         self.targets.remove(peer);
     }
 
+    /// Whether it is dialled again when it is lost.
+    pub(super) fn is_sought(&self, peer: &PeerId) -> bool {
+        self.targets.contains_key(peer)
+    }
+
     pub(super) fn is_listed(&self, peer: &PeerId) -> bool {
         self.targets.get(peer).is_some_and(|target| target.listed)
     }
@@ -105,7 +113,8 @@ impl Redial {
         self.seed = self.seed.wrapping_add(1);
         let fresh = waits(self.seed);
         if let Some(target) = self.targets.get_mut(peer) {
-            (target.connected, target.tried, target.told) = (true, true, false);
+            (target.connected, target.reached, target.told) = (true, true, false);
+            target.failures = 0;
             (target.due, target.waits) = (None, fresh);
         }
     }
@@ -113,7 +122,8 @@ impl Redial {
     /// The last connection ended, or a dial failed.
     pub(super) fn lost(&mut self, peer: &PeerId, now: Duration) {
         if let Some(target) = self.targets.get_mut(peer) {
-            (target.connected, target.tried) = (false, true);
+            target.connected = false;
+            target.failures = target.failures.saturating_add(1);
             let wait = target.waits.next().unwrap_or(LONGEST_WAIT);
             target.due = Some(now + wait.min(LONGEST_WAIT));
         }
@@ -127,9 +137,19 @@ impl Redial {
         }
     }
 
-    /// Whether each was reached, or found out of reach, at least once.
-    pub(super) fn all_tried(&self) -> bool {
-        self.targets.values().all(|target| target.tried)
+    /// How many peers are on the bootstrap list.
+    pub(super) fn count_listed(&self) -> usize {
+        self.targets.values().filter(|target| target.listed).count()
+    }
+
+    /// Whether each peer of the list was reached, or found out of reach, at least once.
+    pub(super) fn listed_tried(&self) -> bool {
+        self.targets.values().all(|target| !target.listed || target.reached || target.failures > 0)
+    }
+
+    /// Whether each of the others was reached, or found out of reach so often.
+    pub(super) fn remembered_tried(&self, failures: u32) -> bool {
+        self.targets.values().all(|target| target.listed || target.reached || target.failures >= failures)
     }
 
     /// Who is to be dialled now, with the addresses. Each must be answered by [`connected`](Self::connected) or

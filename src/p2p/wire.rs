@@ -151,6 +151,7 @@ impl Codec for BlobCodec {
         let asked = match &request {
             BlobRequest::Get { hashes, .. } => hashes.len(),
             BlobRequest::Holds { roots, .. } => roots.len(),
+            BlobRequest::Keep { .. } => 0,
         };
         if asked <= MAX_BLOBS { Ok(request) } else { Err(malformed("too many hashes in a request")) }
     }
@@ -249,6 +250,7 @@ impl WireBytes for BlobRequest {
         let asked = match self {
             Self::Get { hashes, .. } => hashes.len(),
             Self::Holds { roots, .. } => roots.len(),
+            Self::Keep { entry, .. } => return 38 + entry.len() as u64,
         };
         38 + 32 * asked as u64
     }

@@ -212,7 +212,8 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
     /// and the next [`join`](Self::join) publishes it.
     pub fn finish(mut self) -> Result<(), CallbackError> {
         self.session.finish()?;
-        Ok(self.session.hand_over(self.linger)?)
+        self.session.hand_over(self.linger)?;
+        Ok(())
     }
 
     /// The last complete epoch; 0 for a new federation.

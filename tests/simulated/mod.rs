@@ -393,8 +393,11 @@ impl World {
                 self.nodes[to].to_answer.insert(token, asker);
                 self.input(to, Input::SyncRequest { token, peer, request });
             }
-            Request::Blobs(BlobRequest::Get { federation, .. } | BlobRequest::Holds { federation, .. })
-                if federation != self.nodes[to].federation =>
+            Request::Blobs(
+                BlobRequest::Get { federation, .. }
+                | BlobRequest::Holds { federation, .. }
+                | BlobRequest::Keep { federation, .. },
+            ) if federation != self.nodes[to].federation =>
             {
                 self.reply(to, asker, Response::Blobs(Err(RequestFailed::Unsupported)));
             }
@@ -418,6 +421,10 @@ impl World {
             }
             Request::Blobs(BlobRequest::Holds { roots, .. }) => {
                 self.input(to, Input::Holds { peer, roots });
+                self.reply(to, asker, Response::Blobs(Ok(vec![])));
+            }
+            Request::Blobs(BlobRequest::Keep { entry, .. }) => {
+                self.input(to, Input::Keep { peer, entry });
                 self.reply(to, asker, Response::Blobs(Ok(vec![])));
             }
         }

@@ -129,6 +129,16 @@ pub enum Input {
     },
     /// A peer has asked for blobs of this federation, and so is a member.
     Asked(PeerId),
+    /// A peer that leaves asks for this value of its own to be kept for others.
+    Keep {
+        /// Who.
+        peer: PeerId,
+        /// Its signed entry.
+        entry: Bytes,
+    },
+    /// This node is about to leave, so that what is its own is to outlive it; or isn't any more. How far that is,
+    /// [`Core::handed_over`](super::Core::handed_over) says.
+    Leaves(bool),
 }
 
 /// What becomes of a message of gossip.

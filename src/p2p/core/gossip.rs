@@ -67,6 +67,7 @@ impl Core {
     pub(super) fn published(&mut self, entry: &SignedEntry) {
         self.push(Output::Gossip(entry.bytes().to_vec().into()));
         self.forget_old_holders();
+        self.peers.values_mut().for_each(|peer| peer.knows_own = false);
     }
 
     /// Entries from a bucket: who is connected is told by sync, as of what another peer has told.

@@ -101,6 +101,7 @@ impl Core {
             self.holders.held.insert(author, Held { root, told: false });
             self.tell_held(author);
         }
+        self.tell_kept(author, root);
     }
 
     /// Tells an author, if it is connected, that its newest update is held here.

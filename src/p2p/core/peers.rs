@@ -13,8 +13,29 @@ pub(super) enum Membership {
     Unknown,
     /// In it.
     Member,
-    /// Not in it, or no node at all. It stays so until it connects again, or asks something of the federation.
-    NotMember,
+    /// A node of other federations. It stays so until it connects again, or asks something of this one.
+    Elsewhere,
+    /// No node at all: a bootstrap node, or a stranger's program.
+    NoNode,
+}
+
+impl Membership {
+    pub(super) fn is_stranger(self) -> bool {
+        matches!(self, Self::Elsewhere | Self::NoNode)
+    }
+}
+
+/// What is known of a connected peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// It has not said yet whether it is a member, or, being one, not yet all that it knows.
+    Nothing,
+    /// A member, which has told this node what it knows since it was connected.
+    Member,
+    /// A node that is in other federations.
+    Elsewhere,
+    /// No node: a bootstrap node.
+    NoNode,
 }
 
 /// A connected peer.
@@ -24,12 +45,26 @@ pub(super) struct Peer {
     /// The sync with it that runs.
     pub(super) session: Option<Session>,
     pub(super) settled: Option<Settled>,
+    /// Whether a sync with it came to its end: then this node knows what it knew.
+    pub(super) synced: bool,
+    /// Whether it knows of this node's own entries what stands now, as its last answer showed.
+    pub(super) knows_own: bool,
 }
 
 impl Core {
     /// The connected peers that are known to be members.
     pub fn members(&self) -> impl Iterator<Item = PeerId> {
         self.connected_as(Membership::Member)
+    }
+
+    /// What is known of a peer; nothing, if it isn't connected.
+    pub fn heard(&self, peer: &PeerId) -> Heard {
+        match self.peers.get(peer) {
+            Some(Peer { membership: Membership::Member, synced: true, .. }) => Heard::Member,
+            Some(Peer { membership: Membership::Elsewhere, .. }) => Heard::Elsewhere,
+            Some(Peer { membership: Membership::NoNode, .. }) => Heard::NoNode,
+            _ => Heard::Nothing,
+        }
     }
 
     pub(super) fn connected_as(&self, membership: Membership) -> impl Iterator<Item = PeerId> {
@@ -55,6 +90,7 @@ impl Core {
         }
         self.fetches.disconnected(peer);
         self.holders.disconnected(peer);
+        self.keeps.disconnected(&peer);
     }
 
     /// It has said so, or has asked something that only a member asks.
@@ -68,9 +104,9 @@ impl Core {
         }
     }
 
-    pub(super) fn found_stranger(&mut self, peer: PeerId) {
+    pub(super) fn found_stranger(&mut self, peer: PeerId, is: Membership) {
         if let Some(state) = self.peers.get_mut(&peer) {
-            state.membership = Membership::NotMember;
+            state.membership = is;
             state.session = None;
         }
     }

@@ -70,7 +70,7 @@ impl Fetches {
 
 impl Core {
     pub(super) fn has_anyone_to_ask(&self) -> bool {
-        self.peers.values().any(|peer| peer.membership != Membership::NotMember)
+        self.peers.values().any(|peer| !peer.membership.is_stranger())
     }
 
     /// Sends the requests of a job that may be sent now. True if it has ended, because nobody is left to ask.
@@ -100,7 +100,7 @@ impl Core {
         let Fetches { jobs, in_flight, .. } = &mut self.fetches;
         let Some(job) = jobs.get_mut(&root) else { return Vec::new() };
         let mut found = Vec::new();
-        for (peer, state) in self.peers.iter().filter(|(_, state)| state.membership != Membership::NotMember) {
+        for (peer, state) in self.peers.iter().filter(|(_, state)| !state.membership.is_stranger()) {
             let mut open = job.todo.keys().filter(|hash| !in_flight.contains_key(*hash));
             if !open.any(|hash| job.tried.may_give(peer, hash)) {
                 continue;
@@ -162,7 +162,7 @@ impl Core {
             Err(RequestFailed::Malformed) => Some("its answer to a request for blobs is malformed"),
             Err(RequestFailed::Failed) => None,
             Err(RequestFailed::Unsupported) => {
-                self.found_stranger(peer);
+                self.found_stranger(peer, Membership::Elsewhere);
                 None
             }
         };

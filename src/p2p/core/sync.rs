@@ -1,7 +1,10 @@
 //! Bringing entry sets into agreement. A session with a peer compares digests, then fetches the pages of the buckets
 //! that differ. It only learns; the asked peer starts a session of its own to learn what the asker has.
 
-use super::{Core, Output, RequestFailed, RequestId, Token, peers::Membership};
+use super::{
+    Core, Output, RequestFailed, RequestId, Token,
+    peers::{Membership, Peer},
+};
 use crate::{
     entries::{BucketSet, Conflict, Fingerprints, Position, ProofError},
     p2p::message::{Item, MAX_ITEMS, SyncRequest, SyncResponse},
@@ -13,6 +16,8 @@ use std::{sync::Arc, time::Duration};
 
 /// Most pages of a session. What is left is for the next one.
 const MAX_PAGES: usize = 4096;
+/// Until a peer whose first sync failed is asked again: what it knows is still unknown.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Members that are told at once that this node has learned something by sync, or published what gossip didn't carry.
 const TOLD_AT_ONCE: usize = 16;
 /// Time between two such rounds. Each makes up to [`TOLD_AT_ONCE`] peers ask back, which in a large federation, where
@@ -77,6 +82,12 @@ impl Core {
         self.syncs.next = self.now.saturating_add(self.config.sync_every.mul_f64(part));
     }
 
+    /// Whether pages of a peer's entries are on their way.
+    pub fn is_learning(&self) -> bool {
+        let paging = |session: &Session| matches!(session.stage, Stage::Paging { .. });
+        self.peers.values().any(|peer| peer.session.as_ref().is_some_and(paging))
+    }
+
     pub(super) fn next_sync_time(&self) -> Duration {
         if self.syncs.tell { self.syncs.next.min(self.syncs.tell_after) } else { self.syncs.next }
     }
@@ -91,9 +102,10 @@ impl Core {
         }
         if self.now >= self.syncs.next {
             self.syncs.next = self.now.saturating_add(self.config.sync_every);
-            // Who hasn't said yet what it is was asked, and the answer was lost.
-            let mut peers: Vec<_> = self.connected_as(Membership::Unknown).collect();
-            let members = self.members().collect();
+            // Who hasn't said yet what it is, or what it knows, was asked, and the answer was lost.
+            let unheard = |(_, state): &(&PeerId, &Peer)| !state.synced && !state.membership.is_stranger();
+            let mut peers: Vec<_> = self.peers.iter().filter(unheard).map(|(peer, _)| *peer).collect();
+            let members = self.members().filter(|peer| !peers.contains(peer)).collect();
             peers.extend(self.draw(members, 1));
             peers.retain(|peer| self.peers.get(peer).is_some_and(|state| state.session.is_none()));
             peers.into_iter().for_each(|peer| self.compare(peer));
@@ -116,7 +128,7 @@ impl Core {
     /// Starts a session, or has the one that runs start again.
     pub(super) fn compare(&mut self, peer: PeerId) {
         let (federation, digest, id) = (self.config.federation, self.board.digest(), self.new_id());
-        let Some(state) = self.peers.get_mut(&peer).filter(|state| state.membership != Membership::NotMember) else {
+        let Some(state) = self.peers.get_mut(&peer).filter(|state| !state.membership.is_stranger()) else {
             return;
         };
         if let Some(session) = &mut state.session {
@@ -177,22 +189,21 @@ impl Core {
         };
         let wrong = |what: &str| Err(Abort::Wrong(what.to_owned()));
         let ended = match (response, &session.stage) {
-            (Err(RequestFailed::Unsupported) | Ok(SyncResponse::NotMember), _) => {
-                if session.changed {
-                    self.set_changed(None);
-                }
-                return self.found_stranger(peer);
-            }
+            (Err(RequestFailed::Unsupported), _) => return self.left_by(peer, Membership::NoNode),
+            (Ok(SyncResponse::NotMember), _) => return self.left_by(peer, Membership::Elsewhere),
             (Err(RequestFailed::Failed), _) => Err(Abort::Failed),
             (Err(RequestFailed::Malformed), _) => wrong("its answer to a sync is malformed"),
             (Ok(SyncResponse::Same), &Stage::Comparing { ours }) => {
                 session.theirs = Some(ours);
                 self.found_member(peer);
+                self.note_knows_own(peer, ours == self.board.digest());
                 Ok(true)
             }
             (Ok(SyncResponse::Differs(theirs)), Stage::Comparing { .. }) => {
                 session.theirs = Some(theirs.digest());
                 self.found_member(peer);
+                let knows_own = self.board.set().fingerprints().agree_on(&theirs, &self.config.me);
+                self.note_knows_own(peer, knows_own);
                 Ok(self.begin_paging(peer, &theirs))
             }
             (Ok(SyncResponse::Items { items, next }), Stage::Paging { .. }) => self.page(peer, &items, next),
@@ -206,6 +217,21 @@ impl Core {
                 self.end_session(peer, false);
                 self.strike(peer, &reason);
             }
+        }
+    }
+
+    /// It is no member after all; what it told before counts.
+    fn left_by(&mut self, peer: PeerId, is: Membership) {
+        let session = self.peers.get(&peer).and_then(|state| state.session.as_ref());
+        if session.is_some_and(|session| session.changed) {
+            self.set_changed(None);
+        }
+        self.found_stranger(peer, is);
+    }
+
+    fn note_knows_own(&mut self, peer: PeerId, knows: bool) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.knows_own = knows;
         }
     }
 
@@ -274,12 +300,17 @@ impl Core {
         if session.changed {
             self.set_changed(Some(peer));
         }
-        // A peer that doesn't answer is asked again when its turn comes.
+        // A peer that doesn't answer is asked again when its turn comes, or soon if nothing is known of it yet.
+        let ours = self.board.digest();
+        let soon = self.now.saturating_add(ASK_AGAIN);
+        let Some(state) = self.peers.get_mut(&peer) else { return };
         if !done {
+            if !state.synced {
+                self.syncs.next = self.syncs.next.min(soon);
+            }
             return;
         }
-        let ours = self.board.digest();
-        let Some(state) = self.peers.get_mut(&peer) else { return };
+        state.synced = true;
         if !session.changed {
             state.settled = session.theirs.map(|theirs| Settled { theirs, ours });
         }

@@ -3,6 +3,7 @@
 mod fetch;
 mod gossip;
 mod holders;
+mod leaving;
 mod sync;
 
 use super::*;

@@ -2,12 +2,15 @@
 
 use super::driver::Driver;
 use crate::{
-    p2p::{addresses::without_peer, behaviour::BehaviourEvent, options::PeerAddress, protocols::KADEMLIA_PROTOCOL},
+    p2p::{
+        addresses::without_peer, behaviour::BehaviourEvent, lookout::Met, options::PeerAddress,
+        protocols::KADEMLIA_PROTOCOL,
+    },
     weights::FederationId,
 };
 use libp2p::{
-    identify,
-    kad::{self, GetProvidersOk, QueryResult, RecordKey, store::MemoryStore},
+    Multiaddr, identify,
+    kad::{self, GetProvidersOk, QueryId, QueryResult, RecordKey, store::MemoryStore},
     mdns,
     swarm::{
         DialError, SwarmEvent,
@@ -15,7 +18,10 @@ use libp2p::{
     },
 };
 use libp2p_identity::PeerId;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 /// After the first look, and after a peer of the table was met, looks follow at these distances; then at every sync.
 const SOON: [Duration; 4] =
@@ -23,20 +29,24 @@ const SOON: [Duration; 4] =
 /// Protocols of this program begin so; whoever is found on the local network and speaks none is let go.
 const OURS: &str = "/peerfold/";
 
+/// How soon the table is asked again while this node waits for its answer.
+const AGAIN: Duration = Duration::from_millis(250);
+
 /// When to look into the table for members.
 pub(super) struct Discovery {
     key: RecordKey,
     every: Duration,
     next: Duration,
     looks: usize,
-    /// Whether the table has answered once.
-    pub(super) looked: bool,
+    /// The questions that are out, and whom had been met when they were begun. Bounded: each ends, by its time-out at the
+    /// latest, and they are begun at intervals.
+    asked: HashMap<QueryId, Met>,
 }
 
 impl Discovery {
     pub(super) fn new(federation: FederationId, every: Duration) -> Self {
         let key = blake3::derive_key("peerfold 2026 members of a federation v1", federation.as_bytes());
-        Self { key: RecordKey::new(&key), every, next: every, looks: 0, looked: false }
+        Self { key: RecordKey::new(&key), every, next: every, looks: 0, asked: HashMap::new() }
     }
 
     pub(super) fn next(&self) -> Duration {
@@ -49,15 +59,23 @@ impl Discovery {
         self.next = self.next.min(now + SOON[0]);
     }
 
+    /// Somebody waits for an answer of the table.
+    fn again(&mut self, now: Duration) {
+        if self.asked.is_empty() {
+            self.next = self.next.min(now + AGAIN);
+        }
+    }
+
     /// Says that this node is a member, if it is time; who else is one is asked when that is said.
-    pub(super) fn tick(&mut self, now: Duration, kad: &mut kad::Behaviour<MemoryStore>) {
+    pub(super) fn tick(&mut self, now: Duration, met: Met, kad: &mut kad::Behaviour<MemoryStore>) {
         if now < self.next {
             return;
         }
         self.looks += 1;
         self.next = now + SOON.get(self.looks).copied().unwrap_or(self.every);
-        if let Err(error) = kad.start_providing(self.key.clone()) {
-            tracing::debug!(%error, "the table takes nothing");
+        match kad.start_providing(self.key.clone()) {
+            Ok(id) => _ = self.asked.insert(id, met),
+            Err(error) => tracing::debug!(%error, "the table takes nothing"),
         }
     }
 }
@@ -69,32 +87,70 @@ impl Driver {
                 let now = self.now();
                 self.discovery.soon(now);
             }
-            kad::Event::OutboundQueryProgressed { result, step, .. } => match result {
+            kad::Event::OutboundQueryProgressed { id, result, stats, step } => match result {
                 QueryResult::StartProviding(_) => {
+                    let Some(met) = self.discovery.asked.remove(&id) else { return };
                     let key = self.discovery.key.clone();
-                    self.swarm.behaviour_mut().kad.get_providers(key);
+                    let id = self.swarm.behaviour_mut().kad.get_providers(key);
+                    self.discovery.asked.insert(id, met);
                 }
-                QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => {
-                    let me = *self.swarm.local_peer_id();
-                    for peer in providers.into_iter().filter(|peer| *peer != me) {
-                        let condition = PeerCondition::DisconnectedAndNotDialing;
-                        // The table adds the addresses that it knows while the query runs.
-                        let dialled = self.swarm.dial(DialOpts::peer_id(peer).condition(condition).build());
-                        if let Err(error) = dialled {
-                            tracing::trace!(%peer, %error, "a member is not dialled");
-                        }
+                QueryResult::GetProviders(result) => {
+                    let is_whole = result.is_ok() && stats.num_successes() > 0 && stats.num_failures() == 0;
+                    if let Ok(GetProvidersOk::FoundProviders { providers, .. }) = result {
+                        let me = *self.swarm.local_peer_id();
+                        providers.into_iter().filter(|peer| *peer != me).for_each(|peer| self.announced(peer));
                     }
-                    self.discovery.looked |= step.last;
+                    if step.last
+                        && let Some(met) = self.discovery.asked.remove(&id)
+                    {
+                        self.lookout.answered(met, is_whole);
+                    }
                 }
-                QueryResult::GetProviders(_) => self.discovery.looked |= step.last,
                 _ => {}
             },
             _ => {}
         }
     }
 
+    /// The table says that a peer is a member.
+    fn announced(&mut self, peer: PeerId) {
+        self.lookout.announced(peer);
+        // The table adds the addresses that it knows while the query runs.
+        self.dial_announced(peer, Vec::new());
+    }
+
+    fn dial_announced(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let condition = PeerCondition::DisconnectedAndNotDialing;
+        let options = DialOpts::peer_id(peer).addresses(addresses).extend_addresses_through_behaviour();
+        match self.swarm.dial(options.condition(condition).build()) {
+            // It is connected, or being dialled.
+            Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
+            Err(error) => {
+                tracing::debug!(%peer, %error, "an announced peer is not dialled");
+                self.lookout.not_reached(&peer);
+            }
+        }
+    }
+
+    /// Has the table asked again, as long as somebody waits for what it says.
+    pub(super) fn ask_table_again(&mut self) {
+        if self.lookout.wants_answer() {
+            let now = self.now();
+            self.discovery.again(now);
+        }
+    }
+
     pub(super) fn identified(&mut self, event: identify::Event) {
-        let identify::Event::Received { peer_id, info, .. } = event else { return };
+        let (peer_id, info) = match event {
+            identify::Event::Received { peer_id, info, .. } => (peer_id, info),
+            // Who has never said what it is can't be asked anything. It may have been too busy: it is dialled again.
+            identify::Event::Error { peer_id, error, .. } if !self.lookout.is_identified(&peer_id) => {
+                tracing::debug!(peer = %peer_id, %error, "a peer doesn't say what it is");
+                let _ = self.swarm.disconnect_peer_id(peer_id);
+                return;
+            }
+            _ => return,
+        };
         let ours = |name: &str| name.starts_with(OURS) || name.starts_with("/meshsub/");
         if !info.protocols.iter().any(|protocol| ours(protocol.as_ref())) {
             tracing::debug!(peer = %peer_id, agent = info.agent_version, "not a node of this network");
@@ -115,6 +171,12 @@ impl Driver {
             }
         }
         self.remember(&peer_id);
+        let sought = self.redial.is_sought(&peer_id) || self.lookout.is_announced(&peer_id);
+        self.lookout.identified(&peer_id, in_table && sought);
+        if in_table {
+            let now = self.now();
+            self.discovery.soon(now);
+        }
     }
 
     pub(super) fn found_beside(&mut self, event: mdns::Event) {
@@ -122,11 +184,8 @@ impl Driver {
         let mut by_peer: BTreeMap<PeerId, Vec<_>> = BTreeMap::new();
         found.into_iter().for_each(|(peer, address)| by_peer.entry(peer).or_default().push(address));
         for (peer, addresses) in by_peer {
-            let condition = PeerCondition::DisconnectedAndNotDialing;
-            let options = DialOpts::peer_id(peer).addresses(addresses).condition(condition);
-            if let Err(error) = self.swarm.dial(options.build()) {
-                tracing::trace!(%peer, %error, "a peer beside is not dialled");
-            }
+            self.lookout.announced(peer);
+            self.dial_announced(peer, addresses);
         }
     }
 
@@ -157,6 +216,7 @@ impl Driver {
             return;
         }
         self.redial.lost(&peer, now);
+        self.lookout.not_reached(&peer);
         let first = self.redial.is_listed(&peer) && self.redial.first_failure(&peer);
         match error {
             DialError::LocalPeerId { .. } => self.redial.forget(&peer),

@@ -11,11 +11,13 @@ use crate::{
     entries::Board,
     p2p::{
         behaviour::{Behaviour, BehaviourEvent, limits, topic},
-        core::{Core, CoreConfig, FetchError, Input, Limits, Output, RequestFailed, RequestId, Token, Verdict},
+        core::{Core, CoreConfig, FetchError, HandedOver, Heard, Input, Limits, Output, RequestFailed, RequestId, Token, Verdict},
+        lookout::{Facts, Lookout},
         message::{BlobRequest, BlobResponse, SyncRequest, SyncResponse},
         options::PeerAddress,
         redial::Redial,
         status::NetworkStatus,
+        surroundings::Surroundings,
         transport::{NetworkError, default_listen, listen_on, listen_on_some, swarm},
         wire::WireBytes,
     },
@@ -48,9 +50,6 @@ const MAX_SERVING: usize = 32;
 /// How long the start waits for listeners to say where they listen: one on an interface without an address never does.
 const LISTENING_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long peers on the local network take to answer mDNS, and those that the table knows to answer a dial.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-
 pub(super) type Ready = std_mpsc::SyncSender<Result<Vec<PeerAddress>, NetworkError>>;
 type Waiting = Vec<oneshot::Sender<Result<(), FetchError>>>;
 
@@ -59,6 +58,7 @@ pub(super) struct Driver {
     core: Core,
     pub(super) redial: Redial,
     pub(super) discovery: Discovery,
+    pub(super) lookout: Lookout,
     pub(super) peers: Peers,
     federation: FederationId,
     me: PeerId,
@@ -78,8 +78,10 @@ pub(super) struct Driver {
     sync_requests: BTreeMap<OutboundRequestId, RequestId>,
     blob_requests: BTreeMap<OutboundRequestId, RequestId>,
     waiting: BTreeMap<Root, Waiting>,
-    leaving: Vec<oneshot::Sender<()>>,
-    arriving: Vec<oneshot::Sender<()>>,
+    /// Who waits until this node has handed over what is its own.
+    leaving: Vec<oneshot::Sender<HandedOver>>,
+    /// Who waits until this node has looked around.
+    arriving: Vec<oneshot::Sender<Surroundings>>,
     banned: BTreeMap<PeerId, Duration>,
     /// Listeners that have not said where they listen, and who waits for them.
     silent: Vec<ListenerId>,
@@ -120,6 +122,7 @@ impl Driver {
             core: Core::new(config, board.clone(), options.seed),
             redial,
             discovery: Discovery::new(federation, options.sync_every),
+            lookout: Lookout::default(),
             peers: Peers::default(),
             federation,
             me,
@@ -194,9 +197,9 @@ impl Driver {
     fn next_wakeup(&self) -> Duration {
         let unban = self.banned.values().copied().min();
         let ready = self.ready.is_some().then_some(LISTENING_WITHIN);
-        let beside = (!self.arriving.is_empty()).then_some(ANSWER_WITHIN).filter(|at| *at > self.now());
+        let look = (!self.arriving.is_empty()).then(|| self.lookout.next(self.now())).flatten();
         let redial = self.redial.next().filter(|_| !self.is_cut);
-        let times = [self.core.next_wakeup(), redial, Some(self.discovery.next()), unban, ready, beside];
+        let times = [self.core.next_wakeup(), redial, Some(self.discovery.next()), unban, ready, look];
         times.into_iter().flatten().min().unwrap_or(Duration::MAX).min(self.now() + Duration::from_secs(60))
     }
 
@@ -220,7 +223,7 @@ impl Driver {
         if now >= LISTENING_WITHIN {
             self.tell_where();
         }
-        self.discovery.tick(now, &mut self.swarm.behaviour_mut().kad);
+        self.discovery.tick(now, self.lookout.asks(), &mut self.swarm.behaviour_mut().kad);
         self.tell(Input::Tick);
     }
 
@@ -253,8 +256,13 @@ impl Driver {
                 }
                 None => drop(done.send(Err(FetchError::Gone))),
             },
-            Command::HandOver(done) => self.leaving.push(done),
+            Command::HandOver(done) => {
+                self.leaving.push(done);
+                self.tell(Input::Leaves(true));
+            }
             Command::LookAround(done) => self.arriving.push(done),
+            Command::Surroundings(done) => drop(done.send(self.surroundings())),
+            Command::HandedOver(done) => drop(done.send(self.core.handed_over())),
             Command::Status(done) => drop(done.send(self.status())),
         }
     }
@@ -284,30 +292,51 @@ impl Driver {
             let (cache, board, me) = (self.cache.clone(), self.board.clone(), self.me);
             self.jobs.spawn_blocking(move || housekeeping.run(&cache, &board, me));
         }
-        if !self.arriving.is_empty() && self.has_looked_around() {
-            self.arriving.drain(..).for_each(|arriving| _ = arriving.send(()));
+        self.arriving.retain(|arriving| !arriving.is_closed());
+        if !self.arriving.is_empty() {
+            if self.lookout.is_settled(now, &self.facts()) {
+                let surroundings = self.surroundings();
+                self.arriving.drain(..).for_each(|arriving| _ = arriving.send(surroundings));
+            } else {
+                self.ask_table_again();
+            }
         }
-        if !self.leaving.is_empty() && self.is_handed_over() {
-            self.leaving.drain(..).for_each(|leaving| _ = leaving.send(()));
+        if !self.leaving.is_empty() {
+            self.leave();
         }
     }
 
-    /// Whether this node has synced with whom it could find so far, or there is nobody to find.
-    fn has_looked_around(&mut self) -> bool {
-        let table_asked = self.discovery.looked || self.swarm.behaviour_mut().kad.kbuckets().next().is_none();
-        let (members, early) = (self.peers.members(), self.now() < ANSWER_WITHIN);
-        // The table may be asking somebody who died, for long.
-        if self.core.is_syncing() || !table_asked && (members == 0 || early) {
-            return false;
+    fn facts(&self) -> Facts<'_, impl Fn(&PeerId) -> Heard> {
+        let set = self.board.set();
+        let of_others = |author: &PeerId| *author != self.me && set.newest_update(*author).is_some();
+        Facts {
+            heard: |peer: &PeerId| self.core.heard(peer),
+            redial: &self.redial,
+            searches_beside: self.swarm.behaviour().mdns.is_enabled(),
+            knows_updates: set.authors().any(|author| of_others(&author)),
+            is_learning: self.core.is_learning(),
         }
-        let beside = self.swarm.behaviour().mdns.is_enabled() && early;
-        let dialling = self.swarm.network_info().connection_counters().num_pending() > 0;
-        members > 0 || !beside && !dialling && self.redial.all_tried()
     }
 
-    fn is_handed_over(&self) -> bool {
-        let newest = self.board.set().newest_update(self.me).and_then(|entry| entry.root());
-        newest.is_none_or(|root| self.core.unheld(&root).is_empty())
+    fn surroundings(&self) -> Surroundings {
+        self.lookout.surroundings(&self.facts())
+    }
+
+    /// Answers those who wait for what is this node's own to be handed over, if it is, or if nobody is left who could take
+    /// it. Who has not been heard yet could, and so could members that were lost, as long as nobody has anything.
+    fn leave(&mut self) {
+        self.leaving.retain(|leaving| !leaving.is_closed());
+        if self.leaving.is_empty() {
+            return self.tell(Input::Leaves(false));
+        }
+        let handed_over = self.core.handed_over();
+        let unheard = self.lookout.is_unheard(|peer| self.core.heard(peer));
+        let returning = handed_over.holding == 0 && self.lookout.misses_members();
+        let nobody = handed_over.members == 0 && !unheard && !returning;
+        if handed_over.is_done() && !unheard || nobody {
+            self.leaving.drain(..).for_each(|leaving| _ = leaving.send(handed_over));
+            self.tell(Input::Leaves(false));
+        }
     }
 
     fn output(&mut self, output: Output) {
@@ -477,12 +506,14 @@ impl Driver {
 
     pub(super) fn is_first(&mut self, peer: PeerId) {
         self.redial.connected(&peer);
+        self.lookout.connected(peer, self.redial.is_listed(&peer));
         self.tell(Input::Connected(peer));
     }
 
     pub(super) fn is_gone(&mut self, peer: PeerId) {
         let now = self.now();
         self.redial.lost(&peer, now);
+        self.lookout.disconnected(peer, self.core.heard(&peer), self.redial.is_sought(&peer));
         self.tell(Input::Disconnected(peer));
     }
 
@@ -565,7 +596,9 @@ impl Driver {
     }
 
     fn serve(&mut self, peer: PeerId, request: BlobRequest, channel: ResponseChannel<BlobResponse>) {
-        let (BlobRequest::Get { federation, .. } | BlobRequest::Holds { federation, .. }) = &request;
+        let (BlobRequest::Get { federation, .. }
+        | BlobRequest::Holds { federation, .. }
+        | BlobRequest::Keep { federation, .. }) = &request;
         let now = |response| {
             move |driver: &mut Self, channel| drop(driver.swarm.behaviour_mut().blobs.send_response(channel, response))
         };
@@ -576,6 +609,10 @@ impl Driver {
         match request {
             BlobRequest::Holds { roots, .. } => {
                 self.tell(Input::Holds { peer, roots });
+                now(BlobResponse::Noted)(self, channel);
+            }
+            BlobRequest::Keep { entry, .. } => {
+                self.tell(Input::Keep { peer, entry });
                 now(BlobResponse::Noted)(self, channel);
             }
             // A channel that is dropped is a failed request there.

@@ -1,0 +1,49 @@
+//! Being alone: said at the start, and at the end of a run in which nothing of a peer's was folded.
+
+use super::{Event, NodeError, Participant};
+use crate::p2p::Surroundings;
+
+/// Whether this node can learn from anybody, as it says it.
+#[derive(Debug, Default)]
+pub(super) struct Company {
+    /// Who was found when the node looked around; `None` for a folder that is no network.
+    pub(super) surroundings: Option<Surroundings>,
+    /// The last epoch that it has trained in this run.
+    pub(super) trained: Option<u64>,
+}
+
+impl Company {
+    /// Why nobody is there to learn from now; `None` if somebody is, or if it can't be told.
+    async fn missing(&self, participant: &Participant) -> Result<Option<String>, NodeError> {
+        let shows_storage = participant.folder().routes().map(|routes| routes.borrow().bucket);
+        Ok(match (self.surroundings, shows_storage) {
+            (Some(surroundings), _) if !surroundings.is_alone() => None,
+            // What it knows of others is from an earlier run: none of them is there.
+            (Some(surroundings), None | Some(false)) => Some(surroundings.to_string()),
+            // A bucket that can't be read has its own event.
+            (None, Some(false)) => None,
+            (surroundings, _) if participant.peers_present().await? == 0 => Some(surroundings.map_or_else(
+                || "nobody else has published in the folder".to_owned(),
+                |surroundings| format!("{surroundings}, and nobody else has published in the bucket"),
+            )),
+            _ => None,
+        })
+    }
+
+    /// Says at the start if nobody is there. `federation` is its name, for people.
+    pub(super) async fn tell_start(&self, participant: &Participant, federation: &str) -> Result<(), NodeError> {
+        if let Some(reason) = self.missing(participant).await? {
+            let reason = format!("nobody else is in federation {federation} yet: {reason}");
+            participant.emit(&Event::Alone { epoch: 0, reason, ended: false });
+        }
+        Ok(())
+    }
+
+    /// Says at the end, once, if nothing of anybody's was folded by a node that has trained.
+    pub(super) fn tell_end(&mut self, participant: &Participant, federation: &str) {
+        if let Some(epoch) = self.trained.take().filter(|_| !participant.has_folded_peers()) {
+            let reason = format!("no update of a peer was folded in federation {federation} in this run");
+            participant.emit(&Event::Alone { epoch, reason, ended: true });
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Values that peers which leave have asked this node to keep for others: fetched as if they were wanted here.
+
+use super::{Core, Output};
+use crate::{
+    p2p::message::BlobRequest,
+    weights::{Content, EntryError, Root, SignedEntry},
+};
+use libp2p_identity::PeerId;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// Most values that one peer may ask to be kept while it is connected.
+const MAX_OF_PEER: usize = 64;
+
+/// What was asked for, by whom; as long as who asked is connected.
+#[derive(Debug, Default)]
+pub(super) struct Keeps {
+    asked: BTreeMap<PeerId, BTreeSet<Root>>,
+}
+
+impl Keeps {
+    pub(super) fn disconnected(&mut self, peer: &PeerId) {
+        self.asked.remove(peer);
+    }
+
+    /// Whether this peer may ask for it.
+    fn admit(&mut self, peer: PeerId, root: Root) -> bool {
+        let asked = self.asked.entry(peer).or_default();
+        let room = asked.len() < MAX_OF_PEER || asked.contains(&root);
+        if room {
+            asked.insert(root);
+        }
+        room
+    }
+
+    fn is_asked(&self, peer: &PeerId, root: &Root) -> bool {
+        self.asked.get(peer).is_some_and(|asked| asked.contains(root))
+    }
+}
+
+impl Core {
+    /// A peer asks for a value of its own to be kept. Of others' values, and of those that are too long to be fetched
+    /// unasked, it asks in vain.
+    pub(super) fn keep(&mut self, peer: PeerId, entry: &[u8]) {
+        if !self.peers.contains_key(&peer) {
+            return;
+        }
+        self.found_member(peer);
+        let entry = match SignedEntry::decode(entry) {
+            Ok(entry) => Arc::new(entry),
+            Err(EntryError::Version { .. }) => return,
+            Err(error) => return self.strike(peer, &format!("it asked for what is no entry to be kept: {error}")),
+        };
+        if entry.key.author() != peer {
+            return;
+        }
+        if self.take_in(entry.clone()) {
+            self.set_changed(Some(peer));
+        }
+        let Content::Put { root, length, .. } = entry.content else { return };
+        let stands = self.board.set().holds(&entry.hash());
+        if stands && length <= self.config.limits.prefetch_bytes && self.keeps.admit(peer, root) {
+            self.want(entry);
+        }
+    }
+
+    /// A value is here whole: says so to its author, if that asked for it to be kept.
+    pub(super) fn tell_kept(&mut self, author: PeerId, root: Root) {
+        if self.keeps.is_asked(&author, &root) {
+            let (federation, id) = (self.config.federation, self.new_id());
+            let request = BlobRequest::Holds { federation, roots: vec![root] };
+            self.push(Output::Blobs { id, peer: author, request });
+        }
+    }
+}
