@@ -13,7 +13,7 @@ use libp2p::{
     kad::{self, GetProvidersOk, QueryId, QueryResult, RecordKey, store::MemoryStore},
     mdns,
     swarm::{
-        DialError, SwarmEvent,
+        DialError, StreamUpgradeError, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
@@ -143,7 +143,11 @@ impl Driver {
     pub(super) fn identified(&mut self, event: identify::Event) {
         let (peer_id, info) = match event {
             identify::Event::Received { peer_id, info, .. } => (peer_id, info),
-            // Who has never said what it is can't be asked anything. It may have been too busy: it is dialled again.
+            // It has no way to say what it is; what it asks tells.
+            identify::Event::Error { peer_id, error: StreamUpgradeError::NegotiationFailed, .. } => {
+                return self.lookout.identified(&peer_id, false);
+            }
+            // It may have been too busy to say what it is: it is dialled again.
             identify::Event::Error { peer_id, error, .. } if !self.lookout.is_identified(&peer_id) => {
                 tracing::debug!(peer = %peer_id, %error, "a peer doesn't say what it is");
                 let _ = self.swarm.disconnect_peer_id(peer_id);
