@@ -26,11 +26,11 @@ mod wire;
 pub use self::status_socket::{StatusError, StatusSocket};
 pub use self::{
     bootstrap_node::{BootstrapFigures, BootstrapNode},
+    core::HandedOver,
     message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SyncRequest, SyncResponse},
     options::{AddressError, NetworkOptions, PeerAddress, listen_address},
     peer_list::{PeerList, PeerListError},
     protocols::{BLOB_PROTOCOL, SYNC_PROTOCOL},
-    core::HandedOver,
     status::{NetworkStatus, PeerRole, PeerStatus, Transport},
     surroundings::Surroundings,
     transport::NetworkError,

@@ -131,7 +131,10 @@ async fn being_alone_is_said_at_the_start_and_at_the_end() {
     let events = Recorder::new();
     let mut node = session(&peers[0], &events, wanting(0, NEVER));
     begin(&mut node).await.unwrap();
-    assert_eq!(alone(&events), [("nobody else is in federation test yet: nobody else has published in the folder".into(), false)]);
+    assert_eq!(
+        alone(&events),
+        [("nobody else is in federation test yet: nobody else has published in the folder".into(), false)]
+    );
     patiently(node.epoch_trained(local(1, 1.0), Default::default())).await.unwrap();
     patiently(node.finish()).await.unwrap();
     patiently(node.finish()).await.unwrap();

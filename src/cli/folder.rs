@@ -191,7 +191,7 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
             let (entry, held_by) = runtime.block_on(async {
                 let around = opened.look_around().await?;
                 let entry = opened.folder.put(&key, &value, metadata).await?;
-                anyhow::Ok((entry, opened.hand_over(&key, around).await?))
+                anyhow::Ok((entry, opened.hand_over(&format!("has {name}"), around).await?))
             })?;
             let row = Row { held_by, ..Row::of(&entry, None) };
             print(&if *json { serde_json::to_string(&row)? + "\n" } else { text(&[row]) })?;
@@ -208,7 +208,7 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
                     bail!("there is no {key} in {}", place.url);
                 }
                 opened.folder.remove(&key).await?;
-                opened.hand_over(&key, around).await
+                opened.hand_over(&format!("knows that {name} is gone"), around).await
             })?;
             reached(known_by.map(|peers| format!("{} that it is gone", people(peers, "knows", "know"))).as_deref());
             Ok(())
@@ -293,8 +293,8 @@ impl Opened {
     }
 
     /// Waits until what was put or removed outlives this program, where anything but its own disk is to have it. How many
-    /// peers have it, if the folder is a network; an error if nobody has.
-    async fn hand_over(&self, key: &Key, around: Option<Surroundings>) -> anyhow::Result<Option<usize>> {
+    /// peers have it, if the folder is a network; an error if nobody `has` it.
+    async fn hand_over(&self, has: &str, around: Option<Surroundings>) -> anyhow::Result<Option<usize>> {
         let handed_over = self.folder.hand_over(HAND_OVER).await;
         if let Some(routes) = self.folder.routes().map(|routes| routes.borrow().clone())
             && !routes.bucket
@@ -308,10 +308,9 @@ impl Opened {
             Some(around) if network.members == 0 => around.to_string(),
             _ => format!("{} connected, and didn't take it", people(network.members, "was", "were")),
         };
-        let name = key.name();
         bail!(
-            "nobody in federation '{}' has {name}: {why}. What was said of it stands in the home only; a node that runs there \
-             tells it, and so does the same command when somebody can be reached",
+            "nobody in federation '{}' {has}: {why}. It stands in the home only; a node that runs there tells it, and so does \
+             the same command when somebody can be reached",
             self.federation
         )
     }

@@ -1,4 +1,6 @@
-use super::{Event, NodeError, Origin, Participant, Stop, participant::off_runtime, roster::lower_median, session::LOOK_AROUND};
+use super::{
+    Event, NodeError, Origin, Participant, Stop, participant::off_runtime, roster::lower_median, session::LOOK_AROUND,
+};
 use crate::{
     folder::Value,
     strategy::StrategySpec,

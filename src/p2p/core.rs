@@ -28,8 +28,8 @@ pub use self::{
 };
 
 use self::{
-    fetch::Fetches, holders::Holders, keeps::Keeps, leaving::Leaving, peers::Peer, prefetch::Prefetches, strikes::Strikes,
-    sync::Syncs,
+    fetch::Fetches, holders::Holders, keeps::Keeps, leaving::Leaving, peers::Peer, prefetch::Prefetches,
+    strikes::Strikes, sync::Syncs,
 };
 use crate::entries::Board;
 use libp2p_identity::PeerId;

@@ -88,7 +88,10 @@ mod tests {
                 Surroundings { unreached: 2, ..reached },
                 "the bootstrap node answers; 2 members are announced but can't be reached: is a port open on either side?",
             ),
-            (Surroundings { silent: 1, ..listed }, "none of the 2 peers on the bootstrap list answers; 1 peer hasn't answered yet"),
+            (
+                Surroundings { silent: 1, ..listed },
+                "none of the 2 peers on the bootstrap list answers; 1 peer hasn't answered yet",
+            ),
             (Surroundings { members: 1, ..listed }, "1 member is connected"),
         ] {
             assert_eq!(surroundings.to_string(), text);

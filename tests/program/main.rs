@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod aggregate;
+mod alone;
 mod bootstrap;
 #[cfg(feature = "s3")]
 mod bucket;

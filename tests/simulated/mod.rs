@@ -397,8 +397,7 @@ impl World {
                 BlobRequest::Get { federation, .. }
                 | BlobRequest::Holds { federation, .. }
                 | BlobRequest::Keep { federation, .. },
-            ) if federation != self.nodes[to].federation =>
-            {
+            ) if federation != self.nodes[to].federation => {
                 self.reply(to, asker, Response::Blobs(Err(RequestFailed::Unsupported)));
             }
             Request::Blobs(BlobRequest::Get { hashes, .. }) => {

@@ -89,7 +89,8 @@ impl Core {
         if self.leaving.next.is_none() {
             return;
         }
-        let unaware = |peer: &PeerId| self.peers.get(peer).is_some_and(|state| !state.knows_own && state.session.is_none());
+        let unaware =
+            |peer: &PeerId| self.peers.get(peer).is_some_and(|state| !state.knows_own && state.session.is_none());
         let unaware: Vec<PeerId> = self.members().filter(unaware).collect();
         unaware.into_iter().for_each(|peer| self.compare(peer));
         let to_leave = self.to_leave();

@@ -11,7 +11,10 @@ use crate::{
     entries::Board,
     p2p::{
         behaviour::{Behaviour, BehaviourEvent, limits, topic},
-        core::{Core, CoreConfig, FetchError, HandedOver, Heard, Input, Limits, Output, RequestFailed, RequestId, Token, Verdict},
+        core::{
+            Core, CoreConfig, FetchError, HandedOver, Heard, Input, Limits, Output, RequestFailed, RequestId, Token,
+            Verdict,
+        },
         lookout::{Facts, Lookout},
         message::{BlobRequest, BlobResponse, SyncRequest, SyncResponse},
         options::PeerAddress,
