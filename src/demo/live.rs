@@ -4,7 +4,7 @@
 use super::{phase::ALONE, table::Summary};
 use crate::{
     bucket::BucketFigures,
-    cli::{routes_text, short_peer},
+    cli::{TimedEvent, routes_text, short_peer},
     node::{Event, FoldedUpdate, Origin, Stop},
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -87,10 +87,11 @@ impl Live {
     }
 
     /// Shows what happened in a node. `names` gives the nodes' names by peer id.
-    pub(super) fn event(&self, number: usize, event: &Event, names: &BTreeMap<String, String>) {
+    pub(super) fn event(&self, number: usize, timed: &TimedEvent, names: &BTreeMap<String, String>) {
+        let event = &timed.event;
         if let Form::Json = self.form {
             // The event's own line, with two fields more.
-            if let Ok(serde_json::Value::Object(mut line)) = serde_json::to_value(event) {
+            if let Ok(serde_json::Value::Object(mut line)) = serde_json::to_value(timed) {
                 line.insert("phase".to_owned(), (*self.phase.borrow()).into());
                 line.insert("node".to_owned(), number.into());
                 self.line(&serde_json::Value::Object(line).to_string());
