@@ -32,9 +32,9 @@ use crate::{
 };
 use anyhow::Context;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use events::EventOutput;
 #[cfg(feature = "demo-s3")]
 use std::net::SocketAddr;
-use events::EventOutput;
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 /// Federated learning without a server: every node trains on its own data, publishes its weights, and folds what the
@@ -118,10 +118,7 @@ struct HomeFlag {
     home: Option<PathBuf>,
 }
 
-fn run_node(
-    node: &NodeCommand,
-    settings: Result<BTreeMap<String, Setting>, SettingsError>,
-) -> anyhow::Result<()> {
+fn run_node(node: &NodeCommand, settings: Result<BTreeMap<String, Setting>, SettingsError>) -> anyhow::Result<()> {
     let settings = settings.and_then(|settings| settings::merged(&settings));
     // Who wants events wants to read of wrong settings there too.
     let flags = settings.as_ref().unwrap_or(&node.flags);

@@ -72,7 +72,8 @@ mod tests {
         let paused = Paused { recipe: before.clone(), steps: Steps::default(), state: Bytes::new() };
         assert_eq!(paused.differences(&before), Vec::<String>::new());
         let now = recipe(&[("batch-size", "16"), ("lr", "0.1"), ("period", "2.5")]);
-        let expected = ["batch-size was 32 and is 16", "period was not set and is 2.5", "steps-per-epoch was 60 and is not set"];
+        let expected =
+            ["batch-size was 32 and is 16", "period was not set and is 2.5", "steps-per-epoch was 60 and is not set"];
         assert_eq!(paused.differences(&now), expected);
     }
 }

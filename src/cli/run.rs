@@ -207,7 +207,7 @@ impl Job {
             return Ok(match self.save_progress(epoch, steps, true, outputs) {
                 Ok(()) => Ended::Stopped,
                 Err(error) => Ended::Unsaved(error.context(format!(
-                    "the {} steps of epoch {epoch} can't be saved; started again the node trains it anew",
+                    "the {} steps of epoch {epoch} can't be saved; started again the node does them anew",
                     steps.done
                 ))),
             });

@@ -217,8 +217,7 @@ impl<'a> Phase<'a> {
                     live.event(number, &timed, &names);
                     let node = running.get_mut(number).context("an event of an unknown node")?;
                     node.note(event);
-                    if let (Some(Kill { node: victim, epoch }), Event::Published { epoch: now, .. }) =
-                        (kill, event)
+                    if let (Some(Kill { node: victim, epoch }), Event::Published { epoch: now, .. }) = (kill, event)
                         && (victim, epoch) == (number, *now)
                         && let Some(process) = node.process.as_mut().filter(|_| !node.killed)
                     {

@@ -321,6 +321,7 @@ where
     }
 
     fn step(&mut self, step: u64) -> f64 {
+        fail::fail_point!("train::step");
         let indices = self.order.batch(step);
         let images = images(&self.examples, &indices, &self.device);
         let labels: Vec<i64> = indices.iter().map(|&index| i64::from(self.examples.labels()[index])).collect();

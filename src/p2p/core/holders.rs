@@ -45,7 +45,12 @@ impl Holders {
     pub(super) fn disconnected(&mut self, peer: PeerId) {
         self.told.remove(&peer);
         self.notices.retain(|_, author| *author != peer);
-        if let Some(held) = self.held.get_mut(&peer) {
+        self.forgets(&peer);
+    }
+
+    /// This author no longer knows what it was told.
+    pub(super) fn forgets(&mut self, author: &PeerId) {
+        if let Some(held) = self.held.get_mut(author) {
             held.told = false;
         }
     }

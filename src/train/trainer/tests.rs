@@ -338,11 +338,13 @@ fn of_an_interrupted_period_the_rest_remains() {
     let length = EpochLength::Period(Duration::from_millis(50));
     let steps = trainer.train_epoch(1, length, before, &never).unwrap();
     assert!(steps.done > 5 && !steps.interrupted, "{steps:?}");
-    assert!(trainer.save().unwrap() == {
-        let mut other = trained(5);
-        other.train_steps(5, steps.done - 5, &never).unwrap();
-        other.save().unwrap()
-    });
+    assert!(
+        trainer.save().unwrap() == {
+            let mut other = trained(5);
+            other.train_steps(5, steps.done - 5, &never).unwrap();
+            other.save().unwrap()
+        }
+    );
 }
 
 #[test]

@@ -51,6 +51,9 @@ fn an_author_is_told_once_it_can_be() {
     rig.syncs();
     rig.members(&[2]);
     assert_eq!(rig.notices().len(), 1);
+    // A process that ended without a word has taken what it was told along; the next one connects before that is noticed.
+    rig.input(Input::Connected(peer(2)));
+    assert_eq!(rig.notices().len(), 1);
 }
 
 /// A home that is restored from an old copy: it doesn't know yet what the others hold of it already.
