@@ -79,7 +79,7 @@ impl EventOutput {
     }
 
     fn write(&self, out: &mut impl Write, line: &str) {
-        if self.failed().as_ref().is_some_and(|error| has_left(error)) {
+        if self.failed().as_ref().is_some_and(has_left) {
             return;
         }
         let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) else { return };
