@@ -70,11 +70,16 @@ pub(crate) fn run(flags: &BootstrapFlags) -> anyhow::Result<()> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         let node = BootstrapNode::start(home.keypair(), &listen)?;
+        // A list that can't be written is no reason not to serve those who know the addresses.
+        let mut written = Ok(());
         let listening = |address: &_| {
-            // Who started it may have read enough.
-            let _ = print(&format!("{address}\n"));
+            if let Err(error) = print(&format!("{address}\n")) {
+                tracing::warn!("the address {address} isn't told: {error:#}");
+                written = Err(error);
+            }
         };
-        Ok(node.run(listening, stop.requested()).await?)
+        node.run(listening, stop.requested()).await?;
+        written
     })
 }
 

@@ -7,6 +7,7 @@ mod aggregate;
 mod events;
 mod folder;
 mod node;
+mod paused;
 #[cfg(unix)]
 mod peers;
 mod run;
@@ -14,9 +15,11 @@ mod settings;
 mod show;
 mod strategies;
 
-pub use self::settings::{NodeFlags, Setting, SettingsError, Source};
+pub use self::{
+    events::TimedEvent,
+    settings::{NodeFlags, Setting, SettingsError, Source},
+};
 pub(crate) use self::{
-    events::json_sink,
     node::{MAX_SECONDS, NETWORK_DOWN, NETWORK_UP, strategy_of},
     show::{routes_text, short_peer},
 };
@@ -29,9 +32,10 @@ use crate::{
 };
 use anyhow::Context;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use events::EventOutput;
 #[cfg(feature = "demo-s3")]
 use std::net::SocketAddr;
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 /// Federated learning without a server: every node trains on its own data, publishes its weights, and folds what the
 /// others have published into its own.
@@ -114,6 +118,15 @@ struct HomeFlag {
     home: Option<PathBuf>,
 }
 
+fn run_node(node: &NodeCommand, settings: Result<BTreeMap<String, Setting>, SettingsError>) -> anyhow::Result<()> {
+    let settings = settings.and_then(|settings| settings::merged(&settings));
+    // Who wants events wants to read of wrong settings there too.
+    let flags = settings.as_ref().unwrap_or(&node.flags);
+    let output = EventOutput::new(flags.json == Some(true));
+    let ended = settings.map_err(Into::into).and_then(|settings| node::run(&settings, node.end_with_stdin, &output));
+    node::ended(ended, &output)
+}
+
 /// Parses the arguments and runs what they say. What went wrong is one line on standard error; the exit code is 0 for
 /// success, 2 for arguments that can't be, 1 for all else.
 pub fn main() -> ExitCode {
@@ -132,11 +145,11 @@ fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> 
         Command::Demo(flags) => return demo::run(&flags),
         Command::Node(node) => {
             let matches = matches.subcommand_matches("node").context("no node arguments")?;
-            let settings = settings::resolve(&node.flags, matches, node.config.as_deref())?;
+            let settings = settings::resolve(&node.flags, matches, node.config.as_deref());
             if node.print_config {
-                print(&settings::render(&settings))?;
+                print(&settings::render(&settings?))?;
             } else {
-                node::run(&settings::merged(&settings)?, node.end_with_stdin)?;
+                run_node(&node, settings)?;
             }
         }
         Command::Bootstrap(flags) => bootstrap::run(&flags)?,

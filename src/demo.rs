@@ -230,15 +230,16 @@ pub(crate) fn run(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
     drop((bootstrap, bucket));
     let together = match together? {
         Outcome::Finished(results) => results,
-        Outcome::Stopped => return Ok(ExitCode::from(INTERRUPTED)),
+        Outcome::Stopped => return live.check().map(|()| ExitCode::from(INTERRUPTED)),
     };
     live.headline(&format!("The same nodes alone: same data, seeds and {alike}, no peers."));
     let alone = match Phase::alone(flags, &directory).run(&live, &stop)? {
         Outcome::Finished(results) => results,
-        Outcome::Stopped => return Ok(ExitCode::from(INTERRUPTED)),
+        Outcome::Stopped => return live.check().map(|()| ExitCode::from(INTERRUPTED)),
     };
     drop(directory);
     let summary = table::Summary::new(&together, &alone, began.elapsed());
     live.summary(&summary);
+    live.check()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -17,7 +17,9 @@ mod config;
 mod event;
 mod fold;
 mod participant;
+mod progress;
 mod roster;
+mod sealed;
 mod session;
 mod start;
 mod stop;
@@ -32,6 +34,7 @@ pub use self::{
     config::{NodeConfig, Pace},
     event::{Event, EventSink, FoldedUpdate, Origin},
     participant::{LocalUpdate, Participant, ParticipantOptions},
+    progress::Progress,
     roster::Roster,
     session::{Begun, Completed, Mode, Session, SessionOptions},
     start::{Beginning, StartOptions},

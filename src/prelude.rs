@@ -48,5 +48,7 @@ pub use crate::{
     },
     p2p::{NetworkOptions, PeerAddress, PeerList},
     strategy::{FoldError, Folded, Round, Strategy, StrategySpec},
-    train::{Adam, BatchOrder, CallbackError, Cpu, Epoch, FederatedCallback, add_proximal_gradient, init_seeded},
+    train::{
+        Adam, BatchOrder, CallbackError, Cpu, Epoch, FederatedCallback, Partial, add_proximal_gradient, init_seeded,
+    },
 };

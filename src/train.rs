@@ -16,6 +16,7 @@ mod examples;
 mod init;
 mod model;
 mod module_weights;
+mod partial;
 mod proximal;
 mod state;
 mod trainer;
@@ -32,6 +33,7 @@ pub use self::{
     init::init_seeded,
     model::{Classifier, DigitsMlp, MnistCnn, Model, ParseModelError},
     module_weights::{ModuleWeightsError, apply, collect, layout_of},
+    partial::Partial,
     proximal::add_proximal_gradient,
     state::{StateError, restore_state, save_state},
     trainer::{Evaluation, MAX_BATCH, MAX_THREADS, Steps, Train, TrainError, TrainOptions, Trainer, trainer},

@@ -12,7 +12,7 @@ use burn::{
 use peerfold::{
     node::BelowQuorum,
     prelude::*,
-    train::{Draws, collect},
+    train::{Draws, collect, save_state},
     weights::Weights,
 };
 use std::{
@@ -176,6 +176,48 @@ fn a_restarted_run_is_the_uninterrupted_one() {
     assert_eq!(trained, [3, 4, 5, 6]);
     assert!(weights == straight, "other bits after a restart");
     assert!(part("other", 5).1 != straight);
+}
+
+/// A dropped callback stands for a process that ends.
+#[test]
+fn the_middle_of_an_epoch_is_saved_by_the_loop_and_gone_on_with() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let fresh = || (Net::new(8, 0.3), AdamConfig::new().init());
+    // Trains two epochs of 12 steps, saves after every third one, and ends after `ends_after` steps.
+    let life = |home: &str, ends_after: u64| {
+        let (mut net, mut optimizer) = fresh();
+        let federation = FederatedCallback::join(&memory(), dir.path().join(home), &mut net, &mut optimizer).unwrap();
+        let (mut federation, mut left) = (federation.with_seed(3), ends_after);
+        while let Some(epoch) = federation.next_epoch(2) {
+            let before = federation.resume(&mut net, &mut optimizer).unwrap().unwrap_or_default();
+            assert_eq!(federation.resume(&mut net, &mut optimizer).unwrap(), None);
+            let mut loss = before.get("loss").unwrap_or(0.0);
+            for step in before.steps()..12 {
+                if left == 0 {
+                    return (federation.epoch(), step, None);
+                }
+                left -= 1;
+                let seed = federation.seed(epoch).wrapping_add(step);
+                loss += train(&mut net, &mut optimizer, seed, [1, 1, 1]);
+                if step % 3 == 2 {
+                    let partial = Partial::after(step + 1).figure("loss", loss);
+                    federation.save_progress(&net, &optimizer, partial).unwrap();
+                }
+            }
+            federation.on_epoch_end(&mut net, &optimizer, Epoch::of(256).metric("loss", loss)).unwrap();
+        }
+        (federation.epoch(), ends_after - left, Some((collect(&net).unwrap(), save_state(&net, &optimizer).unwrap())))
+    };
+    let straight = life("straight", 100);
+    assert_eq!((straight.0, straight.1), (2, 24));
+    // Three steps are saved, and one is done in vain; then from the third on to the ninth; then over the epoch's end.
+    assert_eq!(life("parts", 4), (0, 4, None));
+    assert_eq!(life("parts", 7), (0, 10, None));
+    assert_eq!(life("parts", 8), (1, 5, None));
+    let parts = life("parts", 100);
+    assert_eq!((parts.0, parts.1), (2, 9));
+    assert!(parts.2 == straight.2, "other bits after restarts");
 }
 
 #[test]

@@ -44,7 +44,7 @@ async fn alone_it_begins_with_the_initial_weights_and_says_so_in_its_first_entry
     let (_storage, peers) = peers(2);
     let events = Recorder::new();
     let begun = begin(&mut session(&peers[0], &events, wanting(0, NEVER))).await.unwrap();
-    assert_eq!(begun, Begun { weights: weights(0.5), epoch: 0, origin: Origin::Seed, trainer: None });
+    assert_eq!(begun, Begun { weights: weights(0.5), epoch: 0, origin: Origin::Seed, trainer: None, progress: None });
     let root = weights(0.5).manifest().root().to_string();
     let started = events.pick(|event| match event {
         Event::Started { root, authors, epoch, .. } => Some((root.clone(), authors.len(), *epoch)),

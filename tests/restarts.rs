@@ -14,7 +14,7 @@ use peerfold::{
     home::Home,
     node::{
         AsyncNode, AsyncOptions, BelowQuorum, Checkpoint, CheckpointError, Event, LocalUpdate, Members, NodeError,
-        Origin, Participant, Session, SessionOptions, StartOptions, Stop, SyncNode, SyncOptions,
+        Origin, Participant, Progress, Session, SessionOptions, StartOptions, Stop, SyncNode, SyncOptions,
     },
     strategy::{FoldError, Folded, Round, Strategy, StrategySpec},
     weights::{Key, Metadata, Metric, SignedEntry, Tensor, TensorSpec, Weights},
@@ -486,4 +486,66 @@ async fn how_many_peers_are_known_is_published_where_it_is_asked_for_and_again_a
         patiently(session.epoch_trained(LocalUpdate { metrics, ..trained(epoch) }, Bytes::new())).await.unwrap();
         assert_eq!(seen.lock().unwrap()[0], degree);
     }
+}
+
+#[tokio::test]
+async fn the_middle_of_an_epoch_is_gone_on_with_from_what_it_was_trained_from_only() {
+    let _scenario = FailScenario::setup();
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (_storage, peers) = peers(1);
+    let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+    let begin = async |dir: &Path| {
+        let mut session = async_session(&folder, &events, session_options(dir));
+        let begun = patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+        (session, begun.progress.map(|progress| (progress.epoch, progress.steps, progress.trainer)))
+    };
+    let dropped = || {
+        events.pick(|event| match event {
+            Event::ProgressDropped { epoch, steps, .. } => Some((*epoch, *steps)),
+            _ => None,
+        })
+    };
+    let state = Bytes::from_static(b"half an epoch");
+    let (mut session, none) = begin(dir.path()).await;
+    assert_eq!(none, None);
+    // What was saved last holds.
+    patiently(session.save_progress(3, Bytes::new())).await.unwrap();
+    patiently(session.save_progress(5, state.clone())).await.unwrap();
+    for _ in 0..2 {
+        let (_, progress) = begin(dir.path()).await;
+        assert_eq!(progress, Some((1, 5, state.clone())));
+    }
+    fs::copy(Progress::path(dir.path()), other.path().join("kept")).unwrap();
+    // Trained: of no more use, even if a kill has left it there.
+    let (mut session, _) = begin(dir.path()).await;
+    folder.set(|faults| faults.put = true);
+    patiently(session.epoch_trained(nodes::local(1, 1.0), Bytes::new())).await.unwrap();
+    assert!(!Progress::path(dir.path()).exists());
+    fs::copy(other.path().join("kept"), Progress::path(dir.path())).unwrap();
+    let (mut session, progress) = begin(dir.path()).await;
+    assert_eq!((progress, Progress::path(dir.path()).exists()), (None, false));
+    // That the epoch before could not be published, and then could be, changes nothing of what this one is trained from.
+    patiently(session.save_progress(7, state.clone())).await.unwrap();
+    let (session, progress) = begin(dir.path()).await;
+    assert_eq!(progress, Some((2, 7, state.clone())));
+    drop(session);
+    folder.set(|faults| faults.put = false);
+    for _ in 0..2 {
+        let (mut session, progress) = begin(dir.path()).await;
+        assert_eq!(progress, Some((2, 7, state.clone())));
+        patiently(session.finish()).await.unwrap();
+    }
+    assert_eq!(dropped(), []);
+    // Of another run's second epoch.
+    let (mut session, _) = begin(other.path()).await;
+    patiently(session.epoch_trained(nodes::local(1, 9.0), Bytes::new())).await.unwrap();
+    fs::copy(Progress::path(dir.path()), Progress::path(other.path())).unwrap();
+    drop(session);
+    let (_, progress) = begin(other.path()).await;
+    assert_eq!((progress, dropped()), (None, vec![(Some(2), Some(7))]));
+    assert!(!Progress::path(other.path()).exists());
+    // And if there is no checkpoint at all.
+    fs::remove_file(Checkpoint::path(dir.path())).unwrap();
+    let (_, progress) = begin(dir.path()).await;
+    assert_eq!((progress, dropped().len()), (None, 2));
 }

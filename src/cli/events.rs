@@ -1,31 +1,173 @@
-//! Events as JSON lines.
+//! Events on standard output, each a line with its time: as JSON, or as text for people.
 
+use super::show::text;
 use crate::node::{Event, EventSink};
-use std::{io::Write, sync::Arc};
+use serde::{Deserialize, Serialize};
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
 
-/// Writes each event as one line of JSON to standard output. That nobody reads any more is no reason to stop training.
-pub(crate) fn json_sink() -> EventSink {
-    Arc::new(|event| {
-        if let Ok(line) = serde_json::to_string(event) {
-            let mut out = std::io::stdout().lock();
-            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-        }
-    })
+/// An event with its time: what a line of `--json` is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct TimedEvent {
+    /// When it happened, by this machine's clock: RFC 3339 with milliseconds, UTC.
+    #[serde(with = "rfc_3339")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub time: SystemTime,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
 }
 
-/// The JSON schema of an event.
+mod rfc_3339 {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::{borrow::Cow, time::SystemTime};
+
+    pub(super) fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_millis(*time))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        humantime::parse_rfc3339(&text).map_err(D::Error::custom)
+    }
+}
+
+/// A node's standard output. What can't be written is said on standard error, once, and is no reason to stop training.
+#[derive(Clone)]
+pub(super) struct EventOutput {
+    json: bool,
+    failed: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl EventOutput {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, failed: Arc::default() }
+    }
+
+    /// Where the events go.
+    pub(super) fn sink(&self) -> EventSink {
+        let output = self.clone();
+        Arc::new(move |event| output.event(event))
+    }
+
+    pub(super) fn event(&self, event: &Event) {
+        // Under the lock, so that no line has an earlier time than the one before.
+        let mut out = io::stdout().lock();
+        let time = SystemTime::now();
+        let line = if self.json {
+            serde_json::to_string(&TimedEvent { time, event: event.clone() }).ok()
+        } else {
+            text(event).map(|text| format!("{} {text}", humantime::format_rfc3339_millis(time)))
+        };
+        if let Some(line) = line {
+            self.write(&mut out, &line);
+        }
+    }
+
+    /// A line for people, who don't read JSON.
+    pub(super) fn remark(&self, text: &str) {
+        if !self.json {
+            self.write(&mut io::stdout().lock(), text);
+        }
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<io::Error>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, out: &mut impl Write, line: &str) {
+        if self.failed().as_ref().is_some_and(has_left) {
+            return;
+        }
+        let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) else { return };
+        let mut failed = self.failed();
+        if failed.is_none() {
+            if has_left(&error) {
+                tracing::warn!("nobody reads standard output any more; going on without it");
+            } else {
+                tracing::warn!(%error, "standard output can't be written, and events are lost; going on");
+            }
+            *failed = Some(error);
+        }
+    }
+
+    /// At the end: errors if events were lost though somebody wants them. A reader that has left wants none.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        match self.failed().take() {
+            Some(error) if !has_left(&error) => {
+                Err(anyhow::Error::new(error).context("events were lost: standard output couldn't be written"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether whoever read standard output has closed its end.
+fn has_left(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// The JSON schema of a line.
 pub(super) fn schema() -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&schemars::schema_for!(Event))
+    serde_json::to_string_pretty(&schemars::schema_for!(TimedEvent))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::time::Duration;
 
     #[test]
     fn the_schema_in_the_repository_is_the_one_of_the_program() {
         let kept = include_str!("../../schema/events.schema.json");
-        let same = kept.trim() == super::schema().unwrap().trim();
+        let same = kept.trim() == schema().unwrap().trim();
         assert!(same, "write it anew: cargo run -- event-schema > schema/events.schema.json");
+    }
+
+    #[test]
+    fn a_line_is_the_event_with_its_time() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_005);
+        let timed = TimedEvent { time, event: Event::CaughtUp { from: 1, epoch: 4 } };
+        let line = serde_json::to_string(&timed).unwrap();
+        assert_eq!(line, r#"{"time":"2023-11-14T22:13:20.005Z","event":"caught_up","from":1,"epoch":4}"#);
+        assert_eq!(serde_json::from_str::<TimedEvent>(&line).unwrap(), timed);
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), timed.event);
+        assert!(serde_json::from_str::<TimedEvent>(&line.replace("2023", "x")).is_err());
+    }
+
+    /// Fails as long as it is told to.
+    struct Faulty(Option<io::ErrorKind>, Vec<u8>);
+
+    impl Write for Faulty {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.0 {
+                Some(kind) => Err(kind.into()),
+                None => self.1.write(bytes),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_at_the_end_and_a_reader_that_has_left_is_none() {
+        let output = EventOutput::new(true);
+        output.write(&mut Faulty(Some(io::ErrorKind::BrokenPipe), vec![]), "lost");
+        output.check().unwrap();
+
+        let output = EventOutput::new(true);
+        output.write(&mut Faulty(Some(io::ErrorKind::StorageFull), vec![]), "lost");
+        // There may be room again.
+        let mut repaired = Faulty(None, vec![]);
+        output.write(&mut repaired, "line");
+        assert_eq!(repaired.1, b"line\n");
+        let error = output.check().unwrap_err();
+        assert!(error.to_string().contains("events were lost"), "{error}");
     }
 }

@@ -1,10 +1,10 @@
 //! `peerfold node`: from settings to a node that trains.
 
 use super::{
-    json_sink,
+    events::EventOutput,
+    paused::Recipe,
     run::{Job, Outputs},
     settings::{NodeFlags, SettingsError, default_home, environment},
-    show::text_sink,
 };
 use crate::{
     bucket::{BucketFigures, BucketOptions, BucketUrl, check_endpoint},
@@ -12,9 +12,9 @@ use crate::{
     experiment::{DataSet, LabelSkew, digits, mnist},
     folder::FolderUrl,
     home::Home,
-    node::{AsyncOptions, BelowQuorum, Checks, NodeConfig, Origin, Pace, StartOptions, Stop, SyncOptions},
+    node::{AsyncOptions, BelowQuorum, Checks, Event, NodeConfig, Origin, Pace, StartOptions, Stop, SyncOptions},
     p2p::{NetworkOptions, PeerList, listen_address},
-    program::{end_with_stdin, stop_on_signals},
+    program::{end_with_stdin, one_line, stop_on_signals},
     strategy::StrategySpec,
     train::{Device, Draws, EpochLength, MAX_THREADS, Model, TrainOptions, trainer},
     weights::Weights,
@@ -201,6 +201,23 @@ fn length_of(settings: &NodeFlags) -> Result<EpochLength, SettingsError> {
     }
 }
 
+/// An epoch's length by the name of its setting.
+fn length_setting(length: EpochLength) -> (&'static str, String) {
+    match length {
+        EpochLength::Steps(steps) => ("steps-per-epoch", steps.to_string()),
+        EpochLength::Period(period) => ("period", period.as_secs_f64().to_string()),
+    }
+}
+
+/// How often the middle of an epoch is saved, if it is.
+fn checkpoint_every(settings: &NodeFlags) -> Result<Option<Duration>, SettingsError> {
+    let Some(minutes) = settings.checkpoint_every else { return Ok(None) };
+    match Duration::try_from_secs_f64(minutes * 60.0) {
+        Ok(every) if !every.is_zero() && minutes * 60.0 <= MAX_SECONDS => Ok(Some(every)),
+        _ => Err(wrong("checkpoint-every", minutes, "must be a number of minutes above 0, up to a hundred years")),
+    }
+}
+
 /// The μ of the proximal term with which nodes of this strategy train; 0 for a strategy that has no such parameter.
 fn proximal_mu(strategy: &StrategySpec) -> Result<f64, SettingsError> {
     let info = strategy.info().map_err(|error| wrong("strategy", &strategy.name, error))?;
@@ -343,8 +360,19 @@ pub(super) fn check_writable(key: &'static str, path: &Path) -> Result<(), Setti
     Ok(())
 }
 
+/// Tells what has become of a node: if it failed, the last event says so. Events that couldn't be written make it fail.
+pub(super) fn ended(ended: anyhow::Result<()>, events: &EventOutput) -> anyhow::Result<()> {
+    match ended {
+        Ok(()) => events.check(),
+        Err(error) => {
+            events.event(&Event::Failed { reason: one_line(&error) });
+            Err(error)
+        }
+    }
+}
+
 /// Runs a node to its last epoch, or to the first signal. All mistakes that can be known are told before it begins.
-pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result<()> {
+pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool, output: &EventOutput) -> anyhow::Result<()> {
     let began = Instant::now();
     let (cut, followed) = watch::channel(false);
     if ends_with_stdin {
@@ -376,6 +404,7 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
     let pace = pace_of(settings, data_seed)?;
     let length = length_of(settings)?;
     let epochs = at_least_one(settings.epochs, "epochs")?;
+    let checkpoint_every = checkpoint_every(settings)?;
     let options = TrainOptions {
         learning_rate: need(&settings.lr, "lr")?,
         batch: need(&settings.batch_size, "batch-size")?,
@@ -432,15 +461,22 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         None => (trainer.weights()?, Origin::Seed),
     };
 
-    let events = if settings.json == Some(true) { json_sink() } else { text_sink() };
+    let recipe = Recipe::from(
+        [
+            ("batch-size", options.batch.to_string()),
+            ("lr", options.learning_rate.to_string()),
+            length_setting(length),
+            ("data-seed", data_seed.to_string()),
+            ("param proximal_mu", options.proximal_mu.to_string()),
+            ("this node's examples (data set, partition, skew, seed)", trainer.examples().fingerprint()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
     let mut hyperparameters: BTreeMap<String, String> = [
         ("model", model.to_string()),
         ("batch-size", options.batch.to_string()),
         ("lr", options.learning_rate.to_string()),
-        match length {
-            EpochLength::Steps(steps) => ("steps-per-epoch", steps.to_string()),
-            EpochLength::Period(period) => ("period", period.as_secs_f64().to_string()),
-        },
+        length_setting(length),
         ("seed", seed.to_string()),
         ("partitions", parts.to_string()),
         ("skew", skew.to_string()),
@@ -465,12 +501,25 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         cache_quota,
         linger,
         hyperparameters,
-        events: events.clone(),
+        events: output.sink(),
         stop: stop.clone(),
         ..NodeConfig::new(federation, folder)
     };
     let session = config.open(&home, layout)?;
     let stay = settings.stay == Some(true);
-    let job = Job { trainer, session, test, epochs, length, linger, stay, stop, began, paid: BucketFigures::default() };
-    job.run(initial, &Outputs { events, out: settings.out.clone(), text: settings.json != Some(true) })
+    let job = Job {
+        trainer,
+        session,
+        test,
+        epochs,
+        length,
+        checkpoint_every,
+        recipe,
+        linger,
+        stay,
+        stop,
+        began,
+        paid: BucketFigures::default(),
+    };
+    job.run(initial, &Outputs { events: output.clone(), out: settings.out.clone() })
 }

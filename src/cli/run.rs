@@ -1,17 +1,21 @@
 //! A node's epochs: train, publish and fold, evaluate, until the last one or a stop.
 
+use super::{
+    events::EventOutput,
+    paused::{Paused, Recipe},
+};
 use crate::{
     bucket::BucketFigures,
     durable_file,
-    node::{Begun, BlockingSession, Completed, Event, EventSink, LocalUpdate, NodeError, Origin, Stop},
-    program::print,
-    train::{EpochLength, Evaluation, Examples, Train},
+    node::{Begun, BlockingSession, Completed, Event, LocalUpdate, NodeError, Origin, Progress, Stop},
+    train::{EpochLength, Evaluation, Examples, Steps, Train},
     weights::{Metric, Weights},
 };
 use anyhow::Context;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -25,6 +29,10 @@ pub(super) struct Job {
     pub(super) test: Examples,
     pub(super) epochs: u64,
     pub(super) length: EpochLength,
+    /// After how long the middle of an epoch is saved, again and again; never if `None`.
+    pub(super) checkpoint_every: Option<Duration>,
+    /// What decides an epoch, besides what it is trained from.
+    pub(super) recipe: Recipe,
     /// How long the end waits for the peers to have the newest update.
     pub(super) linger: Duration,
     /// Whether to answer peers after the last epoch until a stop is requested.
@@ -37,14 +45,22 @@ pub(super) struct Job {
 
 /// Where results go.
 pub(super) struct Outputs {
-    pub(super) events: EventSink,
+    pub(super) events: EventOutput,
     pub(super) out: Option<PathBuf>,
-    /// Whether people read standard output, and not a program.
-    pub(super) text: bool,
+}
+
+/// How an epoch ended.
+enum Ended {
+    Complete(Completed, Evaluation),
+    /// A stop was requested before it was complete.
+    Stopped,
+    /// So too, and the middle of the epoch can't be saved.
+    Unsaved(anyhow::Error),
 }
 
 impl Job {
-    /// Runs to the last epoch. A stop request is no error: what is complete is published and saved.
+    /// Runs to the last epoch. A stop request is no error: what is complete is published and saved, and so is the middle
+    /// of the epoch under way, from which the next run goes on.
     pub(super) fn run(mut self, initial: (Weights, Origin), outputs: &Outputs) -> anyhow::Result<()> {
         let begun = match self.session.begin(initial, self.trainer.save()?.into()) {
             Err(NodeError::Stopped) => return Ok(()),
@@ -58,14 +74,22 @@ impl Job {
         if epoch >= self.epochs {
             tracing::warn!(at = epoch, epochs = self.epochs, "nothing is left to train; a higher --epochs goes on");
         }
-        let mut evaluation = None;
+        let mut before = Steps::default();
+        if let Some(progress) = begun.progress.filter(|_| epoch < self.epochs) {
+            before = self.take_up(progress, &weights, outputs);
+        }
+        let (mut evaluation, mut saved) = (None, Ok(()));
         while epoch < self.epochs && !self.stop.is_requested() {
-            match self.epoch(epoch + 1, outputs)? {
-                Some((completed, measured)) => {
+            match self.epoch(epoch + 1, std::mem::take(&mut before), outputs)? {
+                Ended::Complete(completed, measured) => {
                     Completed { weights, epoch } = completed;
                     evaluation = Some(measured);
                 }
-                None => break,
+                Ended::Stopped => break,
+                Ended::Unsaved(error) => {
+                    saved = Err(error);
+                    break;
+                }
             }
         }
         let evaluation = match evaluation {
@@ -85,7 +109,7 @@ impl Job {
         // Who reads of the end may kill the node, so the others have its update before.
         self.session.hand_over(self.linger)?;
         let (traffic, network) = (self.session.traffic(), self.session.network());
-        (outputs.events)(&Event::Finished {
+        outputs.events.event(&Event::Finished {
             epoch,
             metrics: metrics(None, evaluation),
             stopped: epoch < self.epochs,
@@ -99,24 +123,96 @@ impl Job {
             bucket: self.session.bucket(),
         });
         published.context("the newest update is not in the shared folder; start the node again to publish it")?;
+        saved?;
         if self.stay && !self.stop.is_requested() {
-            if outputs.text {
-                print("answering peers until stopped (Ctrl-C)\n")?;
-            }
+            outputs.events.remark("answering peers until stopped (Ctrl-C)");
             self.session.stay()?;
         }
         Ok(())
     }
 
-    /// One epoch; `None` if a stop was requested before it was complete.
-    fn epoch(&mut self, epoch: u64, outputs: &Outputs) -> anyhow::Result<Option<(Completed, Evaluation)>> {
-        let began = Instant::now();
-        let stop = self.stop.clone();
-        let steps = self.trainer.train_epoch(epoch, self.length, &|| stop.is_requested())?;
-        if steps.interrupted {
-            return Ok(None);
+    /// Goes on in the middle of an epoch that began from `start`, if the rest of it would be trained as its beginning was.
+    /// Gives the steps that are done.
+    fn take_up(&mut self, progress: Progress, start: &Weights, outputs: &Outputs) -> Steps {
+        let Progress { epoch, steps, trainer } = progress;
+        let resumed = match Paused::decode(&trainer) {
+            None => Err("it was saved by another version of the program".to_owned()),
+            Some(paused) => match paused.differences(&self.recipe).join(", ") {
+                none if none.is_empty() => self.trainer.resume(&paused.state, start).map_err(|error| error.to_string()),
+                differences => Err(differences),
+            }
+            .map(|()| paused.steps),
+        };
+        match resumed {
+            Ok(before) => {
+                let steps_per_epoch = self.steps_per_epoch();
+                outputs.events.event(&Event::ProgressResumed { epoch, steps, steps_per_epoch });
+                before
+            }
+            Err(reason) => {
+                let (epoch, steps) = (Some(epoch), Some(steps));
+                outputs.events.event(&Event::ProgressDropped { epoch, steps, reason });
+                Steps::default()
+            }
         }
-        let loss = steps.loss.unwrap_or(f64::NAN);
+    }
+
+    fn steps_per_epoch(&self) -> Option<u64> {
+        match self.length {
+            EpochLength::Steps(steps) => Some(steps),
+            EpochLength::Period(_) => None,
+        }
+    }
+
+    /// Saves the middle of the epoch under way.
+    fn save_progress(&mut self, epoch: u64, steps: Steps, stopping: bool, outputs: &Outputs) -> anyhow::Result<()> {
+        // The beginning of an epoch is what the checkpoint has.
+        if steps.done == 0 {
+            return Ok(());
+        }
+        let paused = Paused { recipe: self.recipe.clone(), steps, state: self.trainer.save()?.into() };
+        self.session.save_progress(steps.done, paused.encode()?)?;
+        let (steps, steps_per_epoch) = (steps.done, self.steps_per_epoch());
+        outputs.events.event(&Event::ProgressSaved { epoch, steps, steps_per_epoch, stopping });
+        Ok(())
+    }
+
+    /// Trains the rest of an epoch, and saves its middle as often as is wanted. Interrupted only by a stop request.
+    fn train(&mut self, epoch: u64, mut steps: Steps, outputs: &Outputs) -> anyhow::Result<Steps> {
+        let stop = self.stop.clone();
+        loop {
+            let due = self.checkpoint_every.and_then(|every| Instant::now().checked_add(every));
+            // At least a step lies between two saves.
+            let asked = AtomicBool::new(false);
+            let pause = || {
+                let is_due = due.is_some_and(|due| Instant::now() >= due);
+                asked.swap(true, Ordering::Relaxed) && is_due || stop.is_requested()
+            };
+            steps = self.trainer.train_epoch(epoch, self.length, steps, &pause)?;
+            if !steps.interrupted || stop.is_requested() {
+                return Ok(steps);
+            }
+            // The disk may have room again when the next one is due.
+            if let Err(error) = self.save_progress(epoch, steps, false, outputs) {
+                tracing::warn!(epoch, "the middle of the epoch is not saved: {error:#}");
+            }
+        }
+    }
+
+    /// One epoch, of which the steps in `before` are done.
+    fn epoch(&mut self, epoch: u64, before: Steps, outputs: &Outputs) -> anyhow::Result<Ended> {
+        let began = Instant::now();
+        let steps = self.train(epoch, before, outputs)?;
+        if steps.interrupted {
+            return Ok(match self.save_progress(epoch, steps, true, outputs) {
+                Ok(()) => Ended::Stopped,
+                Err(error) => Ended::Unsaved(error.context(format!(
+                    "the {} steps of epoch {epoch} can't be saved; started again the node does them anew",
+                    steps.done
+                ))),
+            });
+        }
+        let loss = steps.loss().unwrap_or(f64::NAN);
         let local = LocalUpdate {
             weights: self.trainer.weights()?,
             epoch,
@@ -124,7 +220,7 @@ impl Job {
             metrics: vec![Metric { name: "loss".to_owned(), value: loss }],
         };
         let completed = match self.session.epoch_trained(local, self.trainer.save()?.into()) {
-            Err(NodeError::Stopped) => return Ok(None),
+            Err(NodeError::Stopped) => return Ok(Ended::Stopped),
             completed => completed?,
         };
         self.trainer.load_weights(&completed.weights)?;
@@ -133,12 +229,12 @@ impl Job {
         let so_far = self.session.bucket();
         let cost = so_far.map(|figures| figures - self.paid);
         self.paid = so_far.unwrap_or_default();
-        (outputs.events)(&Event::EpochDone {
+        outputs.events.event(&Event::EpochDone {
             epoch: completed.epoch,
             epochs: self.epochs,
-            metrics: metrics(steps.loss, evaluation),
+            metrics: metrics(steps.loss(), evaluation),
             steps: steps.done,
-            seconds: began.elapsed().as_secs_f64(),
+            seconds: (before.time + began.elapsed()).as_secs_f64(),
             written: traffic.written,
             read: traffic.read,
             peers: network.map(|network| network.peers),
@@ -146,7 +242,7 @@ impl Job {
             received: network.map(|network| network.received),
             bucket: cost,
         });
-        Ok(Some((completed, evaluation)))
+        Ok(Ended::Complete(completed, evaluation))
     }
 }
 

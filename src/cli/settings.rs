@@ -149,6 +149,10 @@ pub struct NodeFlags {
     /// waited for. The same on all nodes; also with --sync.
     #[arg(long, env = "PEERFOLD_PERIOD", value_name = "SECONDS", help_heading = "Training")]
     pub period: Option<f64>,
+    /// Save the middle of an epoch every so many minutes, 0.5 for 30 seconds: a node that is killed goes on from there.
+    /// One that is stopped saves it in any case. [default: never]
+    #[arg(long, env = "PEERFOLD_CHECKPOINT_EVERY", value_name = "MINUTES", help_heading = "Training")]
+    pub checkpoint_every: Option<f64>,
     /// Examples in a step. [default: 32]
     #[arg(long, env = "PEERFOLD_BATCH_SIZE", value_name = "B", help_heading = "Training")]
     pub batch_size: Option<usize>,
@@ -425,6 +429,7 @@ fn check_finite(flags: &NodeFlags) -> Result<(), SettingsError> {
         ("start-deadline", flags.start_deadline),
         ("linger", flags.linger),
         ("period", flags.period),
+        ("checkpoint-every", flags.checkpoint_every),
     ];
     for (key, number) in numbers {
         if let Some(number) = number.filter(|number| !number.is_finite()) {

@@ -2,10 +2,9 @@
 
 use crate::{
     bucket::{BucketFigures, Routes},
-    node::{Event, EventSink, FoldedUpdate, Origin},
+    node::{Event, FoldedUpdate, Origin},
 };
 use indicatif::HumanBytes;
-use std::{io::Write as _, sync::Arc};
 
 /// The end of a peer id: the beginning is the same for all.
 pub(crate) fn short_peer(peer: &str) -> String {
@@ -23,17 +22,8 @@ fn folded_text(updates: &[FoldedUpdate], name: impl Fn(&str) -> String) -> Strin
     if peers.is_empty() { "nobody".to_owned() } else { peers.join(", ") }
 }
 
-/// Writes what matters of each event as a line to standard output.
-pub(super) fn text_sink() -> EventSink {
-    Arc::new(|event| {
-        if let Some(line) = text(event) {
-            let mut out = std::io::stdout().lock();
-            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-        }
-    })
-}
-
-fn text(event: &Event) -> Option<String> {
+/// What matters of an event, on one line; of some nothing does.
+pub(super) fn text(event: &Event) -> Option<String> {
     Some(match event {
         Event::Started { peer, epoch, origin, authors, .. } => {
             let from = match origin {
@@ -88,8 +78,34 @@ fn text(event: &Event) -> Option<String> {
             let how = if *stopped { "stopped on request" } else { "finished" };
             format!("{how} at epoch {epoch}: test accuracy {accuracy:.2} %")
         }
-        Event::Published { .. } | Event::Received { .. } => return None,
+        Event::ProgressSaved { epoch, steps, steps_per_epoch, stopping: true } => {
+            let steps = steps_text(*steps, *steps_per_epoch);
+            format!("stopped in epoch {epoch} after {steps}; started again it goes on there")
+        }
+        Event::ProgressResumed { epoch, steps, steps_per_epoch } => {
+            format!("goes on in epoch {epoch} after {}", steps_text(*steps, *steps_per_epoch))
+        }
+        Event::ProgressDropped { epoch: Some(epoch), steps: Some(steps), reason } => {
+            let steps = steps_text(*steps, None);
+            format!("trains epoch {epoch} anew and not from what was saved of it after {steps}: {reason}")
+        }
+        Event::ProgressDropped { reason, .. } => {
+            format!("trains its epoch anew and not from what was saved in the middle of one: {reason}")
+        }
+        // The error itself goes to standard error.
+        Event::Published { .. } | Event::Received { .. } | Event::ProgressSaved { .. } | Event::Failed { .. } => {
+            return None;
+        }
     })
+}
+
+/// `17 of 60 steps`; in an epoch of a fixed time `17 steps`.
+fn steps_text(steps: u64, of: Option<u64>) -> String {
+    match of {
+        Some(all) => format!("{steps} of {all} steps"),
+        None if steps == 1 => "1 step".to_owned(),
+        None => format!("{steps} steps"),
+    }
 }
 
 /// Which ways to the others work: `reached by network and bucket`.

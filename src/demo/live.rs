@@ -4,14 +4,15 @@
 use super::{phase::ALONE, table::Summary};
 use crate::{
     bucket::BucketFigures,
-    cli::{routes_text, short_peer},
+    cli::{TimedEvent, routes_text, short_peer},
     node::{Event, FoldedUpdate, Origin, Stop},
 };
+use anyhow::Context;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
 };
 
 enum Form {
@@ -31,6 +32,8 @@ pub(super) struct Live {
     form: Form,
     /// Requested when nobody reads any more.
     stop: Stop,
+    /// Why a line couldn't be written, if not because its reader has left.
+    failed: RefCell<Option<io::Error>>,
     phase: RefCell<&'static str>,
     rows: RefCell<Vec<Row>>,
 }
@@ -44,7 +47,7 @@ impl Live {
         } else {
             Form::Lines
         };
-        Self { form, stop, phase: RefCell::new(""), rows: RefCell::default() }
+        Self { form, stop, failed: RefCell::default(), phase: RefCell::new(""), rows: RefCell::default() }
     }
 
     /// A line between the phases.
@@ -87,10 +90,11 @@ impl Live {
     }
 
     /// Shows what happened in a node. `names` gives the nodes' names by peer id.
-    pub(super) fn event(&self, number: usize, event: &Event, names: &BTreeMap<String, String>) {
+    pub(super) fn event(&self, number: usize, timed: &TimedEvent, names: &BTreeMap<String, String>) {
+        let event = &timed.event;
         if let Form::Json = self.form {
             // The event's own line, with two fields more.
-            if let Ok(serde_json::Value::Object(mut line)) = serde_json::to_value(event) {
+            if let Ok(serde_json::Value::Object(mut line)) = serde_json::to_value(timed) {
                 line.insert("phase".to_owned(), (*self.phase.borrow()).into());
                 line.insert("node".to_owned(), number.into());
                 self.line(&serde_json::Value::Object(line).to_string());
@@ -217,9 +221,17 @@ impl Live {
     /// Writes a line. A demo that nobody reads any more ends.
     fn line(&self, text: &str) {
         let mut out = std::io::stdout().lock();
-        if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                self.failed.borrow_mut().get_or_insert(error);
+            }
             self.stop.request();
         }
+    }
+
+    /// Errors if something couldn't be shown though somebody wants it.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        self.failed.take().map_or(Ok(()), |error| Err(error).context("writing to standard output"))
     }
 }
 

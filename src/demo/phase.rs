@@ -209,15 +209,15 @@ impl<'a> Phase<'a> {
                     live.end();
                     return Ok(Outcome::Stopped);
                 }
-                Message::Event(number, event) => {
-                    if let Event::Started { peer, .. } = event.as_ref() {
+                Message::Event(number, timed) => {
+                    let event = &timed.event;
+                    if let Event::Started { peer, .. } = event {
                         names.insert(peer.clone(), format!("node {number}"));
                     }
-                    live.event(number, &event, &names);
+                    live.event(number, &timed, &names);
                     let node = running.get_mut(number).context("an event of an unknown node")?;
-                    node.note(&event);
-                    if let (Some(Kill { node: victim, epoch }), Event::Published { epoch: now, .. }) =
-                        (kill, event.as_ref())
+                    node.note(event);
+                    if let (Some(Kill { node: victim, epoch }), Event::Published { epoch: now, .. }) = (kill, event)
                         && (victim, epoch) == (number, *now)
                         && let Some(process) = node.process.as_mut().filter(|_| !node.killed)
                     {

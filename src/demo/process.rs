@@ -1,7 +1,7 @@
 //! A node as a process of its own.
 
 use super::directory::program;
-use crate::node::Event;
+use crate::cli::TimedEvent;
 use anyhow::Context;
 use std::{
     collections::VecDeque,
@@ -20,7 +20,7 @@ const LOG_LINES: usize = 20;
 /// What comes from the processes and from the user.
 pub(super) enum Message {
     /// A node's event.
-    Event(usize, Box<Event>),
+    Event(usize, Box<TimedEvent>),
     /// A node's standard output has ended.
     Ended(usize),
     /// A stop was requested.

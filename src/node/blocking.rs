@@ -44,6 +44,11 @@ impl BlockingSession {
         self.wait(move |session| Box::pin(session.epoch_trained(local, trainer)))?
     }
 
+    /// See [`Session::save_progress`].
+    pub fn save_progress(&mut self, steps: u64, trainer: Bytes) -> Result<(), NodeError> {
+        self.wait(move |session| Box::pin(session.save_progress(steps, trainer)))?
+    }
+
     /// See [`Session::finish`].
     pub fn finish(&mut self) -> Result<(), NodeError> {
         self.wait(|session| Box::pin(session.finish()))?

@@ -1,22 +1,17 @@
 //! What a node needs to go on after it was killed, in one file.
 
-use super::{Beginning, Roster};
-use crate::{
-    durable_file,
-    weights::{Layout, Metric, Tensor, TensorSpec, Weights, WeightsError},
-};
+use super::{Beginning, Roster, sealed};
+use crate::weights::{Layout, Metric, Tensor, TensorSpec, Weights, WeightsError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{
-    fs,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
 const FILE: &str = "checkpoint";
-/// Magic and version. What follows is the hash of the rest, then the rest.
+/// Magic and version.
 const MAGIC: &[u8; 8] = b"PFCKPT\x00\x02";
-const HASH_BYTES: usize = 32;
 
 /// Why a checkpoint can't be used or written.
 #[derive(Debug, thiserror::Error)]
@@ -129,33 +124,20 @@ impl Checkpoint {
             members: self.members.clone(),
             beginning: self.beginning.clone(),
         };
-        let io_error = |source| CheckpointError::Io { what: "writing", path: path.clone(), source };
-        let body = postcard::to_stdvec(&encoded).map_err(|error| io_error(io::Error::other(error)))?;
-        durable_file::replace(&path, true, |file| {
-            file.write_all(MAGIC)?;
-            file.write_all(blake3::hash(&body).as_bytes())?;
-            file.write_all(&body)
-        })
-        .map_err(io_error)
+        let body = postcard::to_stdvec(&encoded).map_err(|error| CheckpointError::Io {
+            what: "writing",
+            path: path.clone(),
+            source: io::Error::other(error),
+        })?;
+        sealed::write(&path, MAGIC, &body)
     }
 
     /// Reads the checkpoint in `run_dir`, if there is one. Blocks on the disk.
     pub fn load(run_dir: &Path) -> Result<Option<Self>, CheckpointError> {
         let path = Self::path(run_dir);
-        let io_error = |source| CheckpointError::Io { what: "reading", path: path.clone(), source };
-        let mut bytes = Vec::new();
-        match fs::File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io_error(error)),
-            Ok(mut file) => file.read_to_end(&mut bytes).map_err(io_error)?,
-        };
+        let Some(body) = sealed::read(&path, MAGIC)? else { return Ok(None) };
         let damaged = |what: &str| CheckpointError::Damaged { path: path.clone(), what: what.to_owned() };
-        let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged("it doesn't begin as one of this version"))?;
-        let (hash, body) = rest.split_at_checked(HASH_BYTES).ok_or_else(|| damaged("it is cut short"))?;
-        if blake3::hash(body).as_bytes() != hash {
-            return Err(damaged("its hash is wrong"));
-        }
-        let encoded: Encoded = postcard::from_bytes(body).map_err(|error| damaged(&error.to_string()))?;
+        let encoded: Encoded = postcard::from_bytes(&body).map_err(|error| damaged(&error.to_string()))?;
         let tensors = encoded.tensors.into_iter().map(|(spec, data)| Tensor { spec, data }).collect();
         let weights = Weights::new(tensors).map_err(|error: WeightsError| damaged(&error.to_string()))?;
         Ok(Some(Self {
@@ -168,6 +150,11 @@ impl Checkpoint {
             members: encoded.members,
             beginning: encoded.beginning,
         }))
+    }
+
+    /// Whether this epoch is trained, and its weights are saved here or folded already.
+    pub(super) fn has_trained(&self, epoch: u64) -> bool {
+        epoch <= self.epoch
     }
 
     /// Errors unless the checkpoint can go on with this layout and strategy.
@@ -188,7 +175,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::{node::Origin, weights::DType};
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, fs};
 
     fn checkpoint() -> Checkpoint {
         let spec = TensorSpec { name: "w".to_owned(), dtype: DType::F32, shape: vec![2] };

@@ -178,6 +178,40 @@ pub enum Event {
         /// The epoch it is at now.
         epoch: u64,
     },
+    /// The middle of the epoch under way is on the disk: a node that is started again with the same settings goes on
+    /// there.
+    ProgressSaved {
+        /// The epoch, from 1.
+        epoch: u64,
+        /// Training steps done of it.
+        steps: u64,
+        /// Training steps of an epoch; absent where an epoch is a time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        steps_per_epoch: Option<u64>,
+        /// Whether it was saved because a stop was requested, and not for `--checkpoint-every`.
+        stopping: bool,
+    },
+    /// It goes on in the middle of an epoch.
+    ProgressResumed {
+        /// The epoch, from 1.
+        epoch: u64,
+        /// Training steps done of it before.
+        steps: u64,
+        /// Training steps of an epoch; absent where an epoch is a time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        steps_per_epoch: Option<u64>,
+    },
+    /// What was saved of the middle of an epoch can't be gone on with, and the epoch is trained anew.
+    ProgressDropped {
+        /// The epoch, from 1; absent if what was saved can't be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<u64>,
+        /// Training steps done of it, in vain; absent if what was saved can't be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        steps: Option<u64>,
+        /// Why.
+        reason: String,
+    },
     /// An epoch is complete: trained, published, folded, saved and evaluated.
     EpochDone {
         /// The epoch, from 1.
@@ -188,7 +222,7 @@ pub enum Event {
         metrics: BTreeMap<String, f64>,
         /// Training steps.
         steps: u64,
-        /// Seconds since the epoch began.
+        /// Seconds since the epoch began. Of one that was gone on with after a stop, without those in between.
         seconds: f64,
         /// Bytes written to the folder so far.
         written: u64,
@@ -235,6 +269,11 @@ pub enum Event {
         /// What the bucket has cost in all, if there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bucket: Option<BucketFigures>,
+    },
+    /// The program ends with an error, at its start or later. No event follows.
+    Failed {
+        /// The error, with its causes, on one line.
+        reason: String,
     },
 }
 

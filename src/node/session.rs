@@ -1,7 +1,9 @@
 use super::{
     AsyncNode, Beginning, Checkpoint, CheckpointError, Event, LocalUpdate, NodeError, Origin, Participant, Phase,
-    StartOptions, Stop, SyncNode,
+    Progress, StartOptions, Stop, SyncNode,
     alone::Company,
+    participant::off_runtime,
+    progress::{Base, base_of},
     start::{First, first_weights, publish_beginning, root_of},
 };
 use crate::{
@@ -102,6 +104,8 @@ pub struct Begun {
     pub origin: Origin,
     /// What the training program saved with its last complete epoch. The weights in it are those before the fold.
     pub trainer: Option<Bytes>,
+    /// What was saved in the middle of the next epoch, which was trained from exactly these weights and this state.
+    pub progress: Option<Progress>,
 }
 
 /// An epoch that was published and folded.
@@ -122,6 +126,7 @@ pub struct Completed {
 ///
 /// Killed before 2, the epoch is trained again from the same weights, data order and random numbers; killed after it,
 /// the same root is put again and nothing is trained twice. So no epoch is published twice with different weights.
+/// In the middle of an epoch [`save_progress`](Self::save_progress) keeps what was trained of it so far.
 ///
 /// An update that a failing folder didn't take is remembered, in the checkpoint too: the next epoch's takes its place,
 /// a restart puts it first, and [`finish`](Self::finish) does so at the end of a run.
@@ -133,9 +138,21 @@ pub struct Session {
     trainer: Bytes,
     /// Whether the checkpoint says that its epoch is complete but not published.
     saved_unpublished: bool,
+    /// The last complete epoch and its weights, which the next one is trained from.
+    complete: Option<(u64, Weights)>,
+    /// Of these, once it was needed.
+    base: Option<Base>,
     /// Tells of the ways to the others.
     routes: Option<AbortOnDrop>,
     company: Company,
+}
+
+/// What a run's directory has of the middle of an epoch.
+enum SavedProgress {
+    None,
+    Found(Progress, Base),
+    /// Why not.
+    Unreadable(String),
 }
 
 /// A task that ends with its owner.
@@ -156,6 +173,8 @@ impl Session {
             beginning: None,
             trainer: Bytes::new(),
             saved_unpublished: false,
+            complete: None,
+            base: None,
             routes: None,
             company: Company::default(),
         }
@@ -170,7 +189,7 @@ impl Session {
         if let Some(difference) = layout.difference(initial.0.layout()) {
             return Err(NodeError::Layout { what: "the initial weights".to_owned(), difference });
         }
-        let checkpoint = self.load().await?;
+        let (checkpoint, progress) = self.load().await?;
         let (folder, stop) = (self.mode.participant().folder().clone(), self.options.stop.clone());
         // Before anything is published: a number of its own, and the others' epoch, may be known there.
         tokio::select! {
@@ -183,10 +202,60 @@ impl Session {
             Err(NodeError::Folder(_)) => {}
             told => told?,
         }
-        match checkpoint {
-            Some(checkpoint) => self.resume(checkpoint).await,
-            None => self.begin_anew(initial, trainer).await,
+        let mut begun = match checkpoint {
+            Some(checkpoint) => self.resume(checkpoint).await?,
+            None => self.begin_anew(initial, trainer).await?,
+        };
+        begun.progress = self.take_up(progress).await?;
+        Ok(begun)
+    }
+
+    /// What was saved in the middle of the epoch after the last complete one, if it was trained from what that has left.
+    async fn take_up(&mut self, saved: SavedProgress) -> Result<Option<Progress>, NodeError> {
+        let (epoch, steps, reason) = match saved {
+            SavedProgress::None => return Ok(None),
+            SavedProgress::Unreadable(reason) => (None, None, reason),
+            SavedProgress::Found(progress, base) => {
+                let complete = self.complete.as_ref().map_or(0, |(epoch, _)| *epoch);
+                if progress.epoch == complete + 1 && self.base().await? == Some(base) {
+                    return Ok(Some(progress));
+                }
+                let reason = if progress.epoch <= complete {
+                    format!("the node is at epoch {complete} already")
+                } else {
+                    "the checkpoint isn't the one that it goes on from".to_owned()
+                };
+                (Some(progress.epoch), Some(progress.steps), reason)
+            }
+        };
+        self.mode.participant().emit(&Event::ProgressDropped { epoch, steps, reason });
+        if let Some(run_dir) = self.options.run_dir.clone() {
+            off_runtime(move || Progress::remove(&run_dir)).await??;
         }
+        Ok(None)
+    }
+
+    /// What the next epoch is trained from.
+    async fn base(&mut self) -> Result<Option<Base>, NodeError> {
+        if let (None, Some((epoch, weights))) = (self.base, self.complete.clone()) {
+            let trainer = self.trainer.clone();
+            self.base = Some(off_runtime(move || base_of(epoch, &weights, &trainer)).await?);
+        }
+        Ok(self.base)
+    }
+
+    /// Saves the middle of the epoch after the last complete one: `steps` training steps are done of it, and `trainer`
+    /// is what the training program needs to do the rest. The next life gets it as [`Begun::progress`], until the epoch
+    /// is trained; the checkpoint stays as it is. A crash, or a cancellation, leaves what was saved before or this.
+    ///
+    /// Does nothing before [`begin`](Self::begin), or without a directory for checkpoints.
+    pub async fn save_progress(&mut self, steps: u64, trainer: Bytes) -> Result<(), NodeError> {
+        let (Some(run_dir), Some(base)) = (self.options.run_dir.clone(), self.base().await?) else { return Ok(()) };
+        let epoch = self.complete.as_ref().map_or(0, |(epoch, _)| *epoch) + 1;
+        let progress = Progress { epoch, steps, trainer };
+        off_runtime(move || progress.save(&run_dir, base)).await??;
+        fail::fail_point!("session::progress-saved");
+        Ok(())
     }
 
     async fn begin_anew(&mut self, initial: (Weights, Origin), trainer: Bytes) -> Result<Begun, NodeError> {
@@ -210,7 +279,7 @@ impl Session {
         self.compare_starts().await;
         self.trainer = trainer;
         self.save(Phase::Folded, epoch, &weights).await?;
-        Ok(Begun { weights, epoch, origin, trainer: None })
+        Ok(Begun { weights, epoch, origin, trainer: None, progress: None })
     }
 
     async fn resume(&mut self, checkpoint: Checkpoint) -> Result<Begun, NodeError> {
@@ -247,11 +316,13 @@ impl Session {
             }
             Phase::Folded => {}
         }
+        self.complete = Some((epoch, weights.clone()));
         if let Some(caught_up) = self.mode.catch_up(epoch).await? {
             (weights, epoch) = caught_up;
             self.save_complete(epoch, &weights).await?;
         }
-        Ok(Begun { weights, epoch, origin: Origin::Checkpoint, trainer: Some(self.trainer.clone()) })
+        let trainer = Some(self.trainer.clone());
+        Ok(Begun { weights, epoch, origin: Origin::Checkpoint, trainer, progress: None })
     }
 
     /// Publishes a trained epoch and folds. `trainer` is the training program's state after the epoch.
@@ -415,9 +486,9 @@ impl Session {
         }
     }
 
-    /// The checkpoint, if there is one, with its state of the strategy restored.
-    async fn load(&mut self) -> Result<Option<Checkpoint>, NodeError> {
-        let Some(run_dir) = self.options.run_dir.clone() else { return Ok(None) };
+    /// The checkpoint, if there is one, with its state of the strategy restored, and what was saved of the epoch after it.
+    async fn load(&mut self) -> Result<(Option<Checkpoint>, SavedProgress), NodeError> {
+        let Some(run_dir) = self.options.run_dir.clone() else { return Ok((None, SavedProgress::None)) };
         let participant = self.mode.participant();
         let (layout, strategy) = (participant.layout().clone(), participant.strategy_name());
         let work = move |rule: &mut dyn Strategy| {
@@ -431,12 +502,27 @@ impl Session {
                 checkpoint.check(&run_dir, &layout, strategy)?;
                 rule.restore(&checkpoint.strategy.1)?;
             }
-            Ok(checkpoint)
+            let progress = match Progress::load(&run_dir) {
+                Ok(None) => SavedProgress::None,
+                // A kill came between the checkpoint and the removal: it is in what was trained.
+                Ok(Some((progress, _))) if checkpoint.as_ref().is_some_and(|it| it.has_trained(progress.epoch)) => {
+                    Progress::remove(&run_dir)?;
+                    SavedProgress::None
+                }
+                Ok(Some((progress, base))) => SavedProgress::Found(progress, base),
+                Err(CheckpointError::Damaged { path, what }) => {
+                    SavedProgress::Unreadable(format!("the file {} is damaged ({what})", path.display()))
+                }
+                Err(error) => return Err(error.into()),
+            };
+            Ok((checkpoint, progress))
         };
         participant.with_strategy(work).await?
     }
 
     async fn save(&mut self, phase: Phase, epoch: u64, weights: &Weights) -> Result<(), NodeError> {
+        self.base = None;
+        self.complete = (!matches!(phase, Phase::Trained { .. })).then(|| (epoch, weights.clone()));
         let (Some(run_dir), Some(beginning)) = (self.options.run_dir.clone(), self.beginning.clone()) else {
             return Ok(());
         };
@@ -454,9 +540,15 @@ impl Session {
             },
             beginning,
         };
+        let is_trained = matches!(checkpoint.phase, Phase::Trained { .. });
         let work = move |strategy: &mut dyn Strategy| {
             checkpoint.strategy.1 = strategy.save().into();
-            checkpoint.save(&run_dir)
+            checkpoint.save(&run_dir)?;
+            if is_trained {
+                // Its middle is of no more use; left behind by a kill, it is removed by the next life.
+                Progress::remove(&run_dir)?;
+            }
+            Ok::<(), CheckpointError>(())
         };
         participant.with_strategy(work).await??;
         Ok(())

@@ -1,5 +1,6 @@
 //! Mistakes and failures, each as one line.
 
+use super::written;
 use clap::error::ErrorKind;
 use std::process::ExitCode;
 
@@ -7,8 +8,10 @@ use std::process::ExitCode;
 pub(super) fn in_arguments(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // Whether anybody reads it is no concern of the program.
-            let _ = error.print();
+            if let Err(error) = written(error.print()) {
+                eprintln!("error: {}", one_line(&error));
+                return ExitCode::FAILURE;
+            }
         }
         _ => eprintln!("{} (see --help)", shortened(&error.render().to_string())),
     }

@@ -1,11 +1,11 @@
 use super::{
-    Draws,
+    Draws, Partial,
     module_weights::{self, ModuleWeightsError},
     state::{self, StateError},
 };
 use crate::{
     home::Home,
-    node::{Begun, BlockingSession, LocalUpdate, NodeConfig, NodeError, Origin, Stop},
+    node::{Begun, BlockingSession, LocalUpdate, NodeConfig, NodeError, Origin, Progress, Stop},
     weights::{MAX_METRIC_NAME, MAX_METRICS, Metadata, Metric},
 };
 use burn::{module::AutodiffModule, optim::Optimizer, tensor::backend::AutodiffBackend};
@@ -85,11 +85,41 @@ impl Epoch {
 /// that was trained is never trained twice. So the run is the same, bit for bit, as long as the data of an epoch
 /// depend on its number alone; see [`seed`](Self::seed), also for dropout.
 ///
+/// **Long epochs.** The loop is the program's, so the callback can't save the middle of an epoch by itself when a stop
+/// is requested or time has passed. A loop whose epochs are too long to be trained again calls
+/// [`save_progress`](Self::save_progress) then, and [`resume`](Self::resume) at the beginning of an epoch:
+///
+/// ```no_run
+/// # use peerfold::prelude::*;
+/// # use burn::{backend::Autodiff, nn::{Linear, LinearConfig}};
+/// # type B = Autodiff<Cpu>;
+/// # fn step(_: &mut Linear<B>, _: &mut impl burn::optim::Optimizer<Linear<B>, B>, _: u64) -> f64 { 0.0 }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut model = init_seeded(LinearConfig::new(4, 1).init::<B>(&Default::default()), 0);
+/// # let mut optimizer = Adam::default().init();
+/// # let config = NodeConfig::new("demo", "file:///shared/demo".parse()?);
+/// # let mut federation = FederatedCallback::join(&config, "home", &mut model, &mut optimizer)?;
+/// while let Some(epoch) = federation.next_epoch(10) {
+///     let before = federation.resume(&mut model, &mut optimizer)?.unwrap_or_default();
+///     let mut loss = before.get("loss").unwrap_or(0.0);
+///     for number in before.steps()..1000 {
+///         loss += step(&mut model, &mut optimizer, number);
+///         if federation.is_stopped() {
+///             return Ok(federation.save_progress(&model, &optimizer, Partial::after(number + 1).figure("loss", loss))?);
+///         }
+///     }
+///     federation.on_epoch_end(&mut model, &optimizer, Epoch::of(32_000).metric("loss", loss / 1000.0))?;
+/// }
+/// # Ok(()) }
+/// ```
+///
 /// Dropping it leaves the federation, and makes the home free for another.
 pub struct FederatedCallback<B: AutodiffBackend> {
     session: BlockingSession,
     /// The last complete epoch.
     epoch: u64,
+    /// What was saved of the next one in an earlier life.
+    progress: Option<Progress>,
     stop: Stop,
     linger: Duration,
     /// A stop request has cut an epoch's end short.
@@ -127,7 +157,7 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         let state = state::save_state(model, optimizer)?;
         let home = Home::open(home_dir).map_err(NodeError::from)?;
         let mut session = config.open(&home, initial.layout().clone())?;
-        let Begun { weights, epoch, trainer, .. } = session.begin((initial, Origin::Seed), state.into())?;
+        let Begun { weights, epoch, trainer, progress, .. } = session.begin((initial, Origin::Seed), state.into())?;
         let (mut begun, mut begun_optimizer) = (model.clone(), optimizer.clone());
         if let Some(state) = trainer {
             (begun, begun_optimizer) = state::restore_state(begun, begun_optimizer, &state)?;
@@ -137,6 +167,7 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         Ok(Self {
             session,
             epoch,
+            progress,
             stop: config.stop.clone(),
             linger: config.linger,
             stopped: false,
@@ -175,6 +206,49 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         Draws::new("epoch seed", self.seed, &epoch.to_le_bytes()).below(u64::MAX)
     }
 
+    /// Goes on in the middle of the epoch that [`next_epoch`](Self::next_epoch) gave, if it was
+    /// [saved](Self::save_progress): model and optimizer become what they were then, and what is given says how far the
+    /// epoch has come. `None` if the epoch begins at its beginning; a second call gives `None` too.
+    ///
+    /// That the rest is trained as the beginning was (batch size, order of the data) is the program's affair. A loop that
+    /// needs the weights from which the epoch began, as FedProx does, keeps a clone of the model before.
+    ///
+    /// Errors if what was saved is of another model or optimizer; both are unchanged then.
+    pub fn resume<M, O>(&mut self, model: &mut M, optimizer: &mut O) -> Result<Option<Partial>, CallbackError>
+    where
+        M: AutodiffModule<B>,
+        O: Optimizer<M, B>,
+    {
+        let Some(progress) = self.progress.take() else { return Ok(None) };
+        let (partial, state) = Partial::decode(&progress.trainer)?;
+        (*model, *optimizer) = state::restore_state(model.clone(), optimizer.clone(), &state)?;
+        self.seed_part(&partial);
+        Ok(Some(partial))
+    }
+
+    /// Saves the middle of the epoch under way, in the home: model, optimizer, and how far it has come. A process that
+    /// ends after it goes on there, by [`join`](Self::join) and [`resume`](Self::resume); what was saved before is
+    /// replaced, and removed with the epoch's end.
+    ///
+    /// burn can't tell the state of its random numbers, so they are set anew, by the number of steps: with dropout a run
+    /// that saves draws others than one that doesn't, and the same as one that is ended there and goes on.
+    pub fn save_progress<M, O>(&mut self, model: &M, optimizer: &O, partial: Partial) -> Result<(), CallbackError>
+    where
+        M: AutodiffModule<B>,
+        O: Optimizer<M, B>,
+    {
+        let state = state::save_state(model, optimizer)?;
+        self.session.save_progress(partial.steps(), partial.clone().encode(state)?)?;
+        self.seed_part(&partial);
+        Ok(())
+    }
+
+    /// Sets burn's random numbers for the rest of an epoch.
+    fn seed_part(&self, partial: &Partial) {
+        let place = [self.epoch + 1, partial.steps()].map(u64::to_le_bytes).concat();
+        B::seed(&self.device, Draws::new("seed within an epoch", self.seed, &place).below(u64::MAX));
+    }
+
     /// Publishes the model as it was trained, saves it with the optimizer, takes what the peers have, and folds: the
     /// model becomes the one to train on with. Its optimizer's moments and its parameters' ids stay.
     ///
@@ -195,6 +269,7 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         let weights = module_weights::collect(model)?;
         let local = LocalUpdate { weights, epoch, num_examples: report.num_examples, metrics };
         let state = state::save_state(model, optimizer)?;
+        self.progress = None;
         let completed = match self.session.epoch_trained(local, state.into()) {
             Err(NodeError::Stopped) => {
                 self.stopped = true;

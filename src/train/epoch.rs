@@ -15,7 +15,7 @@ pub enum EpochLength {
 
 impl EpochLength {
     /// The number of the first step of epoch `epoch`, from 1, in the order of the data. It follows from the epoch's
-    /// number, however many steps the earlier epochs came to, so that a checkpoint needs no cursor.
+    /// number, however many steps the earlier epochs came to, so that a checkpoint between epochs needs no cursor.
     pub fn first_step(self, epoch: u64) -> u64 {
         epoch.saturating_sub(1).saturating_mul(self.most_steps())
     }

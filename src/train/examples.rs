@@ -78,6 +78,16 @@ impl Examples {
         self.classes
     }
 
+    /// A hash of all of it, labels and pixels in their order.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new_derive_key("peerfold 2026 examples v1");
+        let sizes = self.shape.into_iter().chain([self.classes, self.labels.len()]);
+        sizes.for_each(|size| _ = hasher.update(&(size as u64).to_le_bytes()));
+        hasher.update(&self.labels);
+        hasher.update(bytemuck::cast_slice(&self.features));
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// The class of each example.
     pub fn labels(&self) -> &[u8] {
         &self.labels

@@ -18,12 +18,13 @@ use burn::{
     },
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde::{Deserialize, Serialize};
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Most examples in a step: their images must fit the memory at once.
@@ -94,15 +95,24 @@ pub enum TrainError {
     State(#[from] StateError),
 }
 
-/// What [`Train::train_steps`] has done.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// How far a row of steps, as an epoch is one, has come. The default is its beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Steps {
     /// Steps done: all that were asked for, unless it was interrupted.
     pub done: u64,
-    /// Mean of the steps' losses (cross-entropy, natural logarithm), each before its step; `None` if no step was done.
-    pub loss: Option<f64>,
+    /// Sum of the steps' losses (cross-entropy, natural logarithm), each before its step, in the order of the steps.
+    pub loss_sum: f64,
+    /// How long [`Train::train_epoch`] has trained, over all its calls for the epoch.
+    pub time: Duration,
     /// Whether it was asked to stop before the last step.
     pub interrupted: bool,
+}
+
+impl Steps {
+    /// Mean of the steps' losses; `None` if no step was done.
+    pub fn loss(&self) -> Option<f64> {
+        (self.done > 0).then(|| self.loss_sum / self.done as f64)
+    }
 }
 
 /// How good a model is on some examples.
@@ -119,38 +129,58 @@ pub struct Evaluation {
 /// All methods block; none needs or minds an async runtime.
 pub trait Train: Send {
     /// Does the steps `first_step..first_step + count` of this node's data order, Adam on the mean cross-entropy of a
-    /// batch. Before each step `stop` is asked whether to stop instead.
+    /// batch, of which those in `before` are done already. Before each step `stop` is asked whether to stop instead.
     ///
-    /// The result depends on the state and on the numbers of the steps only: ten and ten steps are twenty.
-    fn train_steps(
+    /// The result, the sum of the losses included, depends on the state and on the numbers of the steps only: ten and ten
+    /// steps are twenty, bit for bit.
+    fn train_on(
         &mut self,
+        before: Steps,
         first_step: u64,
         count: u64,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Steps, TrainError>;
 
-    /// Trains epoch `epoch`, from 1: the steps from [`EpochLength::first_step`] on, as many as the length says. A stop
-    /// that is asked for interrupts it before the next step; the end of a period is no interruption.
+    /// [`train_on`](Self::train_on) from the first of the steps.
+    fn train_steps(
+        &mut self,
+        first_step: u64,
+        count: u64,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Steps, TrainError> {
+        self.train_on(Steps::default(), first_step, count, stop)
+    }
+
+    /// Trains epoch `epoch`, from 1: the steps from [`EpochLength::first_step`] on, as many as the length says, of which
+    /// those in `before` are done already. A stop that is asked for interrupts it before the next step; the end of a
+    /// period is no interruption.
     ///
     /// How many steps fit in a period is up to the clock; which examples they see, and what they make of the weights, is
-    /// not.
+    /// not. Of a period that was interrupted the rest remains: what counts is the time that was trained.
     fn train_epoch(
         &mut self,
         epoch: u64,
         length: EpochLength,
+        before: Steps,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Steps, TrainError> {
-        let (first_step, most) = (length.first_step(epoch), length.most_steps());
-        let EpochLength::Period(period) = length else { return self.train_steps(first_step, most, stop) };
-        let (began, done, stopped) = (Instant::now(), AtomicU64::new(0), AtomicBool::new(false));
-        // Asked before each step, by one thread.
-        let over = || {
-            let stop = stop();
-            stopped.store(stop, Ordering::Relaxed);
-            stop || !has_room(period, began.elapsed(), done.fetch_add(1, Ordering::Relaxed))
+        let (first_step, most, began) = (length.first_step(epoch), length.most_steps(), Instant::now());
+        let time = || before.time + began.elapsed();
+        let steps = match length {
+            EpochLength::Steps(_) => self.train_on(before, first_step, most, stop)?,
+            EpochLength::Period(period) => {
+                let (done, stopped) = (AtomicU64::new(before.done), AtomicBool::new(false));
+                // Asked before each step, by one thread.
+                let over = || {
+                    let stop = stop();
+                    stopped.store(stop, Ordering::Relaxed);
+                    stop || !has_room(period, time(), done.fetch_add(1, Ordering::Relaxed))
+                };
+                let steps = self.train_on(before, first_step, most, &over)?;
+                Steps { interrupted: stopped.load(Ordering::Relaxed), ..steps }
+            }
         };
-        let steps = self.train_steps(first_step, most, &over)?;
-        Ok(Steps { interrupted: stopped.load(Ordering::Relaxed), ..steps })
+        Ok(Steps { time: time(), ..steps })
     }
 
     /// How many different examples the steps `first_step..first_step + steps` see.
@@ -176,6 +206,10 @@ pub trait Train: Send {
     /// Goes on from what [`save`](Self::save) gave, bit for bit; with a proximal term, once the weights from which the
     /// epoch began are [loaded](Self::load_weights). Nothing changes if it is an error.
     fn restore(&mut self, state: &[u8]) -> Result<(), TrainError>;
+
+    /// Goes on in the middle of an epoch: from what [`save`](Self::save) gave there, with a proximal term that holds on
+    /// to `start`, the weights from which the epoch began. Nothing changes if it is an error.
+    fn resume(&mut self, state: &[u8], start: &Weights) -> Result<(), TrainError>;
 
     /// The examples trained on.
     fn examples(&self) -> &Examples;
@@ -287,6 +321,7 @@ where
     }
 
     fn step(&mut self, step: u64) -> f64 {
+        fail::fail_point!("train::step");
         let indices = self.order.batch(step);
         let images = images(&self.examples, &indices, &self.device);
         let labels: Vec<i64> = indices.iter().map(|&index| i64::from(self.examples.labels()[index])).collect();
@@ -308,22 +343,22 @@ where
     M: AutodiffModule<B> + Classifier<B>,
     M::InnerModule: Classifier<B::InnerBackend>,
 {
-    fn train_steps(
+    fn train_on(
         &mut self,
+        before: Steps,
         first_step: u64,
         count: u64,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<Steps, TrainError> {
         let threads = self.threads.clone();
-        let (done, sum) = threads.install(|| {
-            let (mut done, mut sum) = (0, 0.0);
+        let Steps { mut done, mut loss_sum, .. } = before;
+        threads.install(|| {
             while done < count && !stop() {
-                sum += self.step(first_step.saturating_add(done));
+                loss_sum += self.step(first_step.saturating_add(done));
                 done += 1;
             }
-            (done, sum)
         });
-        Ok(Steps { done, loss: (done > 0).then(|| sum / done as f64), interrupted: done < count })
+        Ok(Steps { done, loss_sum, interrupted: done < count, ..before })
     }
 
     fn examples_seen(&mut self, first_step: u64, steps: u64) -> u64 {
@@ -374,6 +409,14 @@ where
     fn restore(&mut self, bytes: &[u8]) -> Result<(), TrainError> {
         (self.module, self.optimizer) = state::restore_state(self.module.clone(), self.optimizer.clone(), bytes)?;
         self.hold_on();
+        Ok(())
+    }
+
+    fn resume(&mut self, bytes: &[u8], start: &Weights) -> Result<(), TrainError> {
+        let (module, optimizer) = state::restore_state(self.module.clone(), self.optimizer.clone(), bytes)?;
+        let start = module_weights::apply(module.clone(), start)?;
+        (self.module, self.optimizer) = (module, optimizer);
+        self.start = (self.options.proximal_mu > 0.0).then_some(start);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use peerfold::cli::NodeFlags;
 use std::{collections::BTreeMap, fs};
 
 /// Every setting: its key, a value as flag and variable have it, and as TOML has it.
-const SETTINGS: [(&str, &str, &str); 52] = [
+const SETTINGS: [(&str, &str, &str); 53] = [
     ("federation", "hospitals", "\"hospitals\""),
     ("run", "2", "\"2\""),
     ("folder", "memory:", "\"memory:\""),
@@ -30,6 +30,7 @@ const SETTINGS: [(&str, &str, &str); 52] = [
     ("epochs", "7", "7"),
     ("steps-per-epoch", "9", "9"),
     ("period", "2.5", "2.5"),
+    ("checkpoint-every", "0.25", "0.25"),
     ("batch-size", "11", "11"),
     ("lr", "0.25", "0.25"),
     ("seed", "3", "3"),

@@ -18,6 +18,7 @@ mod golden;
 mod mistakes;
 mod network;
 mod node;
+mod pauses;
 mod period;
 mod process;
 mod restart;

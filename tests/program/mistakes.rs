@@ -1,6 +1,6 @@
 //! Mistakes: one clear line, a non-zero exit code, and nothing begun.
 
-use super::process::{Ended, Running, Sandbox};
+use super::process::{Ended, Running, Sandbox, event};
 use peerfold::node::Event;
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -35,8 +35,14 @@ pub(crate) fn truncate(file: &Path) {
 /// The error of a node that must not begin.
 fn refused(sandbox: &Sandbox, args: &[&str]) -> String {
     let ended = Ended::of(sandbox.node("node", args));
-    assert_eq!(ended.lines, [""; 0], "{args:?} began");
-    ended.error().to_owned()
+    let error = ended.error().to_owned();
+    match &ended.lines[..] {
+        // Arguments that can't be read at all.
+        [] => assert_eq!(ended.status.code(), Some(2), "{args:?}: no event tells of it"),
+        [line] => assert_eq!(event(line), Event::Failed { reason: error.clone() }, "{args:?}"),
+        lines => panic!("{args:?} began: {lines:?}"),
+    }
+    error
 }
 
 #[test]
@@ -97,6 +103,11 @@ fn arguments_that_cannot_be() {
         (&["--period=-1"], &["--period -1", "seconds"]),
         (&["--period", "inf"], &["--period inf", "finite"]),
         (&["--period", "1", "--steps-per-epoch", "3"], &["--period 1", "--steps-per-epoch 3", "beside it"]),
+        (&["--checkpoint-every", "0"], &["--checkpoint-every 0", "minutes above 0"]),
+        (&["--checkpoint-every=-1"], &["--checkpoint-every -1", "minutes above 0"]),
+        (&["--checkpoint-every", "1e300"], &["--checkpoint-every", "a hundred years"]),
+        (&["--checkpoint-every", "nan"], &["--checkpoint-every NaN", "finite"]),
+        (&["--checkpoint-every", "inf"], &["--checkpoint-every inf", "finite"]),
         (&["--epochs", "0"], &["--epochs 0", "at least 1"]),
         (&["--epochs", "many"], &["--epochs", "many"]),
         (&["--lr", "0"], &["learning rate"]),

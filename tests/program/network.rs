@@ -103,3 +103,34 @@ fn a_port_in_use_is_one_line() {
     let ended = Ended::of(sandbox.node("node", &args));
     assert!(ended.error().contains("another program listens there already"), "{}", ended.error());
 }
+
+#[test]
+fn a_home_restored_from_an_old_copy_does_not_wait_for_peers_that_have_its_newest_update() {
+    let sandbox = Sandbox::new();
+    let peer_args = ["--partition", "0/2", "--stay", "--min-peers", "1"];
+    let mut peer = Running::start(node(&sandbox, "a", &peer_args));
+    peer.event(|event| matches!(event, Event::Waiting { .. }));
+    let address = status(&sandbox, "a").listening[0].clone();
+    let life = |epochs: &str, linger: &str| {
+        let args = ["--folder", "p2p:", "--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--bootstrap", &address];
+        let mut command = sandbox.node("b", &args);
+        command.args(["--partition", "1/2", "--min-peers", "1", "--epochs", epochs, "--linger", linger]);
+        Ended::of(command).success().events()
+    };
+    let copy = |from: &str, to: &str| {
+        let copied = Command::new("cp").arg("-r").args([sandbox.path(from), sandbox.path(to)]).status().unwrap();
+        assert!(copied.success());
+    };
+    life("2", "60");
+    copy("b", "backup");
+    life("4", "60");
+    fs::remove_dir_all(sandbox.path("b")).unwrap();
+    copy("backup", "b");
+    // It has nothing to train, and learns from its peer what it has published since.
+    let events = life("2", "300");
+    let Some(Event::Finished { epoch: 2, seconds, .. }) = events.last() else { panic!("{events:?}") };
+    assert!(*seconds < 100.0, "it waited for {seconds} s");
+    peer.event(is_finished);
+    peer.signal("TERM");
+    peer.wait().success();
+}

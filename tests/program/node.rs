@@ -2,13 +2,20 @@
 
 use super::{
     mistakes::small_mnist,
-    process::{Ended, Running, Sandbox},
+    process::{Ended, Running, Sandbox, event, signal, timed},
 };
 use peerfold::{
     node::{Event, Origin},
     weights::Weights,
 };
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, SystemTime},
+};
 
 fn root(file: &Path) -> String {
     Weights::from_safetensors(&fs::read(file).unwrap().into()).unwrap().manifest().root().to_string()
@@ -91,9 +98,12 @@ fn events_tell_the_epochs_and_the_output_is_the_last_fold() {
 fn a_node_that_nobody_reads_trains_on() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.node("node", &["--folder", "memory:", "--out", "model.safetensors"]);
-    let mut node = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut node = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(node.stdout.take());
-    assert!(node.wait().unwrap().success());
+    let ended = node.wait_with_output().unwrap();
+    let log = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success(), "{log}");
+    assert_eq!(log.matches("nobody reads standard output any more").count(), 1, "{log}");
     assert!(sandbox.path("model.safetensors").exists());
     for args in [
         &["node", "--print-config"][..],
@@ -109,6 +119,95 @@ fn a_node_that_nobody_reads_trains_on() {
         drop(child.stdout.take());
         let ended = child.wait_with_output().unwrap();
         assert!(ended.status.success() && ended.stderr.is_empty(), "{args:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_no_success() {
+    let sandbox = Sandbox::new();
+    let full = |mut command: Command| {
+        let out = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let ended = command.stdout(out).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    for json in ["true", "false"] {
+        let mut node = sandbox.node(json, &["--folder", "memory:", "--epochs", "2", "--out", "model.safetensors"]);
+        node.env("PEERFOLD_JSON", json);
+        let (code, log) = full(node);
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains("events are lost; going on") && log.lines().last().unwrap().contains("No space"), "{log}");
+        assert!(sandbox.path("model.safetensors").exists(), "it trains on");
+        fs::remove_file(sandbox.path("model.safetensors")).unwrap();
+    }
+    let folder = sandbox.folder();
+    Ended::of(sandbox.node("node", &["--folder", &folder, "--epochs", "1"])).success();
+    for args in [
+        &["node", "--federation", "test", "--print-config"][..],
+        &["strategies"],
+        &["strategies", "--json"],
+        &["event-schema"],
+        &["completions", "bash"],
+        &["id"],
+        &["--help"],
+        &["node", "--help"],
+        &["--version"],
+        &["folder", "ls", &folder, "--federation", "test"],
+        &["folder", "ls", &folder, "--federation", "test", "--json"],
+        &["folder", "digest", &folder, "--federation", "test"],
+        &["demo", "--nodes", "1", "--epochs", "1", "--json"],
+        &["demo", "--nodes", "1", "--epochs", "1"],
+    ] {
+        let (code, log) = full(sandbox.command(args));
+        assert_eq!(code, Some(1), "{args:?}: {log}");
+        assert!(log.contains("error: writing to standard output: No space left"), "{args:?}: {log}");
+    }
+}
+
+#[test]
+fn a_bootstrap_node_that_cannot_tell_its_addresses_serves_and_says_so() {
+    let sandbox = Sandbox::new();
+    let out = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = sandbox.command(["bootstrap", "--home", "home", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+    let mut node = command.stdout(out).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(node.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let told = log.find(|line| line.contains("isn't told: writing to standard output: No space left"));
+    assert!(told.is_some() && node.try_wait().unwrap().is_none());
+    signal(node.id(), "TERM");
+    let last = log.last().unwrap();
+    assert!(last.starts_with("error: writing to standard output"), "{last}");
+    assert_eq!(node.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_failing_node_says_so_in_its_last_event() {
+    let sandbox = Sandbox::new();
+    // It can't begin, or not go on: without a peer it is below its quorum.
+    let folder = sandbox.folder();
+    let below = ["--sync", "--nodes", "2", "--deadline", "0.1", "--below-quorum", "stop", "--min-peers", "0"];
+    for args in [&["--init", "none.safetensors"][..], &["--param", "eta"], &below] {
+        let ended = Ended::of(sandbox.node("node", &[&["--folder", &folder], args].concat()));
+        let (error, events) = (ended.error(), ended.lines.iter().map(|line| event(line)));
+        assert_eq!(events.last(), Some(Event::Failed { reason: error.to_owned() }), "{args:?}");
+        assert_eq!(ended.status.code(), Some(1));
+    }
+    let began = Ended::of(sandbox.node("node", &[&["--folder", &folder], &below[..]].concat()));
+    assert!(began.lines.len() > 1 && matches!(event(&began.lines[0]), Event::Started { .. }), "{:?}", began.lines);
+}
+
+#[test]
+fn events_have_their_times() {
+    let sandbox = Sandbox::new();
+    let before = SystemTime::now() - Duration::from_millis(1);
+    let args = ["--folder", "memory:", "--epochs", "2"];
+    let ended = Ended::of(sandbox.node("node", &args)).success();
+    let times: Vec<_> = ended.lines.iter().map(|line| timed(line).time).collect();
+    assert!(times.is_sorted() && times[0] >= before && times[times.len() - 1] <= SystemTime::now(), "{times:?}");
+    let mut text = sandbox.node("text", &args);
+    text.env("PEERFOLD_JSON", "false");
+    for line in Ended::of(text).success().lines {
+        let (time, _) = line.split_once(' ').unwrap();
+        // 2026-01-31T23:59:59.999Z
+        assert!(time.len() == 24 && humantime::parse_rfc3339(time).is_ok_and(|time| time >= before), "{line}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Running the program: in a sandbox of its own, with an empty environment, killed when a test fails.
 
-use peerfold::node::Event;
+use peerfold::{cli::TimedEvent, node::Event};
 use serde_json::Value;
 use std::{
     ffi::OsStr,
@@ -259,10 +259,14 @@ impl Ended {
     }
 }
 
-/// An event, which is all that its line says.
+/// An event, which with its time is all that its line says.
 pub(crate) fn event(line: &str) -> Event {
-    let event: Event = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-    let again = serde_json::to_value(&event).unwrap();
+    timed(line).event
+}
+
+pub(crate) fn timed(line: &str) -> TimedEvent {
+    let timed: TimedEvent = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let again = serde_json::to_value(&timed).unwrap();
     assert_eq!(again, serde_json::from_str::<Value>(line).unwrap(), "something is lost of {line}");
-    event
+    timed
 }

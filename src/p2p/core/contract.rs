@@ -56,7 +56,7 @@ pub enum StoreResult {
 pub enum Input {
     /// Time has passed: see [`Core::next_wakeup`](super::Core::next_wakeup).
     Tick,
-    /// The first connection to a peer was made.
+    /// The first connection to a peer was made, or one more.
     Connected(PeerId),
     /// The last one ended.
     Disconnected(PeerId),

@@ -20,6 +20,10 @@ pub(super) struct Holders {
     notices: BTreeMap<RequestId, PeerId>,
     /// Who holds this node's own standing values.
     own: BTreeMap<Root, BTreeSet<PeerId>>,
+    /// The value of this node's own that each connected peer has last said to hold, whether it stands here or not: a node
+    /// from an old copy of its home is told of updates that it has yet to learn of, or to publish again, and it is told
+    /// once.
+    told: BTreeMap<PeerId, Root>,
 }
 
 #[derive(Debug)]
@@ -34,9 +38,19 @@ impl Holders {
         self.held.get(author).is_some_and(|held| held.root == *root)
     }
 
+    fn holds(&self, peer: &PeerId, root: &Root) -> bool {
+        self.told.get(peer) == Some(root) || self.own.get(root).is_some_and(|holders| holders.contains(peer))
+    }
+
     pub(super) fn disconnected(&mut self, peer: PeerId) {
+        self.told.remove(&peer);
         self.notices.retain(|_, author| *author != peer);
-        if let Some(held) = self.held.get_mut(&peer) {
+        self.forgets(&peer);
+    }
+
+    /// This author no longer knows what it was told.
+    pub(super) fn forgets(&mut self, author: &PeerId) {
+        if let Some(held) = self.held.get_mut(author) {
             held.told = false;
         }
     }
@@ -61,8 +75,7 @@ impl Core {
             let mut updates = set.of_author(*peer).filter(|entry| entry.key.update_epoch().is_some()).peekable();
             updates.peek().is_none() || updates.any(|entry| entry.layout == layout)
         };
-        let holds = |peer: &PeerId| self.holders.own.get(root).is_some_and(|holders| holders.contains(peer));
-        self.members().filter(|peer| !holds(peer) && fetches(peer)).collect()
+        self.members().filter(|peer| !self.holders.holds(peer, root) && fetches(peer)).collect()
     }
 
     pub(super) fn holds(&mut self, peer: PeerId, roots: &[Root]) {
@@ -71,6 +84,9 @@ impl Core {
         }
         self.found_member(peer);
         let own: BTreeSet<Root> = self.own_roots();
+        if let Some(newest) = roots.iter().take(MAX_BLOBS).next_back() {
+            self.holders.told.insert(peer, *newest);
+        }
         for root in roots.iter().take(MAX_BLOBS) {
             if own.contains(root) {
                 let holders = self.holders.own.entry(*root).or_default();

@@ -80,6 +80,10 @@ impl Core {
             new.insert(Peer::default());
             self.fetches.forgive(peer);
             self.compare(peer);
+        } else {
+            // Perhaps of a new process, before the end of the old one's connection was noticed.
+            self.holders.forgets(&peer);
+            self.tell_held(peer);
         }
     }
 

@@ -201,6 +201,8 @@ impl Driver {
                 if self.peers.connected(peer_id, &endpoint, connection_id, now) {
                     tracing::debug!(peer = %peer_id, address = %endpoint.get_remote_address(), "connected");
                     self.is_first(peer_id);
+                } else {
+                    self.is_further(peer_id);
                 }
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. }

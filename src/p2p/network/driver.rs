@@ -513,6 +513,11 @@ impl Driver {
         self.tell(Input::Connected(peer));
     }
 
+    /// One more connection to a connected peer.
+    pub(super) fn is_further(&mut self, peer: PeerId) {
+        self.tell(Input::Connected(peer));
+    }
+
     pub(super) fn is_gone(&mut self, peer: PeerId) {
         let now = self.now();
         self.redial.lost(&peer, now);

@@ -33,7 +33,7 @@ fn the_digits_are_learnt() {
     assert!(before.accuracy < 0.3 && before.loss > 2.0, "{before:?}");
     let first = trainer.train_steps(0, 20, &never).unwrap();
     let last = trainer.train_steps(20, 280, &never).unwrap();
-    assert!(first.loss > last.loss, "{first:?} {last:?}");
+    assert!(first.loss() > last.loss(), "{first:?} {last:?}");
     let after = trainer.evaluate(&test, 100).unwrap();
     assert!(after.accuracy > 0.95 && after.loss < 0.3, "{after:?}");
     // The batch size of a measurement makes no difference but in the last bits.
@@ -144,7 +144,8 @@ fn training_stops_when_asked() {
     assert_eq!((steps.done, steps.interrupted), (5, true));
     assert_eq!(trainer.weights().unwrap(), trained(5).weights().unwrap());
     let none = trainer.train_steps(5, 10, &|| true).unwrap();
-    assert_eq!(none, Steps { done: 0, loss: None, interrupted: true });
+    assert_eq!(none, Steps { interrupted: true, ..Steps::default() });
+    assert_eq!(none.loss(), None);
     let nothing_to_do = trainer.train_steps(5, 0, &|| true).unwrap();
     assert!(!nothing_to_do.interrupted);
 }
@@ -284,7 +285,7 @@ fn an_epoch_of_a_period_is_as_many_steps_of_its_own_as_fit() {
         let asked = AtomicU32::new(0);
         let mut trainer = new(OPTIONS);
         let stop = || asked.fetch_add(1, Ordering::Relaxed) >= stop_at;
-        let steps = trainer.train_epoch(3, length, &stop).unwrap();
+        let steps = trainer.train_epoch(3, length, Steps::default(), &stop).unwrap();
         assert!(steps.done >= 1 && (seconds > 0.0 || steps.done == 1), "{steps:?}");
         assert_eq!(steps.interrupted, stop_at == 7);
         assert!(!steps.interrupted || steps.done == 7, "{steps:?}");
@@ -294,15 +295,63 @@ fn an_epoch_of_a_period_is_as_many_steps_of_its_own_as_fit() {
         assert!(other.save().unwrap() == trainer.save().unwrap());
     }
     let mut stopped = new(OPTIONS);
-    let steps = stopped.train_epoch(1, EpochLength::Period(Duration::from_secs(3600)), &|| true).unwrap();
-    assert_eq!(steps, Steps { done: 0, loss: None, interrupted: true });
+    let hour = EpochLength::Period(Duration::from_secs(3600));
+    let steps = stopped.train_epoch(1, hour, Steps::default(), &|| true).unwrap();
+    assert_eq!((steps.done, steps.loss(), steps.interrupted), (0, None, true));
+}
+
+/// Epochs that are saved after some of their steps and gone on with by another trainer, as after a restart.
+#[test]
+fn an_epoch_in_pieces_is_the_whole_epoch() {
+    for mu in [0.0, 0.5] {
+        let options = TrainOptions { proximal_mu: mu, ..OPTIONS };
+        let (start, length) = (folded(), EpochLength::Steps(20));
+        let mut whole = new(options);
+        whole.load_weights(&start).unwrap();
+        let all = whole.train_epoch(2, length, Steps::default(), &never).unwrap();
+        let mut pieces = new(options);
+        pieces.load_weights(&start).unwrap();
+        let mut steps = Steps::default();
+        for piece in [0, 1, 6, 30] {
+            let asked = AtomicU32::new(0);
+            let stop = || asked.fetch_add(1, Ordering::Relaxed) >= piece;
+            steps = pieces.train_epoch(2, length, steps, &stop).unwrap();
+            let state = pieces.save().unwrap();
+            pieces = new(TrainOptions { model_seed: 77, threads: 3, ..options });
+            pieces.resume(&state, &start).unwrap();
+            assert!(pieces.save().unwrap() == state);
+        }
+        assert_eq!(Steps { time: all.time, ..steps }, all, "mu {mu}");
+        assert!(pieces.save().unwrap() == whole.save().unwrap(), "mu {mu}");
+    }
+}
+
+#[test]
+fn of_an_interrupted_period_the_rest_remains() {
+    let period = Duration::from_secs(3600);
+    let before = Steps { done: 5, loss_sum: 4.5, time: period - Duration::from_millis(50), interrupted: true };
+    let mut trainer = trained(5);
+    let steps = trainer.train_epoch(1, EpochLength::Period(period), before, &never).unwrap();
+    // By the average of the steps before, which took twelve minutes each, there is no room for another.
+    assert_eq!((steps.done, steps.loss_sum, steps.interrupted), (5, 4.5, false));
+    let before = Steps { time: Duration::from_micros(5), ..before };
+    let length = EpochLength::Period(Duration::from_millis(50));
+    let steps = trainer.train_epoch(1, length, before, &never).unwrap();
+    assert!(steps.done > 5 && !steps.interrupted, "{steps:?}");
+    assert!(
+        trainer.save().unwrap() == {
+            let mut other = trained(5);
+            other.train_steps(5, steps.done - 5, &never).unwrap();
+            other.save().unwrap()
+        }
+    );
 }
 
 #[test]
 fn an_epoch_of_steps_is_those_steps() {
     let mut trainer = new(OPTIONS);
     for epoch in 1..=2 {
-        let steps = trainer.train_epoch(epoch, EpochLength::Steps(20), &never).unwrap();
+        let steps = trainer.train_epoch(epoch, EpochLength::Steps(20), Steps::default(), &never).unwrap();
         assert_eq!((steps.done, steps.interrupted), (20, false));
     }
     assert!(trainer.save().unwrap() == trained(40).save().unwrap());

@@ -51,4 +51,29 @@ fn an_author_is_told_once_it_can_be() {
     rig.syncs();
     rig.members(&[2]);
     assert_eq!(rig.notices().len(), 1);
+    // A process that ended without a word has taken what it was told along; the next one connects before that is noticed.
+    rig.input(Input::Connected(peer(2)));
+    assert_eq!(rig.notices().len(), 1);
+}
+
+/// A home that is restored from an old copy: it doesn't know yet what the others hold of it already.
+#[test]
+fn what_peers_said_to_hold_before_it_stood_here_counts() {
+    let mut rig = Rig::new(Some(layout(2)));
+    rig.members(&[1, 2]);
+    let (_, own) = update(ME, 1);
+    for number in [1, 2] {
+        rig.input(Input::Holds { peer: peer(number), roots: vec![root(&own)] });
+    }
+    // Learned from a peer, or trained and published again.
+    rig.board.insert(own.clone()).unwrap();
+    rig.input(Input::Published(own.clone()));
+    assert!(rig.core.unheld(&root(&own)).is_empty());
+    // Who has gone says it again when it is back, and of an update that took the other one's place nothing is known.
+    rig.input(Input::Disconnected(peer(1)));
+    rig.syncs();
+    rig.members(&[1]);
+    assert_eq!(rig.core.unheld(&root(&own)), [peer(1)]);
+    let newer = publish(&mut rig, 2);
+    assert_eq!(rig.core.unheld(&root(&newer)).len(), 2);
 }

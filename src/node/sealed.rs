@@ -1,0 +1,40 @@
+//! Files of a run's directory that are whole, or known not to be: magic and version, the hash of the rest, the rest.
+
+use super::CheckpointError;
+use crate::durable_file;
+use bytes::Bytes;
+use std::{
+    fs,
+    io::{self, Read},
+    path::Path,
+};
+
+const HASH_BYTES: usize = 32;
+
+/// Replaces the file. A crash leaves the old one or the new one. Blocks on the disk.
+pub(super) fn write(path: &Path, magic: &[u8; 8], body: &[u8]) -> Result<(), CheckpointError> {
+    durable_file::replace(path, true, |file| {
+        file.write_all(magic)?;
+        file.write_all(blake3::hash(body).as_bytes())?;
+        file.write_all(body)
+    })
+    .map_err(|source| CheckpointError::Io { what: "writing", path: path.to_owned(), source })
+}
+
+/// What [`write`] wrote, if there is such a file. Blocks on the disk.
+pub(super) fn read(path: &Path, magic: &[u8; 8]) -> Result<Option<Bytes>, CheckpointError> {
+    let io_error = |source| CheckpointError::Io { what: "reading", path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    match fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(error)),
+        Ok(mut file) => file.read_to_end(&mut bytes).map_err(io_error)?,
+    };
+    let damaged = |what: &str| CheckpointError::Damaged { path: path.to_owned(), what: what.to_owned() };
+    let rest = bytes.strip_prefix(magic).ok_or_else(|| damaged("it doesn't begin as one of this version"))?;
+    let (hash, body) = rest.split_at_checked(HASH_BYTES).ok_or_else(|| damaged("it is cut short"))?;
+    if blake3::hash(body).as_bytes() != hash {
+        return Err(damaged("its hash is wrong"));
+    }
+    Ok(Some(Bytes::from(bytes).slice(magic.len() + HASH_BYTES..)))
+}
