@@ -17,6 +17,7 @@ mod init;
 mod model;
 mod module_weights;
 mod proximal;
+mod saved_layout;
 mod state;
 mod trainer;
 
@@ -33,6 +34,9 @@ pub use self::{
     model::{Classifier, DigitsMlp, MnistCnn, Model, ParseModelError},
     module_weights::{ModuleWeightsError, apply, collect, layout_of},
     proximal::add_proximal_gradient,
+    saved_layout::{
+        ForFileError, LAYOUT_ANNOTATION, ParseSavedLayoutError, SavedLayout, SavedLayoutError, for_file, from_saved,
+    },
     state::{StateError, restore_state, save_state},
     trainer::{Evaluation, MAX_BATCH, MAX_THREADS, Steps, Train, TrainError, TrainOptions, Trainer, trainer},
 };

@@ -1,8 +1,8 @@
 //! `peerfold node`: from settings to a node that trains.
 
 use super::{
-    json_sink,
-    run::{Job, Outputs},
+    init_file, json_sink,
+    run::{Job, Outputs, Saving},
     settings::{NodeFlags, SettingsError, default_home, environment},
     show::text_sink,
 };
@@ -16,17 +16,16 @@ use crate::{
     p2p::{NetworkOptions, PeerList, listen_address},
     program::{end_with_stdin, stop_on_signals},
     strategy::StrategySpec,
-    train::{Device, Draws, EpochLength, MAX_THREADS, Model, TrainOptions, trainer},
-    weights::Weights,
+    train::{Device, Draws, EpochLength, MAX_THREADS, Model, SavedLayout, TrainOptions, trainer},
+    weights::Annotations,
 };
 use anyhow::Context;
-use bytes::Bytes;
 use bytesize::ByteSize;
 use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZero,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     thread::available_parallelism,
     time::{Duration, Instant},
@@ -90,6 +89,7 @@ pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsErr
         min_peers: Some(members.map_or(0, |members| members.saturating_sub(1))),
         start_deadline: Some(60.0),
         json: Some(false),
+        layout: Some(SavedLayout::default().to_string()),
         dataset: Some(dataset),
         ..NodeFlags::default()
     })
@@ -323,11 +323,6 @@ fn load(model: Model, data_dir: Option<&Path>) -> anyhow::Result<DataSet> {
     }
 }
 
-fn read_init(path: &Path) -> anyhow::Result<Weights> {
-    let file = std::fs::read(path).with_context(|| format!("--init {} can't be read", path.display()))?;
-    Weights::from_safetensors(&Bytes::from(file)).with_context(|| format!("--init {}", path.display()))
-}
-
 /// A file that could not be written at the end is told at the beginning.
 pub(super) fn check_writable(key: &'static str, path: &Path) -> Result<(), SettingsError> {
     let dir = match path.parent() {
@@ -407,7 +402,8 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         check_writable("out", path)?;
     }
     let split = LabelSkew::new(parts, skew, seed)?;
-    let init = settings.init.as_deref().map(read_init).transpose()?;
+    let init = settings.init.as_deref().map(|path| init_file::read(path, model)).transpose()?;
+    let saved: SavedLayout = parse(&need(&settings.layout, "layout")?, "layout")?;
     device.check()?;
 
     let home = need(&settings.home, "home")?;
@@ -421,15 +417,9 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
     drop(train);
     let trainer = trainer(model, device, options, part)?;
     let layout = Arc::new(trainer.layout()?);
-    let initial = match init {
-        Some(weights) => {
-            if let Some(difference) = layout.difference(weights.layout()) {
-                let path: PathBuf = settings.init.clone().unwrap_or_default();
-                anyhow::bail!("--init {} is of another model than {model}: {difference}", path.display());
-            }
-            (weights, Origin::Init)
-        }
-        None => (trainer.weights()?, Origin::Seed),
+    let (initial, annotations) = match init {
+        Some((weights, annotations)) => ((weights, Origin::Init), annotations),
+        None => ((trainer.weights()?, Origin::Seed), Annotations::default()),
     };
 
     let events = if settings.json == Some(true) { json_sink() } else { text_sink() };
@@ -469,8 +459,10 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         stop: stop.clone(),
         ..NodeConfig::new(federation, folder)
     };
+    let run_dir = home.run_dir(&config.federation_id())?;
     let session = config.open(&home, layout)?;
     let stay = settings.stay == Some(true);
     let job = Job { trainer, session, test, epochs, length, linger, stay, stop, began, paid: BucketFigures::default() };
-    job.run(initial, &Outputs { events, out: settings.out.clone(), text: settings.json != Some(true) })
+    let saving = Saving { out: settings.out.clone(), model, layout: saved, annotations, run_dir };
+    job.run(initial, &Outputs { events, saving, text: settings.json != Some(true) })
 }

@@ -1,12 +1,13 @@
 //! A node's epochs: train, publish and fold, evaluate, until the last one or a stop.
 
+use super::init_file;
 use crate::{
     bucket::BucketFigures,
     durable_file,
     node::{Begun, BlockingSession, Completed, Event, EventSink, LocalUpdate, NodeError, Origin, Stop},
     program::print,
-    train::{EpochLength, Evaluation, Examples, Train},
-    weights::{Metric, Weights},
+    train::{EpochLength, Evaluation, Examples, Model, SavedLayout, Train},
+    weights::{Annotations, Metric, Weights},
 };
 use anyhow::Context;
 use std::{
@@ -35,10 +36,23 @@ pub(super) struct Job {
     pub(super) paid: BucketFigures,
 }
 
+/// How the final weights are saved.
+pub(super) struct Saving {
+    /// Where to, if anywhere.
+    pub(super) out: Option<PathBuf>,
+    pub(super) model: Model,
+    /// How its linear layers lie in the file.
+    pub(super) layout: SavedLayout,
+    /// The metadata of the file that the weights begin from, if this is the run's first life.
+    pub(super) annotations: Annotations,
+    /// Where a later life finds it.
+    pub(super) run_dir: PathBuf,
+}
+
 /// Where results go.
 pub(super) struct Outputs {
     pub(super) events: EventSink,
-    pub(super) out: Option<PathBuf>,
+    pub(super) saving: Saving,
     /// Whether people read standard output, and not a program.
     pub(super) text: bool,
 }
@@ -50,6 +64,8 @@ impl Job {
             Err(NodeError::Stopped) => return Ok(()),
             begun => begun?,
         };
+        let Saving { out, model, layout, annotations, run_dir } = &outputs.saving;
+        let annotations = init_file::kept(run_dir, begun.origin, annotations)?;
         let Begun { mut weights, mut epoch, .. } = begun;
         if let Some(state) = begun.trainer {
             self.trainer.restore(&state).context("the checkpoint's training state")?;
@@ -76,9 +92,10 @@ impl Job {
                 self.trainer.evaluate(&self.test, EVALUATION_BATCH)?
             }
         };
-        if let Some(path) = &outputs.out {
-            durable_file::replace(path, false, |out| weights.write_safetensors(out))
-                .with_context(|| format!("--out {} can't be written", path.display()))?;
+        if let Some(path) = out {
+            let failed = || format!("--out {} can't be written", path.display());
+            let saved = layout.save(*model, &weights.clone().with_annotations(annotations)).with_context(failed)?;
+            durable_file::replace(path, false, |out| saved.write_safetensors(out)).with_context(failed)?;
         }
         let published = self.session.finish();
         let seconds = self.began.elapsed().as_secs_f64();

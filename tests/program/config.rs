@@ -5,7 +5,7 @@ use peerfold::cli::NodeFlags;
 use std::{collections::BTreeMap, fs};
 
 /// Every setting: its key, a value as flag and variable have it, and as TOML has it.
-const SETTINGS: [(&str, &str, &str); 52] = [
+const SETTINGS: [(&str, &str, &str); 53] = [
     ("federation", "hospitals", "\"hospitals\""),
     ("run", "2", "\"2\""),
     ("folder", "memory:", "\"memory:\""),
@@ -58,6 +58,7 @@ const SETTINGS: [(&str, &str, &str); 52] = [
     ("readmit", "12D3c", "[\"12D3c\"]"),
     ("json", "true", "true"),
     ("out", "b.safetensors", "\"b.safetensors\""),
+    ("layout", "burn", "\"burn\""),
 ];
 
 fn variable(key: &str) -> String {
