@@ -68,7 +68,11 @@ impl Kept {
     fn new() -> Option<Self> {
         let most = limit() / KEPT_SHARE;
         let taken = KEPT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| (kept < most).then_some(kept + 1));
-        taken.is_ok().then_some(Self)
+        // Only then is there one that gives it back.
+        match taken {
+            Ok(_) => Some(Self),
+            Err(_) => None,
+        }
     }
 }
 
@@ -82,6 +86,13 @@ impl Drop for Kept {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn no_more_files_are_kept_however_often_it_is_tried() {
+        let most = usize::try_from(limit() / KEPT_SHARE).unwrap();
+        let tried: Vec<Option<Kept>> = (0..2 * most + 8).map(|_| Kept::new()).collect();
+        assert!(tried.iter().flatten().count() <= most);
+    }
 
     #[test]
     fn a_shortage_is_known_through_other_errors() {
