@@ -96,16 +96,18 @@ def read_entry(data):
 
 
 def read_manifest(data, root):
-    """A value's tensors and the hashes of its chunks."""
+    """A value's tensors, the hashes of its chunks, and what is said of it in words."""
     if blake3 is not None and blake3(data).digest() != root:
         raise ValueError("its manifest is another one")
     reader = Reader(data)
-    reader.raw(1)
+    version = reader.raw(1)[0]
     tensors = []
     for _ in range(reader.integer()):
         name, dtype = reader.text(), DTYPES[reader.integer()]
         tensors.append((name, dtype, [reader.integer() for _ in range(reader.integer())]))
-    return tensors, [reader.raw(32) for _ in range(reader.integer())]
+    hashes = [reader.raw(32) for _ in range(reader.integer())]
+    # A manifest of version 2 ends with the metadata of the file that its value comes from.
+    return tensors, hashes, {reader.text(): reader.text() for _ in range(reader.integer())} if version == 2 else {}
 
 
 def size_of(tensor):
@@ -137,9 +139,9 @@ def read(store, bucket, key):
 
 
 def read_value(read_pack, record, entry):
-    """The tensors of an entry's value: names, dtypes, shapes, bytes."""
+    """The tensors of an entry's value (names, dtypes, shapes), their bytes, and its metadata."""
     reader = Reader(record)
-    tensors, hashes = read_manifest(reader.raw(reader.little(4)), entry["root"])
+    tensors, hashes, metadata = read_manifest(reader.raw(reader.little(4)), entry["root"])
     packs = [(reader.raw(16).hex(), reader.little(4)) for _ in range(reader.little(4))]
     data, fetched = [b""] * len(tensors), {}
     for pieces, expected in zip(cut(tensors), hashes, strict=True):
@@ -152,11 +154,11 @@ def read_value(read_pack, record, entry):
         for number, length in pieces:
             data[number] += chunk[:length]
             chunk = chunk[length:]
-    return tensors, data
+    return tensors, data, metadata
 
 
-def write_safetensors(path, tensors, data):
-    header, at = {}, 0
+def write_safetensors(path, tensors, data, metadata):
+    header, at = {"__metadata__": metadata} if metadata else {}, 0
     for (name, (dtype, _), shape), part in zip(tensors, data, strict=True):
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(part)]}
         at += len(part)
@@ -198,8 +200,8 @@ def main():
     arguments.out.mkdir(parents=True, exist_ok=True)
     for (_, author), (entry, directory, record) in newest.items():
         packs = f"{directory}/packs"
-        tensors, data = read_value(lambda pack: read(store, url.netloc, f"{packs}/{pack}.pack"), record, entry)
-        write_safetensors(arguments.out / f"{author}-{entry['epoch']}.safetensors", tensors, data)
+        tensors, data, metadata = read_value(lambda pack: read(store, url.netloc, f"{packs}/{pack}.pack"), record, entry)
+        write_safetensors(arguments.out / f"{author}-{entry['epoch']}.safetensors", tensors, data, metadata)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 mod aggregate;
 mod events;
 mod folder;
+mod init_file;
 mod node;
 mod paused;
 #[cfg(unix)]

@@ -22,6 +22,7 @@
 //! | [`home`] | a node's identity and its sequence numbers |
 //! | [`entries`] | what is known of a federation |
 //! | [`weights`] | tensors, layouts, manifests, signed entries |
+//! | [`file_format`] | what a file is that isn't what was expected |
 //!
 //! `ARCHITECTURE.md` in the repository is the map with the invariants. Who federates a burn module begins with the
 //! `prelude`.
@@ -34,10 +35,12 @@ pub mod cache;
 pub mod cli;
 #[cfg(feature = "cli")]
 mod demo;
+mod descriptors;
 mod durable_file;
 pub mod entries;
 #[cfg(feature = "train")]
 pub mod experiment;
+pub mod file_format;
 pub mod folder;
 pub mod home;
 #[cfg(feature = "train")]

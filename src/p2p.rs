@@ -15,6 +15,7 @@ mod options;
 mod peer_list;
 mod protocols;
 mod redial;
+mod shortage;
 mod status;
 #[cfg(unix)]
 mod status_socket;

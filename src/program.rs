@@ -5,6 +5,7 @@ mod signals;
 
 pub(crate) use self::{mistakes::one_line, signals::stop_on_signals};
 
+use crate::descriptors;
 use anyhow::Context;
 use clap::ArgMatches;
 use std::{
@@ -14,7 +15,7 @@ use std::{
 };
 use tracing_subscriber::EnvFilter;
 
-/// Parses the arguments and does the work that they ask for. What went wrong is one line on standard error; the exit code
+/// Raises the limit of open files, parses the arguments and does the work that they ask for. What went wrong is one line on standard error; the exit code
 /// is 0 for success, 2 for arguments that can't be, 1 for all else.
 ///
 /// `logs` says what is logged to standard error if `RUST_LOG` doesn't.
@@ -23,6 +24,7 @@ pub(crate) fn run(
     logs: impl FnOnce(&ArgMatches) -> &'static str,
     work: impl FnOnce(&ArgMatches) -> anyhow::Result<ExitCode>,
 ) -> ExitCode {
+    descriptors::raise_limit();
     let matches = match without_empty_variables(command).try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return mistakes::in_arguments(&error),

@@ -18,6 +18,7 @@ mod model;
 mod module_weights;
 mod partial;
 mod proximal;
+mod saved_layout;
 mod state;
 mod trainer;
 
@@ -35,6 +36,9 @@ pub use self::{
     module_weights::{ModuleWeightsError, apply, collect, layout_of},
     partial::Partial,
     proximal::add_proximal_gradient,
+    saved_layout::{
+        ForFileError, LAYOUT_ANNOTATION, ParseSavedLayoutError, SavedLayout, SavedLayoutError, for_file, from_saved,
+    },
     state::{StateError, restore_state, save_state},
     trainer::{Evaluation, MAX_BATCH, MAX_THREADS, Steps, Train, TrainError, TrainOptions, Trainer, trainer},
 };

@@ -3,6 +3,7 @@
 //! Nothing here does I/O but [`SafetensorsFile`]. Every decoder is bounded before it allocates, and every encoding but
 //! safetensors is canonical: what decodes encodes to the very same bytes.
 
+mod annotations;
 mod dtype;
 mod entry;
 mod hash;
@@ -13,6 +14,7 @@ mod reader;
 mod safetensors;
 
 pub use self::{
+    annotations::{Annotations, AnnotationsError, MAX_ANNOTATION_BYTES, MAX_ANNOTATIONS},
     dtype::DType,
     entry::{Content, Entry, EntryError, MAX_ENTRY_BYTES, MAX_METRIC_NAME, MAX_METRICS, Metadata, Metric, SignedEntry},
     hash::{BlobHash, ChunkHash, Digest, EntryHash, FederationId, LayoutId, ParseHashError, Root},
@@ -71,11 +73,22 @@ pub enum WeightsError {
 /// Named tensors, ordered by name. Cloning is cheap: the bytes are shared.
 ///
 /// A plain artifact (a JSON file, say) is a value too: one `u8` tensor, see [`Weights::artifact`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Weights are equal if their tensors are, whatever their [annotations](Self::annotations).
+#[derive(Debug, Clone)]
 pub struct Weights {
     layout: Arc<Layout>,
     data: Vec<Bytes>,
+    annotations: Annotations,
 }
+
+impl PartialEq for Weights {
+    fn eq(&self, other: &Self) -> bool {
+        self.layout == other.layout && self.data == other.data
+    }
+}
+
+impl Eq for Weights {}
 
 impl Weights {
     /// Weights of these tensors, in any order. Errors name the tensor.
@@ -97,7 +110,7 @@ impl Weights {
                 return Err(WeightsError::Length { tensor: spec.clone(), got, expected });
             }
         }
-        Ok(Self { layout, data })
+        Ok(Self { layout, data, annotations: Annotations::default() })
     }
 
     /// Any bytes as a value: one `u8` tensor of one dimension. Errors past [`MAX_VALUE_BYTES`].
@@ -110,7 +123,14 @@ impl Weights {
     /// The bytes of a plain artifact, or `None` if this is none.
     pub fn artifact_bytes(&self) -> Option<&Bytes> {
         match self.layout.tensors() {
-            [only] if only.name == ARTIFACT && only.dtype == DType::U8 && only.shape.len() == 1 => self.data.first(),
+            [only]
+                if only.name == ARTIFACT
+                    && only.dtype == DType::U8
+                    && only.shape.len() == 1
+                    && self.annotations.is_empty() =>
+            {
+                self.data.first()
+            }
             _ => None,
         }
     }
@@ -118,6 +138,18 @@ impl Weights {
     /// Names, dtypes and shapes.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
+    }
+
+    /// What is said of the tensors in words: the `__metadata__` of the file that they come from. None unless they were
+    /// read from one or given [some](Self::with_annotations).
+    pub fn annotations(&self) -> &Annotations {
+        &self.annotations
+    }
+
+    /// The same tensors with these annotations, which travel with them, in the manifest: weights that have some have
+    /// another root than those that have none.
+    pub fn with_annotations(self, annotations: Annotations) -> Self {
+        Self { annotations, ..self }
     }
 
     /// Spec and bytes of each tensor, in order of their names.
@@ -148,5 +180,9 @@ impl TensorReader for Weights {
 
     fn reads_parts(&self) -> bool {
         true
+    }
+
+    fn annotations(&self) -> Annotations {
+        self.annotations.clone()
     }
 }

@@ -84,12 +84,69 @@ fn wrong_files_are_named_with_what_to_do() {
 }
 
 #[test]
-fn a_missing_file_is_named_with_the_place() {
+fn missing_files_are_all_named_with_what_is_there_instead() {
     let directory = small();
     fs::remove_file(directory.path().join("t10k-labels-idx1-ubyte")).unwrap();
     let error = mnist(directory.path()).unwrap_err().to_string();
-    assert!(
-        error.contains("t10k-labels-idx1-ubyte") && error.contains(&*directory.path().to_string_lossy()),
-        "{error}"
-    );
+    for part in ["t10k-labels-idx1-ubyte is missing", &directory.path().to_string_lossy(), "t10k-images-idx3-ubyte, "] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    fs::remove_file(directory.path().join("train-images-idx3-ubyte")).unwrap();
+    fs::write(directory.path().join("a\u{1b}.zip"), "").unwrap();
+    let error = mnist(directory.path()).unwrap_err().to_string();
+    for part in
+        ["train-images-idx3-ubyte, t10k-labels-idx1-ubyte are missing", "a\\u{1b}.zip", "put MNIST's four files"]
+    {
+        assert!(error.contains(part) && !error.contains('\u{1b}'), "{part} is not in: {error}");
+    }
+    let nowhere = mnist(&directory.path().join("nowhere")).unwrap_err().to_string();
+    assert!(nowhere.contains("there is no such directory"), "{nowhere}");
+    let empty = tempfile::tempdir().unwrap();
+    assert!(mnist(empty.path()).unwrap_err().to_string().contains("it is empty"));
+}
+
+#[test]
+fn files_are_found_under_their_names_of_mirrors_and_where_torchvision_puts_them() {
+    let expected = mnist(small().path()).unwrap().train;
+    for folder in ["", "mnist", "raw", "MNIST/raw"] {
+        for dotted in [false, true] {
+            let (from, to) = (small(), tempfile::tempdir().unwrap());
+            let inside = to.path().join(folder);
+            fs::create_dir_all(&inside).unwrap();
+            for file in fs::read_dir(from.path()).unwrap() {
+                let file = file.unwrap();
+                let name = file.file_name().into_string().unwrap();
+                let name = if dotted { name.replace("-idx", ".idx") } else { name };
+                let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                std::io::Write::write_all(&mut packer, &fs::read(file.path()).unwrap()).unwrap();
+                fs::write(inside.join(format!("{name}.gz")), packer.finish().unwrap()).unwrap();
+            }
+            assert_eq!(mnist(to.path()).unwrap().train, expected, "{folder} {dotted}");
+        }
+    }
+    // A folder that has them all comes before one that has some.
+    let directory = small();
+    fs::create_dir(directory.path().join("mnist")).unwrap();
+    for file in fs::read_dir(small().path()).unwrap() {
+        let file = file.unwrap();
+        fs::write(directory.path().join("mnist").join(file.file_name()), fs::read(file.path()).unwrap()).unwrap();
+    }
+    fs::write(directory.path().join("train-labels-idx1-ubyte"), "").unwrap();
+    assert!(mnist(directory.path()).is_err(), "what is empty in the first folder is told, not passed over");
+}
+
+#[test]
+fn files_that_are_something_else_are_told_all_at_once() {
+    let directory = small();
+    fs::write(directory.path().join("train-images-idx3-ubyte"), "<!DOCTYPE html><html>").unwrap();
+    fs::write(directory.path().join("train-labels-idx1-ubyte"), "").unwrap();
+    fs::write(directory.path().join("t10k-labels-idx1-ubyte"), "version https://git-lfs.github.com/spec/v1").unwrap();
+    let error = mnist(directory.path()).unwrap_err().to_string();
+    for part in [
+        "train-images-idx3-ubyte is not MNIST's: it is a web page",
+        "train-labels-idx1-ubyte is not MNIST's: it is empty",
+        "t10k-labels-idx1-ubyte is not MNIST's: it is a Git LFS pointer",
+    ] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 
 /// From the bottom to the top. Modules in one line may use each other.
 const LAYERS: &[&[&str]] = &[
-    &["durable_file", "kernels"],
+    &["descriptors", "durable_file", "file_format", "kernels"],
     &["weights"],
     &["entries"],
     &["home"],

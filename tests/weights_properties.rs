@@ -47,7 +47,10 @@ fn filled(specs: Vec<TensorSpec>, seed: u64) -> Weights {
 }
 
 fn weights() -> impl Strategy<Value = Weights> {
-    (specs(), any::<u64>()).prop_map(|(specs, seed)| filled(specs, seed))
+    let annotations = prop::collection::btree_map("\\PC{0,8}", any::<String>(), 0..3);
+    (specs(), any::<u64>(), annotations).prop_map(|(specs, seed, annotations)| {
+        filled(specs, seed).with_annotations(Annotations::new(annotations).unwrap())
+    })
 }
 
 fn name(longest: usize) -> impl Strategy<Value = String> {
@@ -107,8 +110,8 @@ proptest! {
     #[test]
     fn rubbish_is_refused_without_a_panic(bytes in vec(any::<u8>(), 0..1500), version in any::<bool>()) {
         let mut bytes = bytes;
-        if version && let Some(first) = bytes.first_mut() {
-            *first = 1;
+        if let Some(first) = bytes.first_mut() {
+            *first = if version { 1 } else { 2 };
         }
         // A signature can't be guessed; a manifest can, and is then the canonical one.
         prop_assert!(SignedEntry::decode(&bytes).is_err());
@@ -137,8 +140,14 @@ proptest! {
         let decoded = Manifest::decode(&manifest.encode()).unwrap();
         prop_assert_eq!(&decoded, &manifest);
         prop_assert_eq!(decoded.root(), manifest.root());
+        prop_assert_eq!(decoded.annotations(), weights.annotations());
+        let plain = weights.clone().with_annotations(Annotations::default()).manifest();
+        prop_assert_eq!(plain.root() == manifest.root(), weights.annotations().is_empty());
+        prop_assert_eq!(plain.layout().id(), manifest.layout().id());
         let file = Bytes::from(weights.to_safetensors().unwrap());
-        prop_assert_eq!(Weights::from_safetensors(&file).unwrap(), weights);
+        let read = Weights::from_safetensors(&file).unwrap();
+        prop_assert_eq!(read.annotations(), weights.annotations());
+        prop_assert_eq!(read, weights);
     }
 
     #[test]
@@ -146,7 +155,7 @@ proptest! {
         let mut tensors: Vec<Tensor> =
             weights.tensors().map(|(spec, data)| Tensor { spec: spec.clone(), data: data.clone() }).collect();
         tensors.sort_by_key(|tensor| *blake3::hash(format!("{order} {}", tensor.spec.name).as_bytes()).as_bytes());
-        let shuffled = Weights::new(tensors).unwrap();
+        let shuffled = Weights::new(tensors).unwrap().with_annotations(weights.annotations().clone());
         prop_assert_eq!(shuffled.layout().id(), weights.layout().id());
         prop_assert_eq!(shuffled.manifest().encode(), weights.manifest().encode());
         prop_assert_eq!(shuffled.manifest().root(), weights.manifest().root());
@@ -298,8 +307,9 @@ fn the_largest_manifests_can_be_read() {
     specs.iter_mut().for_each(|spec| spec.shape[1..].fill(u64::MAX));
     let weights = filled(specs, 0);
     let encoded = weights.manifest().encode();
-    // With as many chunks as 65,536 tensors in 64 GiB can have, too.
-    assert!(encoded.len() + 2 * MAX_TENSORS * 32 < MAX_MANIFEST_BYTES, "{}", encoded.len());
+    // With as many chunks as 65,536 tensors in 64 GiB can have, too, and all annotations, each with two lengths.
+    let annotations = MAX_ANNOTATION_BYTES + 6 * MAX_ANNOTATIONS;
+    assert!(encoded.len() + 2 * MAX_TENSORS * 32 + annotations < MAX_MANIFEST_BYTES, "{}", encoded.len());
     assert_eq!(Manifest::decode(&encoded).unwrap().layout(), weights.layout());
 }
 
@@ -330,7 +340,7 @@ fn claims_are_not_believed() {
     let dense = [&[1][..], &varint(5_000_000), &[0; 15_000_000]].concat();
     assert!(matches!(Manifest::decode(&dense), Err(ManifestError::Layout(LayoutError::Limit { .. }))));
     assert!(matches!(Manifest::decode(&vec![1; MAX_MANIFEST_BYTES + 1]), Err(ManifestError::TooLong { .. })));
-    assert!(matches!(Manifest::decode(&[2, 0, 0]), Err(ManifestError::Version { got: 2 })));
+    assert!(matches!(Manifest::decode(&[3, 0, 0]), Err(ManifestError::Version { got: 3 })));
     // One tensor, its rank spelt with one byte too many: not canonical.
     assert!(Manifest::decode(&[1, 1, 1, b'a', 0, 0x80, 0x00, 0]).is_err());
 }

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use half::{bf16, f16};
 use peerfold::weights::{
-    DType, MAX_TENSORS, ReadError, SafetensorsError, SafetensorsFile, Tensor, TensorReader, TensorSpec, Weights,
-    read_all,
+    DType, MAX_ANNOTATION_BYTES, MAX_ANNOTATIONS, MAX_TENSORS, ReadError, SafetensorsError, SafetensorsFile, Tensor,
+    TensorReader, TensorSpec, Weights, read_all,
 };
 use proptest::prelude::*;
 use safetensors::SafeTensors;
@@ -274,7 +274,12 @@ fn limits_of_a_layout_hold() {
         file(&format!("{{{}}}", (0..count).map(tensor).collect::<Vec<_>>().join(",")), &[])
     };
     assert_eq!(read(&many(MAX_TENSORS)).unwrap().layout().tensors().len(), MAX_TENSORS);
-    assert!(read(&many(MAX_TENSORS + 1)).unwrap_err().to_string().contains("more than 65536 tensors"));
+    assert!(
+        read(&many(MAX_TENSORS + 1))
+            .unwrap_err()
+            .to_string()
+            .contains("the number of tensors is 65537, but at most 65536")
+    );
     let twice =
         r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#;
     assert!(read(&file(twice, &[])).unwrap_err().to_string().contains("\"a\" stands twice"));
@@ -295,6 +300,52 @@ fn what_else_a_header_may_have() {
         assert_eq!(&read(&file(header, &[8, 9])).unwrap(), one.as_ref().unwrap(), "{header}");
     }
     assert_eq!(read(&file("{}", &[])).unwrap(), weights([]));
+}
+
+#[test]
+fn metadata_of_python_comes_back_and_no_more_than_is_kept() {
+    let weights = read(PYTHON_DTYPES).unwrap();
+    assert_eq!(
+        weights.annotations().iter().collect::<Vec<_>>(),
+        [("format", "np"), ("note", "tensors of every dtype")]
+    );
+    let file = weights.to_safetensors().unwrap();
+    let again = read(&file).unwrap();
+    assert_eq!((again.annotations(), again.manifest().root()), (weights.annotations(), weights.manifest().root()));
+    let (_, theirs) = SafeTensors::read_metadata(&file).unwrap();
+    assert_eq!(theirs.metadata().as_ref().unwrap()["note"], "tensors of every dtype");
+    for (count, length, part) in [
+        (MAX_ANNOTATIONS, 0, None),
+        (MAX_ANNOTATIONS + 1, 0, Some("4097 entries of metadata, but at most 4096")),
+        (1, MAX_ANNOTATION_BYTES - 1, None),
+        (1, MAX_ANNOTATION_BYTES, Some("1048577 bytes of metadata, but at most 1048576")),
+    ] {
+        let text = "x".repeat(length);
+        let texts: Vec<String> = (0..count).map(|number| format!(r#""{number}":"{text}""#)).collect();
+        match (read(&file_of(&format!(r#"{{"__metadata__":{{{}}}}}"#, texts.join(",")))), part) {
+            (Ok(weights), None) => assert_eq!(weights.annotations().iter().count(), count),
+            (Err(error), Some(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (read, _) => panic!("{read:?} for {count} of {length}"),
+        }
+    }
+}
+
+fn file_of(header: &str) -> Vec<u8> {
+    file(header, &[])
+}
+
+#[test]
+fn odd_tensors_come_back_as_they_are() {
+    let odd = [
+        ("", DType::I64, vec![], vec![1; 8]),
+        ("a/b.weight \u{1b}[2J\"ü\u{0}", DType::BF16, vec![2], vec![0x80, 0x3f, 0, 0]),
+        ("none", DType::F16, vec![0, 7], vec![]),
+        ("flags", DType::Bool, vec![3], vec![1, 0, 1]),
+    ];
+    let weights = weights(odd);
+    let file = weights.to_safetensors().unwrap();
+    assert_eq!(read(&file).unwrap(), weights);
+    assert_eq!(SafeTensors::deserialize(&file).unwrap().len(), 4);
 }
 
 #[test]

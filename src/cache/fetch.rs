@@ -141,7 +141,8 @@ impl Cache {
         match self.shared.files.check_blob(hash) {
             Ok(Checked::Good) => return,
             Ok(what @ (Checked::Damaged | Checked::Missing)) => {
-                tracing::warn!(path = %path.display(), ?what, "a blob is forgotten");
+                let what = if matches!(what, Checked::Missing) { "missing" } else { "damaged" };
+                tracing::warn!(path = %path.display(), "a blob that is {what} is forgotten");
             }
             Err(error) => return tracing::warn!(path = %path.display(), %error, "can't be read"),
         }

@@ -16,19 +16,24 @@ use crate::{
     node::{Checks, Rejection},
     program::print,
     strategy::{FoldError, Folded, Round, Strategy, StrategyError, Update},
-    weights::{Layout, SafetensorsFile, Weights, read_all},
+    train::LAYOUT_ANNOTATION,
+    weights::{Annotations, Layout, SafetensorsFile, TensorReader, Weights, read_all},
 };
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::{Args, ValueHint, error::ErrorKind};
 use libp2p_identity::PeerId;
 use rayon::prelude::*;
 use std::{
+    collections::BTreeSet,
     fmt, fs, io,
     path::{Path, PathBuf},
 };
 
 /// Under which parameter Flower's own tests count the clients that failed.
 const FAILURES_PARAM: &str = "n_failures";
+
+/// Names of metadata left out that are told.
+const MAX_LEFT_OUT: usize = 20;
 
 /// Links to links that are followed.
 const MAX_LINKS: usize = 16;
@@ -53,7 +58,8 @@ Inputs:
   another layout or a dtype that can't be folded is an error, and nothing is written. An input with NaN or
   infinite values, or above --max-num-examples or --max-norm, is rejected: named on standard error and in
   the result, counted as a failure of the round, and left out. Inputs are read in pieces, twice: memory is
-  needed for the result and what the strategy keeps, not for all inputs.
+  needed for the result and what the strategy keeps, not for all inputs. The output has the __metadata__ that
+  all of them have alike.
 
 State:
   Strategies with momentum, moments or a buffer keep them in the --state file, which is read if it is there
@@ -65,7 +71,8 @@ State:
 
 Result:
   --json writes one object: folded (true), strategy, round, output, bytes (of the file), root (the hash of
-  the weights), inputs [{path, num_examples, share}], rejected [{path, reason}].
+  the output), inputs [{path, num_examples, share}], rejected [{path, reason}]; if there is any, metadata
+  {name: text} of the output and metadata_left_out [name], not alike in all inputs.
   Exit code 0: the output is written. 1: it isn't, and standard error says why in one line; with --json
   also {folded (false), strategy, round, reason, rejected}. 2: the arguments can't be.
 
@@ -145,6 +152,8 @@ struct Done {
     kept: Vec<usize>,
     /// Bytes of the output.
     bytes: u64,
+    /// Names of the metadata that not all of them have alike.
+    left_out: BTreeSet<String>,
 }
 
 pub(super) fn run(flags: &AggregateFlags) -> anyhow::Result<()> {
@@ -169,7 +178,7 @@ pub(super) fn run(flags: &AggregateFlags) -> anyhow::Result<()> {
     let result = aggregate(flags, strategy, authors, failures, &mut told);
     let Told { round, rejected } = told;
     match result {
-        Ok(Done { folded, kept, bytes }) => {
+        Ok(Done { folded, kept, bytes, left_out }) => {
             let inputs = kept.iter().zip(&folded.shares).map(|(&place, &share)| {
                 let Input { path, num_examples, .. } = &flags.input[place];
                 Share { path: path.display().to_string(), num_examples: *num_examples, share }
@@ -183,6 +192,8 @@ pub(super) fn run(flags: &AggregateFlags) -> anyhow::Result<()> {
                 root: folded.weights.manifest().root().to_string(),
                 inputs: inputs.collect(),
                 rejected,
+                metadata: folded.weights.annotations().clone(),
+                metadata_left_out: left_out,
             };
             print(&if flags.json { serde_json::to_string(&report)? + "\n" } else { report.text() })
         }
@@ -243,7 +254,9 @@ fn aggregate(
     let updates: Vec<Update<'_>> = kept.iter().map(|&place| opened[place].update(place == kept[0])).collect();
     let failures = failures.saturating_add(rejected.len() as u64);
     let round = Round { number: told.round, updates: &updates, failures };
-    let folded = strategy.fold(&round).map_err(|error| told_by_path(error, &opened, flags, known_state))?;
+    let mut folded = strategy.fold(&round).map_err(|error| told_by_path(error, &opened, flags, known_state))?;
+    let (common, left_out) = common_metadata(kept.iter().map(|&place| opened[place].file.annotations()));
+    folded.weights = folded.weights.with_annotations(common);
     let bytes = write_output(&flags.output, &folded.weights)?;
     if let Some(path) = &flags.state {
         let state = strategy.save();
@@ -252,7 +265,7 @@ fn aggregate(
             format!("{output} is written, but --state {} can't be; it is as before", path.display())
         })?;
     }
-    Ok(Done { folded, kept, bytes })
+    Ok(Done { folded, kept, bytes, left_out })
 }
 
 fn read_initial(path: &Path) -> anyhow::Result<Weights> {
@@ -293,10 +306,36 @@ fn open<'a>(
         if let Some(difference) = layout.difference(file.layout()) {
             bail!("{} has another layout than {other}: {difference}", place());
         }
+        // A square matrix has the same shape both ways round.
+        let says = |file: &SafetensorsFile| file.annotations().get(LAYOUT_ANNOTATION).map(str::to_owned);
+        let other = opened.iter().find(|other| says(&other.file).is_some());
+        if let (Some(said), Some(other)) = (says(&file), other)
+            && let Some(others) = says(&other.file).filter(|others| *others != said)
+        {
+            let (other, key) = (other.input.path.display(), LAYOUT_ANNOTATION);
+            bail!("{} says {key} = {said:?} in its metadata, but {other} says {others:?}: save both alike", place());
+        }
         let epoch = input.epoch.unwrap_or(now);
         opened.push(Opened { input, author, file, epoch });
     }
     Ok(opened)
+}
+
+/// The metadata that all have alike, and the names of the rest.
+fn common_metadata(mut all: impl Iterator<Item = Annotations>) -> (Annotations, BTreeSet<String>) {
+    let mut common = all.next().unwrap_or_default();
+    let mut left_out = BTreeSet::new();
+    for other in all {
+        let both = common.common(&other);
+        let lost = common.iter().chain(other.iter()).filter(|&(name, _)| both.get(name).is_none());
+        left_out.extend(lost.map(|(name, _)| name.to_owned()));
+        // However many inputs have however many names of their own.
+        while left_out.len() > MAX_LEFT_OUT {
+            left_out.pop_last();
+        }
+        common = both;
+    }
+    (common, left_out)
 }
 
 /// What is found of each input, which is read once.

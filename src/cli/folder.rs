@@ -12,6 +12,7 @@ use crate::{
     home::Home,
     p2p::Surroundings,
     program::print,
+    train::{SavedLayout, for_file},
     weights::{Content, FederationId, Key, Metadata, SignedEntry, Weights, read_all},
 };
 use anyhow::{Context, anyhow, bail};
@@ -60,6 +61,10 @@ pub(super) enum FolderCommand {
         /// Where to.
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         output: PathBuf,
+        /// How linear layers of a built-in model lie in the file: torch is [out, in], burn [in, out], as nodes exchange
+        /// them. [default: torch, or what the value says of itself]
+        #[arg(long, value_name = "NAME")]
+        layout: Option<SavedLayout>,
     },
     /// Publish a file under a name of this node's: tensors if it ends in .safetensors, else a plain artifact.
     Put {
@@ -175,10 +180,10 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
             let rows = runtime.block_on(rows(&opened, prefix))?;
             print(&if *json { serde_json::to_string_pretty(&rows)? + "\n" } else { text(&rows) })
         }
-        FolderCommand::Get { place, key, output } => {
+        FolderCommand::Get { place, key, output, layout } => {
             check_writable("output", output)?;
             let opened = place.open(None)?;
-            runtime.block_on(get(&opened, key, output))
+            runtime.block_on(get(&opened, key, output, *layout))
         }
         FolderCommand::Put { place, own, name, file, epoch, num_examples, metric, json } => {
             let metrics = metric.iter().map(|text| figure(text)).collect::<Result<Vec<_>, _>>()?;
@@ -334,7 +339,7 @@ async fn rows(opened: &Opened, prefix: &str) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-async fn get(opened: &Opened, key: &str, output: &Path) -> anyhow::Result<()> {
+async fn get(opened: &Opened, key: &str, output: &Path, layout: Option<SavedLayout>) -> anyhow::Result<()> {
     let (author, name) = key.split_once('/').with_context(|| format!("{key:?} is no key: write AUTHOR/NAME"))?;
     let author = author.trim_start_matches('…');
     let entries = opened.list("").await?;
@@ -348,7 +353,7 @@ async fn get(opened: &Opened, key: &str, output: &Path) -> anyhow::Result<()> {
         several => bail!("{key} is the key of {} authors: write more of the peer id", several.len()),
     };
     let value = opened.folder.get(entry).await?;
-    let weights = read_all(&value)?;
+    let weights = for_file(read_all(&value)?, layout)?;
     let write = |out: &mut dyn std::io::Write| match weights.artifact_bytes() {
         Some(bytes) => out.write_all(bytes),
         None => weights.write_safetensors(out),

@@ -2,8 +2,9 @@
 
 use super::{
     events::EventOutput,
+    init_file,
     paused::Recipe,
-    run::{Job, Outputs},
+    run::{Job, Outputs, Saving},
     settings::{NodeFlags, SettingsError, default_home, environment},
 };
 use crate::{
@@ -16,17 +17,16 @@ use crate::{
     p2p::{NetworkOptions, PeerList, listen_address},
     program::{end_with_stdin, one_line, stop_on_signals},
     strategy::StrategySpec,
-    train::{Device, Draws, EpochLength, MAX_THREADS, Model, TrainOptions, trainer},
-    weights::Weights,
+    train::{Device, Draws, EpochLength, MAX_THREADS, Model, SavedLayout, TrainOptions, trainer},
+    weights::Annotations,
 };
 use anyhow::Context;
-use bytes::Bytes;
 use bytesize::ByteSize;
 use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZero,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     thread::available_parallelism,
     time::{Duration, Instant},
@@ -90,6 +90,7 @@ pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsErr
         min_peers: Some(members.map_or(0, |members| members.saturating_sub(1))),
         start_deadline: Some(60.0),
         json: Some(false),
+        layout: Some(SavedLayout::default().to_string()),
         dataset: Some(dataset),
         ..NodeFlags::default()
     })
@@ -340,11 +341,6 @@ fn load(model: Model, data_dir: Option<&Path>) -> anyhow::Result<DataSet> {
     }
 }
 
-fn read_init(path: &Path) -> anyhow::Result<Weights> {
-    let file = std::fs::read(path).with_context(|| format!("--init {} can't be read", path.display()))?;
-    Weights::from_safetensors(&Bytes::from(file)).with_context(|| format!("--init {}", path.display()))
-}
-
 /// A file that could not be written at the end is told at the beginning.
 pub(super) fn check_writable(key: &'static str, path: &Path) -> Result<(), SettingsError> {
     let dir = match path.parent() {
@@ -436,7 +432,8 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool, output: &EventOut
         check_writable("out", path)?;
     }
     let split = LabelSkew::new(parts, skew, seed)?;
-    let init = settings.init.as_deref().map(read_init).transpose()?;
+    let init = settings.init.as_deref().map(|path| init_file::read(path, model)).transpose()?;
+    let saved: SavedLayout = parse(&need(&settings.layout, "layout")?, "layout")?;
     device.check()?;
 
     let home = need(&settings.home, "home")?;
@@ -450,15 +447,9 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool, output: &EventOut
     drop(train);
     let trainer = trainer(model, device, options, part)?;
     let layout = Arc::new(trainer.layout()?);
-    let initial = match init {
-        Some(weights) => {
-            if let Some(difference) = layout.difference(weights.layout()) {
-                let path: PathBuf = settings.init.clone().unwrap_or_default();
-                anyhow::bail!("--init {} is of another model than {model}: {difference}", path.display());
-            }
-            (weights, Origin::Init)
-        }
-        None => (trainer.weights()?, Origin::Seed),
+    let (initial, annotations) = match init {
+        Some((weights, annotations)) => ((weights, Origin::Init), annotations),
+        None => ((trainer.weights()?, Origin::Seed), Annotations::default()),
     };
 
     let recipe = Recipe::from(
@@ -505,6 +496,7 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool, output: &EventOut
         stop: stop.clone(),
         ..NodeConfig::new(federation, folder)
     };
+    let run_dir = home.run_dir(&config.federation_id())?;
     let session = config.open(&home, layout)?;
     let stay = settings.stay == Some(true);
     let job = Job {
@@ -521,5 +513,6 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool, output: &EventOut
         began,
         paid: BucketFigures::default(),
     };
-    job.run(initial, &Outputs { events: output.clone(), out: settings.out.clone() })
+    let saving = Saving { out: settings.out.clone(), model, layout: saved, annotations, run_dir };
+    job.run(initial, &Outputs { events: output.clone(), saving })
 }

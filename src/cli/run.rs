@@ -2,14 +2,15 @@
 
 use super::{
     events::EventOutput,
+    init_file,
     paused::{Paused, Recipe},
 };
 use crate::{
     bucket::BucketFigures,
     durable_file,
     node::{Begun, BlockingSession, Completed, Event, LocalUpdate, NodeError, Origin, Progress, Stop},
-    train::{EpochLength, Evaluation, Examples, Steps, Train},
-    weights::{Metric, Weights},
+    train::{EpochLength, Evaluation, Examples, Model, SavedLayout, Steps, Train},
+    weights::{Annotations, Metric, Weights},
 };
 use anyhow::Context;
 use std::{
@@ -43,10 +44,23 @@ pub(super) struct Job {
     pub(super) paid: BucketFigures,
 }
 
+/// How the final weights are saved.
+pub(super) struct Saving {
+    /// Where to, if anywhere.
+    pub(super) out: Option<PathBuf>,
+    pub(super) model: Model,
+    /// How its linear layers lie in the file.
+    pub(super) layout: SavedLayout,
+    /// The metadata of the file that the weights begin from, if this is the run's first life.
+    pub(super) annotations: Annotations,
+    /// Where a later life finds it.
+    pub(super) run_dir: PathBuf,
+}
+
 /// Where results go.
 pub(super) struct Outputs {
     pub(super) events: EventOutput,
-    pub(super) out: Option<PathBuf>,
+    pub(super) saving: Saving,
 }
 
 /// How an epoch ended.
@@ -66,6 +80,8 @@ impl Job {
             Err(NodeError::Stopped) => return Ok(()),
             begun => begun?,
         };
+        let Saving { out, model, layout, annotations, run_dir } = &outputs.saving;
+        let annotations = init_file::kept(run_dir, begun.origin, annotations)?;
         let Begun { mut weights, mut epoch, .. } = begun;
         if let Some(state) = begun.trainer {
             self.trainer.restore(&state).context("the checkpoint's training state")?;
@@ -100,9 +116,10 @@ impl Job {
                 self.trainer.evaluate(&self.test, EVALUATION_BATCH)?
             }
         };
-        if let Some(path) = &outputs.out {
-            durable_file::replace(path, false, |out| weights.write_safetensors(out))
-                .with_context(|| format!("--out {} can't be written", path.display()))?;
+        if let Some(path) = out {
+            let failed = || format!("--out {} can't be written", path.display());
+            let saved = layout.save(*model, &weights.clone().with_annotations(annotations)).with_context(failed)?;
+            durable_file::replace(path, false, |out| saved.write_safetensors(out)).with_context(failed)?;
         }
         let published = self.session.finish();
         let seconds = self.began.elapsed().as_secs_f64();

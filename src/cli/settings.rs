@@ -247,6 +247,10 @@ pub struct NodeFlags {
     /// Save the final weights, after the last fold, as safetensors.
     #[arg(long, env = "PEERFOLD_OUT", value_name = "FILE", help_heading = "Output")]
     pub out: Option<PathBuf>,
+    /// How linear layers lie in that file: torch is [out, in], for PyTorch; burn is [in, out]. Its metadata says which.
+    /// --init reads both. [default: torch]
+    #[arg(long, env = "PEERFOLD_LAYOUT", value_name = "NAME", help_heading = "Output")]
+    pub layout: Option<String>,
 }
 
 /// `param` as a list of `NAME=VALUE`, or as a table.

@@ -16,7 +16,7 @@ pub enum IdxError {
     #[error("reading failed: {0}")]
     Io(#[from] io::Error),
     /// It begins with something else.
-    #[error("it begins with {got:02x?} where {expected:02x?} is expected")]
+    #[error("it begins with the bytes {} where {} are expected", hexadecimal(got), hexadecimal(expected))]
     Magic {
         /// The first four bytes.
         got: [u8; 4],
@@ -24,13 +24,18 @@ pub enum IdxError {
         expected: [u8; 4],
     },
     /// The header announces more than [`MAX_IDX_BYTES`].
-    #[error("its header announces {dimensions:?} elements, more than {MAX_IDX_BYTES}")]
+    #[error(
+        "its header announces {} elements, more than {MAX_IDX_BYTES}",
+        dimensions.iter().map(u32::to_string).collect::<Vec<_>>().join(" by ")
+    )]
     TooLarge {
         /// The dimensions.
         dimensions: Vec<u32>,
     },
     /// It ends too early.
-    #[error("it is cut short: {got} of {expected} bytes")]
+    #[error(
+        "it is {}", if *got == 0 && *expected == 4 { "empty".to_owned() } else { format!("cut short: {got} of {expected} bytes") }
+    )]
     Truncated {
         /// Bytes found, of the part that is missing some.
         got: usize,
@@ -43,6 +48,10 @@ pub enum IdxError {
         /// Elements announced.
         expected: usize,
     },
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
 /// The content of an IDX file of unsigned bytes.

@@ -1,4 +1,4 @@
-use crate::weights::{CHUNK_BYTES, ChunkHash, Layout, Manifest, ReadError, TensorReader, checked_spec};
+use crate::weights::{Annotations, CHUNK_BYTES, ChunkHash, Layout, Manifest, ReadError, TensorReader, checked_spec};
 use bytes::{Bytes, BytesMut};
 use std::{
     fmt,
@@ -85,6 +85,10 @@ impl Value {
 impl TensorReader for Value {
     fn layout(&self) -> &Layout {
         self.manifest.layout()
+    }
+
+    fn annotations(&self) -> Annotations {
+        self.manifest.annotations().clone()
     }
 
     fn read(&self, tensor: usize, range: Range<u64>) -> Result<Bytes, ReadError> {

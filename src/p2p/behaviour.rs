@@ -2,6 +2,7 @@
 
 use super::{
     protocols::{BLOB_PROTOCOL, IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL, SYNC_PROTOCOL},
+    shortage::{affordable, affordable_pending},
     wire::{BlobCodec, SyncCodec},
 };
 use crate::weights::{FederationId, MAX_ENTRY_BYTES};
@@ -22,10 +23,11 @@ use libp2p::{
 use libp2p_identity::Keypair;
 use std::{num::NonZeroUsize, time::Duration};
 
-/// Connections that a node has at most, those of one peer, and those being made.
-const MAX_CONNECTIONS: u32 = 256;
+/// Connections that a node has at most, those of one peer, and those being made; fewer if there are not as many file
+/// descriptors.
+pub(super) const MAX_CONNECTIONS: u32 = 256;
 const MAX_CONNECTIONS_PER_PEER: u32 = 4;
-const MAX_PENDING: u32 = 64;
+pub(super) const MAX_PENDING: u32 = 64;
 /// Requests that a connection has at once, both ways.
 const MAX_STREAMS: usize = 64;
 /// How long a request may take: 4 MiB on a line of half a megabyte a second, and some.
@@ -61,10 +63,10 @@ pub(super) fn topic(federation: FederationId) -> IdentTopic {
 /// How many connections there may be; none, if the node is cut off.
 pub(super) fn limits(cut: bool) -> ConnectionLimits {
     ConnectionLimits::default()
-        .with_max_established(Some(if cut { 0 } else { MAX_CONNECTIONS }))
+        .with_max_established(Some(if cut { 0 } else { affordable(MAX_CONNECTIONS) }))
         .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
-        .with_max_pending_incoming(Some(MAX_PENDING))
-        .with_max_pending_outgoing(Some(MAX_PENDING))
+        .with_max_pending_incoming(Some(affordable_pending(MAX_PENDING)))
+        .with_max_pending_outgoing(Some(affordable_pending(MAX_PENDING)))
 }
 
 impl Behaviour {

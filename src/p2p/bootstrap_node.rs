@@ -4,6 +4,7 @@ use super::{
     announcements::Announcements,
     options::PeerAddress,
     protocols::{IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL},
+    shortage::{Shortage, affordable, affordable_pending},
     transport::{default_listen, listen_on, listen_on_some, swarm},
 };
 use futures::StreamExt;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// Where a bootstrap node listens if it isn't told: on this port, over TCP and QUIC.
 const DEFAULT_PORT: u16 = 4600;
+/// Fewer if there are not as many file descriptors.
 const MAX_CONNECTIONS: u32 = 4096;
 const MAX_CONNECTIONS_OF_PEER: u32 = 4;
 /// Connections whose handshake is under way.
@@ -48,6 +50,7 @@ pub struct BootstrapNode {
     announcements: Announcements,
     /// The connections of each connected peer, and whether each comes over loopback.
     connected: HashMap<PeerId, HashMap<ConnectionId, bool>>,
+    shortage: Shortage,
 }
 
 #[derive(NetworkBehaviour)]
@@ -62,9 +65,9 @@ impl Behaviour {
     fn new(keypair: &Keypair) -> Self {
         let me = keypair.public().to_peer_id();
         let limits = ConnectionLimits::default()
-            .with_max_established(Some(MAX_CONNECTIONS))
+            .with_max_established(Some(affordable(MAX_CONNECTIONS)))
             .with_max_established_per_peer(Some(MAX_CONNECTIONS_OF_PEER))
-            .with_max_pending_incoming(Some(MAX_PENDING))
+            .with_max_pending_incoming(Some(affordable_pending(MAX_PENDING)))
             // Kademlia would dial whatever addresses somebody tells it.
             .with_max_pending_outgoing(Some(0));
         let mut kademlia = kad::Config::new(KADEMLIA_PROTOCOL);
@@ -97,7 +100,8 @@ impl BootstrapNode {
         } else {
             listen_on(&mut swarm, listen)?;
         }
-        Ok(Self { swarm, announcements: Announcements::default(), connected: HashMap::new() })
+        let (announcements, connected) = (Announcements::default(), HashMap::new());
+        Ok(Self { swarm, announcements, connected, shortage: Shortage::default() })
     }
 
     /// Answers until `until` is done. `listening` is given each address, as soon as it is listened on.
@@ -118,11 +122,16 @@ impl BootstrapNode {
                     SwarmEvent::NewListenAddr { address, .. } => listening(&PeerAddress { peer, address }),
                     SwarmEvent::ExpiredListenAddr { address, .. } => tracing::warn!(%address, "listens there no more"),
                     SwarmEvent::ListenerClosed { reason: Err(error), addresses, .. } => {
-                        tracing::warn!(?addresses, %error, "listens there no more");
+                        let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                        tracing::warn!(addresses, %error, "listens there no more");
                         if self.swarm.listeners().next().is_none() {
                             let reason = format!("it listens nowhere any more: {error}");
                             return Err(NetworkError::Start { reason });
                         }
+                    }
+                    SwarmEvent::ListenerError { error, .. } => self.shortage.not_accepted(&error),
+                    SwarmEvent::IncomingConnectionError { error, .. } => {
+                        self.shortage.refused(&error, MAX_CONNECTIONS, MAX_PENDING);
                     }
                     SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                         let local = is_loopback(endpoint.get_remote_address());

@@ -1,6 +1,7 @@
 //! Mistakes and failures, each as one line.
 
 use super::written;
+use crate::descriptors;
 use clap::error::ErrorKind;
 use std::process::ExitCode;
 
@@ -25,7 +26,8 @@ fn shortened(text: &str) -> String {
     lines.join("; ")
 }
 
-/// An error with its causes. Those that its text repeats already are left out.
+/// An error with its causes, and what to do if there were no file descriptors left. Causes that the text repeats already
+/// are left out.
 pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -35,6 +37,9 @@ pub(crate) fn one_line(error: &anyhow::Error) -> String {
         } else if !text.contains(&cause) {
             text = format!("{text}: {cause}");
         }
+    }
+    if error.chain().any(descriptors::exhausted) {
+        text = format!("{text}: {}", descriptors::advice());
     }
     text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }

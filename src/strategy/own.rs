@@ -27,7 +27,8 @@ pub fn weighted_mean(round: &Round<'_>, weights: &[f64]) -> Result<Folded, FoldE
     }
     let total: f64 = weights.iter().sum();
     if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) || !total.is_finite() || total <= 0.0 {
-        return Err(number_of(format!("weights {weights:?}")));
+        let weights = weights.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
+        return Err(number_of(format!("the weights {weights}")));
     }
     let counted: Vec<usize> = (0..weights.len()).filter(|&number| weights[number] > 0.0).collect();
     let weights: Vec<f64> = counted.iter().map(|&number| weights[number]).collect();

@@ -95,7 +95,10 @@ impl Combination for QFedAvg {
 fn losses(source: &Source<'_>) -> Result<Vec<f64>, FoldError> {
     let loss = |update: &Update<'_>| {
         let loss = update.loss.filter(|loss| loss.is_finite() && *loss >= 0.0);
-        let what = || format!("its loss is {:?}, and must be a number from 0", update.loss);
+        let what = || match update.loss {
+            None => "it says no loss, which must be a number from 0".to_owned(),
+            Some(loss) => format!("its loss is {loss}, and must be a number from 0"),
+        };
         let figure = || FoldError::Figure { author: update.author, strategy: INFO.name, what: what() };
         Ok(loss.ok_or_else(figure)? + LOSS_FLOOR)
     };

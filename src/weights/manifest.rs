@@ -1,4 +1,4 @@
-use super::{ChunkHash, Layout, LayoutError, MAX_TENSORS, Root, TensorSpec, Weights};
+use super::{Annotations, ChunkHash, Layout, LayoutError, MAX_TENSORS, Root, TensorSpec, Weights};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{ops::Range, sync::Arc};
@@ -10,7 +10,10 @@ pub const PACK_BELOW_BYTES: u64 = 1 << 16;
 /// Most bytes of an encoded manifest: 16 MiB.
 pub const MAX_MANIFEST_BYTES: usize = 1 << 24;
 
-const VERSION: u8 = 1;
+/// Version of a manifest without annotations. It is as it was before there were any, so that roots stay what they are.
+const PLAIN: u8 = 1;
+/// Version of a manifest that ends with annotations, at least one.
+const ANNOTATED: u8 = 2;
 
 /// A stretch of one tensor inside a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +100,7 @@ pub enum ManifestError {
         got: usize,
     },
     /// Written by a newer version.
-    #[error("a manifest of version {got}, but this program knows {VERSION}")]
+    #[error("a manifest of version {got}, but this program knows up to {ANNOTATED}")]
     Version {
         /// The version found.
         got: u8,
@@ -125,12 +128,13 @@ struct Encoded<'a> {
     chunks: std::borrow::Cow<'a, [ChunkHash]>,
 }
 
-/// A value's list of tensors and chunk hashes.
+/// A value's list of tensors and chunk hashes, with its annotations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     layout: Arc<Layout>,
     plan: Arc<ChunkPlan>,
     chunks: Vec<ChunkHash>,
+    annotations: Annotations,
 }
 
 impl Manifest {
@@ -138,7 +142,7 @@ impl Manifest {
         let layout = weights.layout.clone();
         let plan = Arc::new(ChunkPlan::new(&layout));
         let chunks = (0..plan.chunks.len()).map(|chunk| ChunkHash::of(&chunk_bytes(weights, &plan, chunk))).collect();
-        Self { layout, plan, chunks }
+        Self { layout, plan, chunks, annotations: weights.annotations.clone() }
     }
 
     /// Reads what [`encode`](Self::encode) wrote. Bounded by the input's length, which is checked first.
@@ -148,7 +152,7 @@ impl Manifest {
         }
         match bytes.first() {
             None => return Err(ManifestError::Malformed),
-            Some(&VERSION) => {}
+            Some(&(PLAIN | ANNOTATED)) => {}
             Some(&got) => return Err(ManifestError::Version { got }),
         }
         // A tensor takes twenty times the memory of its shortest encoding: counted before any is made.
@@ -157,13 +161,17 @@ impl Manifest {
             let (what, limit) = ("the number of tensors".to_owned(), MAX_TENSORS as u64);
             return Err(LayoutError::Limit { what, got: tensors, limit }.into());
         }
-        let encoded: Encoded<'_> = postcard::from_bytes(bytes).map_err(|_| ManifestError::Malformed)?;
+        let (encoded, rest) = postcard::take_from_bytes::<Encoded<'_>>(bytes).map_err(|_| ManifestError::Malformed)?;
+        let annotations = match encoded.version {
+            ANNOTATED => postcard::from_bytes(rest).map_err(|_| ManifestError::Malformed)?,
+            _ => Annotations::default(),
+        };
         let layout = Arc::new(Layout::new(encoded.tensors.into_owned())?);
         let plan = Arc::new(ChunkPlan::new(&layout));
         if encoded.chunks.len() != plan.chunks.len() {
             return Err(ManifestError::ChunkCount { got: encoded.chunks.len(), expected: plan.chunks.len() });
         }
-        let manifest = Self { layout, plan, chunks: encoded.chunks.into_owned() };
+        let manifest = Self { layout, plan, chunks: encoded.chunks.into_owned(), annotations };
         // Integers have several encodings in postcard, and tensors could come unsorted: only one form has this root.
         if manifest.encode() != bytes {
             return Err(ManifestError::Malformed);
@@ -174,8 +182,13 @@ impl Manifest {
     /// The canonical encoding.
     pub fn encode(&self) -> Vec<u8> {
         let tensors = self.layout.tensors().into();
-        let encoded = Encoded { version: VERSION, tensors, chunks: self.chunks.as_slice().into() };
-        postcard::to_stdvec(&encoded).expect("writing to memory, and no map or sequence without a length")
+        let version = if self.annotations.is_empty() { PLAIN } else { ANNOTATED };
+        let encoded = Encoded { version, tensors, chunks: self.chunks.as_slice().into() };
+        let written = match version {
+            PLAIN => postcard::to_stdvec(&encoded),
+            _ => postcard::to_stdvec(&(encoded, &self.annotations)),
+        };
+        written.expect("writing to memory, and no map or sequence without a length")
     }
 
     /// The value's address: the hash of the encoding.
@@ -191,6 +204,11 @@ impl Manifest {
     /// Names, dtypes and shapes of the value.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
+    }
+
+    /// What is said of the tensors in words.
+    pub fn annotations(&self) -> &Annotations {
+        &self.annotations
     }
 
     /// How the value is cut.

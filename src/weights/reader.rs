@@ -1,4 +1,4 @@
-use super::{Layout, TensorSpec, Weights, WeightsError};
+use super::{Annotations, Layout, TensorSpec, Weights, WeightsError};
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ pub enum ReadError {
         source: std::io::Error,
     },
     /// The caller asked for bytes that the tensor doesn't have.
-    #[error("bytes {range:?} of tensor {tensor} are outside of it")]
+    #[error("bytes {} to {} of tensor {tensor} are outside of it", range.start, range.end)]
     OutOfRange {
         /// Number of the tensor in its layout.
         tensor: usize,
@@ -47,6 +47,11 @@ pub trait TensorReader: Send + Sync {
     fn reads_parts(&self) -> bool {
         false
     }
+
+    /// What is said of the tensors in words.
+    fn annotations(&self) -> Annotations {
+        Annotations::default()
+    }
 }
 
 /// The tensor's spec, if it has these bytes.
@@ -60,12 +65,13 @@ pub(crate) fn checked_spec<'a>(
         .ok_or_else(|| ReadError::OutOfRange { tensor, range: range.clone() })
 }
 
-/// Reads everything into memory.
+/// Reads everything into memory, annotations included.
 pub fn read_all(reader: &dyn TensorReader) -> Result<Weights, ReadError> {
     let layout = reader.layout();
     let data = (0..layout.tensors().len())
         .map(|tensor| reader.read(tensor, 0..layout.tensors()[tensor].bytes()))
         .collect::<Result<Vec<_>, _>>()?;
     Weights::from_layout(layout.clone(), data)
+        .map(|weights| weights.with_annotations(reader.annotations()))
         .map_err(|error: WeightsError| ReadError::Damaged { place: "the value".to_owned(), what: error.to_string() })
 }

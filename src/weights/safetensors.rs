@@ -6,9 +6,11 @@ mod header;
 pub use self::file::SafetensorsFile;
 
 use self::header::{Header, file_dtype};
-use super::{TensorSpec, Weights, WeightsError};
+use super::{Annotations, AnnotationsError, TensorSpec, Weights, WeightsError};
+use crate::file_format::FileFormat;
 use bytes::Bytes;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::TensorInfo;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::io::{self, Write};
 
 const RESERVED: &str = "__metadata__";
@@ -21,6 +23,9 @@ pub enum SafetensorsError {
     /// The header or the offsets are wrong, or the file is cut short.
     #[error("not a whole safetensors file: {0}")]
     Format(String),
+    /// Another format, as the first bytes say.
+    #[error("not a safetensors file but {0}; {advice}", advice = .0.to_safetensors())]
+    OtherFormat(FileFormat),
     /// A dtype that Peerfold doesn't know.
     #[error("tensor {name:?} has the dtype {dtype}, which Peerfold doesn't fold")]
     DType {
@@ -32,6 +37,9 @@ pub enum SafetensorsError {
     /// A tensor has the name under which the format keeps its metadata.
     #[error("a safetensors file can't hold a tensor of the name {RESERVED:?}")]
     ReservedName,
+    /// More `__metadata__` than is kept.
+    #[error("the file has {0}")]
+    Annotations(#[from] AnnotationsError),
     /// Too many tensors, too long a name, a name that stands twice.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -41,16 +49,16 @@ pub enum SafetensorsError {
 }
 
 impl Weights {
-    /// Reads a safetensors file. The header's length and every offset are checked against the file's length before
+    /// Reads a safetensors file, with its `__metadata__` as [annotations](Self::annotations). The header's length and every offset are checked against the file's length before
     /// anything is allocated; the tensors' bytes are shared with `file`. [`SafetensorsFile`] needs no memory for them.
     pub fn from_safetensors(file: &Bytes) -> Result<Self, SafetensorsError> {
         let header = Header::of(file.len() as u64, |range| Ok(file.slice(range.start as usize..range.end as usize)))?;
         let tensors = header.layout.tensors().iter().zip(&header.starts);
         let data = tensors.map(|(spec, &start)| file.slice(start as usize..(start + spec.bytes()) as usize)).collect();
-        Ok(Self::from_layout(header.layout, data)?)
+        Ok(Self::from_layout(header.layout, data)?.with_annotations(header.annotations))
     }
 
-    /// Writes a safetensors file into memory. Equal weights give equal bytes.
+    /// Writes a safetensors file into memory, annotations included. Equal weights with equal annotations give equal bytes.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, SafetensorsError> {
         let mut file = Vec::new();
         self.write_safetensors(&mut file).map_err(|error| match error.downcast::<SafetensorsError>() {
@@ -75,14 +83,30 @@ impl Weights {
             let start = end;
             end += data.len();
             let shape = spec.shape.iter().map(|&side| side as usize).collect();
-            (spec.name.clone(), TensorInfo { dtype: file_dtype(spec.dtype), shape, data_offsets: (start, end) })
+            (spec.name.as_str(), TensorInfo { dtype: file_dtype(spec.dtype), shape, data_offsets: (start, end) })
         });
-        let metadata = Metadata::new(None, infos.collect());
-        let metadata = metadata.map_err(|error| invalid(SafetensorsError::Format(error.to_string())))?;
-        let mut header = serde_json::to_vec(&metadata)?;
+        let header = Written { annotations: self.annotations(), infos: infos.collect() };
+        let mut header = serde_json::to_vec(&header)?;
         header.resize(header.len().next_multiple_of(LENGTH_BYTES as usize), b' ');
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
         tensors.iter().try_for_each(|(_, data)| out.write_all(data))
+    }
+}
+
+/// A header as it is written.
+struct Written<'a> {
+    annotations: &'a Annotations,
+    infos: Vec<(&'a str, TensorInfo)>,
+}
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut header = serializer.serialize_map(None)?;
+        if !self.annotations.is_empty() {
+            header.serialize_entry(RESERVED, self.annotations)?;
+        }
+        self.infos.iter().try_for_each(|(name, info)| header.serialize_entry(name, info))?;
+        header.end()
     }
 }

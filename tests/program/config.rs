@@ -59,6 +59,7 @@ const SETTINGS: [(&str, &str, &str); 53] = [
     ("readmit", "12D3c", "[\"12D3c\"]"),
     ("json", "true", "true"),
     ("out", "b.safetensors", "\"b.safetensors\""),
+    ("layout", "burn", "\"burn\""),
 ];
 
 fn variable(key: &str) -> String {

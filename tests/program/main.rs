@@ -13,6 +13,8 @@ mod buckets;
 mod config;
 mod demo;
 mod demo_ends;
+mod descriptors;
+mod files;
 #[path = "../golden/mod.rs"]
 mod golden;
 mod mistakes;

@@ -1,13 +1,11 @@
 //! What a node says and writes.
 
 use super::{
+    files::saved_digits,
     mistakes::small_mnist,
     process::{Ended, Running, Sandbox, event, signal, timed},
 };
-use peerfold::{
-    node::{Event, Origin},
-    weights::Weights,
-};
+use peerfold::node::{Event, Origin};
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -18,7 +16,7 @@ use std::{
 };
 
 fn root(file: &Path) -> String {
-    Weights::from_safetensors(&fs::read(file).unwrap().into()).unwrap().manifest().root().to_string()
+    saved_digits(file).manifest().root().to_string()
 }
 
 fn started(events: &[Event]) -> (u64, Origin, usize) {

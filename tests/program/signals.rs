@@ -1,11 +1,14 @@
 //! Ctrl-C and SIGTERM.
 
-use super::process::{Ended, Running, Sandbox, event};
-use peerfold::{node::Event, weights::Weights};
-use std::{fs, os::unix::process::ExitStatusExt, path::Path};
+use super::{
+    files::saved_digits,
+    process::{Ended, Running, Sandbox, event},
+};
+use peerfold::node::Event;
+use std::{os::unix::process::ExitStatusExt, path::Path};
 
 fn root(file: &Path) -> String {
-    Weights::from_safetensors(&fs::read(file).unwrap().into()).unwrap().manifest().root().to_string()
+    saved_digits(file).manifest().root().to_string()
 }
 
 #[test]

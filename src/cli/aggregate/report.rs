@@ -1,8 +1,10 @@
 //! What `peerfold aggregate` says when it is done.
 
+use crate::weights::Annotations;
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::HumanBytes;
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// An update in the result.
 #[derive(Debug, Serialize)]
@@ -31,6 +33,12 @@ pub(super) struct Report {
     pub(super) root: String,
     pub(super) inputs: Vec<Share>,
     pub(super) rejected: Vec<Rejected>,
+    /// What the output has.
+    #[serde(skip_serializing_if = "Annotations::is_empty")]
+    pub(super) metadata: Annotations,
+    /// Names of what not all inputs have alike.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) metadata_left_out: BTreeSet<String>,
 }
 
 /// Nothing was folded, or what was folded can't be kept.
@@ -60,6 +68,14 @@ impl Report {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let Self { strategy, round, output, root, .. } = self;
-        format!("{table}\n{strategy}, round {round}: {output}, {}, root {root}\n", HumanBytes(self.bytes))
+        let mut text =
+            format!("{table}\n{strategy}, round {round}: {output}, {}, root {root}\n", HumanBytes(self.bytes));
+        if !self.metadata_left_out.is_empty() {
+            // Names are the files' authors' to choose.
+            let names = self.metadata_left_out.iter().map(|name| name.escape_debug().to_string());
+            let names = names.collect::<Vec<_>>().join(", ");
+            text += &format!("metadata that not all inputs have alike is left out: {names}\n");
+        }
+        text
     }
 }

@@ -2,15 +2,16 @@
 
 use super::{directory::Counters, failed};
 use crate::{
+    descriptors::SharedFile,
     folder::{FolderError, Value, value::ChunkStore},
     weights::{Content, Entry, MAX_MANIFEST_BYTES, Manifest, Weights},
 };
 use bytes::Bytes;
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Write},
     path::PathBuf,
-    sync::{Mutex, PoisonError, atomic::Ordering},
+    sync::atomic::Ordering,
 };
 
 const PREFIX_BYTES: u64 = 4;
@@ -59,28 +60,25 @@ pub(super) fn open(mut file: File, path: PathBuf, entry: &Entry, counters: Count
         return Err(damaged(format!("its file has {size} bytes, not {}", start + manifest.layout().bytes())));
     }
     counters[1].fetch_add(start, Ordering::Relaxed);
-    Ok(Value::new(manifest, FileChunks { file: Mutex::new(file), path, start, counters }))
+    Ok(Value::new(manifest, FileChunks { file: SharedFile::new(file, path), start, counters }))
 }
 
-/// The chunks of an open file, which stays readable when its name is removed.
+/// The chunks of a file. While it is kept open it stays readable when its name is removed; of very many values at once
+/// most are not, and one that its author has replaced twice meanwhile is gone.
 struct FileChunks {
-    file: Mutex<File>,
-    path: PathBuf,
+    file: SharedFile,
     start: u64,
     counters: Counters,
 }
 
 impl ChunkStore for FileChunks {
     fn place(&self) -> String {
-        self.path.display().to_string()
+        self.file.path().display().to_string()
     }
 
     fn chunk(&self, _chunk: usize, offset: u64, length: u64) -> io::Result<Bytes> {
-        let mut bytes = vec![0; length as usize];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.start + offset))?;
-        file.read_exact(&mut bytes)?;
-        drop(file);
+        let start = self.start + offset;
+        let (bytes, _) = self.file.read(start..start + length)?;
         self.counters[1].fetch_add(length, Ordering::Relaxed);
         Ok(bytes.into())
     }

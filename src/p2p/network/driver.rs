@@ -10,7 +10,7 @@ use crate::{
     cache::{Cache, KnownPeer},
     entries::Board,
     p2p::{
-        behaviour::{Behaviour, BehaviourEvent, limits, topic},
+        behaviour::{Behaviour, BehaviourEvent, MAX_CONNECTIONS, MAX_PENDING, limits, topic},
         core::{
             Core, CoreConfig, FetchError, HandedOver, Heard, Input, Limits, Output, RequestFailed, RequestId, Token,
             Verdict,
@@ -19,6 +19,7 @@ use crate::{
         message::{BlobRequest, BlobResponse, SyncRequest, SyncResponse},
         options::PeerAddress,
         redial::Redial,
+        shortage::Shortage,
         status::NetworkStatus,
         surroundings::Surroundings,
         transport::{NetworkError, default_listen, listen_on, listen_on_some, swarm},
@@ -92,6 +93,8 @@ pub(super) struct Driver {
     /// See [`NetworkOptions::cut`](crate::p2p::NetworkOptions::cut).
     cut: Option<watch::Receiver<bool>>,
     is_cut: bool,
+    /// What is said of connections that could not be taken.
+    shortage: Shortage,
 }
 
 impl Driver {
@@ -153,6 +156,7 @@ impl Driver {
             ready: Some(ready),
             cut: options.cut,
             is_cut: false,
+            shortage: Shortage::default(),
         })
     }
 
@@ -483,8 +487,13 @@ impl Driver {
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => self.swarm.remove_external_address(&address),
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
-                tracing::warn!(?reason, "a listener has closed");
+                let reason = reason.err().map_or_else(|| "it was asked to".to_owned(), |error| error.to_string());
+                tracing::warn!(reason, "a listener has closed");
                 self.listener_spoke(listener_id);
+            }
+            SwarmEvent::ListenerError { error, .. } => self.shortage.not_accepted(&error),
+            SwarmEvent::IncomingConnectionError { error, .. } if !self.is_cut => {
+                self.shortage.refused(&error, MAX_CONNECTIONS, MAX_PENDING);
             }
             event => self.connection(event),
         }

@@ -1,5 +1,8 @@
 use super::{SafetensorsError, header::Header};
-use crate::weights::{Layout, ReadError, TensorReader, checked_spec};
+use crate::{
+    descriptors::SharedFile,
+    weights::{Annotations, Layout, ReadError, TensorReader, checked_spec},
+};
 use bytes::Bytes;
 use std::{
     fs::{self, File, Metadata},
@@ -13,15 +16,16 @@ use std::{
 /// A safetensors file whose tensors are read from the disk, in pieces and as often as needed: only the header is in
 /// memory.
 ///
-/// The file must stay as it is meanwhile. One that was shortened or written to since it was opened gives errors; one
-/// that was replaced under its name, as programs do that write files whole, is still the one that was opened.
+/// The file must stay as it is meanwhile. One that was shortened or written to since it was opened gives errors. One that
+/// was replaced under its name, as programs do that write files whole, is still the one that was opened, if there were
+/// descriptors to keep it open; of a thousand files most are closed between reads, and give errors then.
 #[derive(Debug)]
 pub struct SafetensorsFile {
-    place: String,
     layout: Arc<Layout>,
+    annotations: Annotations,
     /// For each tensor the byte of the file at which it begins.
     starts: Vec<u64>,
-    file: Positioned,
+    file: SharedFile,
     stamp: Stamp,
 }
 
@@ -35,14 +39,17 @@ impl SafetensorsFile {
         }
         let file = File::open(path).map_err(SafetensorsError::Io)?;
         let metadata = file.metadata().map_err(SafetensorsError::Io)?;
-        let (stamp, file) = (Stamp::of(&metadata), Positioned::new(file));
-        let Header { layout, starts } = Header::of(metadata.len(), |range| match file.read(range) {
+        let (stamp, file) = (Stamp::of(&metadata), SharedFile::new(file, path.to_owned()));
+        let Header { layout, starts, annotations } = Header::of(metadata.len(), |range| match file.read(range) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(SafetensorsError::Format("it became shorter while it was read".to_owned()))
             }
-            read => read.map_err(SafetensorsError::Io),
+            Ok((_, read_from)) if Stamp::of(&read_from) != stamp => {
+                Err(SafetensorsError::Format("it was changed while it was read".to_owned()))
+            }
+            read => read.map(|(bytes, _)| bytes.into()).map_err(SafetensorsError::Io),
         })?;
-        Ok(Self { place: path.display().to_string(), layout, starts, file, stamp })
+        Ok(Self { layout, annotations, starts, file, stamp })
     }
 
     /// Names, dtypes and shapes.
@@ -63,17 +70,22 @@ impl TensorReader for SafetensorsFile {
     fn read(&self, tensor: usize, range: Range<u64>) -> Result<Bytes, ReadError> {
         checked_spec(&self.layout, tensor, &range)?;
         let start = self.starts[tensor];
-        let damaged = |what: &str| ReadError::Damaged { place: self.place.clone(), what: what.to_owned() };
-        let failed = |source: io::Error| match source.kind() {
+        let place = || self.file.path().display().to_string();
+        let damaged = |what: &str| ReadError::Damaged { place: place(), what: what.to_owned() };
+        let read = self.file.read(start + range.start..start + range.end);
+        let (bytes, read_from) = read.map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof => damaged("it became shorter while it was read"),
-            _ => ReadError::Io { place: self.place.clone(), source },
-        };
-        let bytes = self.file.read(start + range.start..start + range.end).map_err(failed)?;
+            _ => ReadError::Io { place: place(), source },
+        })?;
         // Afterwards: whoever changed these bytes before they were read has left a new time by now.
-        if self.file.stamp().map_err(failed)? != self.stamp {
+        if Stamp::of(&read_from) != self.stamp {
             return Err(damaged("it was changed while it was read"));
         }
-        Ok(bytes)
+        Ok(bytes.into())
+    }
+
+    fn annotations(&self) -> Annotations {
+        self.annotations.clone()
     }
 }
 
@@ -83,63 +95,19 @@ struct Stamp {
     length: u64,
     /// `None` where the system keeps none.
     modified: Option<SystemTime>,
+    /// Device and number of the file, where there are such: a file in its place has another one.
+    file: Option<(u64, u64)>,
 }
 
 impl Stamp {
     fn of(metadata: &Metadata) -> Self {
-        Self { length: metadata.len(), modified: metadata.modified().ok() }
-    }
-}
-
-/// A file that several threads read at any place.
-#[cfg(unix)]
-#[derive(Debug)]
-struct Positioned(File);
-
-#[cfg(unix)]
-impl Positioned {
-    fn new(file: File) -> Self {
-        Self(file)
-    }
-
-    /// These bytes; `UnexpectedEof` if the file has fewer.
-    fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        std::os::unix::fs::FileExt::read_exact_at(&self.0, &mut bytes, range.start)?;
-        Ok(bytes.into())
-    }
-
-    fn stamp(&self) -> io::Result<Stamp> {
-        Ok(Stamp::of(&self.0.metadata()?))
-    }
-}
-
-/// A file that several threads read at any place, one after the other.
-#[cfg(not(unix))]
-#[derive(Debug)]
-struct Positioned(std::sync::Mutex<File>);
-
-#[cfg(not(unix))]
-impl Positioned {
-    fn new(file: File) -> Self {
-        Self(file.into())
-    }
-
-    fn file(&self) -> std::sync::MutexGuard<'_, File> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// These bytes; `UnexpectedEof` if the file has fewer.
-    fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
-        use std::io::{Read, Seek, SeekFrom};
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        let mut file = self.file();
-        file.seek(SeekFrom::Start(range.start))?;
-        file.read_exact(&mut bytes)?;
-        Ok(bytes.into())
-    }
-
-    fn stamp(&self) -> io::Result<Stamp> {
-        Ok(Stamp::of(&self.file().metadata()?))
+        #[cfg(unix)]
+        let file = {
+            use std::os::unix::fs::MetadataExt;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        #[cfg(not(unix))]
+        let file = None;
+        Self { length: metadata.len(), modified: metadata.modified().ok(), file }
     }
 }

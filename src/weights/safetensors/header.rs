@@ -5,7 +5,13 @@
 //! has a dtype that it doesn't know.
 
 use super::{LENGTH_BYTES, RESERVED, SafetensorsError};
-use crate::weights::{DType, Layout, LayoutError, MAX_RANK, MAX_TENSORS, TensorSpec, WeightsError};
+use crate::{
+    file_format::FileFormat,
+    weights::{
+        Annotations, AnnotationsError, DType, Layout, LayoutError, MAX_RANK, MAX_TENSORS, TensorSpec, WeightsError,
+        annotations::Gather,
+    },
+};
 use bytes::Bytes;
 use safetensors::Dtype;
 use serde::{
@@ -24,16 +30,37 @@ pub(super) struct Header {
     pub(super) layout: Arc<Layout>,
     /// For each tensor of the layout the byte of the file at which it begins.
     pub(super) starts: Vec<u64>,
+    /// `__metadata__`.
+    pub(super) annotations: Annotations,
 }
 
 impl Header {
     /// The header of a file of so many bytes, of which `read` gives these. Nothing beyond the file's length is read, or
-    /// allocated: beside the header's own bytes only what the limits of [`Layout`] allow.
+    /// allocated: beside the header's own bytes only what the limits of [`Layout`] and [`Annotations`] allow.
+    ///
+    /// A file that has no header is told by what it is, where its first bytes say so.
     pub(super) fn of(
         file_bytes: u64,
         read: impl Fn(Range<u64>) -> Result<Bytes, SafetensorsError>,
     ) -> Result<Self, SafetensorsError> {
+        let error = match Self::whole(file_bytes, &read) {
+            Err(error @ SafetensorsError::Format(_)) => error,
+            result => return result,
+        };
+        let head = read(0..file_bytes.min(FileFormat::HEAD_BYTES as u64))?;
+        // Where a header begins as one, it is one that is damaged.
+        let format = FileFormat::of(&head).filter(|_| head.get(LENGTH_BYTES as usize) != Some(&b'{'));
+        Err(format.map_or(error, SafetensorsError::OtherFormat))
+    }
+
+    fn whole(
+        file_bytes: u64,
+        read: impl Fn(Range<u64>) -> Result<Bytes, SafetensorsError>,
+    ) -> Result<Self, SafetensorsError> {
         let wrong = |what: String| Err(SafetensorsError::Format(what));
+        if file_bytes == 0 {
+            return wrong("it is empty".to_owned());
+        }
         if file_bytes < LENGTH_BYTES {
             return wrong(format!("it has {file_bytes} bytes, too few for the length of a header"));
         }
@@ -41,6 +68,10 @@ impl Header {
         let length = u64::from_le_bytes(length[..].try_into().expect("as many bytes as were asked for"));
         let rest = file_bytes - LENGTH_BYTES;
         if length > rest {
+            let begins = read(LENGTH_BYTES..LENGTH_BYTES + rest.min(1))?;
+            if begins.iter().any(|byte| *byte != b'{' && !byte.is_ascii_whitespace()) {
+                return wrong("it doesn't begin with the header of one".to_owned());
+            }
             return wrong(format!("its header is to have {length} bytes, but only {rest} follow"));
         }
         if length > MAX_HEADER_BYTES {
@@ -54,8 +85,13 @@ impl Header {
     fn parse(json: &[u8], data_start: u64, data_bytes: u64) -> Result<Self, SafetensorsError> {
         let wrong = |what: String| SafetensorsError::Format(what);
         let json = std::str::from_utf8(json).map_err(|error| wrong(format!("its header is no text: {error}")))?;
-        let Tensors(mut infos) =
+        let Tensors { mut infos, count, annotations } =
             serde_json::from_str(json).map_err(|error| wrong(format!("its header can't be understood: {error}")))?;
+        if count > infos.len() {
+            let (what, limit) = ("the number of tensors".to_owned(), MAX_TENSORS as u64);
+            return Err(WeightsError::from(LayoutError::Limit { what, got: count as u64, limit }).into());
+        }
+        let annotations = annotations?;
         infos.sort_by_key(|(_, info)| info.data_offsets);
         let mut tensors = Vec::with_capacity(infos.len());
         let mut end = 0;
@@ -83,12 +119,18 @@ impl Header {
         }
         tensors.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
         let (specs, starts): (_, Vec<u64>) = tensors.into_iter().map(|(spec, from)| (spec, data_start + from)).unzip();
-        Ok(Self { layout: Arc::new(Layout::new(specs).map_err(WeightsError::from)?), starts })
+        Ok(Self { layout: Arc::new(Layout::new(specs).map_err(WeightsError::from)?), starts, annotations })
     }
 }
 
-/// The tensors in the header's order; what else it holds is checked and dropped.
-struct Tensors(Vec<(String, Info)>);
+/// What a header holds.
+struct Tensors {
+    /// The first [`MAX_TENSORS`] tensors, in the header's order.
+    infos: Vec<(String, Info)>,
+    /// How many tensors there are.
+    count: usize,
+    annotations: Result<Annotations, AnnotationsError>,
+}
 
 #[derive(Deserialize)]
 struct Info {
@@ -103,11 +145,8 @@ struct DTypeName(String);
 /// As many sides as a tensor may have, and one more if there are more.
 struct Shape(Vec<u64>);
 
-/// Any string, dropped.
-struct Text;
-
 /// `__metadata__`: strings by name, or null.
-struct Notes;
+struct Notes(Result<Annotations, AnnotationsError>);
 
 impl<'de> Deserialize<'de> for Tensors {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -120,17 +159,21 @@ impl<'de> Deserialize<'de> for Tensors {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tensors, A::Error> {
-                let mut tensors = Vec::new();
+                let (mut infos, mut count) = (Vec::new(), 0);
+                let mut annotations = Ok(Annotations::default());
                 while let Some(name) = map.next_key::<String>()? {
                     if name == RESERVED {
-                        map.next_value::<Notes>()?;
-                    } else if tensors.len() == MAX_TENSORS {
-                        return Err(de::Error::custom(format_args!("more than {MAX_TENSORS} tensors")));
+                        Notes(annotations) = map.next_value()?;
+                        continue;
+                    }
+                    count += 1;
+                    if count <= MAX_TENSORS {
+                        infos.push((name, map.next_value()?));
                     } else {
-                        tensors.push((name, map.next_value()?));
+                        map.next_value::<IgnoredAny>()?;
                     }
                 }
-                Ok(Tensors(tensors))
+                Ok(Tensors { infos, count, annotations })
             }
         }
         deserializer.deserialize_map(Map)
@@ -179,44 +222,9 @@ impl<'de> Deserialize<'de> for Shape {
     }
 }
 
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl Visitor<'_> for Any {
-            type Value = Text;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_str<E: de::Error>(self, _: &str) -> Result<Text, E> {
-                Ok(Text)
-            }
-        }
-        deserializer.deserialize_str(Any)
-    }
-}
-
 impl<'de> Deserialize<'de> for Notes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Map;
-        impl<'de> Visitor<'de> for Map {
-            type Value = Notes;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("strings by name")
-            }
-
-            fn visit_unit<E: de::Error>(self) -> Result<Notes, E> {
-                Ok(Notes)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Notes, A::Error> {
-                while map.next_entry::<IgnoredAny, Text>()?.is_some() {}
-                Ok(Notes)
-            }
-        }
-        deserializer.deserialize_any(Map)
+        deserializer.deserialize_any(Gather { stops: false }).map(Notes)
     }
 }
 

@@ -1,0 +1,88 @@
+//! Says that connections are not taken, and why, at most once a minute.
+
+use crate::descriptors;
+use libp2p::{connection_limits::Exceeded, swarm::ListenError};
+use std::{io, time::Duration};
+use tokio::time::Instant;
+
+const SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// Connections that the system or a limit of this process has turned away.
+#[derive(Debug, Default)]
+pub(super) struct Shortage {
+    /// When it was said last.
+    said: Option<Instant>,
+    /// Turned away since then.
+    unsaid: u64,
+}
+
+impl Shortage {
+    /// A listener could not take a connection.
+    pub(super) fn not_accepted(&mut self, error: &io::Error) {
+        let Some(times) = self.is_to_be_said(Instant::now()) else { return };
+        if descriptors::exhausted(error) {
+            let advice = descriptors::advice();
+            tracing::warn!(times, "out of file descriptors, so that nobody can connect: {advice}");
+        } else {
+            tracing::warn!(times, %error, "a connection could not be taken");
+        }
+    }
+
+    /// An incoming connection has failed. That it was refused for there being as many as may be is worth a word: `most`
+    /// and `most_pending` where descriptors are no question.
+    pub(super) fn refused(&mut self, error: &ListenError, most: u32, most_pending: u32) {
+        let ListenError::Denied { cause } = error else { return };
+        let Some(limit) = cause.downcast_ref::<Exceeded>().map(Exceeded::limit) else { return };
+        let limits = [(affordable(most), most), (affordable_pending(most_pending), most_pending)];
+        let Some((_, most)) = limits.into_iter().find(|(affordable, _)| *affordable == limit) else {
+            // A peer's own connections.
+            return;
+        };
+        let Some(times) = self.is_to_be_said(Instant::now()) else { return };
+        if limit < most {
+            let advice = descriptors::advice();
+            tracing::warn!(times, limit, "too few file descriptors for more connections, which are refused: {advice}");
+        } else {
+            tracing::warn!(times, limit, "there are as many connections as may be; more are refused");
+        }
+    }
+
+    /// How often it has happened, if that is to be said now.
+    fn is_to_be_said(&mut self, now: Instant) -> Option<u64> {
+        self.unsaid += 1;
+        if self.said.is_some_and(|said| now.duration_since(said) < SAID_EVERY) {
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+/// Of at most so many connections, as many as this process has descriptors for: three quarters of those are for them.
+pub(super) fn affordable(connections: u32) -> u32 {
+    connections.min(share(3, 4))
+}
+
+/// Of at most so many handshakes under way, as many as this process has descriptors for: an eighth.
+pub(super) fn affordable_pending(handshakes: u32) -> u32 {
+    handshakes.min(share(1, 8))
+}
+
+fn share(part: u64, of: u64) -> u32 {
+    u32::try_from(descriptors::limit().saturating_mul(part) / of).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_said_once_a_minute() {
+        let (mut shortage, began) = (Shortage::default(), Instant::now());
+        assert_eq!(shortage.is_to_be_said(began), Some(1));
+        for second in 0..7 {
+            assert_eq!(shortage.is_to_be_said(began + Duration::from_secs(second)), None);
+        }
+        assert_eq!(shortage.is_to_be_said(began + SAID_EVERY), Some(8));
+    }
+}
