@@ -419,9 +419,12 @@ impl Mirror {
     }
 
     /// The own entries that stand and are not in the bucket, in order of their numbers. Before the first listing these
-    /// are all.
+    /// are all. If this node is excluded, the two entries that prove it, as far as the bucket doesn't show them.
     pub(crate) fn wanting(&self, set: &EntrySet) -> Vec<Arc<SignedEntry>> {
-        set.of_author(self.me).filter(|entry| !self.placed.contains_key(&entry.hash())).cloned().collect()
+        let missing = |entry: &&Arc<SignedEntry>| !self.placed.contains_key(&entry.hash());
+        let proof = set.conflict(&self.me).into_iter().flat_map(|proof| &proof.entries);
+        let proof = proof.filter(|entry| !self.listed.contains_key(&EntryName::of(entry)));
+        set.of_author(self.me).chain(proof).filter(missing).cloned().collect()
     }
 
     /// What stands of authors who don't come to the bucket and isn't there: of updates the newest. An author counts as
@@ -557,7 +560,8 @@ impl Mirror {
     /// The own objects that nothing has needed for at least `grace` of the store's time, if there are at least so many. To
     /// be asked while nothing is being uploaded; what is given counts as gone.
     pub(crate) fn garbage(&mut self, set: &EntrySet, grace: Duration, least: usize) -> Vec<Name> {
-        let own = set.of_author(self.me);
+        let proof = set.conflict(&self.me).into_iter().flat_map(|proof| &proof.entries);
+        let own = set.of_author(self.me).chain(proof);
         // Others' as long as they stand and have not come there by themselves.
         let by_author: BTreeSet<EntryHash> = self
             .read

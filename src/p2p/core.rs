@@ -10,6 +10,7 @@ mod fetch;
 mod gossip;
 mod holders;
 mod job;
+mod own_proof;
 mod peers;
 mod prefetch;
 mod providers;
@@ -23,7 +24,10 @@ pub use self::{
     contract::{FetchError, Input, Looked, Output, RequestFailed, RequestId, StoreResult, Token, Verdict},
 };
 
-use self::{fetch::Fetches, holders::Holders, peers::Peer, prefetch::Prefetches, strikes::Strikes, sync::Syncs};
+use self::{
+    fetch::Fetches, holders::Holders, own_proof::OwnProof, peers::Peer, prefetch::Prefetches, strikes::Strikes,
+    sync::Syncs,
+};
 use crate::entries::Board;
 use libp2p_identity::PeerId;
 use rand_chacha::{
@@ -55,6 +59,7 @@ pub struct Core {
     fetches: Fetches,
     prefetches: Prefetches,
     holders: Holders,
+    own_proof: OwnProof,
 }
 
 impl Core {
@@ -75,6 +80,7 @@ impl Core {
             fetches: Fetches::default(),
             prefetches: Prefetches::default(),
             holders: Holders::default(),
+            own_proof: OwnProof::default(),
         }
     }
 
@@ -106,6 +112,7 @@ impl Core {
             Input::Holds { peer, roots } => self.holds(peer, &roots),
             Input::Asked(peer) => self.found_member(peer),
         }
+        self.tell_own_proof();
         self.sync_in_time();
         self.retry_parked();
         self.fetch();

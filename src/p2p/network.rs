@@ -73,7 +73,8 @@ enum Command {
     Learned(Vec<Arc<SignedEntry>>),
     /// A value is wanted.
     Fetch(Arc<SignedEntry>, oneshot::Sender<Result<(), FetchError>>),
-    /// Answered when every connected member that trains the same holds the newest own update.
+    /// Answered when every connected member that trains the same holds the newest own update, or, if this node is
+    /// excluded, the proof.
     HandOver(oneshot::Sender<()>),
     /// Answered when it is known what the peers know that can be found now.
     LookAround(oneshot::Sender<()>),
@@ -190,7 +191,8 @@ impl Network {
         fetched.await.unwrap_or_else(|_| Err(FetchError::Cache("the network has ended".to_owned())))
     }
 
-    /// Waits until the connected members that train the same hold the newest own update; not at all if there are none.
+    /// Waits until the connected members that train the same hold the newest own update, or know the proof if this node is
+    /// excluded; not at all if there are none.
     pub(crate) async fn hand_over(&self) {
         let (done, handed) = oneshot::channel();
         self.ask(Command::HandOver(done)).await;

@@ -253,7 +253,11 @@ impl Driver {
                 }
                 None => drop(done.send(Err(FetchError::Gone))),
             },
-            Command::HandOver(done) => self.leaving.push(done),
+            Command::HandOver(done) => {
+                // A conflict may have come onto the board past the core.
+                self.tell(Input::Tick);
+                self.leaving.push(done);
+            }
             Command::LookAround(done) => self.arriving.push(done),
             Command::Status(done) => drop(done.send(self.status())),
         }
@@ -306,6 +310,9 @@ impl Driver {
     }
 
     fn is_handed_over(&self) -> bool {
+        if self.board.is_excluded(self.me) {
+            return !self.core.is_telling_own_proof();
+        }
         let newest = self.board.set().newest_update(self.me).and_then(|entry| entry.root());
         newest.is_none_or(|root| self.core.unheld(&root).is_empty())
     }
