@@ -90,6 +90,7 @@ pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsErr
         min_peers: Some(members.map_or(0, |members| members.saturating_sub(1))),
         start_deadline: Some(60.0),
         json: Some(false),
+        publish_folded: Some(false),
         dataset: Some(dataset),
         ..NodeFlags::default()
     })
@@ -151,7 +152,7 @@ fn seconds(value: Option<f64>, key: &'static str) -> Result<Duration, SettingsEr
     Ok(Duration::from_secs_f64(value))
 }
 
-fn peers(ids: &Option<Vec<String>>, key: &'static str) -> Result<Option<Vec<PeerId>>, SettingsError> {
+pub(super) fn peers(ids: &Option<Vec<String>>, key: &'static str) -> Result<Option<Vec<PeerId>>, SettingsError> {
     let parse = |id: &String| id.parse().map_err(|_| wrong(key, id, "is no peer id; `peerfold id` prints a node's"));
     ids.as_ref().map(|ids| ids.iter().map(parse).collect()).transpose()
 }
@@ -450,6 +451,8 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
     .map(|(name, value)| (name.to_owned(), value))
     .into();
     hyperparameters.extend(strategy.params.iter().map(|(name, value)| (format!("param {name}"), value.clone())));
+    let part_of_it = (parts > 1).then(|| ("partition".to_owned(), format!("{index}/{parts}")));
+    let distinct = part_of_it.into_iter().collect();
     let config = NodeConfig {
         run: need(&settings.run, "run")?,
         strategy: strategy.into(),
@@ -465,6 +468,8 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool) -> anyhow::Result
         cache_quota,
         linger,
         hyperparameters,
+        distinct,
+        publish_folded: settings.publish_folded == Some(true),
         events: events.clone(),
         stop: stop.clone(),
         ..NodeConfig::new(federation, folder)

@@ -11,7 +11,7 @@ use crate::{
 use anyhow::Context;
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -77,8 +77,7 @@ impl Job {
             }
         };
         if let Some(path) = &outputs.out {
-            durable_file::replace(path, false, |out| weights.write_safetensors(out))
-                .with_context(|| format!("--out {} can't be written", path.display()))?;
+            write_model(path, &weights)?;
         }
         let published = self.session.finish();
         let seconds = self.began.elapsed().as_secs_f64();
@@ -148,6 +147,12 @@ impl Job {
         });
         Ok(Some((completed, evaluation)))
     }
+}
+
+/// Saves a model's weights under `--out`: those of a run's end, or a home's newest.
+pub(super) fn write_model(path: &Path, weights: &Weights) -> anyhow::Result<()> {
+    durable_file::replace(path, false, |out| weights.write_safetensors(out))
+        .with_context(|| format!("--out {} can't be written", path.display()))
 }
 
 /// The figures of an event. JSON has no number for what isn't finite, so that is left out.

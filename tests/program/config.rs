@@ -5,7 +5,7 @@ use peerfold::cli::NodeFlags;
 use std::{collections::BTreeMap, fs};
 
 /// Every setting: its key, a value as flag and variable have it, and as TOML has it.
-const SETTINGS: [(&str, &str, &str); 52] = [
+const SETTINGS: [(&str, &str, &str); 53] = [
     ("federation", "hospitals", "\"hospitals\""),
     ("run", "2", "\"2\""),
     ("folder", "memory:", "\"memory:\""),
@@ -57,6 +57,7 @@ const SETTINGS: [(&str, &str, &str); 52] = [
     ("allow", "12D3a,12D3b", "[\"12D3a\", \"12D3b\"]"),
     ("readmit", "12D3c", "[\"12D3c\"]"),
     ("json", "true", "true"),
+    ("publish-folded", "true", "true"),
     ("out", "b.safetensors", "\"b.safetensors\""),
 ];
 
