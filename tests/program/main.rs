@@ -14,6 +14,7 @@ mod demo;
 mod demo_ends;
 #[path = "../golden/mod.rs"]
 mod golden;
+mod identity;
 mod mistakes;
 mod network;
 mod node;
