@@ -163,6 +163,8 @@ pub(crate) struct Mirror {
     is_known: bool,
     /// Whether an object could be read yet.
     can_read: bool,
+    /// The newest number of each directory under which two objects were compared.
+    compared: BTreeMap<PeerId, u64>,
 }
 
 impl Mirror {
@@ -186,6 +188,7 @@ impl Mirror {
             clock: i64::MIN,
             is_known: false,
             can_read: false,
+            compared: BTreeMap::new(),
         }
     }
 
@@ -318,6 +321,29 @@ impl Mirror {
             }
         }
         found
+    }
+
+    /// Of each directory the newest two objects of its own author under one number, unless they were compared. They prove
+    /// that its home was copied, also where they are older than what [`to_read`](Self::to_read) asks for.
+    pub(crate) fn twice(&self) -> Vec<[(EntryName, Mark); 2]> {
+        let (mut found, mut before) = (Vec::<[(EntryName, Mark); 2]>::new(), None::<(&EntryName, &Mark)>);
+        for (name, mark) in self.listed.iter().rev().filter(|(name, _)| name.relayed.is_none()) {
+            let same = before.filter(|(other, _)| (other.holder, other.sequence) == (name.holder, name.sequence));
+            let is_first = found.last().is_none_or(|[(last, _), _]| last.holder != name.holder);
+            if let Some((other, other_mark)) = same
+                && is_first
+                && self.compared.get(&name.holder) != Some(&name.sequence)
+            {
+                found.push([(other.clone(), other_mark.clone()), (name.clone(), mark.clone())]);
+            }
+            before = Some((name, mark));
+        }
+        found
+    }
+
+    /// Two objects under one number were read: they need not be again.
+    pub(crate) fn compared(&mut self, name: &EntryName) {
+        self.compared.insert(name.holder, name.sequence);
     }
 
     fn is_placed(&self, name: &EntryName) -> bool {

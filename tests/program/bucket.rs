@@ -287,6 +287,7 @@ fn the_proof_of_a_copied_home_comes_into_the_bucket_and_the_remedy_that_is_told_
     let copied = run("one", &["--epochs", "6", "--partition", "0/2"]);
     let peer = super::identity::started(&first);
     assert!(!copied.status.success() && copied.log.contains(&format!("--readmit {peer}")), "{}", copied.log);
+    third.event(|event| matches!(event, Event::Excluded { author, .. } if *author == peer));
     let again = run("one", &["--epochs", "6", "--partition", "0/2", "--readmit", &peer]).success();
     assert!(matches!(again.events().last(), Some(Event::Finished { epoch: 6, stopped: false, .. })));
 }
