@@ -7,6 +7,7 @@ mod aggregate;
 mod events;
 mod folder;
 mod init_file;
+mod model;
 mod node;
 mod paused;
 #[cfg(unix)]
@@ -55,8 +56,16 @@ enum Command {
     Node(Box<NodeCommand>),
     /// Run a bootstrap node: where the nodes of all federations find each other. It trains nothing and sees no weights.
     Bootstrap(BootstrapFlags),
-    /// Print the peer id of a home, which is made if it isn't there.
-    Id(HomeFlag),
+    /// Print the peer id of a home.
+    Id {
+        #[command(flatten)]
+        home: HomeFlag,
+        /// Make the home, with a new identity, if it isn't there: else that is an error.
+        #[arg(long)]
+        new_home: bool,
+    },
+    /// Save a home's newest folded model, also while its node runs.
+    Model(model::ModelFlags),
     /// Show who is connected to a running node: address, transport, entries, bytes, last seen.
     #[cfg(unix)]
     Peers {
@@ -154,8 +163,11 @@ fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> 
             }
         }
         Command::Bootstrap(flags) => bootstrap::run(&flags)?,
-        Command::Id(HomeFlag { home }) => {
+        Command::Id { home: HomeFlag { home }, new_home } => {
             let dir = home.map_or_else(settings::default_home, Ok)?;
+            if !new_home {
+                Home::check_exists(&dir).context("give the --home of a node, or --new-home to make one")?;
+            }
             print(&format!("{}\n", Home::peer_id(&dir)?))?;
         }
         #[cfg(unix)]
@@ -163,6 +175,7 @@ fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> 
             let status = crate::p2p::NetworkStatus::ask(&home.map_or_else(settings::default_home, Ok)?)?;
             print(&if json { serde_json::to_string(&status)? + "\n" } else { peers::text(&status) })?;
         }
+        Command::Model(flags) => model::run(&flags)?,
         Command::Aggregate(flags) => aggregate::run(&flags)?,
         Command::Folder(command) => folder::run(&command)?,
         Command::Strategies(flags) => print(&strategies::text(&flags)?)?,

@@ -122,7 +122,8 @@ pub trait SharedFolder: Send + Sync {
         None
     }
 
-    /// When the entry was written, where the folder knows: by the store's clock, or when this node's cache got it.
+    /// When the entry was written, where the folder knows: by the file system's or the store's clock. A network doesn't:
+    /// entries carry no time.
     async fn written_at(&self, entry: &SignedEntry) -> Option<SystemTime> {
         let _ = entry;
         None

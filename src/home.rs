@@ -6,7 +6,7 @@
 //! | `sequence` | numbers up to this one may have been used |
 //! | `lock` | locked while a node runs; holds its process id |
 //! | `network.sock` | where a node on the network says how it stands |
-//! | `runs/<federation id>/` | checkpoints, one directory a federation |
+//! | `runs/<federation id>/` | checkpoints, one directory a federation, whose name and run `federation.json` says |
 
 mod sequence;
 
@@ -14,8 +14,9 @@ pub use sequence::{SequenceError, Sequences};
 
 use crate::{durable_file, weights::FederationId};
 use libp2p_identity::{Keypair, PeerId};
+use serde::{Deserialize, Serialize};
 use std::{
-    fs::{File, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,6 +26,11 @@ use std::{
 
 const IDENTITY: &str = "identity.key";
 const LOCK: &str = "lock";
+const RUNS: &str = "runs";
+/// In a run's directory: its name, which its id doesn't tell.
+const NAME: &str = "federation.json";
+/// More than the name of any federation that is read.
+const MAX_NAME_BYTES: u64 = 64 << 10;
 /// How often and how long to wait for a lock before it counts as held.
 const LOOKS: u32 = 5;
 const LOOK: Duration = Duration::from_millis(2);
@@ -61,9 +67,32 @@ pub enum HomeError {
         /// The file.
         path: PathBuf,
     },
+    /// There is none, where only an existing one will do.
+    #[error("there is no home {}: no node has run there; is --home what you meant?", dir.display())]
+    Missing {
+        /// Where it should be.
+        dir: PathBuf,
+    },
     /// The sequence file isn't one.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+}
+
+/// What a home keeps of one federation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The federation's id, as the directory is called.
+    pub id: String,
+    /// Name and run label, unless an older version made it.
+    pub name: Option<(String, String)>,
+    /// Where checkpoint and cache lie.
+    pub dir: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RunName {
+    federation: String,
+    run: String,
 }
 
 /// A home in use by this process. The lock goes with the value, or with the process.
@@ -85,6 +114,37 @@ impl Home {
         let keypair = load_or_create_identity(&dir)?;
         let sequences = Arc::new(Sequences::open(dir.join("sequence"))?);
         Ok(Self { dir, keypair, sequences, _lock: lock })
+    }
+
+    /// Opens a home that is there. Errors, and makes nothing, if there is none.
+    pub fn open_existing(dir: impl Into<PathBuf>) -> Result<Self, HomeError> {
+        let dir = dir.into();
+        Self::check_exists(&dir)?;
+        Self::open(dir)
+    }
+
+    /// Errors if there is no home in `dir`. Makes nothing.
+    pub fn check_exists(dir: &Path) -> Result<(), HomeError> {
+        let exists = dir.join(IDENTITY).exists();
+        if exists { Ok(()) } else { Err(HomeError::Missing { dir: dir.to_owned() }) }
+    }
+
+    /// What the home in `dir` keeps of federations, in order of their ids. Needs no lock, so it works while a node runs.
+    pub fn runs(dir: &Path) -> Result<Vec<Run>, HomeError> {
+        Self::check_exists(dir)?;
+        let runs_dir = dir.join(RUNS);
+        let listed = match fs::read_dir(&runs_dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listed => listed.map_err(failed("listing", &runs_dir))?,
+        };
+        let mut runs = Vec::new();
+        for run in listed {
+            let dir = run.map_err(failed("listing", &runs_dir))?.path();
+            let Some(id) = dir.file_name().and_then(|id| id.to_str()).map(str::to_owned) else { continue };
+            runs.push(Run { id, name: name_of_run(&dir), dir });
+        }
+        runs.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        Ok(runs)
     }
 
     /// The peer id of the home in `dir`, which is made with a new identity if there is none. Needs no lock, so it works
@@ -133,10 +193,32 @@ impl Home {
 
     /// Where what belongs to one federation is kept. Made if needed.
     pub fn run_dir(&self, federation: &FederationId) -> Result<PathBuf, HomeError> {
-        let dir = self.dir.join("runs").join(federation.to_string());
+        let dir = self.dir.join(RUNS).join(federation.to_string());
         create_private_dir(&dir)?;
         Ok(dir)
     }
+
+    /// As [`run_dir`](Self::run_dir), and notes there what the federation and its run are called.
+    pub fn name_run(&self, federation: &str, run: &str) -> Result<PathBuf, HomeError> {
+        let dir = self.run_dir(&FederationId::new(federation, run))?;
+        let path = dir.join(NAME);
+        let known = name_of_run(&dir).is_some_and(|(name, label)| name == federation && label == run);
+        if !known {
+            let name = RunName { federation: federation.to_owned(), run: run.to_owned() };
+            let written = serde_json::to_vec(&name).map_err(io::Error::other);
+            let written = written.and_then(|name| durable_file::replace(&path, true, |file| file.write_all(&name)));
+            written.map_err(failed("writing", &path))?;
+        }
+        Ok(dir)
+    }
+}
+
+/// What a run is called, as far as it was noted.
+fn name_of_run(dir: &Path) -> Option<(String, String)> {
+    let mut bytes = Vec::new();
+    File::open(dir.join(NAME)).ok()?.take(MAX_NAME_BYTES).read_to_end(&mut bytes).ok()?;
+    let RunName { federation, run } = serde_json::from_slice(&bytes).ok()?;
+    Some((federation, run))
 }
 
 fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> HomeError + 'a {
@@ -204,7 +286,6 @@ fn load_or_create_identity(dir: &Path) -> Result<Keypair, HomeError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::fs;
 
     #[test]
     fn identity_stays_and_is_private() {

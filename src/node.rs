@@ -28,7 +28,7 @@ mod synchronous;
 pub use self::{
     asynchronous::{AsyncNode, AsyncOptions},
     blocking::BlockingSession,
-    checkpoint::{Checkpoint, CheckpointError, Phase},
+    checkpoint::{Checkpoint, CheckpointError, FoldedFrom, Phase},
     checks::{Checks, Rejection},
     choice::StrategyChoice,
     config::{NodeConfig, Pace},

@@ -113,6 +113,8 @@ async fn claims_of_epochs_that_nobody_can_reach_are_rejected_and_move_nobody() {
         run_dir: None,
         start: StartOptions::default(),
         hyperparameters: Default::default(),
+        distinct: BTreeMap::new(),
+        publish_folded: false,
         stop: Stop::new(),
     };
     let mut session = Session::new(over(&folder, nodes::options(&events)), options);
@@ -161,6 +163,8 @@ async fn who_has_left_the_folder_is_forgotten_in_the_checkpoint_too() {
         run_dir: Some(dir.path().to_owned()),
         start: StartOptions::default(),
         hyperparameters: Default::default(),
+        distinct: BTreeMap::new(),
+        publish_folded: false,
         stop: Stop::new(),
     };
     let mut session = Session::new(over(&folder, nodes::options(&events)), options);

@@ -78,6 +78,8 @@ fn session_options() -> SessionOptions {
         run_dir: None,
         start: StartOptions::default(),
         hyperparameters: BTreeMap::new(),
+        distinct: BTreeMap::new(),
+        publish_folded: false,
         stop: Stop::new(),
     }
 }
@@ -85,8 +87,13 @@ fn session_options() -> SessionOptions {
 /// What a start says can be read by whoever looks into the folder.
 #[tokio::test]
 async fn a_beginning_is_json() {
-    let beginning =
-        Beginning { origin: Origin::Seed, weights: "00".to_owned(), epoch: 0, hyperparameters: BTreeMap::new() };
+    let beginning = Beginning {
+        origin: Origin::Seed,
+        weights: "00".to_owned(),
+        epoch: 0,
+        hyperparameters: BTreeMap::new(),
+        distinct: BTreeMap::new(),
+    };
     let json = serde_json::to_string(&beginning).unwrap();
     assert_eq!(json, r#"{"origin":"seed","weights":"00","epoch":0,"hyperparameters":{}}"#);
 }

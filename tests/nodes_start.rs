@@ -20,8 +20,16 @@ const NEVER: Duration = Duration::from_secs(3600);
 fn wanting(min_peers: usize, deadline: Duration) -> SessionOptions {
     let start = StartOptions { min_peers, deadline };
     let hyperparameters = BTreeMap::from([("lr".to_owned(), "0.1".to_owned())]);
-    let name = "test".to_owned();
-    SessionOptions { federation: federation(), name, run_dir: None, start, hyperparameters, stop: Stop::new() }
+    SessionOptions {
+        federation: federation(),
+        name: "test".to_owned(),
+        run_dir: None,
+        start,
+        hyperparameters,
+        distinct: BTreeMap::new(),
+        publish_folded: false,
+        stop: Stop::new(),
+    }
 }
 
 fn session(peer: &Peer, events: &Recorder, options: SessionOptions) -> Session {
@@ -268,6 +276,73 @@ async fn what_differs_from_a_peer_is_told_once_by_name() {
         patiently(node.epoch_trained(local(epoch, 1.0), Default::default())).await.unwrap();
     }
     assert_eq!(mismatches(&events).len(), 3);
+}
+
+#[tokio::test]
+async fn who_has_what_each_should_have_to_itself_is_told_and_who_changes_its_own_too() {
+    let (_storage, peers) = peers(5);
+    let part = |part: &str| SessionOptions {
+        distinct: BTreeMap::from([("partition".to_owned(), part.to_owned())]),
+        ..wanting(0, NEVER)
+    };
+    let events: Vec<Recorder> = (0..4).map(|_| Recorder::new()).collect();
+    let options = [part("0/2"), part("1/2"), part("0/2"), wanting(0, NEVER)];
+    // One of an older version says nothing of it.
+    let root = weights(0.5).manifest().root();
+    peers[4]
+        .publish_start(format!(r#"{{"origin":"seed","weights":"{root}","epoch":0,"hyperparameters":{{"lr":"0.1"}}}}"#))
+        .await;
+    let mut nodes: Vec<_> =
+        options.into_iter().enumerate().map(|(at, options)| session(&peers[at], &events[at], options)).collect();
+    for node in &mut nodes {
+        begin(node).await.unwrap();
+    }
+    for node in &mut nodes {
+        patiently(node.epoch_trained(local(1, 1.0), Default::default())).await.unwrap();
+    }
+    let told = |of: usize| {
+        let difference = "partition: 0/2, here the same, but each node should have its own".to_owned();
+        vec![(peers[of].id.to_string(), vec![difference])]
+    };
+    let all: Vec<_> = events.iter().map(mismatches).collect();
+    assert_eq!(all, [told(2), vec![], told(0), vec![]]);
+
+    let dir = tempfile::tempdir().unwrap();
+    let (_storage, peers) = nodes::peers(1);
+    let mut said = Vec::new();
+    for part_now in ["0/2", "0/2", "1/2", "1/2"] {
+        let events = Recorder::new();
+        let options = SessionOptions { run_dir: Some(dir.path().to_owned()), ..part(part_now) };
+        let mut node = session(&peers[0], &events, options);
+        let epoch = begin(&mut node).await.unwrap().epoch + 1;
+        patiently(node.epoch_trained(local(epoch, 1.0), Default::default())).await.unwrap();
+        said.push(mismatches(&events));
+    }
+    let changed = vec![(peers[0].id.to_string(), vec!["partition: 1/2, until this start 0/2".to_owned()])];
+    assert_eq!(said, [vec![], vec![], changed, vec![]]);
+}
+
+#[tokio::test]
+async fn what_a_node_goes_on_with_is_published_if_it_is_to_be() {
+    let (_storage, peers) = peers(2);
+    peers[1].publish(1, 3.0).await;
+    let mut with = session(&peers[0], &Recorder::new(), SessionOptions { publish_folded: true, ..wanting(1, NEVER) });
+    begin(&mut with).await.unwrap();
+    let folded = patiently(with.epoch_trained(local(2, 1.0), Default::default())).await.unwrap();
+    assert_eq!(value_of(&folded.weights), 2.0);
+    let entries = peers[1].folder.list(&peers[0].id.to_string()).await.unwrap();
+    let of = |name: &str| entries.iter().find(|entry| entry.key.name() == name).unwrap();
+    let read = async |name: &str| peerfold::weights::read_all(&peers[1].folder.get(of(name)).await.unwrap()).unwrap();
+    assert_eq!(value_of(&read("update/2").await), 1.0);
+    assert_eq!(read("model").await, folded.weights);
+    let metadata = of("model").metadata().unwrap();
+    assert_eq!((metadata.epoch, metadata.num_examples, metadata.metric("folded")), (2, 20, Some(2.0)));
+    // By default nothing is.
+    let mut without = session(&peers[1], &Recorder::new(), wanting(1, NEVER));
+    begin(&mut without).await.unwrap();
+    patiently(without.epoch_trained(local(3, 1.0), Default::default())).await.unwrap();
+    let models = peers[0].folder.list("").await.unwrap().into_iter().filter(|entry| entry.key.name() == "model");
+    assert_eq!(models.count(), 1);
 }
 
 #[tokio::test]

@@ -118,6 +118,8 @@ fn session_options(dir: Option<&Path>) -> SessionOptions {
         run_dir: dir.map(Path::to_owned),
         start: StartOptions::default(),
         hyperparameters: BTreeMap::new(),
+        distinct: BTreeMap::new(),
+        publish_folded: false,
         stop: Stop::new(),
     }
 }

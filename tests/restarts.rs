@@ -51,6 +51,8 @@ fn session_options(run_dir: &Path) -> SessionOptions {
         run_dir: Some(run_dir.to_owned()),
         start: StartOptions::default(),
         hyperparameters: BTreeMap::new(),
+        distinct: BTreeMap::new(),
+        publish_folded: false,
         stop: Stop::new(),
     }
 }

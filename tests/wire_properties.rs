@@ -40,6 +40,8 @@ fn sync_request() -> impl Strategy<Value = SyncRequest> {
             buckets: BucketSet(buckets),
             after
         }),
+        (federation(), vec(any::<u8>(), 0..=MAX_ENTRY_BYTES), vec(any::<u8>(), 0..=MAX_ENTRY_BYTES))
+            .prop_map(|(federation, first, second)| SyncRequest::Proof { federation, entries: [first, second] }),
     ]
 }
 

@@ -163,6 +163,8 @@ pub(crate) struct Mirror {
     is_known: bool,
     /// Whether an object could be read yet.
     can_read: bool,
+    /// The newest number of each directory under which two objects were compared.
+    compared: BTreeMap<PeerId, u64>,
 }
 
 impl Mirror {
@@ -186,6 +188,7 @@ impl Mirror {
             clock: i64::MIN,
             is_known: false,
             can_read: false,
+            compared: BTreeMap::new(),
         }
     }
 
@@ -320,6 +323,29 @@ impl Mirror {
         found
     }
 
+    /// Of each directory the newest two objects of its own author under one number, unless they were compared. They prove
+    /// that its home was copied, also where they are older than what [`to_read`](Self::to_read) asks for.
+    pub(crate) fn twice(&self) -> Vec<[(EntryName, Mark); 2]> {
+        let (mut found, mut before) = (Vec::<[(EntryName, Mark); 2]>::new(), None::<(&EntryName, &Mark)>);
+        for (name, mark) in self.listed.iter().rev().filter(|(name, _)| name.relayed.is_none()) {
+            let same = before.filter(|(other, _)| (other.holder, other.sequence) == (name.holder, name.sequence));
+            let is_first = found.last().is_none_or(|[(last, _), _]| last.holder != name.holder);
+            if let Some((other, other_mark)) = same
+                && is_first
+                && self.compared.get(&name.holder) != Some(&name.sequence)
+            {
+                found.push([(other.clone(), other_mark.clone()), (name.clone(), mark.clone())]);
+            }
+            before = Some((name, mark));
+        }
+        found
+    }
+
+    /// Two objects under one number were read: they need not be again.
+    pub(crate) fn compared(&mut self, name: &EntryName) {
+        self.compared.insert(name.holder, name.sequence);
+    }
+
     fn is_placed(&self, name: &EntryName) -> bool {
         name.holder == self.me && self.placed.values().any(|placed| placed.name == *name)
     }
@@ -419,9 +445,12 @@ impl Mirror {
     }
 
     /// The own entries that stand and are not in the bucket, in order of their numbers. Before the first listing these
-    /// are all.
+    /// are all. If this node is excluded, the two entries that prove it, as far as the bucket doesn't show them.
     pub(crate) fn wanting(&self, set: &EntrySet) -> Vec<Arc<SignedEntry>> {
-        set.of_author(self.me).filter(|entry| !self.placed.contains_key(&entry.hash())).cloned().collect()
+        let missing = |entry: &&Arc<SignedEntry>| !self.placed.contains_key(&entry.hash());
+        let proof = set.conflict(&self.me).into_iter().flat_map(|proof| &proof.entries);
+        let proof = proof.filter(|entry| !self.listed.contains_key(&EntryName::of(entry)));
+        set.of_author(self.me).chain(proof).filter(missing).cloned().collect()
     }
 
     /// What stands of authors who don't come to the bucket and isn't there: of updates the newest. An author counts as
@@ -557,7 +586,8 @@ impl Mirror {
     /// The own objects that nothing has needed for at least `grace` of the store's time, if there are at least so many. To
     /// be asked while nothing is being uploaded; what is given counts as gone.
     pub(crate) fn garbage(&mut self, set: &EntrySet, grace: Duration, least: usize) -> Vec<Name> {
-        let own = set.of_author(self.me);
+        let proof = set.conflict(&self.me).into_iter().flat_map(|proof| &proof.entries);
+        let own = set.of_author(self.me).chain(proof);
         // Others' as long as they stand and have not come there by themselves.
         let by_author: BTreeSet<EntryHash> = self
             .read

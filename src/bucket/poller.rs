@@ -80,6 +80,7 @@ pub(super) async fn look_once(shared: &Shared) -> Result<bool, BucketError> {
     for name in &lost {
         tracing::warn!(object = %shared.store.path(name), "somebody has changed or removed it; it is written again");
     }
+    compare_twice(shared).await?;
     // What is missing is soon looked for again.
     let mut news = misses || !lost.is_empty();
     let (mut absent, mut unreadable) = (BTreeSet::new(), Vec::new());
@@ -132,6 +133,36 @@ pub(super) async fn look_once(shared: &Shared) -> Result<bool, BucketError> {
     shared.uploads.notify_one();
     shared.settled.send_replace(());
     Ok(news)
+}
+
+/// Reads what stands twice under one number of its author, and excludes the author if it has signed both.
+async fn compare_twice(shared: &Shared) -> Result<(), BucketError> {
+    let twice = shared.mirror().twice();
+    for [(name, mark), (other, other_mark)] in twice {
+        let records = [read(shared, name, mark).await, read(shared, other, other_mark).await];
+        let mut entries = Vec::new();
+        for (name, _, record) in records {
+            let record = match record {
+                Ok(record) => record.unwrap_or_default(),
+                // It may be this object's alone; it is tried again at the next look.
+                Err(error) if matches!(error.trouble, Trouble::NoPermission | Trouble::Other) => continue,
+                Err(error) => return Err(error),
+            };
+            shared.mirror().compared(&name);
+            entries.extend(judge(&name, &record).ok().map(|(entry, _)| entry));
+        }
+        let Ok([one, other]) = <[Arc<SignedEntry>; 2]>::try_from(entries) else { continue };
+        let Some(proof) = Conflict::new(one, other) else { continue };
+        if shared.board.insert_proof(proof.clone()) == Ok(true) {
+            tracing::warn!("{proof}; its author is excluded");
+            let cache = shared.cache.clone();
+            let saved = tokio::task::spawn_blocking(move || cache.save_proof(&proof)).await;
+            if let Ok(Err(error)) = saved {
+                tracing::warn!(%error, "the proof can't be kept");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The bytes of an entry's object, none if it is too large to be one; `None` if it isn't there.

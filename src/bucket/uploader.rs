@@ -132,7 +132,9 @@ async fn relay(shared: &Shared) -> Result<(), BucketError> {
 /// Whether it is in the bucket now, or no longer to be.
 async fn upload_entry(shared: &Shared, entry: &Arc<SignedEntry>) -> Result<bool, BucketError> {
     let stands = || shared.board.set().holds(&entry.hash());
-    let Some(root) = entry.root() else {
+    // As proof an entry needs no value, and nobody reads it.
+    let is_proof = entry.key.author() == shared.me && shared.board.is_excluded(shared.me);
+    let Some(root) = entry.root().filter(|_| !is_proof) else {
         let written = write_record(shared, entry, record::encode(entry, None)).await?;
         let name = EntryName::held_by(shared.me, entry);
         shared.mirror().uploaded(name, entry.hash(), None, written);

@@ -1,7 +1,7 @@
 //! `peerfold folder`: what lies in a shared folder, for people and scripts.
 
 use super::{
-    node::{bucket_of, check_writable, default_settings, network_of, parse_folder},
+    node::{bucket_of, check_writable, default_settings, network_of, parse_folder, peers},
     settings::{NodeFlags, SettingsError, default_home},
     short_peer,
 };
@@ -41,7 +41,7 @@ const SAFETENSORS: &str = "safetensors";
 
 #[derive(Subcommand)]
 pub(super) enum FolderCommand {
-    /// List the entries: author, key, number, epoch, examples, size, age, metrics.
+    /// List the entries: key, number, epoch, examples, size, age, metrics; of weights, whether they are folded.
     Ls {
         #[command(flatten)]
         place: Place,
@@ -52,7 +52,8 @@ pub(super) enum FolderCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Save a value: tensors as safetensors, a plain artifact as the bytes it is.
+    /// Save a value: tensors as safetensors, a plain artifact as the bytes it is. AUTHOR/update/E are weights as they were
+    /// trained in epoch E, before the fold; AUTHOR/model are folded ones, of nodes with --publish-folded.
     Get {
         #[command(flatten)]
         place: Place,
@@ -127,6 +128,9 @@ pub(super) struct Place {
     /// Where to find peers, for p2p:.
     #[arg(long, env = "PEERFOLD_BOOTSTRAP", value_name = "FILE|MULTIADDR")]
     bootstrap: Option<Vec<String>>,
+    /// Peer id to trust again although it signed two entries under one number: otherwise nothing of it is listed.
+    #[arg(long, env = "PEERFOLD_READMIT", value_name = "PEER", value_delimiter = ',')]
+    readmit: Option<Vec<String>>,
     /// Where to listen, for p2p:.
     #[arg(long, env = "PEERFOLD_LISTEN", value_name = "MULTIADDR", value_delimiter = ',')]
     listen: Option<Vec<String>>,
@@ -139,28 +143,84 @@ pub(super) struct Place {
 /// Who publishes.
 #[derive(Args)]
 pub(super) struct Own {
-    /// The home of the node in whose name to publish; no node may run in it meanwhile.
+    /// The home of the node in whose name to publish; no node may run in it meanwhile. [default: ~/.peerfold]
     #[arg(long, env = "PEERFOLD_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
+    /// Make the home, with a new identity, if it isn't there: else that is an error.
+    #[arg(long)]
+    new_home: bool,
+}
+
+impl Own {
+    /// Opens the home to publish from.
+    fn open(&self) -> anyhow::Result<Home> {
+        let dir = self.home.clone().map_or_else(default_home, Ok)?;
+        if self.new_home && Home::check_exists(&dir).is_err() {
+            let home = Home::open(&dir)?;
+            eprintln!("made the home {} of a new author, {}", dir.display(), home.keypair().public().to_peer_id());
+            return Ok(home);
+        }
+        Home::open_existing(dir).context("give the --home of a node, or --new-home to publish as a new author")
+    }
 }
 
 /// An entry as `--json` shows it.
 #[derive(Debug, Serialize)]
 struct Row {
     author: String,
+    /// As `get` takes it.
     key: String,
+    /// The key without its author.
+    name: String,
+    /// What lies there, by its name; its author may have put something else.
+    kind: Kind,
     sequence: u64,
     epoch: u64,
     num_examples: u64,
     bytes: u64,
     root: String,
-    /// Seconds since it was written, where the folder knows: by the store's clock, or that of who has it in a cache.
+    /// Seconds since it was written, where the folder knows: a directory, or a bucket's store.
     #[serde(skip_serializing_if = "Option::is_none")]
     age_seconds: Option<u64>,
     metrics: BTreeMap<String, f64>,
     /// Peers that hold the value whole, of what was put in a network.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_by: Option<usize>,
+}
+
+/// What a key's name says of its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    /// What a node trained in an epoch, before any fold.
+    LocalUpdate,
+    /// What a node goes on with, after its newest fold.
+    FoldedModel,
+    /// What a node began from.
+    Start,
+    /// What was put there by hand or by a program.
+    Other,
+}
+
+impl Kind {
+    fn of(key: &Key) -> Self {
+        match key.update_epoch() {
+            Some(_) => Self::LocalUpdate,
+            None if *key == Key::model(key.author()) => Self::FoldedModel,
+            None if *key == Key::start(key.author()) => Self::Start,
+            None => Self::Other,
+        }
+    }
+
+    /// A word for the table.
+    fn word(self) -> &'static str {
+        match self {
+            Self::LocalUpdate => "unfolded",
+            Self::FoldedModel => "folded",
+            Self::Start => "start",
+            Self::Other => "",
+        }
+    }
 }
 
 /// An open folder, and what must live as long.
@@ -252,7 +312,7 @@ impl Place {
         let federation = FederationId::new(&self.federation, &self.run);
         let options = |dir: PathBuf| -> Result<OpenOptions, SettingsError> {
             Ok(OpenOptions {
-                readmitted: Vec::new(),
+                readmitted: peers(&self.readmit, "readmit")?.unwrap_or_default(),
                 network: network_of(&settings, &url)?,
                 bucket: bucket_of(&settings)?,
                 fallback: None,
@@ -262,8 +322,8 @@ impl Place {
                 layout: None,
             })
         };
-        if let Some(Own { home }) = own {
-            let home = Home::open(home.clone().map_or_else(default_home, Ok)?)?;
+        if let Some(own) = own {
+            let home = own.open()?;
             let folder = url.open(Author::from_home(&home, federation), &options(home.run_dir(&federation)?)?)?;
             let federation = self.federation.clone();
             return Ok(Opened { folder, federation, _cache: None, _home: Some(home) });
@@ -359,7 +419,35 @@ async fn get(opened: &Opened, key: &str, output: &Path, layout: Option<SavedLayo
         None => weights.write_safetensors(out),
     };
     durable_file::replace(output, false, write)
-        .with_context(|| format!("--output {} can't be written", output.display()))
+        .with_context(|| format!("--output {} can't be written", output.display()))?;
+    print(&written_text(entry, &entries, output))
+}
+
+/// What `get` has written, and which weights these are.
+fn written_text(entry: &SignedEntry, entries: &[SignedEntry], output: &Path) -> String {
+    let row = Row::of(entry, None);
+    let author = short_peer(&row.author);
+    let what = match row.kind {
+        Kind::LocalUpdate => format!(
+            "the weights that {author} trained in epoch {} on {} examples, before the fold",
+            row.epoch, row.num_examples
+        ),
+        Kind::FoldedModel => format!("the weights that {author} goes on with after epoch {}, folded", row.epoch),
+        Kind::Start => format!("what {author} began from"),
+        Kind::Other => format!("{} of {author}", shown(&row.name)),
+    };
+    let size = HumanBytes(row.bytes);
+    let mut text = format!("wrote {}: {what}; {size}, root {:.16}\n", output.display(), row.root);
+    if row.kind == Kind::LocalUpdate {
+        let model = Key::model(entry.key.author());
+        text += &if entries.iter().any(|entry| entry.key == model) {
+            format!("its folded model is {model}\n")
+        } else {
+            "the folded model: `peerfold model` at its node, or AUTHOR/model of a node with --publish-folded\n"
+                .to_owned()
+        };
+    }
+    text
 }
 
 fn read(file: &Path) -> anyhow::Result<Weights> {
@@ -386,7 +474,9 @@ impl Row {
         };
         Self {
             author: entry.key.author().to_string(),
-            key: entry.key.name().to_owned(),
+            key: entry.key.to_string(),
+            name: entry.key.name().to_owned(),
+            kind: Kind::of(&entry.key),
             sequence: entry.sequence,
             epoch: metadata.epoch,
             num_examples: metadata.num_examples,
@@ -415,27 +505,34 @@ fn text(rows: &[Row]) -> String {
     if rows.is_empty() {
         return "nothing is there\n".to_owned();
     }
+    // Over a network nobody knows when something was written.
+    let ages = rows.iter().any(|row| row.age_seconds.is_some());
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["author", "key", "number", "epoch", "examples", "size", "age", "metrics"]);
+    let age = ages.then_some("age");
+    let header = ["key", "weights", "number", "epoch", "examples", "size"].into_iter().chain(age).chain(["metrics"]);
+    table.set_header(header.collect::<Vec<_>>());
     for row in rows {
-        // Names are a peer's to choose.
-        let shown = |text: &str| text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
         let metrics: Vec<String> =
             row.metrics.iter().map(|(name, value)| format!("{}={value:.4}", shown(name))).collect();
-        table.add_row([
-            short_peer(&row.author),
-            shown(&row.key),
+        let age = row.age_seconds.map_or(String::new(), |age| HumanDuration(Duration::from_secs(age)).to_string());
+        let cells = [
+            format!("{}/{}", short_peer(&row.author), shown(&row.name)),
+            row.kind.word().to_owned(),
             row.sequence.to_string(),
             row.epoch.to_string(),
             row.num_examples.to_string(),
             HumanBytes(row.bytes).to_string(),
-            row.age_seconds.map_or(String::new(), |age| HumanDuration(Duration::from_secs(age)).to_string()),
-            metrics.join(" "),
-        ]);
+        ];
+        table.add_row(cells.into_iter().chain(ages.then_some(age)).chain([metrics.join(" ")]).collect::<Vec<_>>());
     }
-    for column in table.column_iter_mut().skip(2).take(5) {
+    for column in table.column_iter_mut().skip(2).take(4 + usize::from(ages)) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     format!("{table}\n")
+}
+
+/// Names are a peer's to choose, and go to a terminal.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

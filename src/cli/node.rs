@@ -91,6 +91,7 @@ pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsErr
         start_deadline: Some(60.0),
         json: Some(false),
         layout: Some(SavedLayout::default().to_string()),
+        publish_folded: Some(false),
         dataset: Some(dataset),
         ..NodeFlags::default()
     })
@@ -152,7 +153,7 @@ fn seconds(value: Option<f64>, key: &'static str) -> Result<Duration, SettingsEr
     Ok(Duration::from_secs_f64(value))
 }
 
-fn peers(ids: &Option<Vec<String>>, key: &'static str) -> Result<Option<Vec<PeerId>>, SettingsError> {
+pub(super) fn peers(ids: &Option<Vec<String>>, key: &'static str) -> Result<Option<Vec<PeerId>>, SettingsError> {
     let parse = |id: &String| id.parse().map_err(|_| wrong(key, id, "is no peer id; `peerfold id` prints a node's"));
     ids.as_ref().map(|ids| ids.iter().map(parse).collect()).transpose()
 }
@@ -477,6 +478,8 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool, output: &EventOut
     .map(|(name, value)| (name.to_owned(), value))
     .into();
     hyperparameters.extend(strategy.params.iter().map(|(name, value)| (format!("param {name}"), value.clone())));
+    let part_of_it = (parts > 1).then(|| ("partition".to_owned(), format!("{index}/{parts}")));
+    let distinct = part_of_it.into_iter().collect();
     let config = NodeConfig {
         run: need(&settings.run, "run")?,
         strategy: strategy.into(),
@@ -492,6 +495,8 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool, output: &EventOut
         cache_quota,
         linger,
         hyperparameters,
+        distinct,
+        publish_folded: settings.publish_folded == Some(true),
         events: output.sink(),
         stop: stop.clone(),
         ..NodeConfig::new(federation, folder)

@@ -15,7 +15,7 @@ use crate::{
 use anyhow::Context;
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -117,9 +117,8 @@ impl Job {
             }
         };
         if let Some(path) = out {
-            let failed = || format!("--out {} can't be written", path.display());
-            let saved = layout.save(*model, &weights.clone().with_annotations(annotations)).with_context(failed)?;
-            durable_file::replace(path, false, |out| saved.write_safetensors(out)).with_context(failed)?;
+            let saved = layout.save(*model, &weights.clone().with_annotations(annotations));
+            write_model(path, &saved.with_context(|| format!("--out {} can't be written", path.display()))?)?;
         }
         let published = self.session.finish();
         let seconds = self.began.elapsed().as_secs_f64();
@@ -261,6 +260,12 @@ impl Job {
         });
         Ok(Ended::Complete(completed, evaluation))
     }
+}
+
+/// Saves a model's weights under `--out`: those of a run's end, or a home's newest.
+pub(super) fn write_model(path: &Path, weights: &Weights) -> anyhow::Result<()> {
+    durable_file::replace(path, false, |out| weights.write_safetensors(out))
+        .with_context(|| format!("--out {} can't be written", path.display()))
 }
 
 /// The figures of an event. JSON has no number for what isn't finite, so that is left out.

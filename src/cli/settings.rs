@@ -244,6 +244,10 @@ pub struct NodeFlags {
     #[arg(long, env = "PEERFOLD_JSON", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         value_name = "BOOL", help_heading = "Output")]
     pub json: Option<bool>,
+    /// Publish the folded weights too, after each epoch, as AUTHOR/model: updates are what was trained, before the fold.
+    #[arg(long, env = "PEERFOLD_PUBLISH_FOLDED", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL", help_heading = "Output")]
+    pub publish_folded: Option<bool>,
     /// Save the final weights, after the last fold, as safetensors.
     #[arg(long, env = "PEERFOLD_OUT", value_name = "FILE", help_heading = "Output")]
     pub out: Option<PathBuf>,

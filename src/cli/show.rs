@@ -49,7 +49,7 @@ pub(super) fn text(event: &Event) -> Option<String> {
             format!("update of {} for epoch {epoch} left out: {staleness} stale", short_peer(author))
         }
         Event::Mismatch { author, differences } => {
-            format!("{} runs with other settings: {}", short_peer(author), differences.join("; "))
+            format!("settings of {} don't fit: {}", short_peer(author), differences.join("; "))
         }
         Event::Excluded { reason, .. } => format!("excluded: {reason}"),
         Event::FolderFailed { epoch, reason } => format!("epoch {epoch}: {reason}; training on"),

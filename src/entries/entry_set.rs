@@ -232,6 +232,11 @@ impl EntrySet {
         self.conflicts.values()
     }
 
+    /// The proof against an author who signed two entries under one number.
+    pub fn conflict(&self, author: &PeerId) -> Option<&Conflict> {
+        self.conflicts.get(author)
+    }
+
     /// Whether this author signed two entries under one number.
     pub fn is_excluded(&self, author: PeerId) -> bool {
         self.conflicts.contains_key(&author)

@@ -21,7 +21,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -29,6 +29,9 @@ use tokio::sync::watch;
 
 /// How often a value is fetched anew because it was damaged on the disk as soon as it was there.
 const FETCHES: usize = 3;
+
+/// How long a folder that finds its own identity copied waits until others have the proof.
+const PROOF_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a listing waits for a look at a bucket that nothing is known against.
 const LOOK: Duration = Duration::from_secs(5);
@@ -85,6 +88,8 @@ pub struct CachedFolder {
     bucket: Option<Arc<Bucket>>,
     network: Option<Arc<Network>>,
     routes: Option<watch::Receiver<Routes>>,
+    /// Whether others were told that this author's identity was copied.
+    proof_handed_over: AtomicBool,
     shared: Arc<Shared>,
 }
 
@@ -178,7 +183,8 @@ impl CachedFolder {
             publishing: Mutex::default(),
             traffic: Arc::default(),
         });
-        let mut folder = Self { bucket: None, network, routes: None, shared };
+        let proof_handed_over = AtomicBool::new(false);
+        let mut folder = Self { bucket: None, network, routes: None, proof_handed_over, shared };
         if let Some((url, options)) = bucket {
             let learned = folder.network.as_ref().map(|network| -> bucket::Learned {
                 let network = Arc::downgrade(network);
@@ -310,14 +316,14 @@ impl CachedFolder {
         &self,
         make: impl FnOnce(&Shared) -> Result<Published, FolderError> + Send + 'static,
     ) -> Result<SignedEntry, FolderError> {
-        self.shared.check_identity()?;
+        self.check_identity().await?;
         let (network, bucket) = (self.network.clone(), self.bucket.clone());
         if network.is_none()
             && let Some(error) = bucket.as_ref().and_then(|bucket| bucket.final_trouble())
         {
             return Err(FolderError::Bucket(error));
         }
-        self.off_runtime(move |shared| {
+        let published = self.off_runtime(move |shared| {
             let (entry, new) = match make(shared)? {
                 Published::Standing(entry) => (entry, false),
                 Published::New(entry) => (entry, true),
@@ -330,17 +336,54 @@ impl CachedFolder {
                 bucket.published();
             }
             Ok(SignedEntry::clone(&entry))
-        })
-        .await
+        });
+        let published = published.await;
+        if let Err(FolderError::CopiedIdentity { .. }) = published {
+            self.hand_over_proof().await;
+        }
+        published
+    }
+
+    /// Errors if somebody else signs as this author. Who is told so ends, so first others are told.
+    async fn check_identity(&self) -> Result<(), FolderError> {
+        let author = self.author();
+        if !self.shared.board.is_excluded(author) {
+            return Ok(());
+        }
+        self.hand_over_proof().await;
+        Err(FolderError::CopiedIdentity { author })
+    }
+
+    /// Waits, the first time, until connected members and bucket have the proof against this author.
+    async fn hand_over_proof(&self) {
+        if self.proof_handed_over.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let cache = self.off_runtime(|shared| {
+            let proof = shared.board.set().conflict(&shared.author.peer_id()).cloned();
+            Ok(proof.map_or(Ok(()), |proof| shared.cache.save_proof(&proof))?)
+        });
+        if let Err(error) = cache.await {
+            tracing::warn!(%error, "the proof that this identity was copied can't be kept");
+        }
+        let network = async {
+            if let Some(network) = &self.network {
+                network.hand_over().await;
+            }
+        };
+        let bucket = async {
+            if let Some(bucket) = &self.bucket {
+                bucket.published();
+                bucket.settle().await;
+            }
+        };
+        if tokio::time::timeout(PROOF_PATIENCE, async { tokio::join!(network, bucket) }).await.is_err() {
+            tracing::warn!("not everybody who is reached has confirmed the proof that this identity was copied");
+        }
     }
 }
 
 impl Shared {
-    fn check_identity(&self) -> Result<(), FolderError> {
-        let author = self.author.peer_id();
-        if self.board.is_excluded(author) { Err(FolderError::CopiedIdentity { author }) } else { Ok(()) }
-    }
-
     fn put(&self, key: Key, value: &Weights, metadata: Metadata) -> Result<Published, FolderError> {
         let manifest = value.manifest();
         let (layout, length) = (manifest.layout().id(), manifest.layout().bytes());
@@ -396,7 +439,7 @@ impl SharedFolder for CachedFolder {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError> {
-        self.shared.check_identity()?;
+        self.check_identity().await?;
         self.look().await;
         Ok(self.shared.board.list(prefix))
     }
@@ -437,7 +480,7 @@ impl SharedFolder for CachedFolder {
     }
 
     async fn digest(&self) -> Result<Digest, FolderError> {
-        self.shared.check_identity()?;
+        self.check_identity().await?;
         self.look().await;
         Ok(self.shared.board.digest())
     }
@@ -457,11 +500,7 @@ impl SharedFolder for CachedFolder {
     }
 
     async fn written_at(&self, entry: &SignedEntry) -> Option<SystemTime> {
-        if let Some(written) = self.bucket.as_ref().and_then(|bucket| bucket.written_at(entry)) {
-            return Some(written);
-        }
-        let hash = entry.hash();
-        self.off_runtime(move |shared| Ok(shared.cache.entry_written_at(hash))).await.ok().flatten()
+        self.bucket.as_ref().and_then(|bucket| bucket.written_at(entry))
     }
 
     fn bucket(&self) -> Option<BucketFigures> {

@@ -84,10 +84,12 @@ pub enum FolderError {
         /// The limit.
         limit: usize,
     },
-    /// Another process signs with the same identity: the home directory was copied.
+    /// Another process signs with the same identity: the home directory was copied. Connected members, or the bucket, have
+    /// the proof when this is told. `--readmit` is [`NodeConfig::readmit`](crate::node::NodeConfig::readmit).
     #[error(
-        "another node signs as {author} too: its home directory was copied. Stop one of the two and give it a home of \
-         its own"
+        "another node signs as {author} too: its home directory was copied. Stop one of the two for good; then start the \
+         other with --readmit {author}, and so its peers, which leave it out until then. Or go on as a new node, with \
+         another --home"
     )]
     CopiedIdentity {
         /// The identity.

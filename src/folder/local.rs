@@ -78,6 +78,9 @@ impl LocalFolder {
         self.shared.with_scan(|scan| {
             self.shared.board.readmit(author);
             scan.forget();
+            if self.shared.directory.is_only_read() && !self.shared.root().exists() {
+                return Ok(());
+            }
             if author == self.shared.author.peer_id() {
                 scan.take_stock(&self.shared.directory, &self.shared.board)
             } else {

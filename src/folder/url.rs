@@ -114,7 +114,11 @@ impl FolderUrl {
     /// does.
     pub fn open_to_read(&self, author: Author, options: &OpenOptions) -> Result<Arc<dyn SharedFolder>, FolderError> {
         match self {
-            Self::Local(dir) => Ok(Arc::new(LocalFolder::open_to_read(dir, author)?)),
+            Self::Local(dir) => {
+                let folder = LocalFolder::open_to_read(dir, author)?;
+                options.readmitted.iter().try_for_each(|&author| folder.readmit(author))?;
+                Ok(Arc::new(folder))
+            }
             _ => self.open(author, options),
         }
     }

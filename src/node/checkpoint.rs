@@ -1,15 +1,21 @@
-//! What a node needs to go on after it was killed, in one file.
+//! What a node needs to go on after it was killed, in one file; and beside it, while an epoch is trained but not folded,
+//! the one of the last complete epoch, for who wants the newest folded weights.
 
-use super::{Beginning, Roster, sealed};
+use super::{Beginning, Origin, Roster, sealed};
 use crate::weights::{Layout, Metric, Tensor, TensorSpec, Weights, WeightsError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{
-    io,
+    collections::BTreeMap,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 const FILE: &str = "checkpoint";
+/// The last complete epoch's, as long as [`FILE`] is of a later one that isn't folded.
+const COMPLETE: &str = "checkpoint.complete";
+/// How often both files are read anew because the node has replaced one meanwhile.
+const LOOKS: usize = 5;
 /// Magic and version.
 const MAGIC: &[u8; 8] = b"PFCKPT\x00\x02";
 
@@ -72,6 +78,26 @@ pub enum Phase {
     },
 }
 
+impl Phase {
+    /// Whether the weights are those to go on with, folded as far as there was anything to fold.
+    pub fn is_complete(&self) -> bool {
+        matches!(self, Self::Folded | Self::Unpublished { .. })
+    }
+}
+
+/// An update that was folded into a checkpoint's weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FoldedFrom {
+    /// Peer id of its author.
+    pub author: String,
+    /// The epoch that it comes after.
+    pub epoch: u64,
+    /// Examples it was trained on.
+    pub num_examples: u64,
+    /// Its weight in the fold.
+    pub weight: f64,
+}
+
 /// A node at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
@@ -91,6 +117,9 @@ pub struct Checkpoint {
     pub members: Vec<Vec<u8>>,
     /// What the node began from in its first life, and the run's hyper-parameters.
     pub beginning: Beginning,
+    /// What the weights were folded from: the own update alone if there was nothing else; nothing if they aren't folded
+    /// yet, or are the first ones.
+    pub folded_from: Vec<FoldedFrom>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -102,7 +131,23 @@ struct Encoded {
     strategy: (String, Bytes),
     roster: Roster,
     members: Vec<Vec<u8>>,
-    beginning: Beginning,
+    beginning: SavedBeginning,
+}
+
+/// A [`Beginning`] as the first versions saved it.
+#[derive(Serialize, Deserialize)]
+struct SavedBeginning {
+    origin: Origin,
+    weights: String,
+    epoch: u64,
+    hyperparameters: BTreeMap<String, String>,
+}
+
+/// What later versions have added, after the rest: older ones don't read so far, and their files end there.
+#[derive(Default, Serialize, Deserialize)]
+struct Added {
+    distinct: BTreeMap<String, String>,
+    folded_from: Vec<FoldedFrom>,
 }
 
 impl Checkpoint {
@@ -122,22 +167,62 @@ impl Checkpoint {
             strategy: self.strategy.clone(),
             roster: self.roster.clone(),
             members: self.members.clone(),
-            beginning: self.beginning.clone(),
+            beginning: SavedBeginning {
+                origin: self.beginning.origin,
+                weights: self.beginning.weights.clone(),
+                epoch: self.beginning.epoch,
+                hyperparameters: self.beginning.hyperparameters.clone(),
+            },
         };
-        let body = postcard::to_stdvec(&encoded).map_err(|error| CheckpointError::Io {
+        let added = Added { distinct: self.beginning.distinct.clone(), folded_from: self.folded_from.clone() };
+        let body = postcard::to_stdvec(&encoded).and_then(|body| postcard::to_extend(&added, body));
+        let body = body.map_err(|error| CheckpointError::Io {
             what: "writing",
             path: path.clone(),
             source: io::Error::other(error),
         })?;
-        sealed::write(&path, MAGIC, &body)
+        if !self.phase.is_complete() {
+            keep_complete(run_dir);
+        }
+        sealed::write(&path, MAGIC, &body)?;
+        if self.phase.is_complete() {
+            // Not there but after an epoch that wasn't; what stays costs nothing but room.
+            let _ = fs::remove_file(run_dir.join(COMPLETE));
+        }
+        Ok(())
     }
 
     /// Reads the checkpoint in `run_dir`, if there is one. Blocks on the disk.
     pub fn load(run_dir: &Path) -> Result<Option<Self>, CheckpointError> {
-        let path = Self::path(run_dir);
+        Self::read(Self::path(run_dir))
+    }
+
+    /// Reads the checkpoint of the newest complete epoch in `run_dir`, also while a node runs there: its weights are the
+    /// newest folded ones. `None` if there is no checkpoint; one that isn't complete if there is no other. Blocks on the
+    /// disk.
+    pub fn newest_complete(run_dir: &Path) -> Result<Option<Self>, CheckpointError> {
+        for _ in 0..LOOKS {
+            match Self::load(run_dir)? {
+                Some(checkpoint) if !checkpoint.phase.is_complete() => {}
+                checkpoint => return Ok(checkpoint),
+            }
+            if let Some(checkpoint) = Self::read(run_dir.join(COMPLETE))? {
+                return Ok(Some(checkpoint));
+            }
+            // The epoch was completed between the two looks.
+        }
+        Self::load(run_dir)
+    }
+
+    fn read(path: PathBuf) -> Result<Option<Self>, CheckpointError> {
         let Some(body) = sealed::read(&path, MAGIC)? else { return Ok(None) };
         let damaged = |what: &str| CheckpointError::Damaged { path: path.clone(), what: what.to_owned() };
-        let encoded: Encoded = postcard::from_bytes(&body).map_err(|error| damaged(&error.to_string()))?;
+        let (encoded, rest): (Encoded, _) =
+            postcard::take_from_bytes(&body).map_err(|error| damaged(&error.to_string()))?;
+        let added = if rest.is_empty() { Ok(Added::default()) } else { postcard::from_bytes(rest) };
+        let added = added.map_err(|error| damaged(&error.to_string()))?;
+        let SavedBeginning { origin, weights: first, epoch, hyperparameters } = encoded.beginning;
+        let beginning = Beginning { origin, weights: first, epoch, hyperparameters, distinct: added.distinct };
         let tensors = encoded.tensors.into_iter().map(|(spec, data)| Tensor { spec, data }).collect();
         let weights = Weights::new(tensors).map_err(|error: WeightsError| damaged(&error.to_string()))?;
         Ok(Some(Self {
@@ -148,7 +233,8 @@ impl Checkpoint {
             strategy: encoded.strategy,
             roster: encoded.roster,
             members: encoded.members,
-            beginning: encoded.beginning,
+            beginning,
+            folded_from: added.folded_from,
         }))
     }
 
@@ -170,12 +256,38 @@ impl Checkpoint {
     }
 }
 
+/// Gives the checkpoint of a complete epoch a second name, before one that isn't complete replaces it. That it can't be
+/// kept costs no more than that nobody can look at it.
+fn keep_complete(run_dir: &Path) {
+    let (path, kept) = (Checkpoint::path(run_dir), run_dir.join(COMPLETE));
+    if !is_complete(&path) {
+        return;
+    }
+    let removed = match fs::remove_file(&kept) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    // Not every file system has second names.
+    let kept = removed.and_then(|()| fs::hard_link(&path, &kept).or_else(|_| fs::copy(&path, &kept).map(drop)));
+    if let Err(error) = kept {
+        tracing::debug!(path = %path.display(), %error, "the last complete epoch's checkpoint isn't kept");
+    }
+}
+
+/// Whether a checkpoint is of a complete epoch, by its beginning alone: the phase is what is encoded first.
+fn is_complete(path: &Path) -> bool {
+    let mut start = [0; MAGIC.len() + HASH_BYTES + 1];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    let complete = |phase: Phase| postcard::to_stdvec(&phase).ok().and_then(|bytes| bytes.first().copied());
+    let unpublished = Phase::Unpublished { num_examples: 0, metrics: Vec::new() };
+    read.is_ok() && [complete(Phase::Folded), complete(unpublished)].contains(&start.last().copied())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{node::Origin, weights::DType};
-    use std::{collections::BTreeMap, fs};
+    use crate::weights::DType;
 
     fn checkpoint() -> Checkpoint {
         let spec = TensorSpec { name: "w".to_owned(), dtype: DType::F32, shape: vec![2] };
@@ -194,7 +306,9 @@ mod tests {
                 weights: "00".to_owned(),
                 epoch: 2,
                 hyperparameters: BTreeMap::from([("lr".to_owned(), "0.1".to_owned())]),
+                distinct: BTreeMap::from([("partition".to_owned(), "0/2".to_owned())]),
             },
+            folded_from: vec![FoldedFrom { author: "a".to_owned(), epoch: 3, num_examples: 7, weight: 0.5 }],
         }
     }
 
@@ -204,6 +318,44 @@ mod tests {
         assert_eq!(Checkpoint::load(dir.path()).unwrap(), None);
         checkpoint().save(dir.path()).unwrap();
         assert_eq!(Checkpoint::load(dir.path()).unwrap(), Some(checkpoint()));
+    }
+
+    #[test]
+    fn the_last_complete_epoch_stays_readable_until_the_next_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |epoch, phase| Checkpoint { epoch, phase, ..checkpoint() };
+        let newest = || Checkpoint::newest_complete(dir.path()).unwrap().map(|checkpoint| checkpoint.epoch);
+        let unpublished = Phase::Unpublished { num_examples: 7, metrics: Vec::new() };
+        assert_eq!(newest(), None);
+        for complete in [Phase::Folded, unpublished] {
+            at(1, complete).save(dir.path()).unwrap();
+            assert_eq!(newest(), Some(1));
+            // Also if it is saved twice, as after a restart.
+            for _ in 0..2 {
+                at(2, checkpoint().phase).save(dir.path()).unwrap();
+                assert_eq!((newest(), Checkpoint::load(dir.path()).unwrap().unwrap().epoch), (Some(1), 2));
+            }
+            at(2, Phase::Folded).save(dir.path()).unwrap();
+            assert_eq!(newest(), Some(2));
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn what_was_added_may_be_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let bare = Checkpoint {
+            beginning: Beginning { distinct: BTreeMap::new(), ..checkpoint().beginning },
+            folded_from: Vec::new(),
+            ..checkpoint()
+        };
+        bare.save(dir.path()).unwrap();
+        let path = Checkpoint::path(dir.path());
+        let whole = fs::read(&path).unwrap();
+        // As the first versions wrote it: two empty collections less.
+        let body = &whole[MAGIC.len() + HASH_BYTES..whole.len() - 2];
+        fs::write(&path, [MAGIC, &blake3::hash(body).as_bytes()[..], body].concat()).unwrap();
+        assert_eq!(Checkpoint::load(dir.path()).unwrap(), Some(bare));
     }
 
     #[test]

@@ -61,8 +61,16 @@ pub struct NodeConfig {
     /// How long a program's end waits until the connected peers have this node's newest update: see
     /// [`Session::hand_over`].
     pub linger: Duration,
-    /// What all nodes should have alike, by name.
+    /// What all nodes should have alike, by name. A peer that has it otherwise is told as
+    /// [`Event::Mismatch`](super::Event::Mismatch).
     pub hyperparameters: BTreeMap<String, String>,
+    /// What each node should have to itself, by name, as its part of the data. A peer that has the same is told as
+    /// [`Event::Mismatch`](super::Event::Mismatch).
+    pub distinct: BTreeMap<String, String>,
+    /// Whether the weights that the node goes on with are published too, after each epoch, as
+    /// [`<author>/model`](crate::weights::Key::model): an update is what was trained, before the fold. Nobody fetches them
+    /// unasked; a bucket gets twice the bytes.
+    pub publish_folded: bool,
     /// Where events go.
     pub events: EventSink,
     /// The request to stop.
@@ -89,6 +97,8 @@ impl NodeConfig {
             readmit: Vec::new(),
             linger: Duration::from_secs(10),
             hyperparameters: BTreeMap::new(),
+            distinct: BTreeMap::new(),
+            publish_folded: false,
             events: Arc::new(|_| {}),
             stop: Stop::new(),
         }
@@ -111,7 +121,7 @@ impl NodeConfig {
     ///
     /// The home must stay open as long as the node runs.
     pub fn open(&self, home: &Home, layout: Arc<Layout>) -> Result<BlockingSession, NodeError> {
-        let run_dir = home.run_dir(&self.federation_id())?;
+        let run_dir = home.name_run(&self.federation, &self.run)?;
         let author = Author::from_home(home, self.federation_id());
         BlockingSession::new(|| {
             let me = author.peer_id();
@@ -141,6 +151,8 @@ impl NodeConfig {
                 run_dir: Some(run_dir),
                 start: self.start.clone(),
                 hyperparameters: self.hyperparameters.clone(),
+                distinct: self.distinct.clone(),
+                publish_folded: self.publish_folded,
                 stop: self.stop.clone(),
             };
             Ok(match &self.pace {

@@ -122,11 +122,12 @@ pub enum Event {
         /// Its staleness τ.
         staleness: u64,
     },
-    /// A peer runs with other hyper-parameters or began from other weights.
+    /// A peer runs with other hyper-parameters, began from other weights, or has what each node should have to itself, as
+    /// its part of the data. Or this node, by its own peer id, goes on with other settings than its checkpoint's.
     Mismatch {
         /// Peer id.
         author: String,
-        /// What differs, name by name: `name: theirs, here ours`.
+        /// What differs, name by name: `name: theirs, here ours`; for this node `name: now, until this start before`.
         differences: Vec<String>,
     },
     /// An author signed two entries under one number and is excluded.

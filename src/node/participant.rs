@@ -1,5 +1,5 @@
 use super::{
-    Checks, Event, EventSink, NodeError, Rejection, Roster,
+    Checks, Event, EventSink, FoldedFrom, NodeError, Rejection, Roster,
     fold::{Input, Outcome, Unread, fold_readable},
     roster::Stale,
 };
@@ -70,6 +70,11 @@ impl Arrived {
     pub(super) fn author(&self) -> PeerId {
         self.entry.key.author()
     }
+
+    pub(super) fn folded_from(&self, weight: f64) -> FoldedFrom {
+        let Metadata { epoch, num_examples, .. } = self.metadata;
+        FoldedFrom { author: self.author().to_string(), epoch, num_examples, weight }
+    }
 }
 
 /// Other authors' updates, the newest first.
@@ -110,6 +115,8 @@ pub struct Participant {
     folded_peers: bool,
     /// The node's newest update, until it is in the folder.
     unpublished: Option<LocalUpdate>,
+    /// The epoch of the newest fold, and what was folded.
+    pub(super) folded: Option<(u64, Vec<FoldedFrom>)>,
 }
 
 impl Participant {
@@ -136,6 +143,7 @@ impl Participant {
             failures: 0,
             folded_peers: false,
             unpublished: None,
+            folded: None,
         }
     }
 
@@ -249,6 +257,29 @@ impl Participant {
     /// Something of peers' was taken over, past [`fold`](Self::fold).
     pub(super) fn took_from_peers(&mut self) {
         self.folded_peers = true;
+    }
+
+    /// Notes that an epoch without a fold goes on with what was trained.
+    pub(super) fn made_of_own(&mut self, local: &LocalUpdate, epoch: u64) {
+        if self.folded_in(epoch).is_empty() && epoch == local.epoch {
+            let author = self.peer_id().to_string();
+            let own = FoldedFrom { author, epoch, num_examples: local.num_examples, weight: 1.0 };
+            self.folded = Some((epoch, vec![own]));
+        }
+    }
+
+    /// What was folded in this epoch: the own update alone if nothing else was.
+    pub(super) fn folded_in(&self, epoch: u64) -> &[FoldedFrom] {
+        self.folded.as_ref().filter(|(of, _)| *of == epoch).map_or(&[], |(_, from)| from)
+    }
+
+    /// Tells, once, that somebody else signs as this node, if that is what the error says.
+    pub(super) fn tell_copied(&mut self, error: &NodeError) {
+        if let NodeError::Folder(error @ FolderError::CopiedIdentity { author }) = error
+            && self.excluded.insert(*author)
+        {
+            self.emit(&Event::Excluded { author: author.to_string(), reason: error.to_string() });
+        }
     }
 
     /// How many other authors that are allowed here have anything in the folder.
@@ -528,7 +559,14 @@ impl Participant {
         };
         self.roster.folded(inputs.iter().map(|input| input.author));
         self.folded_peers |= inputs.iter().any(|input| input.author != self.peer_id());
-        let updates = inputs.iter().zip(shares).map(|(input, weight)| input.event(weight)).collect();
+        let updates: Vec<_> = inputs.iter().zip(shares).map(|(input, weight)| input.event(weight)).collect();
+        let from = updates.iter().map(|update| FoldedFrom {
+            author: update.author.clone(),
+            epoch: update.epoch,
+            num_examples: update.num_examples,
+            weight: update.weight,
+        });
+        self.folded = Some((epoch, from.collect()));
         self.emit(&Event::Folded { epoch, round: number, updates });
         Ok(Outcome::Weights(weights))
     }

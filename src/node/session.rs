@@ -10,7 +10,7 @@ use crate::{
     bucket::{BucketFigures, Routes},
     folder::{HandedOver, NetworkFigures, Traffic},
     strategy::Strategy,
-    weights::{FederationId, Weights},
+    weights::{FederationId, Key, Metadata, Weights},
 };
 use bytes::Bytes;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -89,6 +89,11 @@ pub struct SessionOptions {
     pub start: StartOptions,
     /// What all nodes of the federation should have alike, by name: told to peers, compared with theirs.
     pub hyperparameters: BTreeMap<String, String>,
+    /// What each node should have to itself, by name: told to peers, compared with theirs.
+    pub distinct: BTreeMap<String, String>,
+    /// Whether the weights of each complete epoch are published: see
+    /// [`NodeConfig::publish_folded`](super::NodeConfig::publish_folded).
+    pub publish_folded: bool,
     /// The request to stop.
     pub stop: Stop,
 }
@@ -185,6 +190,11 @@ impl Session {
     /// `initial` are the weights for a federation that has no update yet, with `Origin::Seed` or `Origin::Init`;
     /// `trainer` is the training program's state before its first step.
     pub async fn begin(&mut self, initial: (Weights, Origin), trainer: Bytes) -> Result<Begun, NodeError> {
+        let begun = self.try_begin(initial, trainer).await;
+        self.tell_copied(begun)
+    }
+
+    async fn try_begin(&mut self, initial: (Weights, Origin), trainer: Bytes) -> Result<Begun, NodeError> {
         let layout = self.mode.participant().layout().clone();
         if let Some(difference) = layout.difference(initial.0.layout()) {
             return Err(NodeError::Layout { what: "the initial weights".to_owned(), difference });
@@ -258,6 +268,11 @@ impl Session {
         Ok(())
     }
 
+    /// That its home was copied ends a node, and is told as an event before.
+    fn tell_copied<T>(&mut self, result: Result<T, NodeError>) -> Result<T, NodeError> {
+        result.inspect_err(|error| self.mode.participant_mut().tell_copied(error))
+    }
+
     async fn begin_anew(&mut self, initial: (Weights, Origin), trainer: Bytes) -> Result<Begun, NodeError> {
         let (options, stop) = (self.options.start.clone(), self.options.stop.clone());
         let planned = self.beginning(&initial.0, initial.1, 0).await?;
@@ -283,19 +298,21 @@ impl Session {
     }
 
     async fn resume(&mut self, checkpoint: Checkpoint) -> Result<Begun, NodeError> {
-        let Checkpoint { phase, mut epoch, mut weights, trainer, roster, members, beginning, .. } = checkpoint;
-        self.warn_of_changes(&beginning.hyperparameters);
+        let Checkpoint { phase, mut epoch, mut weights, trainer, roster, members, beginning, folded_from, .. } =
+            checkpoint;
         let participant = self.mode.participant_mut();
         participant.roster = roster;
+        participant.folded = Some((epoch, folded_from));
         if let Mode::Sync(node) = &mut self.mode {
             node.members.restore(&members);
         }
         self.trainer = trainer;
         let now = self.beginning(&weights, Origin::Checkpoint, epoch).await?;
         self.started(&now, Vec::new());
+        self.tell_changes(&now, &beginning);
         // The folder may have lost it, or never had it; the hyper-parameters may have changed. Unchanged, the put is no
         // new entry.
-        let beginning = Beginning { hyperparameters: now.hyperparameters, ..beginning };
+        let beginning = Beginning { hyperparameters: now.hyperparameters, distinct: now.distinct, ..beginning };
         if let Err(error) = publish_beginning(self.mode.participant(), &beginning).await {
             self.tolerate(epoch, error)?;
         }
@@ -314,7 +331,7 @@ impl Session {
                     Err(error) => self.tolerate(epoch, error)?,
                 }
             }
-            Phase::Folded => {}
+            Phase::Folded => self.publish_model(epoch, &weights).await?,
         }
         self.complete = Some((epoch, weights.clone()));
         if let Some(caught_up) = self.mode.catch_up(epoch).await? {
@@ -347,17 +364,38 @@ impl Session {
         self.save(phase, local.epoch, &local.weights).await?;
         self.saved_unpublished = false;
         fail::fail_point!("session::trained-saved");
-        self.exchange(local).await
+        let completed = self.exchange(local).await;
+        self.tell_copied(completed)
     }
 
     async fn exchange(&mut self, local: LocalUpdate) -> Result<Completed, NodeError> {
         let stop = self.options.stop.clone();
         let (weights, epoch) = self.mode.exchange(&local, &stop).await?;
+        self.mode.participant_mut().made_of_own(&local, epoch);
         fail::fail_point!("session::folded");
         self.compare_starts().await;
         self.save_complete(epoch, &weights).await?;
         fail::fail_point!("session::folded-saved");
+        self.publish_model(epoch, &weights).await?;
         Ok(Completed { weights, epoch })
+    }
+
+    /// Publishes what the node goes on with, if it is to: unchanged, the put is no new entry. A folder that fails is told;
+    /// the next epoch's takes its place.
+    async fn publish_model(&self, epoch: u64, weights: &Weights) -> Result<(), NodeError> {
+        if !self.options.publish_folded || epoch == 0 {
+            return Ok(());
+        }
+        let participant = self.mode.participant();
+        let from = participant.folded_in(epoch);
+        let num_examples = from.iter().fold(0, |sum: u64, update| sum.saturating_add(update.num_examples));
+        let metadata = Metadata { epoch, num_examples, ..Metadata::default() };
+        let metadata = metadata.with_metrics([("folded", from.len() as f64)]);
+        let key = Key::model(participant.peer_id());
+        match participant.folder().put(&key, weights, metadata).await {
+            Ok(_) => Ok(()),
+            Err(error) => self.tolerate(epoch, error.into()),
+        }
     }
 
     /// The end of a run: puts this node's newest update once more if the folder failed when it was to be published.
@@ -370,7 +408,8 @@ impl Session {
             self.company.tell_end(self.mode.participant(), &self.options.name);
         }
         let Some(update) = self.mode.participant().unpublished().cloned() else { return Ok(()) };
-        self.mode.participant_mut().publish(&update).await?;
+        let published = self.mode.participant_mut().publish(&update).await;
+        self.tell_copied(published)?;
         // A checkpoint *trained(e)* stays one: there is still something to fold.
         if self.saved_unpublished {
             self.save_complete(update.epoch, &update.weights).await?;
@@ -452,7 +491,9 @@ impl Session {
 
     async fn beginning(&self, weights: &Weights, origin: Origin, epoch: u64) -> Result<Beginning, NodeError> {
         let root = root_of(weights).await?.to_string();
-        Ok(Beginning { origin, weights: root, epoch, hyperparameters: self.options.hyperparameters.clone() })
+        let SessionOptions { hyperparameters, distinct, .. } = &self.options;
+        let (hyperparameters, distinct) = (hyperparameters.clone(), distinct.clone());
+        Ok(Beginning { origin, weights: root, epoch, hyperparameters, distinct })
     }
 
     fn started(&self, beginning: &Beginning, authors: Vec<String>) {
@@ -478,11 +519,13 @@ impl Session {
         }
     }
 
-    fn warn_of_changes(&self, saved: &BTreeMap<String, String>) {
-        for (name, value) in &self.options.hyperparameters {
-            if let Some(old) = saved.get(name).filter(|&old| old != value) {
-                tracing::warn!(name, old, new = value, "a hyper-parameter has changed since the checkpoint");
-            }
+    /// Tells what has changed since the checkpoint, as a difference to this node itself.
+    fn tell_changes(&self, now: &Beginning, saved: &Beginning) {
+        let differences = now.changes(saved);
+        if !differences.is_empty() {
+            tracing::warn!(?differences, "settings have changed since the checkpoint");
+            let participant = self.mode.participant();
+            participant.emit(&Event::Mismatch { author: participant.peer_id().to_string(), differences });
         }
     }
 
@@ -527,7 +570,9 @@ impl Session {
             return Ok(());
         };
         let participant = self.mode.participant();
+        let folded_from = if phase.is_complete() { participant.folded_in(epoch).to_vec() } else { Vec::new() };
         let mut checkpoint = Checkpoint {
+            folded_from,
             phase,
             epoch,
             weights: weights.clone(),

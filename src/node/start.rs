@@ -1,5 +1,6 @@
 use super::{
-    Event, NodeError, Origin, Participant, Stop, participant::off_runtime, roster::lower_median, session::LOOK_AROUND,
+    Event, FoldedFrom, NodeError, Origin, Participant, Stop, participant::off_runtime, roster::lower_median,
+    session::LOOK_AROUND,
 };
 use crate::{
     folder::Value,
@@ -36,6 +37,9 @@ pub struct Beginning {
     pub epoch: u64,
     /// What all nodes of a federation should have alike, by name.
     pub hyperparameters: BTreeMap<String, String>,
+    /// What each node should have to itself, by name. Nodes of older versions don't say it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub distinct: BTreeMap<String, String>,
 }
 
 impl Beginning {
@@ -67,15 +71,34 @@ impl Beginning {
                 differences.push(format!("{name}: {}, here {}", show(theirs), show(ours)));
             }
         }
-        let more = differences.len().saturating_sub(MAX_DIFFERENCES);
-        differences.truncate(MAX_DIFFERENCES);
-        if more > 0 {
-            differences.push(format!("and {more} more"));
+        for (name, ours) in &self.distinct {
+            if theirs.distinct.get(name) == Some(ours) {
+                differences.push(format!("{name}: {ours}, here the same, but each node should have its own"));
+            }
         }
-        // A peer's text goes to a terminal and a log.
-        let printable = |line: &String| line.chars().filter(|c| !c.is_control()).take(MAX_DIFFERENCE_CHARS).collect();
-        differences.iter().map(printable).collect()
+        told(differences)
     }
+
+    /// What this node, going on from a checkpoint that says `before`, does otherwise now, in words.
+    pub(super) fn changes(&self, before: &Self) -> Vec<String> {
+        let both = [(&self.hyperparameters, &before.hyperparameters), (&self.distinct, &before.distinct)];
+        let changed = both.into_iter().flat_map(|(now, before)| {
+            let changed = now.iter().filter_map(|(name, now)| Some((name, before.get(name)?, now)));
+            changed.filter(|(_, old, new)| old != new)
+        });
+        told(changed.map(|(name, old, new)| format!("{name}: {new}, until this start {old}")).collect())
+    }
+}
+
+/// As many as are told, each without what a terminal would obey: a peer may have written them.
+fn told(mut differences: Vec<String>) -> Vec<String> {
+    let more = differences.len().saturating_sub(MAX_DIFFERENCES);
+    differences.truncate(MAX_DIFFERENCES);
+    if more > 0 {
+        differences.push(format!("and {more} more"));
+    }
+    let printable = |line: &String| line.chars().filter(|c| !c.is_control()).take(MAX_DIFFERENCE_CHARS).collect();
+    differences.iter().map(printable).collect()
 }
 
 /// The weights and the epoch that a new node begins with.
@@ -158,9 +181,14 @@ pub(super) async fn first_weights(
     let authors = fresh.iter().map(|(arrived, _)| arrived.author().to_string()).collect();
     let mean = StrategySpec::new("fedavg").build();
     let mut mean = mean.map_err(|error| NodeError::Worker(error.to_string()))?;
+    let mut from: Vec<FoldedFrom> = fresh.iter().map(|(arrived, _)| arrived.folded_from(0.0)).collect();
     let folded = off_runtime(move || super::fold::fold_peers(mean.as_mut(), &fresh)).await?;
     match folded {
-        Ok(folded) => Ok(First { weights: folded.weights, epoch, origin: Origin::Fold, authors }),
+        Ok(folded) => {
+            from.iter_mut().zip(&folded.shares).for_each(|(update, share)| update.weight = *share);
+            participant.folded = Some((epoch, from));
+            Ok(First { weights: folded.weights, epoch, origin: Origin::Fold, authors })
+        }
         Err(error) => {
             participant.emit(&Event::NotFolded { epoch: 0, reason: error.to_string() });
             Ok(First { weights, epoch: 0, origin, authors: Vec::new() })

@@ -12,6 +12,7 @@ mod holders;
 mod job;
 mod keeps;
 mod leaving;
+mod own_proof;
 mod peers;
 mod prefetch;
 mod providers;
@@ -28,8 +29,8 @@ pub use self::{
 };
 
 use self::{
-    fetch::Fetches, holders::Holders, keeps::Keeps, leaving::Leaving, peers::Peer, prefetch::Prefetches,
-    strikes::Strikes, sync::Syncs,
+    fetch::Fetches, holders::Holders, keeps::Keeps, leaving::Leaving, own_proof::OwnProof, peers::Peer,
+    prefetch::Prefetches, strikes::Strikes, sync::Syncs,
 };
 use crate::entries::Board;
 use libp2p_identity::PeerId;
@@ -64,6 +65,7 @@ pub struct Core {
     holders: Holders,
     keeps: Keeps,
     leaving: Leaving,
+    own_proof: OwnProof,
 }
 
 impl Core {
@@ -86,6 +88,7 @@ impl Core {
             holders: Holders::default(),
             keeps: Keeps::default(),
             leaving: Leaving::default(),
+            own_proof: OwnProof::default(),
         }
     }
 
@@ -119,6 +122,7 @@ impl Core {
             Input::Keep { peer, entry } => self.keep(peer, &entry),
             Input::Leaves(leaves) => self.leave(leaves),
         }
+        self.tell_own_proof();
         self.sync_in_time();
         self.hand_over();
         self.retry_parked();

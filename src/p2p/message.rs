@@ -35,7 +35,8 @@ impl From<&Standing> for Item {
     }
 }
 
-/// `/peerfold/sync/1`: a question. Only who asks learns something; who is asked by a peer with another digest asks back.
+/// `/peerfold/sync/1`: a question. Only who asks learns something, but from [`Proof`](Self::Proof); who is asked by a peer
+/// with another digest asks back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyncRequest {
     /// Do we know the same?
@@ -54,6 +55,15 @@ pub enum SyncRequest {
         /// Where the last page ended.
         after: Option<Position>,
     },
+    /// The asker is excluded: these are two entries of its own under one number. Told, for who has found out that its
+    /// home was copied is about to end, and by its name both copies may be connected: a question to it may reach the
+    /// other one.
+    Proof {
+        /// The federation.
+        federation: FederationId,
+        /// The two signed entries.
+        entries: [Vec<u8>; 2],
+    },
 }
 
 /// `/peerfold/sync/1`: an answer.
@@ -61,7 +71,7 @@ pub enum SyncRequest {
 pub enum SyncResponse {
     /// The asked peer is not in this federation.
     NotMember,
-    /// To [`SyncRequest::Compare`]: both know the same.
+    /// To [`SyncRequest::Compare`]: both know the same. To [`SyncRequest::Proof`]: it is known now.
     Same,
     /// To [`SyncRequest::Compare`]: they differ, and this is what the asked peer has.
     Differs(Fingerprints),

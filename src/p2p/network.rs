@@ -77,8 +77,8 @@ enum Command {
     Learned(Vec<Arc<SignedEntry>>),
     /// A value is wanted.
     Fetch(Arc<SignedEntry>, oneshot::Sender<Result<(), FetchError>>),
-    /// Answered when what is this node's own outlives it, or nobody is there who could take it. As long as it is waited
-    /// for, the node sees to it.
+    /// Answered when what is this node's own outlives it, or the proof against it if it is excluded, or nobody is there who
+    /// could take it. As long as it is waited for, the node sees to it.
     HandOver(oneshot::Sender<HandedOver>),
     /// How far that is.
     HandedOver(oneshot::Sender<HandedOver>),
@@ -199,8 +199,8 @@ impl Network {
         fetched.await.unwrap_or_else(|_| Err(FetchError::Cache("the network has ended".to_owned())))
     }
 
-    /// Waits until what is this node's own outlives it, at most as long as `patience`; not at all if nobody is there. Says
-    /// how far that is. Dropping the future gives it up.
+    /// Waits until what is this node's own outlives it, or the proof against it if it is excluded, at most as long as
+    /// `patience`; not at all if nobody is there. Says how far that is. Dropping the future gives it up.
     pub(crate) async fn hand_over(&self, patience: Duration) -> HandedOver {
         match tokio::time::timeout(patience, self.answer(Command::HandOver)).await {
             Ok(Some(handed_over)) => handed_over,

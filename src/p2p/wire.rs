@@ -14,8 +14,9 @@ use libp2p::{StreamProtocol, request_response::Codec};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io;
 
-/// Longest request: hashes of blobs, or a position in the order of keys.
+/// Longest request: hashes of blobs, a position in the order of keys, or two entries.
 const MAX_REQUEST: usize = 64 + 33 * MAX_BLOBS;
+const _: () = assert!(MAX_REQUEST >= 64 + 2 * (MAX_ENTRY_BYTES + 2));
 /// Longest answer of sync: a page of proofs.
 const MAX_SYNC_ANSWER: usize = 512 + MAX_ITEMS * (2 * MAX_ENTRY_BYTES + 8);
 /// Most bytes of blobs in an answer, unless it is one blob: the asked peer leaves the rest away.
@@ -226,6 +227,7 @@ impl WireBytes for SyncRequest {
         match self {
             Self::Compare { .. } => 69,
             Self::Items { after, .. } => 70 + after.as_ref().map_or(0, |position| position.text.len() as u64 + 2),
+            Self::Proof { entries, .. } => 37 + entries.iter().map(|entry| entry.len() as u64 + 2).sum::<u64>(),
         }
     }
 }

@@ -61,6 +61,11 @@ impl Key {
         Self { author, name: "start".to_owned() }
     }
 
+    /// `<author>/model`: the weights that a node goes on with after its newest fold, if it publishes them.
+    pub fn model(author: PeerId) -> Self {
+        Self { author, name: "model".to_owned() }
+    }
+
     /// Who signs under this key.
     pub fn author(&self) -> PeerId {
         self.author

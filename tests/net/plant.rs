@@ -76,6 +76,7 @@ fn take(rogue: &mut Rogue, targets: &mut BTreeMap<ConnectionId, Target>, bytes: 
                     let next = Some(Position { bucket: 0, text: "x".to_owned() });
                     SyncResponse::Items { items: vec![Item::Entry(bytes.to_vec())], next }
                 }
+                SyncRequest::Proof { .. } => SyncResponse::Same,
                 SyncRequest::Items { after: Some(_), .. } => {
                     target.done = true;
                     SyncResponse::Items { items: vec![], next: None }

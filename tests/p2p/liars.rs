@@ -46,6 +46,7 @@ async fn lie(node: PeerAddress, entry: SignedEntry, manifest: Manifest, lie: Lie
                     SyncRequest::Items { after: None, .. } => {
                         SyncResponse::Items { items: vec![Item::Entry(entry.bytes().to_vec())], next: Some(end) }
                     }
+                    SyncRequest::Proof { .. } => SyncResponse::Same,
                     SyncRequest::Items { .. } => {
                         // It knows the entry now.
                         rogue.blob(node.peer, BlobRequest::Holds { federation, roots: vec![manifest.root()] });

@@ -92,7 +92,7 @@ fn nodes_learn_together_through_a_bucket_alone_and_it_costs_little() {
     let rows: Value =
         serde_json::from_str(&folder(&sandbox, &server, &["ls", &url(), "--json"]).success().text()).unwrap();
     let rows = rows.as_array().unwrap();
-    let last = rows.iter().filter(|row| row["key"] == "update/10").count();
+    let last = rows.iter().filter(|row| row["name"] == "update/10").count();
     assert_eq!(last, 3, "{rows:?}");
     assert!(rows.iter().all(|row| row["age_seconds"].as_u64().is_some_and(|age| age < 600)), "{rows:?}");
     let table = folder(&sandbox, &server, &["ls", &url()]).success().text();
@@ -239,9 +239,19 @@ fn values_go_in_and_out_by_hand() {
         let nothing = do_(&["ls", &url]).success();
         assert_eq!(nothing.text().trim(), "nothing is there");
         let empty = do_(&["digest", &url]).success().text();
-        let put = do_(&["put", &url, "notes", "notes.json", "--home", home, "--metric", "beds=12", "--json"]).success();
+        let put = ["put", &url, "notes", "notes.json", "--home", home, "--metric", "beds=12", "--json"];
+        if !sandbox.path("home").exists() {
+            // A home that isn't there is none that somebody meant.
+            let none = do_(&put);
+            assert!(none.log.contains("--new-home") && none.log.contains("there is no home"), "{}", none.log);
+            assert!(!none.status.success() && !sandbox.path("home").exists());
+            assert!(!do_(&["rm", &url, "notes", "--home", home]).status.success());
+            let made = do_(&[&put[..], &["--new-home"]].concat()).success();
+            assert!(made.log.contains("of a new author"), "{}", made.log);
+        }
+        let put = do_(&put).success();
         let row: Value = serde_json::from_str(&put.text()).unwrap();
-        assert_eq!((row["key"].as_str(), row["metrics"]["beds"].as_f64()), (Some("notes"), Some(12.0)));
+        assert_eq!((row["name"].as_str(), row["metrics"]["beds"].as_f64()), (Some("notes"), Some(12.0)));
         let author = row["author"].as_str().unwrap();
         let key = format!("{}/notes", &author[author.len() - 6..]);
         do_(&["get", &url, &key, "--output", "out.json"]).success();
@@ -259,6 +269,27 @@ fn values_go_in_and_out_by_hand() {
     let authors = |dir: &std::path::Path| fs::read_dir(dir).unwrap().count();
     let federation = fs::read_dir(sandbox.path("folder")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(authors(&federation), 1);
+}
+
+#[test]
+fn the_proof_of_a_copied_home_comes_into_the_bucket_and_the_remedy_that_is_told_works() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    let run = |home: &str, args: &[&str]| Ended::of(node(&sandbox, &server, home, args));
+    let first = run("one", &["--epochs", "2", "--partition", "0/2"]).success();
+    super::identity::copy(&sandbox, "one", "two");
+    // Both sign under the same numbers, where neither sees the other.
+    let elsewhere = format!("s3://{BUCKET}/elsewhere");
+    run("one", &["--epochs", "4", "--partition", "0/2", "--folder", &elsewhere]).success();
+    run("two", &["--epochs", "4", "--partition", "0/2", "--data-seed", "7"]).success();
+    let args = ["--epochs", "100000", "--partition", "1/2", "--period", "0.1", "--s3-poll", "0.1"];
+    let mut third = Running::start(node(&sandbox, &server, "third", &args));
+    third.event(|event| matches!(event, Event::EpochDone { .. }));
+    let copied = run("one", &["--epochs", "6", "--partition", "0/2"]);
+    let peer = super::identity::started(&first);
+    assert!(!copied.status.success() && copied.log.contains(&format!("--readmit {peer}")), "{}", copied.log);
+    third.event(|event| matches!(event, Event::Excluded { author, .. } if *author == peer));
+    let again = run("one", &["--epochs", "6", "--partition", "0/2", "--readmit", &peer]).success();
+    assert!(matches!(again.events().last(), Some(Event::Finished { epoch: 6, stopped: false, .. })));
 }
 
 #[test]
@@ -306,5 +337,5 @@ fn behind_a_network_the_bucket_carries_those_who_have_no_other_way() {
         assert!(events.iter().any(|event| matches!(event, Event::Routes { network: Some(false), bucket: true, .. })));
     }
     let rows = folder(&sandbox, &server, &["ls", &url(), "--json"]).success().text();
-    assert_eq!(rows.matches("\"update/30\"").count(), 2, "{rows}");
+    assert_eq!(rows.matches("/update/30\"").count(), 2, "{rows}");
 }

@@ -58,6 +58,7 @@ const SETTINGS: [(&str, &str, &str); 53] = [
     ("allow", "12D3a,12D3b", "[\"12D3a\", \"12D3b\"]"),
     ("readmit", "12D3c", "[\"12D3c\"]"),
     ("json", "true", "true"),
+    ("publish-folded", "true", "true"),
     ("out", "b.safetensors", "\"b.safetensors\""),
     ("layout", "burn", "\"burn\""),
 ];

@@ -17,6 +17,7 @@ mod descriptors;
 mod files;
 #[path = "../golden/mod.rs"]
 mod golden;
+mod identity;
 mod mistakes;
 mod network;
 mod node;

@@ -11,7 +11,7 @@ use std::{fs, process::Command};
 const DEAD: &str = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWPnfEHvMo1WEsMrwy5HSkijx33tpcNNZJZ1L5cp4DxsQ7";
 
 /// A bootstrap node on loopback, and its address.
-fn bootstrap(sandbox: &Sandbox, listen: &str) -> (Running, PeerAddress) {
+pub(super) fn bootstrap(sandbox: &Sandbox, listen: &str) -> (Running, PeerAddress) {
     let command = sandbox.command(["bootstrap", "--home", "bootstrap", "--listen", listen]);
     let mut node = Running::start(command);
     let address = node.line(|line| line.contains("/p2p/")).parse().unwrap();

@@ -544,3 +544,40 @@ fn what_cannot_be_read_makes_room_for_older_updates() {
     mirror.listed(store.list(), Duration::ZERO);
     assert!(mirror.to_read(&BTreeSet::new(), 10).iter().all(|(name, _)| *name != first[1].0));
 }
+
+#[test]
+fn the_proof_of_a_copied_home_is_brought_there_kept_and_compared_once_however_old() {
+    let (mut one, mut two, mut store) = (Author::new(), Author::new(), Store::default());
+    one.sign("a", Some(&weights(&[1])));
+    // The other copy has gone on, and is alone in the bucket.
+    for epoch in 1..5u8 {
+        two.sign(&format!("update/{epoch}"), Some(&weights(&[epoch])));
+        two.upload(&mut store);
+    }
+    let mine = one.set.iter("").next().unwrap().clone();
+    // Of the other's first number only the signed bytes are known here.
+    let first = {
+        let mut again = Author::new();
+        again.sign("update/1", Some(&weights(&[1])));
+        again.set.iter("").next().unwrap().clone()
+    };
+    one.look(&store, Duration::ZERO);
+    assert!(matches!(one.set.insert(first.clone()), Err(crate::entries::Refused::Conflict(_))));
+    // What the bucket shows already is not written again, the other entry is: without a value.
+    let wanted = one.mirror.wanting(&one.set);
+    assert_eq!(wanted.iter().map(|entry| entry.hash()).collect::<Vec<_>>(), [mine.hash()]);
+    let name = EntryName::held_by(one.me(), &mine);
+    let written = store.put(Name::Entry(name.clone()), record::encode(&mine, None).into());
+    one.mirror.uploaded(name.clone(), mine.hash(), None, written);
+    one.look(&store, Duration::from_secs(1));
+    assert!(one.mirror.wanting(&one.set).is_empty());
+    // A reader asks for both, though it needs neither.
+    let mut reader = Mirror::new(Keypair::ed25519_from_bytes([4; 32]).unwrap().public().to_peer_id(), BTreeMap::new());
+    reader.listed(store.list(), Duration::ZERO);
+    read_all(&mut reader, &store);
+    let twice = reader.twice();
+    let names: BTreeSet<EntryName> = twice.iter().flatten().map(|(name, _)| name.clone()).collect();
+    assert_eq!((twice.len(), names), (1, [name.clone(), EntryName::of(&first)].into()));
+    reader.compared(&name);
+    assert!(reader.twice().is_empty());
+}

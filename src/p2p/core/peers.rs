@@ -95,6 +95,7 @@ impl Core {
         self.fetches.disconnected(peer);
         self.holders.disconnected(peer);
         self.keeps.disconnected(&peer);
+        self.own_proof.disconnected(peer);
     }
 
     /// It has said so, or has asked something that only a member asks.

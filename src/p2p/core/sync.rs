@@ -142,7 +142,9 @@ impl Core {
 
     pub(super) fn sync_request(&mut self, token: Token, peer: PeerId, request: SyncRequest) {
         let asked = match &request {
-            SyncRequest::Compare { federation, .. } | SyncRequest::Items { federation, .. } => *federation,
+            SyncRequest::Compare { federation, .. }
+            | SyncRequest::Items { federation, .. }
+            | SyncRequest::Proof { federation, .. } => *federation,
         };
         if !self.serves(asked, &peer) {
             return self.push(Output::SyncReply { token, response: SyncResponse::NotMember });
@@ -163,6 +165,7 @@ impl Core {
                 let (items, next) = self.board.set().items_after(&buckets, after.as_ref(), MAX_ITEMS);
                 SyncResponse::Items { items: items.iter().map(Item::from).collect(), next }
             }
+            SyncRequest::Proof { entries, .. } => return self.proof_told(token, peer, entries),
         };
         self.push(Output::SyncReply { token, response });
     }
@@ -182,6 +185,9 @@ impl Core {
     }
 
     pub(super) fn sync_response(&mut self, id: RequestId, response: Result<SyncResponse, RequestFailed>) {
+        if self.own_proof_answered(id) {
+            return;
+        }
         let running = |session: &Session| session.id == id;
         let found = self.peers.iter_mut().find(|(_, state)| state.session.as_ref().is_some_and(running));
         let Some((&peer, session)) = found.and_then(|(peer, state)| Some((peer, state.session.as_mut()?))) else {
@@ -281,7 +287,7 @@ impl Core {
     }
 
     /// True if it changed the set. Errors if the peer is to blame; what a newer version wrote is no error.
-    fn take_in_item(&mut self, item: &Item) -> Result<bool, ProofError> {
+    pub(super) fn take_in_item(&mut self, item: &Item) -> Result<bool, ProofError> {
         let taken_in = match item {
             Item::Entry(bytes) if self.is_known(bytes) => Ok(false),
             Item::Entry(bytes) => {

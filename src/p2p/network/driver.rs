@@ -265,6 +265,7 @@ impl Driver {
             },
             Command::HandOver(done) => {
                 self.leaving.push(done);
+                // A conflict may have come onto the board past the core, which looks for it now.
                 self.tell(Input::Leaves(true));
             }
             Command::LookAround(done) => self.arriving.push(done),
@@ -330,17 +331,22 @@ impl Driver {
     }
 
     /// Answers those who wait for what is this node's own to be handed over, if it is, or if nobody is left who could take
-    /// it. Who has not been heard yet could, and so could members that were lost, as long as nobody has anything.
+    /// it. Who has not been heard yet could, and so could members that were lost, as long as nobody has anything. Of a node
+    /// that is excluded the proof is all that is handed over.
     fn leave(&mut self) {
         self.leaving.retain(|leaving| !leaving.is_closed());
         if self.leaving.is_empty() {
             return self.tell(Input::Leaves(false));
         }
         let handed_over = self.core.handed_over();
-        let unheard = self.lookout.is_unheard(|peer| self.core.heard(peer));
-        let returning = handed_over.holding == 0 && self.lookout.misses_members();
-        let nobody = handed_over.members == 0 && !unheard && !returning;
-        if handed_over.is_done() && !unheard || nobody {
+        let done = if self.board.is_excluded(self.me) {
+            !self.core.is_telling_own_proof()
+        } else {
+            let unheard = self.lookout.is_unheard(|peer| self.core.heard(peer));
+            let returning = handed_over.holding == 0 && self.lookout.misses_members();
+            !unheard && (handed_over.is_done() || handed_over.members == 0 && !returning)
+        };
+        if done {
             self.leaving.drain(..).for_each(|leaving| _ = leaving.send(handed_over));
             self.tell(Input::Leaves(false));
         }

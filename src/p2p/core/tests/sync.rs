@@ -118,6 +118,72 @@ fn another_federation_is_told_nothing() {
 }
 
 #[test]
+fn whose_home_was_copied_tells_each_member_of_it_before_it_ends() {
+    let mut rig = Rig::new(None);
+    rig.members(&[1, 2]);
+    assert!(!rig.core.is_telling_own_proof());
+    let proof = proof(ME, 7);
+    let entries = proof.entries.each_ref().map(|entry| entry.bytes().to_vec());
+    // Found out by a put, past the core.
+    rig.board.insert_proof(proof.clone()).unwrap();
+    rig.input(Input::Tick);
+    let told = |rig: &mut Rig| {
+        let proofs = rig.syncs().into_iter().filter_map(|(id, peer, request)| match request {
+            SyncRequest::Proof { entries, .. } => Some((id, peer, entries)),
+            _ => None,
+        });
+        proofs.collect::<Vec<_>>()
+    };
+    let first = told(&mut rig);
+    let peers: Vec<PeerId> = first.iter().map(|(_, peer, _)| *peer).collect();
+    assert!(peers.len() == 2 && peers.contains(&peer(1)) && peers.contains(&peer(2)));
+    assert!(first.iter().all(|(.., told)| *told == entries));
+    // One has taken it, the other is too old to, or gone: no longer waited for, and not told again.
+    rig.input(Input::SyncResponse { id: first[0].0, response: Ok(SyncResponse::Same) });
+    assert!(rig.core.is_telling_own_proof());
+    rig.input(Input::SyncResponse { id: first[1].0, response: Err(RequestFailed::Failed) });
+    assert!(!rig.core.is_telling_own_proof() && told(&mut rig).is_empty());
+    // Who comes is told too.
+    rig.members(&[3]);
+    assert_eq!(told(&mut rig).len(), 1);
+    rig.input(Input::Disconnected(peer(3)));
+    assert!(!rig.core.is_telling_own_proof());
+    // Nobody is, when the operator says otherwise.
+    rig.board.readmit(peer(ME));
+    rig.members(&[4]);
+    assert!(told(&mut rig).is_empty());
+}
+
+#[test]
+fn who_is_told_a_proof_excludes_its_author_and_tells_the_others() {
+    let mut rig = Rig::new(None);
+    rig.members(&[1, 2]);
+    let told = |author| {
+        let entries = proof(author, 7).entries.each_ref().map(|entry| entry.bytes().to_vec());
+        SyncRequest::Proof { federation: federation(), entries }
+    };
+    assert_eq!(rig.asked_to_sync(1, told(1)), SyncResponse::Same);
+    assert!(rig.board.is_excluded(peer(1)));
+    assert_eq!(rig.take(|output| matches!(output, Output::SaveProof(_)).then_some(())).len(), 1);
+    rig.wait(seconds(2));
+    assert!(
+        rig.syncs().iter().any(|(_, to, request)| *to == peer(2) && matches!(request, SyncRequest::Compare { .. }))
+    );
+    // Known already.
+    assert_eq!(rig.asked_to_sync(1, told(1)), SyncResponse::Same);
+    assert!(rig.take(|output| matches!(output, Output::SaveProof(_)).then_some(())).is_empty());
+    // Two times the same proves nothing, nor does rubbish.
+    let one = proof(2, 7).entries[0].bytes().to_vec();
+    for entries in [[one.clone(), one], [vec![1], vec![]]] {
+        let request = SyncRequest::Proof { federation: federation(), entries };
+        assert_eq!(rig.asked_to_sync(2, request), SyncResponse::NotMember);
+    }
+    assert!(!rig.board.is_excluded(peer(2)));
+    let other = SyncRequest::Proof { federation: FederationId::new("other", "1"), entries: [vec![], vec![]] };
+    assert_eq!(rig.asked_to_sync(1, other), SyncResponse::NotMember);
+}
+
+#[test]
 fn a_lost_question_is_asked_again() {
     let mut rig = Rig::new(None);
     rig.input(Input::Connected(peer(1)));
