@@ -1,6 +1,9 @@
 //! Events as JSON lines.
 
-use crate::node::{Event, EventSink};
+use crate::{
+    demo::DemoEvent,
+    node::{Event, EventSink},
+};
 use std::{io::Write, sync::Arc};
 
 /// Writes each event as one line of JSON to standard output. That nobody reads any more is no reason to stop training.
@@ -13,9 +16,18 @@ pub(crate) fn json_sink() -> EventSink {
     })
 }
 
-/// The JSON schema of an event.
+/// A line of JSON that `node` or `demo` writes.
+#[derive(schemars::JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is wanted")]
+enum Line {
+    Node(Event),
+    Demo(DemoEvent),
+}
+
+/// The JSON schema of a line.
 pub(super) fn schema() -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&schemars::schema_for!(Event))
+    serde_json::to_string_pretty(&schemars::schema_for!(Line))
 }
 
 #[cfg(test)]

@@ -3,20 +3,19 @@
 use super::{
     node::{bucket_of, check_writable, default_settings, network_of, parse_folder},
     settings::{NodeFlags, SettingsError, default_home},
-    short_peer,
+    Column, Sheet, short_peer,
 };
 use crate::{
     cache::DEFAULT_QUOTA,
     durable_file,
     folder::{Author, FolderUrl, OpenOptions, SharedFolder},
     home::Home,
-    program::print,
+    program::{columns, print},
     weights::{Content, FederationId, Key, Metadata, SignedEntry, Weights, read_all},
 };
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use clap::{Args, Subcommand, ValueHint};
-use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{HumanBytes, HumanDuration};
 use libp2p_identity::Keypair;
 use serde::Serialize;
@@ -362,27 +361,25 @@ fn text(rows: &[Row]) -> String {
     if rows.is_empty() {
         return "nothing is there\n".to_owned();
     }
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["author", "key", "number", "epoch", "examples", "size", "age", "metrics"]);
-    for row in rows {
-        // Names are a peer's to choose.
-        let shown = |text: &str| text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
-        let metrics: Vec<String> =
-            row.metrics.iter().map(|(name, value)| format!("{}={value:.4}", shown(name))).collect();
-        table.add_row([
-            short_peer(&row.author),
-            shown(&row.key),
-            row.sequence.to_string(),
-            row.epoch.to_string(),
-            row.num_examples.to_string(),
-            HumanBytes(row.bytes).to_string(),
-            row.age_seconds.map_or(String::new(), |age| HumanDuration(Duration::from_secs(age)).to_string()),
-            metrics.join(" "),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(2).take(5) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    format!("{table}\n")
+    // Names are a peer's to choose.
+    let shown = |text: &str| text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
+    let column = |cell: &dyn Fn(&Row) -> String| rows.iter().map(cell).collect::<Vec<_>>();
+    let metrics = |row: &Row| {
+        let metrics = row.metrics.iter().map(|(name, value)| format!("{}={value:.4}", shown(name)));
+        metrics.collect::<Vec<_>>().join(" ")
+    };
+    let age = |row: &Row| {
+        row.age_seconds.map_or(String::new(), |age| HumanDuration(Duration::from_secs(age)).to_string())
+    };
+    let table = Sheet::of(Column::words("author", column(&|row| short_peer(&row.author))))
+        .with([
+            Column::words("key", column(&|row| shown(&row.key))),
+            Column::numbers("number", column(&|row| row.sequence.to_string())),
+            Column::numbers("epoch", column(&|row| row.epoch.to_string())),
+            Column::numbers("examples", column(&|row| row.num_examples.to_string())),
+            Column::numbers("size", column(&|row| HumanBytes(row.bytes).to_string())),
+            Column::numbers("age", column(&age)),
+        ])
+        .with([Column::words("metrics", column(&metrics))]);
+    format!("{}\n", table.text(columns()))
 }

@@ -3,6 +3,7 @@
 use crate::{
     bucket::{BucketFigures, Routes},
     node::{Event, EventSink, FoldedUpdate, Origin},
+    program::{columns, sentence},
 };
 use indicatif::HumanBytes;
 use std::{io::Write as _, sync::Arc};
@@ -28,7 +29,7 @@ pub(super) fn text_sink() -> EventSink {
     Arc::new(|event| {
         if let Some(line) = text(event) {
             let mut out = std::io::stdout().lock();
-            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+            let _ = writeln!(out, "{}", sentence(&line, columns())).and_then(|()| out.flush());
         }
     })
 }

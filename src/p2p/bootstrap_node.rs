@@ -1,6 +1,6 @@
 use super::{
     NetworkError,
-    addresses::{is_loopback, usable},
+    addresses::{can_be_dialled, is_loopback, usable},
     announcements::Announcements,
     options::PeerAddress,
     protocols::{IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL},
@@ -100,7 +100,8 @@ impl BootstrapNode {
         Ok(Self { swarm, announcements: Announcements::default(), connected: HashMap::new() })
     }
 
-    /// Answers until `until` is done. `listening` is given each address, as soon as it is listened on.
+    /// Answers until `until` is done. `listening` is given each address at which others can reach it, as soon as it is
+    /// listened on.
     pub async fn run(
         mut self,
         mut listening: impl FnMut(&PeerAddress),
@@ -115,7 +116,9 @@ impl BootstrapNode {
                 () = &mut until => return Ok(()),
                 _ = minute.tick() => self.tell_figures(),
                 event = self.swarm.select_next_some() => match event {
-                    SwarmEvent::NewListenAddr { address, .. } => listening(&PeerAddress { peer, address }),
+                    SwarmEvent::NewListenAddr { address, .. } if can_be_dialled(&address) => {
+                        listening(&PeerAddress { peer, address });
+                    }
                     SwarmEvent::ExpiredListenAddr { address, .. } => tracing::warn!(%address, "listens there no more"),
                     SwarmEvent::ListenerClosed { reason: Err(error), addresses, .. } => {
                         tracing::warn!(?addresses, %error, "listens there no more");

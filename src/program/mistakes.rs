@@ -1,7 +1,13 @@
 //! Mistakes and failures, each as one line.
 
+use super::page::{error_columns, sentence};
 use clap::error::ErrorKind;
 use std::process::ExitCode;
+
+/// Writes a line to standard error: `error: …`. Only on a terminal it is broken, between words.
+pub(super) fn tell(what: &str, text: &str) {
+    eprintln!("{}", sentence(&format!("{what}: {text}"), error_columns()));
+}
 
 /// Tells what is wrong with the arguments, or shows the help that they ask for. The exit code is 2 or 0.
 pub(super) fn in_arguments(error: &clap::Error) -> ExitCode {
@@ -10,7 +16,10 @@ pub(super) fn in_arguments(error: &clap::Error) -> ExitCode {
             // Whether anybody reads it is no concern of the program.
             let _ = error.print();
         }
-        _ => eprintln!("{} (see --help)", shortened(&error.render().to_string())),
+        _ => {
+            let text = format!("{} (see --help)", shortened(&error.render().to_string()));
+            tell("error", text.strip_prefix("error: ").unwrap_or(&text));
+        }
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

@@ -27,6 +27,8 @@ fn told(args: &[&str]) -> Told {
     let (last, lines) = ended.lines.split_last().unwrap();
     for line in lines {
         let line: Value = serde_json::from_str(line).unwrap();
+        assert!(line["event"].is_string(), "{line}");
+        assert_eq!(line["note"].is_string(), line["event"] == "note", "{line}");
         let Some(number) = line["node"].as_u64() else {
             announced.push((together.len(), line["note"].as_str().unwrap().to_owned()));
             continue;
@@ -47,6 +49,7 @@ fn told(args: &[&str]) -> Told {
         }
     }
     let summary: Value = serde_json::from_str(last).unwrap();
+    assert_eq!(summary["event"], "summary");
     sandbox.wait_until_nothing_is_left();
     Told { together, notes, announced, summary: summary["summary"].clone() }
 }
@@ -143,6 +146,32 @@ fn few_nodes_many_nodes_and_a_kill_in_the_last_epoch() {
         assert_eq!(told.gains().len() as u64, nodes);
         assert_eq!(told.notes.len(), if args.contains(&"--kill") { 2 } else { 0 }, "{args:?}: {:?}", told.notes);
     }
+}
+
+/// Why a demo has failed, as its standard error says and its last line of JSON.
+fn failure(mut command: Command) -> String {
+    command.arg("--json");
+    let ended = Ended::of(command);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.text());
+    let last: Value = serde_json::from_str(ended.lines.last().unwrap()).unwrap();
+    let reason = last["reason"].as_str().unwrap().to_owned();
+    assert_eq!((&last["event"], ended.error()), (&"failed".into(), reason.as_str()));
+    assert!(!ended.text().contains("gained"), "{}", ended.text());
+    reason
+}
+
+#[test]
+fn a_demo_whose_nodes_never_meet_has_failed() {
+    let sandbox = Sandbox::new();
+    let short = ["--nodes", "2", "--epochs", "2", "--steps-per-epoch", "5"];
+    // A rule that folds fewer updates than it needs has averaged nothing.
+    let refused = failure(demo(&sandbox, &[&short[..], &["--strategy", "bulyan", "--param", "num_malicious_clients=1"]].concat()));
+    assert!(refused.contains("no node ever met another"), "{refused}");
+    // For people it is one line too.
+    let ended = Ended::of(demo(&sandbox, &[&short[..], &["--strategy", "bulyan", "--param", "num_malicious_clients=1"]].concat()));
+    assert!(ended.error().starts_with("the demo has failed: ") && ended.status.code() == Some(1));
+    assert!(!ended.text().contains("gained") && !ended.text().contains("alone"), "{}", ended.text());
+    sandbox.wait_until_nothing_is_left();
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What `peerfold aggregate` says when it is done.
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use crate::{
+    cli::{Column, Sheet},
+    program::sentence,
+};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
@@ -45,21 +48,17 @@ pub(super) struct NotFolded {
 }
 
 impl Report {
-    /// The whole for people.
-    pub(super) fn text(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(UTF8_FULL_CONDENSED);
-        table.set_header(["input", "examples", "share"]);
-        for Share { path, num_examples, share } in &self.inputs {
-            table.add_row([path.clone(), num_examples.to_string(), format!("{:.2} %", 100.0 * share)]);
-        }
-        for Rejected { path, .. } in &self.rejected {
-            table.add_row([path.as_str(), "", "rejected"]);
-        }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+    /// The whole for people, the table at most so wide.
+    pub(super) fn text(&self, columns: Option<usize>) -> String {
+        let paths = self.inputs.iter().map(|share| &share.path).chain(self.rejected.iter().map(|input| &input.path));
+        let examples = self.inputs.iter().map(|share| share.num_examples.to_string());
+        let shares = self.inputs.iter().map(|share| format!("{:.2} %", 100.0 * share.share));
+        let rejected = || self.rejected.iter();
+        let table = Sheet::of(Column::words("input", paths.cloned()))
+            .with([Column::numbers("examples", examples.chain(rejected().map(|_| String::new())))])
+            .with([Column::numbers("share", shares.chain(rejected().map(|_| "rejected".to_owned())))]);
         let Self { strategy, round, output, root, .. } = self;
-        format!("{table}\n{strategy}, round {round}: {output}, {}, root {root}\n", HumanBytes(self.bytes))
+        let told = format!("{strategy}, round {round}: {output}, {}, root {root}", HumanBytes(self.bytes));
+        format!("{}\n{}\n", table.text(columns), sentence(&told, columns))
     }
 }

@@ -10,10 +10,11 @@ use crate::{
     cache::{Cache, KnownPeer},
     entries::Board,
     p2p::{
+        addresses::can_be_dialled,
         behaviour::{Behaviour, BehaviourEvent, limits, topic},
         core::{Core, CoreConfig, FetchError, Input, Limits, Output, RequestFailed, RequestId, Token, Verdict},
         message::{BlobRequest, BlobResponse, SyncRequest, SyncResponse},
-        options::PeerAddress,
+        options::{FederationName, PeerAddress},
         redial::Redial,
         status::NetworkStatus,
         transport::{NetworkError, default_listen, listen_on, listen_on_some, swarm},
@@ -61,6 +62,8 @@ pub(super) struct Driver {
     pub(super) discovery: Discovery,
     pub(super) peers: Peers,
     federation: FederationId,
+    /// What the federation is called, for who asks on this machine.
+    named: Option<FederationName>,
     me: PeerId,
     board: Arc<Board>,
     cache: Cache,
@@ -122,6 +125,7 @@ impl Driver {
             discovery: Discovery::new(federation, options.sync_every),
             peers: Peers::default(),
             federation,
+            named: options.named,
             me,
             board,
             cache,
@@ -596,8 +600,15 @@ impl Driver {
         let entries = |author| set.of_author(author).count();
         NetworkStatus {
             peer: self.me.to_string(),
+            name: self.named.as_ref().map(|named| named.name.clone()),
+            run: self.named.as_ref().map(|named| named.run.clone()),
             federation: self.federation.to_string(),
-            listening: self.listening().iter().map(PeerAddress::to_string).collect(),
+            listening: self
+                .listening()
+                .iter()
+                .filter(|listening| can_be_dialled(&listening.address))
+                .map(PeerAddress::to_string)
+                .collect(),
             entries: set.iter("").count(),
             authors: set.authors().count(),
             sent: self.figures.sent.load(Ordering::Relaxed),
