@@ -115,8 +115,7 @@ const NODE_BRIEF: [&str; 11] = [
     "out",
 ];
 /// What `demo -h` shows.
-const DEMO_BRIEF: [&str; 9] =
-    ["nodes", "epochs", "folder", "fallback", "cut", "kill", "sync", "dataset", "data_dir"];
+const DEMO_BRIEF: [&str; 9] = ["nodes", "epochs", "folder", "fallback", "cut", "kill", "sync", "dataset", "data_dir"];
 
 /// The command line, with short help for newcomers.
 fn command_line() -> clap::Command {
@@ -168,7 +167,9 @@ pub fn main() -> ExitCode {
         // Kademlia warns of nothing more than that a node is alone.
         _ => "warn,libp2p_kad=error",
     };
-    program::run(command_line(), "PEERFOLD_", logs, |matches| dispatch(Cli::from_arg_matches(matches)?.command, matches))
+    program::run(command_line(), "PEERFOLD_", logs, |matches| {
+        dispatch(Cli::from_arg_matches(matches)?.command, matches)
+    })
 }
 
 fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
@@ -192,7 +193,11 @@ fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> 
         #[cfg(unix)]
         Command::Peers { home: HomeFlag { home }, json } => {
             let status = crate::p2p::NetworkStatus::ask(&home.map_or_else(settings::default_home, Ok)?)?;
-            print(&if json { serde_json::to_string(&status)? + "\n" } else { peers::text(&status, program::columns()) })?;
+            print(&if json {
+                serde_json::to_string(&status)? + "\n"
+            } else {
+                peers::text(&status, program::columns())
+            })?;
         }
         Command::Aggregate(flags) => aggregate::run(&flags)?,
         Command::Folder(command) => folder::run(&command)?,

@@ -37,8 +37,6 @@ use cuts::Cuts;
 use directory::Directory;
 use live::Live;
 use phase::{Outcome, Phase, Ways};
-use table::Summary;
-use verdict::Dealings;
 use std::{
     path::PathBuf,
     process::ExitCode,
@@ -46,6 +44,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use table::Summary;
+use verdict::Dealings;
 
 /// How long an epoch is in a demo that cuts something, unless it is said.
 const CUT_PERIOD: Duration = Duration::from_millis(300);

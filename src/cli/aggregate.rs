@@ -7,9 +7,7 @@ use self::{
     input::Input,
     report::{NotFolded, Rejected, Report, Share},
 };
-use super::{
-    node::{check_writable, strategy_error, strategy_spec},
-};
+use super::node::{check_writable, strategy_error, strategy_spec};
 use crate::{
     durable_file,
     node::{Checks, Rejection},

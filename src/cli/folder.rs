@@ -1,9 +1,10 @@
 //! `peerfold folder`: what lies in a shared folder, for people and scripts.
 
 use super::{
+    Column, Sheet,
     node::{bucket_of, check_writable, default_settings, network_of, parse_folder},
     settings::{NodeFlags, SettingsError, default_home},
-    Column, Sheet, short_peer,
+    short_peer,
 };
 use crate::{
     cache::DEFAULT_QUOTA,
@@ -368,9 +369,8 @@ fn text(rows: &[Row]) -> String {
         let metrics = row.metrics.iter().map(|(name, value)| format!("{}={value:.4}", shown(name)));
         metrics.collect::<Vec<_>>().join(" ")
     };
-    let age = |row: &Row| {
-        row.age_seconds.map_or(String::new(), |age| HumanDuration(Duration::from_secs(age)).to_string())
-    };
+    let age =
+        |row: &Row| row.age_seconds.map_or(String::new(), |age| HumanDuration(Duration::from_secs(age)).to_string());
     let table = Sheet::of(Column::words("author", column(&|row| short_peer(&row.author))))
         .with([
             Column::words("key", column(&|row| shown(&row.key))),

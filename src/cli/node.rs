@@ -17,9 +17,7 @@ use crate::{
     p2p::{NetworkOptions, PeerList, listen_address},
     program::{did_you_mean, end_with_stdin, stop_on_signals},
     strategy::{StrategyError, StrategySpec},
-    train::{
-        Device, Draws, EpochLength, MAX_BATCH, MAX_THREADS, Model, ParseModelError, TrainOptions, trainer,
-    },
+    train::{Device, Draws, EpochLength, MAX_BATCH, MAX_THREADS, Model, ParseModelError, TrainOptions, trainer},
     weights::Weights,
 };
 use anyhow::Context;

@@ -32,10 +32,7 @@ fn table(peers: &[PeerStatus]) -> Sheet {
     Sheet::of(Column::words("peer", column(|peer| short_peer(&peer.peer))))
         .with([
             Column::words("is", column(|peer| role(peer.role).to_owned())),
-            Column::words(
-                "address",
-                column(|peer| peer.address.split("/p2p/").next().unwrap_or_default().to_owned()),
-            ),
+            Column::words("address", column(|peer| peer.address.split("/p2p/").next().unwrap_or_default().to_owned())),
             Column::words("over", column(|peer| transport(peer.transport).to_owned())),
         ])
         .with([
@@ -106,7 +103,10 @@ mod tests {
         for columns in [60, 80, 100] {
             let text = text(&status, Some(columns));
             let table = text.lines().filter(|line| line.starts_with(['│', '┌']));
-            assert!(table.clone().count() > 1 && table.into_iter().all(|line| line.chars().count() <= columns), "{text}");
+            assert!(
+                table.clone().count() > 1 && table.into_iter().all(|line| line.chars().count() <= columns),
+                "{text}"
+            );
         }
         let text = text(&status, None);
         let row: Vec<&str> = text.lines().nth(6).unwrap_or_default().split(['│', '┆']).map(str::trim).collect();

@@ -433,9 +433,7 @@ pub(super) fn merged(settings: &BTreeMap<String, Setting>) -> Result<NodeFlags, 
 pub(super) fn render(settings: &BTreeMap<String, Setting>) -> String {
     let lines: Vec<(String, &Source)> = settings
         .iter()
-        .filter_map(|(key, setting)| {
-            Some((format!("{key} = {}", written(&setting.value)?), &setting.source))
-        })
+        .filter_map(|(key, setting)| Some((format!("{key} = {}", written(&setting.value)?), &setting.source)))
         .collect();
     let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
     lines.iter().map(|(line, source)| format!("{line:width$}  # {source}\n")).collect()
@@ -463,7 +461,8 @@ fn read_toml(path: &Path) -> Result<NodeFlags, SettingsError> {
 /// What is wrong, on one line; of a key that no setting has, which one was meant.
 fn toml_message(message: &str) -> String {
     // The names of all settings follow, which `--help` shows better.
-    let (Some(key), Some(_)) = (message.strip_prefix("unknown field `"), message.find(", expected one of `federation`"))
+    let (Some(key), Some(_)) =
+        (message.strip_prefix("unknown field `"), message.find(", expected one of `federation`"))
     else {
         return message.replace('\n', " ");
     };

@@ -31,10 +31,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "normbound",
         ],
     ),
-    (
-        "asynchronous",
-        &["unweighted", "fedasync", "paflm", "asyncfeded", "fedbuff", "asofed", "safa", "port"],
-    ),
+    ("asynchronous", &["unweighted", "fedasync", "paflm", "asyncfeded", "fedbuff", "asofed", "safa", "port"]),
     ("decentralised", &["gossip", "dpsgd"]),
 ];
 
@@ -144,7 +141,8 @@ mod tests {
             let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
             let row = include_str!("../../README.md").lines().find(|line| line.starts_with(&format!("| {group} |")));
             // In brackets there may be a word to one of them.
-            let listed: Vec<String> = row.unwrap_or_default().split('`').skip(1).step_by(2).map(|n| format!("`{n}`")).collect();
+            let listed: Vec<String> =
+                row.unwrap_or_default().split('`').skip(1).step_by(2).map(|n| format!("`{n}`")).collect();
             assert_eq!(listed, names, "{group}");
         }
     }

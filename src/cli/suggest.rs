@@ -9,7 +9,8 @@ use crate::{
 pub(super) fn for_strategy(error: &StrategyError) -> String {
     let suggestion = match error {
         StrategyError::Unknown { name, .. } => {
-            let names = STRATEGIES.iter().flat_map(|info| std::iter::once(info.name).chain(info.aliases.iter().copied()));
+            let names =
+                STRATEGIES.iter().flat_map(|info| std::iter::once(info.name).chain(info.aliases.iter().copied()));
             did_you_mean(name, names)
         }
         StrategyError::Parameter { parameter, known, .. } => did_you_mean(parameter, known.iter().copied()),

@@ -71,7 +71,9 @@ pub(super) fn failure(nodes: &[Dealings]) -> Option<String> {
     };
     let without = those(|node| !node.folded);
     if nodes.len() > 1 && without.len() == nodes.len() {
-        return told("no node ever met another, so nothing was averaged".to_owned(), &without);
+        let met = nodes.iter().any(|node| node.received);
+        let what = if met { "folded an update of another" } else { "met another" };
+        return told(format!("no node ever {what}, so nothing was averaged"), &without);
     }
     if nodes.len() > 1 && !without.is_empty() {
         return told(format!("{} never folded an update of another", names(&without)), &without);
@@ -167,6 +169,13 @@ mod tests {
         let cut_off = dealings(&[routes(None, false), not_folded("no peer has anything to fold"), done(7)]);
         let expected = "no node ever met another, so nothing was averaged: the bucket is away";
         assert_eq!(failure(&[cut_off.clone(), cut_off]).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn a_demo_in_which_nothing_was_folded_has_failed() {
+        let refused = dealings(&[started(&[]), received(), not_folded("krum needs 5")]);
+        let expected = "no node ever folded an update of another, so nothing was averaged: krum needs 5";
+        assert_eq!(failure(&[refused.clone(), refused]).as_deref(), Some(expected));
     }
 
     #[test]

@@ -62,7 +62,8 @@ pub(super) fn parse(command: &Command, arguments: &[OsString]) -> Result<ArgMatc
 fn variable_of(command: &Command, arguments: &[OsString], shown: &str) -> Option<String> {
     let mut command = command.clone();
     command.build();
-    let used = arguments.iter().skip(1).fold(&command, |command, name| command.find_subcommand(name).unwrap_or(command));
+    let used =
+        arguments.iter().skip(1).fold(&command, |command, name| command.find_subcommand(name).unwrap_or(command));
     let argument = used.get_arguments().find(|argument| argument.to_string() == shown)?;
     let variable = argument.get_env().filter(|variable| env::var_os(variable).is_some())?;
     Some(variable.to_string_lossy().into_owned())

@@ -3,9 +3,10 @@
 use std::io;
 
 /// Columns that a line is read well in, however wide the terminal.
-pub(crate) const MAX_COLUMNS: usize = 110;
+const MAX_COLUMNS: usize = 110;
 
 /// Columns of the terminal that standard output is; `None` if it is none.
+#[cfg(feature = "cli")]
 pub(crate) fn columns() -> Option<usize> {
     terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
 }

@@ -207,7 +207,8 @@ fn what_is_printed_can_be_read_again() {
 #[test]
 fn numbers_are_printed_as_people_write_them() {
     let sandbox = Sandbox::new();
-    let settings = printed(&Ended::of(sandbox.command(["node", "--print-config", "--lr", "0.003", "--skew=0"])).success());
+    let settings =
+        printed(&Ended::of(sandbox.command(["node", "--print-config", "--lr", "0.003", "--skew=0"])).success());
     for (key, value) in [
         ("start-deadline", "60"),
         ("s3-grace", "300"),
@@ -225,7 +226,8 @@ fn short_help_has_what_a_newcomer_needs() {
     let sandbox = Sandbox::new();
     let flags = |args: &[&str]| -> BTreeSet<String> {
         let lines = Ended::of(sandbox.command(args)).success().lines;
-        let flags = lines.iter().filter_map(|line| line.trim().split([' ', '[', '=']).find(|word| word.starts_with("--")));
+        let lines = lines.iter().map(|line| line.trim()).filter(|line| line.starts_with('-'));
+        let flags = lines.filter_map(|line| line.split([' ', '[', '=']).find(|word| word.starts_with("--")));
         flags.map(|flag| flag.trim_end_matches(',').to_owned()).collect()
     };
     let wanted = "federation home bootstrap folder dataset data-dir partition epochs min-peers stay out help";

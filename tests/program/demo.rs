@@ -165,10 +165,16 @@ fn a_demo_whose_nodes_never_meet_has_failed() {
     let sandbox = Sandbox::new();
     let short = ["--nodes", "2", "--epochs", "2", "--steps-per-epoch", "5"];
     // A rule that folds fewer updates than it needs has averaged nothing.
-    let refused = failure(demo(&sandbox, &[&short[..], &["--strategy", "bulyan", "--param", "num_malicious_clients=1"]].concat()));
-    assert!(refused.contains("no node ever met another"), "{refused}");
+    let refused = failure(demo(
+        &sandbox,
+        &[&short[..], &["--strategy", "bulyan", "--param", "num_malicious_clients=1"]].concat(),
+    ));
+    assert!(refused.contains("no node ever folded an update of another, so nothing was averaged: bulyan"), "{refused}");
     // For people it is one line too.
-    let ended = Ended::of(demo(&sandbox, &[&short[..], &["--strategy", "bulyan", "--param", "num_malicious_clients=1"]].concat()));
+    let ended = Ended::of(demo(
+        &sandbox,
+        &[&short[..], &["--strategy", "bulyan", "--param", "num_malicious_clients=1"]].concat(),
+    ));
     assert!(ended.error().starts_with("the demo has failed: ") && ended.status.code() == Some(1));
     assert!(!ended.text().contains("gained") && !ended.text().contains("alone"), "{}", ended.text());
     sandbox.wait_until_nothing_is_left();

@@ -50,7 +50,10 @@ fn arguments_that_cannot_be() {
         (&["--partition", "0/0"], &["--partition 0/0"]),
         (&["--strategy", "fedx"], &["--strategy fedx", "fedavg"]),
         (&["--strategy", "fedadm"], &["--strategy fedadm", "did you mean fedadam?"]),
-        (&["--strategy", "fedadam", "--param", "speed=1"], &["--param speed=1: fedadam has no parameter \"speed\"", "eta"]),
+        (
+            &["--strategy", "fedadam", "--param", "speed=1"],
+            &["--param speed=1: fedadam has no parameter \"speed\"", "eta"],
+        ),
         (&["--strategy", "fedadam", "--param", "beta1=0.5"], &["no parameter \"beta1\"", "did you mean beta_1?"]),
         (&["--strategy", "fedadam", "--param", "eta=fast"], &["eta", "fast"]),
         (&["--param", "eta"], &["--param eta", "NAME=VALUE"]),
@@ -76,7 +79,10 @@ fn arguments_that_cannot_be() {
         (&["--folder", "p2p:", "--bootstrap", "none.toml"], &["--bootstrap none.toml", "multiaddr", "No such file"]),
         (&["--folder", "p2p:", "--bootstrap", "/ip4/192.0.2.1/tcp/1"], &["--bootstrap /ip4/192.0.2.1/tcp/1", "/p2p/"]),
         (&["--folder", "p2p:", "--bootstrap", "empty.toml"], &["--bootstrap empty.toml", "no peer that can be used"]),
-        (&["--folder", "p2p:", "--listen", "127.0.0.1:1"], &["--listen 127.0.0.1:1", "is no multiaddr", "write /ip4/127.0.0.1/tcp/1 "]),
+        (
+            &["--folder", "p2p:", "--listen", "127.0.0.1:1"],
+            &["--listen 127.0.0.1:1", "is no multiaddr", "write /ip4/127.0.0.1/tcp/1 "],
+        ),
         (&["--folder", "p2p:", "--listen", "/dns/localhost/tcp/1"], &["--listen /dns/localhost", "/tcp/PORT"]),
         (&["--cache-quota", "much"], &["--cache-quota much", "8GiB"]),
         (&["--linger=-1"], &["--linger -1", "seconds"]),
@@ -139,7 +145,8 @@ fn configurations_that_are_wrong() {
         ("steps_per_epoch = 3\n", &["line 1", "did you mean steps-per-epoch?"]),
         ("qzx = 3\n", &["line 1", "there is no setting `qzx`"]),
         ("lr = -1\n", &["node.toml: lr = -1: ", "above 0"]),
-        ("period = 0.0\n", &["node.toml: period = 0: ", "above 0"]),
+        ("skew = 2.5\n", &["node.toml: skew = 2.5: ", "between 0 and 1"]),
+        ("max-norm = -1.0\n", &["node.toml: max-norm = -1: ", "above 0"]),
         ("partition = \"3/3\"\n", &["node.toml: partition = 3/3: ", "0 to 2"]),
         ("seed = 1\n\nepochs = \"many\"\n", &["line 3", "epochs", "many"]),
         ("epochs = -1\n", &["line 1", "epochs", "-1"]),
@@ -182,7 +189,8 @@ fn variables_that_are_wrong_are_blamed_by_their_names() {
     ] {
         let ended = with(name, value, &[]);
         let error = ended.error();
-        assert!(error.contains(part) && !error.contains("--"), "{name}: {error}");
+        let flag = name.replace("PEERFOLD_", "--").replace('_', "-").to_lowercase();
+        assert!(error.contains(part) && !error.contains(&flag), "{name}: {error}");
     }
     // A flag that is wrong is at fault itself, whatever the variable has.
     for flags in [&["--lr", "slow"][..], &["--lr=-2"]] {

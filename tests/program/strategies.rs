@@ -20,7 +20,8 @@ fn all_of_them_with_their_parameters_and_papers() {
     let named = text.lines().filter(|line| !line.starts_with([' ', '─']) && !line.is_empty());
     assert_eq!(named.map(|line| line.split(' ').next().unwrap()).next(), Some("fedavg"), "{text}");
     let headings: Vec<&str> = text.lines().filter(|line| line.starts_with('─')).collect();
-    let mut groups: Vec<String> = json.iter().map(|object| format!("── {} ──", object["group"].as_str().unwrap())).collect();
+    let mut groups: Vec<String> =
+        json.iter().map(|object| format!("── {} ──", object["group"].as_str().unwrap())).collect();
     groups.dedup();
     assert_eq!(headings, groups);
     for info in STRATEGIES {

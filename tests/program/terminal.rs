@@ -87,8 +87,9 @@ fn help_and_lists_are_broken_between_words() {
             &["node", "--strategy", "fedx", "--federation", "x", "--folder", "memory:"],
         ] {
             let Some((_, rows)) = shown(&sandbox, args, columns) else { return };
-            // An address may be longer than a terminal is wide.
-            let rows: Vec<Row> = rows.into_iter().filter(|row| row.text.contains(' ')).collect();
+            // How a command is used is shown on one line, and what has no space in it can't be broken well.
+            let can_be = |row: &Row| row.text.contains(' ') && !row.text.starts_with("Usage:");
+            let rows: Vec<Row> = rows.into_iter().filter(can_be).collect();
             assert_fits(&rows, &format!("{args:?} at {columns}"));
         }
     }
@@ -100,14 +101,13 @@ fn the_table_of_a_demo_fits() {
     let p2p: &[&str] = &["demo", "--sync", "--epochs", "2", "--steps-per-epoch", "5"];
     let with_bucket: &[&str] = &[p2p, &["--fallback"]].concat();
     for (args, columns, tables) in
-        [(p2p, 60, 2), (p2p, 80, 2), (p2p, 100, 1), (p2p, 120, 1), (with_bucket, 60, 3), (with_bucket, 80, 3)]
+        [(p2p, 60, 2), (p2p, 80, 2), (p2p, 100, 1), (p2p, 120, 1), (with_bucket, 60, 3), (with_bucket, 80, 2)]
     {
         if args.contains(&"--fallback") && cfg!(not(feature = "demo-s3")) {
             continue;
         }
         let Some((_, rows)) = shown(&sandbox, args, columns) else { return };
-        let table: Vec<&Row> =
-            rows.iter().filter(|row| row.text.starts_with(['┌', '│', '╞', '└'])).collect();
+        let table: Vec<&Row> = rows.iter().filter(|row| row.text.starts_with(['┌', '│', '╞', '└'])).collect();
         assert_eq!(table.iter().filter(|row| row.text.starts_with('┌')).count(), tables, "{}", text(&rows));
         assert!(table.iter().all(|row| row.text.ends_with(['┐', '│', '╡', '┘'])), "{}", text(&rows));
         for heading in ["node", "examples", "alone", "federated", "gain", "time", "peers", "sent", "received"] {
