@@ -35,7 +35,7 @@ mod tests {
             ("epochs_between_fold", Some("epochs-between-folds")),
             ("steps_per_epoch", Some("steps-per-epoch")),
             ("DATA_DIR", Some("data-dir")),
-            ("federtion", Some("federation")),
+            ("federations", Some("federation")),
             ("Lr", Some("lr")),
             ("zzz", None),
             ("", None),

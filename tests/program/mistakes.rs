@@ -49,7 +49,7 @@ fn arguments_that_cannot_be() {
         (&["--partition", "3"], &["--partition 3", "I/N"]),
         (&["--partition", "0/0"], &["--partition 0/0"]),
         (&["--strategy", "fedx"], &["--strategy fedx", "fedavg"]),
-        (&["--strategy", "fedadm"], &["--strategy fedadm", "did you mean fedadam?"]),
+        (&["--strategy", "fedadams"], &["--strategy fedadams", "did you mean fedadam?"]),
         (
             &["--strategy", "fedadam", "--param", "speed=1"],
             &["--param speed=1: fedadam has no parameter \"speed\"", "eta"],
@@ -114,7 +114,7 @@ fn arguments_that_cannot_be() {
         (&["--threads", "0"], &["--threads 0", "1 and 1024"]),
         (&["--skew", "2"], &["--skew 2", "between 0 and 1"]),
         (&["--dataset", "cats"], &["--dataset cats", "digits and mnist"]),
-        (&["--dataset", "minst"], &["--dataset minst", "did you mean mnist?"]),
+        (&["--dataset", "mnist2"], &["--dataset mnist2", "did you mean mnist?"]),
         (&["--dataset", "mnist"], &["--data-dir is missing", "PEERFOLD_DATA"]),
         (&["--device", "abacus"], &["--device abacus", "cpu"]),
         (&["--out", "none/model.safetensors"], &["--out none/model.safetensors"]),

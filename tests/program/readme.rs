@@ -188,7 +188,8 @@ fn every_command_that_is_shown_has_flags_that_there_are() {
             checked += 1;
             if arguments.starts_with("node ") {
                 // Also their values, as far as they are known before a node begins.
-                shell.run(&format!("peerfold {arguments} --print-config"));
+                let print = if arguments.ends_with("--print-config") { "" } else { " --print-config" };
+                shell.run(&format!("peerfold {arguments}{print}"));
                 nodes += 1;
             }
             assert!(!shell.read("run").is_empty(), "{heading}: {command}");

@@ -56,6 +56,6 @@ fn only_one_of_them_under_any_of_its_names() {
     let unknown = Ended::of(Sandbox::new().command(["strategies", "fedx"]));
     assert_eq!(unknown.status.code(), Some(2));
     assert!(unknown.error().contains("no strategy \"fedx\"; there are") && unknown.error().contains("fedavgm"));
-    let alike = Ended::of(Sandbox::new().command(["strategies", "fedadm"]));
+    let alike = Ended::of(Sandbox::new().command(["strategies", "fedadams"]));
     assert!(alike.error().contains("; did you mean fedadam?"), "{}", alike.error());
 }
