@@ -130,7 +130,6 @@ fn a_killed_node_of_a_synchronous_federation_catches_up() {
 
 #[test]
 fn few_nodes_many_nodes_and_a_kill_in_the_last_epoch() {
-    let short = ["--epochs", "3", "--steps-per-epoch", "5"];
     for (nodes, args) in [
         (1, &["--nodes", "1"][..]),
         (1, &["--nodes", "1", "--kill", "0@2"]),
@@ -141,7 +140,9 @@ fn few_nodes_many_nodes_and_a_kill_in_the_last_epoch() {
         (12, &["--nodes", "12"]),
         (12, &["--nodes", "12", "--sync"]),
     ] {
-        let told = told(&[args, &short].concat());
+        // Who doesn't wait needs epochs in which an update of another can come.
+        let length = if args.contains(&"--sync") { ["--steps-per-epoch", "5"] } else { ["--period", "0.3"] };
+        let told = told(&[args, &["--epochs", "3"], &length].concat());
         assert!(told.all_finished(nodes, 3), "{args:?}: {:?}", told.notes);
         assert_eq!(told.gains().len() as u64, nodes);
         assert_eq!(told.notes.len(), if args.contains(&"--kill") { 2 } else { 0 }, "{args:?}: {:?}", told.notes);
@@ -196,7 +197,7 @@ fn synchronous_nodes_end_with_equal_weights() {
 #[test]
 fn piped_it_writes_plain_lines_and_a_table() {
     let sandbox = Sandbox::new();
-    let mut command = demo(&sandbox, &["--nodes", "2", "--epochs", "2"]);
+    let mut command = demo(&sandbox, &["--nodes", "2", "--epochs", "2", "--period", "0.3"]);
     // Settings of the user's own nodes are not the demo's.
     command.env("PEERFOLD_FOLDER", "memory:").env("PEERFOLD_EPOCHS", "1").env("PEERFOLD_HOME", "/proc/none");
     let ended = Ended::of(command).success();
@@ -218,7 +219,7 @@ fn on_a_terminal_it_updates_a_line_for_each_node() {
     let sandbox = Sandbox::new();
     let plain = sandbox.command([""; 0]);
     let mut command = Command::new("script");
-    let program = format!("stty cols 110; exec '{}' demo --epochs 3", plain.get_program().display());
+    let program = format!("stty cols 110; exec '{}' demo --epochs 3 --period 0.3", plain.get_program().display());
     command.args(["-qec", &program, "/dev/null"]).env_clear();
     command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.env("TERM", "xterm").env("PATH", "/usr/local/bin:/usr/bin:/bin").env("SHELL", "/bin/sh");
