@@ -44,6 +44,8 @@ struct Cli {
 pub fn main() -> ExitCode {
     run_program(
         Cli::command(),
+        // What begins otherwise is for the nodes that are started in the same environment.
+        "PEERFOLD_BOOTSTRAP_",
         |_| LOGS,
         |matches| {
             run(&Cli::from_arg_matches(matches)?.flags)?;

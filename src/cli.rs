@@ -14,15 +14,19 @@ mod paused;
 mod peers;
 mod run;
 mod settings;
+mod sheet;
 mod show;
 mod strategies;
+mod suggest;
 
 pub use self::{
     events::TimedEvent,
     settings::{NodeFlags, Setting, SettingsError, Source},
 };
 pub(crate) use self::{
+    events::rfc_3339,
     node::{MAX_SECONDS, NETWORK_DOWN, NETWORK_UP, strategy_of},
+    sheet::{Column, Sheet},
     show::{routes_text, short_peer},
 };
 
@@ -105,8 +109,48 @@ enum Command {
     },
 }
 
+/// What follows the flags in `node --help`.
+const NODE_HELP: &str = "\
+Each of these flags is also an environment variable and a key of the file that --config names: \
+--steps-per-epoch 100, PEERFOLD_STEPS_PER_EPOCH=100, steps-per-epoch = 100. A flag wins over a variable, \
+that over the file, that over the default; --print-config shows what holds.";
+
+/// What `node -h` shows: what a newcomer needs. The rest is in `--help`.
+const NODE_BRIEF: [&str; 11] = [
+    "federation",
+    "home",
+    "bootstrap",
+    "folder",
+    "dataset",
+    "data_dir",
+    "partition",
+    "epochs",
+    "min_peers",
+    "stay",
+    "out",
+];
+/// What `demo -h` shows.
+const DEMO_BRIEF: [&str; 9] = ["nodes", "epochs", "folder", "fallback", "cut", "kill", "sync", "dataset", "data_dir"];
+
+/// The command line, with short help for newcomers.
+fn command_line() -> clap::Command {
+    Cli::command()
+        .mut_subcommand("node", |node| brief(node, &NODE_BRIEF, "peerfold node --help"))
+        .mut_subcommand("demo", |demo| brief(demo, &DEMO_BRIEF, "peerfold demo --help"))
+}
+
+/// Leaves these arguments alone in the short help, and says where the others are.
+fn brief(command: clap::Command, shown: &[&str], whole: &str) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        let hidden = !shown.contains(&arg.get_id().as_str());
+        arg.hide_short_help(hidden)
+    });
+    let hidden = command.get_arguments().filter(|arg| arg.is_hide_short_help_set() && !arg.is_hide_set()).count();
+    command.after_help(format!("These are the flags to begin with. `{whole}` shows {hidden} more."))
+}
+
 #[derive(Args)]
-#[command(allow_negative_numbers = true)]
+#[command(allow_negative_numbers = true, after_long_help = NODE_HELP)]
 struct NodeCommand {
     #[command(flatten)]
     flags: NodeFlags,
@@ -147,7 +191,9 @@ pub fn main() -> ExitCode {
         // Kademlia warns of nothing more than that a node is alone.
         _ => "warn,libp2p_kad=error",
     };
-    program::run(Cli::command(), logs, |matches| dispatch(Cli::from_arg_matches(matches)?.command, matches))
+    program::run(command_line(), "PEERFOLD_", logs, |matches| {
+        dispatch(Cli::from_arg_matches(matches)?.command, matches)
+    })
 }
 
 fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
@@ -173,7 +219,11 @@ fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> 
         #[cfg(unix)]
         Command::Peers { home: HomeFlag { home }, json } => {
             let status = crate::p2p::NetworkStatus::ask(&home.map_or_else(settings::default_home, Ok)?)?;
-            print(&if json { serde_json::to_string(&status)? + "\n" } else { peers::text(&status) })?;
+            print(&if json {
+                serde_json::to_string(&status)? + "\n"
+            } else {
+                peers::text(&status, program::columns())
+            })?;
         }
         Command::Model(flags) => model::run(&flags)?,
         Command::Aggregate(flags) => aggregate::run(&flags)?,
@@ -182,7 +232,7 @@ fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> 
         Command::EventSchema => print(&format!("{}\n", events::schema()?))?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "peerfold", &mut script);
+            clap_complete::generate(shell, &mut command_line(), "peerfold", &mut script);
             print(&String::from_utf8(script)?)?;
         }
         Command::DemoGuard => demo::guard()?,

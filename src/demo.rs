@@ -11,19 +11,22 @@ mod bucket;
 mod bucket_server;
 mod cuts;
 mod directory;
+mod event;
 mod live;
 mod phase;
 mod process;
 mod table;
+mod verdict;
 
 #[cfg(feature = "demo-s3")]
 pub(crate) use bucket_server::serve as serve_bucket;
 pub(crate) use directory::guard;
+pub(crate) use event::DemoLine;
 
 use crate::{
     cli::{MAX_SECONDS, strategy_of},
     node::Stop,
-    program::stop_on_signals,
+    program::{did_you_mean, one_line, stop_on_signals},
     train::{EpochLength, Model, ParseModelError},
 };
 use anyhow::bail;
@@ -41,6 +44,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use table::Summary;
+use verdict::Dealings;
 
 /// How long an epoch is in a demo that cuts something, unless it is said.
 const CUT_PERIOD: Duration = Duration::from_millis(300);
@@ -129,8 +134,9 @@ impl FromStr for Kill {
     }
 }
 
-fn parse_model(name: &str) -> Result<Model, ParseModelError> {
-    name.parse()
+fn parse_model(name: &str) -> Result<Model, String> {
+    let meant = || did_you_mean(name, Model::ALL.map(Model::name));
+    name.parse().map_err(|error: ParseModelError| format!("{error}{}", meant()))
 }
 
 impl DemoFlags {
@@ -192,14 +198,37 @@ impl DemoFlags {
     }
 }
 
-/// Runs the demo. Exit code 130 after Ctrl-C; an error if a node fails.
+/// Runs the demo. Exit code 130 after Ctrl-C; an error if a node fails, or if one of several never folded what another
+/// has learned.
 pub(crate) fn run(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
     flags.check()?;
-    let began = Instant::now();
     let stop = Stop::new();
     stop_on_signals(stop.clone())?;
-    let directory = Directory::create()?;
     let live = Live::new(flags.json, stop.clone());
+    let shown = show(flags, &live, &stop);
+    live.end();
+    match shown {
+        Ok(Some(summary)) => {
+            live.summary(&summary);
+            live.check()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(None) => {
+            live.stopped();
+            live.check()?;
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        Err(error) => {
+            live.failed(&one_line(&error));
+            Err(error)
+        }
+    }
+}
+
+/// Shows both phases; `None` if a stop was requested.
+fn show(flags: &DemoFlags, live: &Live, stop: &Stop) -> anyhow::Result<Option<Summary>> {
+    let began = Instant::now();
+    let directory = Directory::create()?;
     let (length, alike) = match flags.length() {
         EpochLength::Steps(steps) => (format!("{steps} steps"), "number of steps"),
         EpochLength::Period(period) => (format!("{} seconds", period.as_secs_f64()), "time to train"),
@@ -226,20 +255,16 @@ pub(crate) fn run(flags: &DemoFlags) -> anyhow::Result<ExitCode> {
         live.headline(&format!("The bucket is {}, on an S3 server of the demo's own.", bucket.url()));
     }
     let ways = Ways { list: bootstrap.as_ref().map(Bootstrap::list), bucket: bucket.as_ref() };
-    let together = Phase::together(flags, &directory, ways).run(&live, &stop);
+    let together = Phase::together(flags, &directory, ways).run(live, stop);
     drop((bootstrap, bucket));
-    let together = match together? {
-        Outcome::Finished(results) => results,
-        Outcome::Stopped => return live.check().map(|()| ExitCode::from(INTERRUPTED)),
-    };
+    let Outcome::Finished(together) = together? else { return Ok(None) };
+    let dealings: Vec<Dealings> = together.iter().map(|node| node.dealings.clone()).collect();
+    if let Some(reason) = verdict::failure(&dealings) {
+        // Beside nodes that learned alone there is nothing to compare.
+        bail!("the demo has failed: {reason}");
+    }
     live.headline(&format!("The same nodes alone: same data, seeds and {alike}, no peers."));
-    let alone = match Phase::alone(flags, &directory).run(&live, &stop)? {
-        Outcome::Finished(results) => results,
-        Outcome::Stopped => return live.check().map(|()| ExitCode::from(INTERRUPTED)),
-    };
+    let Outcome::Finished(alone) = Phase::alone(flags, &directory).run(live, stop)? else { return Ok(None) };
     drop(directory);
-    let summary = table::Summary::new(&together, &alone, began.elapsed());
-    live.summary(&summary);
-    live.check()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Some(Summary::new(&together, &alone, began.elapsed())))
 }

@@ -29,7 +29,7 @@ pub use self::{
     bootstrap_node::{BootstrapFigures, BootstrapNode},
     core::HandedOver,
     message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SyncRequest, SyncResponse},
-    options::{AddressError, NetworkOptions, PeerAddress, listen_address},
+    options::{AddressError, FederationName, NetworkOptions, PeerAddress, listen_address},
     peer_list::{PeerList, PeerListError},
     protocols::{BLOB_PROTOCOL, SYNC_PROTOCOL},
     status::{NetworkStatus, PeerRole, PeerStatus, Transport},

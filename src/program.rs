@@ -1,9 +1,18 @@
-//! What this crate's programs have in common: arguments, logs, signals, and every mistake as one line.
+//! What this crate's programs have in common: arguments, logs, signals, every mistake as one line, and how text fits.
 
+mod environment;
 mod mistakes;
+mod page;
 mod signals;
+mod suggestion;
 
-pub(crate) use self::{mistakes::one_line, signals::stop_on_signals};
+pub(crate) use self::signals::stop_on_signals;
+#[cfg(feature = "cli")]
+pub(crate) use self::{
+    mistakes::one_line,
+    page::{columns, sentence, wrapped},
+    suggestion::did_you_mean,
+};
 
 use crate::descriptors;
 use anyhow::Context;
@@ -18,17 +27,29 @@ use tracing_subscriber::EnvFilter;
 /// Raises the limit of open files, parses the arguments and does the work that they ask for. What went wrong is one line on standard error; the exit code
 /// is 0 for success, 2 for arguments that can't be, 1 for all else.
 ///
-/// `logs` says what is logged to standard error if `RUST_LOG` doesn't.
+/// `logs` says what is logged to standard error if `RUST_LOG` doesn't. Variables of the environment that begin with the
+/// prefix and that nothing reads are warned of.
 pub(crate) fn run(
     command: clap::Command,
+    prefix: &str,
     logs: impl FnOnce(&ArgMatches) -> &'static str,
     work: impl FnOnce(&ArgMatches) -> anyhow::Result<ExitCode>,
 ) -> ExitCode {
     descriptors::raise_limit();
-    let matches = match without_empty_variables(command).try_get_matches() {
+    let unread = environment::unread(&command, prefix);
+    let warn = || unread.iter().for_each(|warning| mistakes::tell("warning", warning));
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let matches = match environment::parse(&environment::without_empty_variables(command), &arguments) {
         Ok(matches) => matches,
-        Err(error) => return mistakes::in_arguments(&error),
+        Err(error) => {
+            // It may be the reason for which something is missing.
+            if error.use_stderr() {
+                warn();
+            }
+            return mistakes::in_arguments(&error);
+        }
     };
+    warn();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(logs(&matches)));
     let color = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(color).init();
@@ -37,20 +58,11 @@ pub(crate) fn run(
         Err(error) => match error.downcast::<clap::Error>() {
             Ok(error) => mistakes::in_arguments(&error),
             Err(error) => {
-                eprintln!("error: {}", one_line(&error));
+                mistakes::tell("error", &mistakes::one_line(&error));
                 ExitCode::FAILURE
             }
         },
     }
-}
-
-/// A variable of the environment that is empty is one that is not set.
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let command = command.mut_args(|arg| match arg.get_env().map(std::env::var_os) {
-        Some(Some(value)) if value.is_empty() => arg.env(None),
-        _ => arg,
-    });
-    command.mut_subcommands(without_empty_variables)
 }
 
 /// Writes to standard output. That its reader has left is no error.

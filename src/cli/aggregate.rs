@@ -7,15 +7,12 @@ use self::{
     input::Input,
     report::{NotFolded, Rejected, Report, Share},
 };
-use super::{
-    node::{check_writable, strategy_spec},
-    settings::SettingsError,
-};
+use super::node::{check_writable, strategy_error, strategy_spec};
 use crate::{
     durable_file,
     node::{Checks, Rejection},
-    program::print,
-    strategy::{FoldError, Folded, Round, Strategy, StrategyError, Update},
+    program::{columns, print},
+    strategy::{FoldError, Folded, Round, Strategy, Update},
     train::LAYOUT_ANNOTATION,
     weights::{Annotations, Layout, SafetensorsFile, TensorReader, Weights, read_all},
 };
@@ -157,9 +154,6 @@ struct Done {
 }
 
 pub(super) fn run(flags: &AggregateFlags) -> anyhow::Result<()> {
-    let wrong = |error: StrategyError| {
-        argument(SettingsError::Value { key: "strategy", value: flags.strategy.clone(), what: error.to_string() })
-    };
     let mut spec = strategy_spec(&flags.strategy, &flags.param).map_err(argument)?;
     let failures = match (flags.failures, spec.params.remove(FAILURES_PARAM)) {
         (failures, None) => failures.unwrap_or(0),
@@ -169,6 +163,7 @@ pub(super) fn run(flags: &AggregateFlags) -> anyhow::Result<()> {
             number.map_err(|_| argument(format!("--param n_failures={text}: must be a whole number from 0")))?
         }
     };
+    let wrong = |error| argument(strategy_error(&spec, &error));
     let (strategy, name) = (spec.build().map_err(wrong)?, spec.info().map_err(wrong)?.name);
     let authors = input::authors(&flags.input).map_err(argument)?;
     if flags.state.as_deref().is_some_and(|state| real_path(state) == real_path(&flags.output)) {
@@ -195,7 +190,7 @@ pub(super) fn run(flags: &AggregateFlags) -> anyhow::Result<()> {
                 metadata: folded.weights.annotations().clone(),
                 metadata_left_out: left_out,
             };
-            print(&if flags.json { serde_json::to_string(&report)? + "\n" } else { report.text() })
+            print(&if flags.json { serde_json::to_string(&report)? + "\n" } else { report.text(columns()) })
         }
         Err(error) => {
             if flags.json {

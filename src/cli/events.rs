@@ -1,7 +1,11 @@
 //! Events on standard output, each a line with its time: as JSON, or as text for people.
 
 use super::show::text;
-use crate::node::{Event, EventSink};
+use crate::{
+    demo::DemoLine,
+    node::{Event, EventSink},
+    program::{columns, sentence},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     io::{self, Write},
@@ -21,15 +25,16 @@ pub struct TimedEvent {
     pub event: Event,
 }
 
-mod rfc_3339 {
+/// Times as RFC 3339 with milliseconds, UTC.
+pub(crate) mod rfc_3339 {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use std::{borrow::Cow, time::SystemTime};
 
-    pub(super) fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&humantime::format_rfc3339_millis(*time))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
         humantime::parse_rfc3339(&text).map_err(D::Error::custom)
     }
@@ -60,7 +65,7 @@ impl EventOutput {
         let line = if self.json {
             serde_json::to_string(&TimedEvent { time, event: event.clone() }).ok()
         } else {
-            text(event).map(|text| format!("{} {text}", humantime::format_rfc3339_millis(time)))
+            text(event).map(|text| sentence(&format!("{} {text}", humantime::format_rfc3339_millis(time)), columns()))
         };
         if let Some(line) = line {
             self.write(&mut out, &line);
@@ -110,9 +115,18 @@ fn has_left(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }
 
+/// A line of JSON that `node` or `demo` writes.
+#[derive(schemars::JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is wanted")]
+enum Line {
+    Node(TimedEvent),
+    Demo(DemoLine),
+}
+
 /// The JSON schema of a line.
 pub(super) fn schema() -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&schemars::schema_for!(TimedEvent))
+    serde_json::to_string_pretty(&schemars::schema_for!(Line))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `peerfold folder`: what lies in a shared folder, for people and scripts.
 
 use super::{
+    Column, Sheet,
     node::{bucket_of, check_writable, default_settings, network_of, parse_folder, peers},
     settings::{NodeFlags, SettingsError, default_home},
     short_peer,
@@ -11,14 +12,13 @@ use crate::{
     folder::{Author, FolderUrl, OpenOptions, SharedFolder},
     home::Home,
     p2p::Surroundings,
-    program::print,
+    program::{columns, print},
     train::{SavedLayout, for_file},
     weights::{Content, FederationId, Key, Metadata, SignedEntry, Weights, read_all},
 };
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use clap::{Args, Subcommand, ValueHint};
-use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{HumanBytes, HumanDuration};
 use libp2p_identity::Keypair;
 use serde::Serialize;
@@ -505,31 +505,27 @@ fn text(rows: &[Row]) -> String {
     if rows.is_empty() {
         return "nothing is there\n".to_owned();
     }
+    let column = |cell: &dyn Fn(&Row) -> String| rows.iter().map(cell).collect::<Vec<_>>();
+    let metrics = |row: &Row| {
+        let metrics = row.metrics.iter().map(|(name, value)| format!("{}={value:.4}", shown(name)));
+        metrics.collect::<Vec<_>>().join(" ")
+    };
+    let age =
+        |row: &Row| row.age_seconds.map_or(String::new(), |age| HumanDuration(Duration::from_secs(age)).to_string());
+    let mut numbers = vec![
+        Column::words("weights", column(&|row| row.kind.word().to_owned())),
+        Column::numbers("number", column(&|row| row.sequence.to_string())),
+        Column::numbers("epoch", column(&|row| row.epoch.to_string())),
+        Column::numbers("examples", column(&|row| row.num_examples.to_string())),
+        Column::numbers("size", column(&|row| HumanBytes(row.bytes).to_string())),
+    ];
     // Over a network nobody knows when something was written.
-    let ages = rows.iter().any(|row| row.age_seconds.is_some());
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    let age = ages.then_some("age");
-    let header = ["key", "weights", "number", "epoch", "examples", "size"].into_iter().chain(age).chain(["metrics"]);
-    table.set_header(header.collect::<Vec<_>>());
-    for row in rows {
-        let metrics: Vec<String> =
-            row.metrics.iter().map(|(name, value)| format!("{}={value:.4}", shown(name))).collect();
-        let age = row.age_seconds.map_or(String::new(), |age| HumanDuration(Duration::from_secs(age)).to_string());
-        let cells = [
-            format!("{}/{}", short_peer(&row.author), shown(&row.name)),
-            row.kind.word().to_owned(),
-            row.sequence.to_string(),
-            row.epoch.to_string(),
-            row.num_examples.to_string(),
-            HumanBytes(row.bytes).to_string(),
-        ];
-        table.add_row(cells.into_iter().chain(ages.then_some(age)).chain([metrics.join(" ")]).collect::<Vec<_>>());
+    if rows.iter().any(|row| row.age_seconds.is_some()) {
+        numbers.push(Column::numbers("age", column(&age)));
     }
-    for column in table.column_iter_mut().skip(2).take(4 + usize::from(ages)) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    format!("{table}\n")
+    let key = column(&|row| format!("{}/{}", short_peer(&row.author), shown(&row.name)));
+    let table = Sheet::of(Column::words("key", key)).with(numbers).with([Column::words("metrics", column(&metrics))]);
+    format!("{}\n", table.text(columns()))
 }
 
 /// Names are a peer's to choose, and go to a terminal.

@@ -6,18 +6,21 @@ use super::{
     paused::Recipe,
     run::{Job, Outputs, Saving},
     settings::{NodeFlags, SettingsError, default_home, environment},
+    suggest,
 };
 use crate::{
     bucket::{BucketFigures, BucketOptions, BucketUrl, check_endpoint},
     cache::DEFAULT_QUOTA,
-    experiment::{DataSet, LabelSkew, digits, mnist},
-    folder::FolderUrl,
+    experiment::{DataSet, LabelSkew, PartitionError, digits, mnist},
+    folder::{FolderUrl, FolderUrlError},
     home::Home,
     node::{AsyncOptions, BelowQuorum, Checks, Event, NodeConfig, Origin, Pace, StartOptions, Stop, SyncOptions},
     p2p::{NetworkOptions, PeerList, listen_address},
-    program::{end_with_stdin, one_line, stop_on_signals},
-    strategy::StrategySpec,
-    train::{Device, Draws, EpochLength, MAX_THREADS, Model, SavedLayout, TrainOptions, trainer},
+    program::{did_you_mean, end_with_stdin, one_line, stop_on_signals},
+    strategy::{StrategyError, StrategySpec},
+    train::{
+        Device, Draws, EpochLength, MAX_BATCH, MAX_THREADS, Model, ParseModelError, SavedLayout, TrainOptions, trainer,
+    },
     weights::Annotations,
 };
 use anyhow::Context;
@@ -56,7 +59,7 @@ pub(super) fn default_settings(set: &NodeFlags) -> Result<NodeFlags, SettingsErr
         folder: Some(FolderUrl::P2p.to_string()),
         home: Some(default_home()?),
         no_mdns: Some(false),
-        cache_quota: Some(ByteSize::b(DEFAULT_QUOTA).to_string()),
+        cache_quota: Some(ByteSize::b(DEFAULT_QUOTA).to_string().replace(".0 ", " ")),
         linger: Some(10.0),
         fallback_after: Some(bucket.after.as_secs_f64()),
         s3_allow_http: Some(bucket.allow_http),
@@ -178,10 +181,21 @@ pub(super) fn strategy_spec(name: &str, params: &[String]) -> Result<StrategySpe
     Ok(spec)
 }
 
+/// What is wrong with a strategy or one of its parameters, with what may have been meant.
+pub(super) fn strategy_error(spec: &StrategySpec, error: &StrategyError) -> SettingsError {
+    let of_parameter = |name: &str| format!("{name}={}", spec.params.get(name).map_or("", String::as_str));
+    let (key, value) = match error {
+        StrategyError::Unknown { name, .. } => ("strategy", name.clone()),
+        StrategyError::Parameter { parameter, .. } => ("param", of_parameter(parameter)),
+        StrategyError::Value { parameter, .. } => ("param", of_parameter(parameter)),
+    };
+    wrong(key, value, suggest::for_strategy(error))
+}
+
 /// A strategy that a node can fold by, with parameters as `NAME=VALUE`.
 pub(crate) fn strategy_of(name: &str, params: &[String]) -> Result<StrategySpec, SettingsError> {
     let spec = strategy_spec(name, params)?;
-    spec.build().map_err(|error| wrong("strategy", name, error))?;
+    spec.build().map_err(|error| strategy_error(&spec, &error))?;
     let differences = spec.params.get("send_gradients").map(|value| value.to_ascii_lowercase());
     if let Some("true" | "1") = differences.as_deref() {
         return Err(wrong("param", "send_gradients=true", "nodes publish weights, not differences"));
@@ -222,7 +236,7 @@ fn checkpoint_every(settings: &NodeFlags) -> Result<Option<Duration>, SettingsEr
 
 /// The μ of the proximal term with which nodes of this strategy train; 0 for a strategy that has no such parameter.
 fn proximal_mu(strategy: &StrategySpec) -> Result<f64, SettingsError> {
-    let info = strategy.info().map_err(|error| wrong("strategy", &strategy.name, error))?;
+    let info = strategy.info().map_err(|error| strategy_error(strategy, &error))?;
     let Some(parameter) = info.parameters.iter().find(|parameter| parameter.name == "proximal_mu") else {
         return Ok(0.0);
     };
@@ -261,9 +275,20 @@ fn pace_of(settings: &NodeFlags, data_seed: u64) -> Result<Pace, SettingsError> 
     }))
 }
 
-/// Which folder a text names.
+/// Which folder a text names. Of a path the error says the URL that may have been meant.
 pub(super) fn parse_folder(text: &str) -> Result<FolderUrl, SettingsError> {
-    parse(text, "folder")
+    text.parse().map_err(|error: FolderUrlError| {
+        let path = match &error {
+            FolderUrlError::NotUrl { .. } => Some(text.to_owned()),
+            // Of the two slashes one was meant to begin the path.
+            FolderUrlError::Path { .. } => text.strip_prefix("file://").map(|path| format!("/{path}")),
+            _ => None,
+        };
+        let path = path.or_else(|| text.strip_prefix("file:").map(str::to_owned)).filter(|path| !path.is_empty());
+        let meant = path.and_then(|path| std::path::absolute(path).ok()).map(FolderUrl::Local);
+        let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+        wrong("folder", text, format!("{error}{meant}"))
+    })
 }
 
 /// The network's options. Errors for what says that a network is meant, where the folder is none.
@@ -332,6 +357,34 @@ pub(super) fn bucket_of(settings: &NodeFlags) -> Result<BucketOptions, SettingsE
     })
 }
 
+fn model_of(settings: &NodeFlags) -> Result<Model, SettingsError> {
+    let name = need(&settings.dataset, "dataset")?;
+    let meant = || did_you_mean(&name, Model::ALL.map(Model::name));
+    name.parse().map_err(|error: ParseModelError| wrong("dataset", &name, format!("{error}{}", meant())))
+}
+
+/// How to train, as far as a flag can say it wrongly.
+fn check_training(options: &TrainOptions) -> Result<(), SettingsError> {
+    if options.learning_rate <= 0.0 {
+        return Err(wrong("lr", options.learning_rate, "the learning rate must be above 0"));
+    }
+    if !(1..=MAX_BATCH).contains(&options.batch) {
+        return Err(wrong("batch-size", options.batch, format!("the batch size must be between 1 and {MAX_BATCH}")));
+    }
+    if !(1..=MAX_THREADS).contains(&options.threads) {
+        return Err(wrong("threads", options.threads, format!("must be between 1 and {MAX_THREADS}")));
+    }
+    Ok(())
+}
+
+/// The split of the examples, of which this node has one part.
+fn split_of(parts: usize, skew: f64, seed: u64) -> Result<LabelSkew, SettingsError> {
+    LabelSkew::new(parts, skew, seed).map_err(|error| match error {
+        PartitionError::Skew { skew } => wrong("skew", skew, error),
+        _ => wrong("partition", format!("…/{parts}"), error),
+    })
+}
+
 fn load(model: Model, data_dir: Option<&Path>) -> anyhow::Result<DataSet> {
     match model {
         Model::Digits => Ok(digits()),
@@ -391,7 +444,7 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool, output: &EventOut
     let (fallback, bucket) = (fallback_of(settings, &folder)?, bucket_of(settings)?);
     let cache_quota = quota_of(settings)?;
     let linger = seconds(settings.linger, "linger")?;
-    let model: Model = parse(&need(&settings.dataset, "dataset")?, "dataset")?;
+    let model = model_of(settings)?;
     let device: Device = parse(&need(&settings.device, "device")?, "device")?;
     let (index, parts) = parse_partition(settings.partition.as_deref())?;
     let (seed, data_seed) = (need(&settings.seed, "seed")?, need(&settings.data_seed, "data-seed")?);
@@ -432,7 +485,8 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool, output: &EventOut
     if let Some(path) = &settings.out {
         check_writable("out", path)?;
     }
-    let split = LabelSkew::new(parts, skew, seed)?;
+    check_training(&options)?;
+    let split = split_of(parts, skew, seed)?;
     let init = settings.init.as_deref().map(|path| init_file::read(path, model)).transpose()?;
     let saved: SavedLayout = parse(&need(&settings.layout, "layout")?, "layout")?;
     device.check()?;

@@ -1,14 +1,16 @@
 //! `peerfold peers`: how a running node's network stands.
 
-use super::short_peer;
+use super::{Column, Sheet, short_peer};
 use crate::p2p::{NetworkStatus, PeerRole, PeerStatus, Transport};
-use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{HumanBytes, HumanDuration};
 use std::time::Duration;
 
-/// The whole as text for people.
-pub(super) fn text(status: &NetworkStatus) -> String {
-    let mut lines = vec![format!("{} in federation {}", status.peer, status.federation)];
+/// The whole as text for people, the table at most so wide.
+pub(super) fn text(status: &NetworkStatus, columns: Option<usize>) -> String {
+    let mut lines = vec![match (&status.name, &status.run) {
+        (Some(name), Some(run)) => format!("{} in federation {name:?}, run {run:?}", status.peer),
+        _ => format!("{} in federation {}", status.peer, status.federation),
+    }];
     lines.extend(status.listening.iter().map(|address| format!("listens on {address}")));
     lines.push(format!(
         "{} entries of {} authors; sent {}, received {}; {} in the cache",
@@ -20,33 +22,26 @@ pub(super) fn text(status: &NetworkStatus) -> String {
     ));
     match status.peers.len() {
         0 => lines.push("nobody is connected".to_owned()),
-        _ => lines.push(table(&status.peers).to_string()),
+        _ => lines.push(table(&status.peers).text(columns)),
     }
     lines.join("\n") + "\n"
 }
 
-fn table(peers: &[PeerStatus]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["peer", "is", "address", "over", "entries", "sent", "received", "connected", "last seen"]);
-    for peer in peers {
-        let address = peer.address.split("/p2p/").next().unwrap_or_default();
-        table.add_row([
-            short_peer(&peer.peer),
-            role(peer.role).to_owned(),
-            address.to_owned(),
-            transport(peer.transport).to_owned(),
-            peer.entries.to_string(),
-            HumanBytes(peer.sent).to_string(),
-            HumanBytes(peer.received).to_string(),
-            span(peer.connected_seconds),
-            format!("{} ago", span(peer.seen_seconds_ago)),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(4) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
+fn table(peers: &[PeerStatus]) -> Sheet {
+    let column = |cell: fn(&PeerStatus) -> String| peers.iter().map(cell).collect::<Vec<_>>();
+    Sheet::of(Column::words("peer", column(|peer| short_peer(&peer.peer))))
+        .with([
+            Column::words("is", column(|peer| role(peer.role).to_owned())),
+            Column::words("address", column(|peer| peer.address.split("/p2p/").next().unwrap_or_default().to_owned())),
+            Column::words("over", column(|peer| transport(peer.transport).to_owned())),
+        ])
+        .with([
+            Column::numbers("entries", column(|peer| peer.entries.to_string())),
+            Column::numbers("sent", column(|peer| HumanBytes(peer.sent).to_string())),
+            Column::numbers("received", column(|peer| HumanBytes(peer.received).to_string())),
+            Column::numbers("connected", column(|peer| span(peer.connected_seconds))),
+            Column::numbers("last seen", column(|peer| format!("{} ago", span(peer.seen_seconds_ago)))),
+        ])
 }
 
 fn role(role: PeerRole) -> &'static str {
@@ -76,6 +71,8 @@ mod tests {
     fn it_reads_well() {
         let mut status = NetworkStatus {
             peer: "12D3KooWself".to_owned(),
+            name: None,
+            run: None,
             federation: "abcdef".to_owned(),
             listening: vec!["/ip4/192.0.2.1/tcp/1/p2p/12D3KooWself".to_owned()],
             entries: 4,
@@ -87,7 +84,11 @@ mod tests {
         };
         let alone = "12D3KooWself in federation abcdef\nlistens on /ip4/192.0.2.1/tcp/1/p2p/12D3KooWself\n\
                      4 entries of 2 authors; sent 1.50 KiB, received 0 B; 1.00 MiB in the cache\nnobody is connected\n";
-        assert_eq!(text(&status), alone);
+        assert_eq!(text(&status, None), alone);
+        status.name = Some("hospitals".to_owned());
+        status.run = Some("2".to_owned());
+        let named = text(&status, None);
+        assert_eq!(named.lines().next(), Some("12D3KooWself in federation \"hospitals\", run \"2\""));
         status.peers.push(PeerStatus {
             peer: "12D3KooWother1".to_owned(),
             role: PeerRole::Member,
@@ -99,7 +100,15 @@ mod tests {
             connected_seconds: 120,
             seen_seconds_ago: 3,
         });
-        let text = text(&status);
+        for columns in [60, 80, 100] {
+            let text = text(&status, Some(columns));
+            let table = text.lines().filter(|line| line.starts_with(['│', '┌']));
+            assert!(
+                table.clone().count() > 1 && table.into_iter().all(|line| line.chars().count() <= columns),
+                "{text}"
+            );
+        }
+        let text = text(&status, None);
         let row: Vec<&str> = text.lines().nth(6).unwrap_or_default().split(['│', '┆']).map(str::trim).collect();
         let expected =
             ["…other1", "member", "/ip4/192.0.2.2/udp/2/quic-v1", "QUIC", "2", "10 B", "20 B", "2m", "3s ago"];

@@ -1,7 +1,7 @@
 //! A node's settings, layer over layer: flags win over the environment, that over the TOML file, that over the defaults.
 
 use super::node::{default_settings, parse_partition};
-use crate::node::BelowQuorum;
+use crate::{node::BelowQuorum, program::did_you_mean};
 use clap::{ArgMatches, Args, parser::ValueSource};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -44,6 +44,18 @@ pub enum SettingsError {
     /// A value is not one of those it can have.
     #[error("--{key} {value}: {what}")]
     Value {
+        /// The setting.
+        key: &'static str,
+        /// The value.
+        value: String,
+        /// Why not, and what would be right.
+        what: String,
+    },
+    /// The same, where the value isn't a flag's.
+    #[error("{}: {what}", from.of_value(key, value))]
+    Sourced {
+        /// Where the value comes from.
+        from: Source,
         /// The setting.
         key: &'static str,
         /// The value.
@@ -313,6 +325,38 @@ impl Source {
     }
 }
 
+impl Source {
+    /// How the value is written there.
+    fn of_value(&self, key: &str, value: &str) -> String {
+        match self {
+            Self::Environment(variable) => format!("{variable}={value}"),
+            Self::File(path) => format!("{}: {key} = {value}", path.display()),
+            Self::Flag | Self::Default => format!("--{key} {value}"),
+        }
+    }
+}
+
+impl SettingsError {
+    /// The same error, if it is about a value, with where that comes from.
+    fn told_of(self, source: impl FnOnce(&'static str) -> Option<Source>) -> Self {
+        match self {
+            Self::Value { key, value, what } => match source(key) {
+                Some(from) => Self::Sourced { from, key, value, what },
+                None => Self::Value { key, value, what },
+            },
+            other => other,
+        }
+    }
+}
+
+/// The error, with where the value comes from that it is about, if it is about one.
+pub(super) fn blamed(error: anyhow::Error, settings: &BTreeMap<String, Setting>) -> anyhow::Error {
+    match error.downcast::<SettingsError>() {
+        Ok(error) => error.told_of(|key| Some(settings.get(key)?.source.clone())).into(),
+        Err(error) => error,
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -357,21 +401,25 @@ pub(super) fn resolve(
 ) -> Result<BTreeMap<String, Setting>, SettingsError> {
     let mut settings = BTreeMap::new();
     if let Some(path) = config {
-        for (key, value) in set_values(&read_toml(path)?)? {
+        let of_file = |error: SettingsError| error.told_of(|_| Some(Source::File(path.to_owned())));
+        for (key, value) in set_values(&read_toml(path)?).map_err(of_file)? {
             settings.insert(key, Setting { value, source: Source::File(path.to_owned()) });
         }
     }
-    for (key, value) in set_values(flags)? {
-        let (value, source) = match matches.value_source(&key.replace('-', "_")) {
-            Some(ValueSource::EnvVariable) => (split_list(&key, value), Source::Environment(environment(&key))),
-            _ => (value, Source::Flag),
-        };
+    let source = |key: &str| match matches.value_source(&key.replace('-', "_")) {
+        Some(ValueSource::EnvVariable) => Source::Environment(environment(key)),
+        _ => Source::Flag,
+    };
+    for (key, value) in set_values(flags).map_err(|error| error.told_of(|key| Some(source(key))))? {
+        let source = source(&key);
+        let value = if matches!(source, Source::Environment(_)) { split_list(&key, value) } else { value };
         settings.insert(key, Setting { value, source });
     }
     keep_nearer(&mut settings, "period", "steps-per-epoch");
     let set = from_values(settings.iter().map(|(key, setting)| (key.clone(), setting.value.clone())))?;
-    parse_partition(set.partition.as_deref())?;
-    for (key, value) in set_values(&default_settings(&set)?)? {
+    let defaults = parse_partition(set.partition.as_deref()).and_then(|_| default_settings(&set));
+    let defaults = defaults.map_err(|error| error.told_of(|key| Some(settings.get(key)?.source.clone())))?;
+    for (key, value) in set_values(&defaults)? {
         settings.entry(key).or_insert(Setting { value, source: Source::Default });
     }
     Ok(settings)
@@ -397,13 +445,20 @@ pub(super) fn merged(settings: &BTreeMap<String, Setting>) -> Result<NodeFlags, 
 pub(super) fn render(settings: &BTreeMap<String, Setting>) -> String {
     let lines: Vec<(String, &Source)> = settings
         .iter()
-        .filter_map(|(key, setting)| {
-            let value = toml::Value::try_from(&setting.value).ok()?;
-            Some((format!("{key} = {value}"), &setting.source))
-        })
+        .filter_map(|(key, setting)| Some((format!("{key} = {}", written(&setting.value)?), &setting.source)))
         .collect();
     let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
     lines.iter().map(|(line, source)| format!("{line:width$}  # {source}\n")).collect()
+}
+
+/// A value as people write it in TOML: 60, not 60.0.
+fn written(value: &Value) -> Option<String> {
+    /// From here on not every whole number is one of f64.
+    const EXACT: f64 = 9e15;
+    Some(match toml::Value::try_from(value).ok()? {
+        toml::Value::Float(number) if number.fract() == 0.0 && number.abs() < EXACT => number.to_string(),
+        value => value.to_string(),
+    })
 }
 
 fn read_toml(path: &Path) -> Result<NodeFlags, SettingsError> {
@@ -411,10 +466,22 @@ fn read_toml(path: &Path) -> Result<NodeFlags, SettingsError> {
     let text = read.map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
     toml::from_str(&text).map_err(|error| {
         let place = error.span().map(|span| place(&text, span.start)).unwrap_or_default();
-        // The names of all settings follow, which `--help` shows better.
-        let message = error.message().split(", expected one of `federation`").next().unwrap_or_default();
-        SettingsError::Toml { path: path.to_owned(), place, message: message.replace('\n', " ") }
+        SettingsError::Toml { path: path.to_owned(), place, message: toml_message(error.message()) }
     })
+}
+
+/// What is wrong, on one line; of a key that no setting has, which one was meant.
+fn toml_message(message: &str) -> String {
+    // The names of all settings follow, which `--help` shows better.
+    let (Some(key), Some(_)) =
+        (message.strip_prefix("unknown field `"), message.find(", expected one of `federation`"))
+    else {
+        return message.replace('\n', " ");
+    };
+    let key = key.split('`').next().unwrap_or_default();
+    let known = serde_json::to_value(NodeFlags::default()).unwrap_or_default();
+    let known = known.as_object().into_iter().flat_map(|settings| settings.keys().map(String::as_str));
+    format!("there is no setting `{key}`{}", did_you_mean(key, known))
 }
 
 /// ` at line N (key)`: where in a TOML file something is wrong.
@@ -438,6 +505,10 @@ fn check_finite(flags: &NodeFlags) -> Result<(), SettingsError> {
         ("linger", flags.linger),
         ("period", flags.period),
         ("checkpoint-every", flags.checkpoint_every),
+        ("fallback-after", flags.fallback_after),
+        ("s3-poll", flags.s3_poll),
+        ("s3-poll-idle", flags.s3_poll_idle),
+        ("s3-grace", flags.s3_grace),
     ];
     for (key, number) in numbers {
         if let Some(number) = number.filter(|number| !number.is_finite()) {

@@ -1,47 +1,90 @@
 //! `peerfold strategies`: what there is to fold by.
 
-use crate::strategy::{ParameterInfo, STRATEGIES, StrategyInfo, StrategySpec};
+use super::suggest;
+use crate::{
+    program::{columns, wrapped},
+    strategy::{ParameterInfo, STRATEGIES, StrategyInfo, StrategySpec},
+};
 use clap::Args;
 use serde::Serialize;
 
-/// Columns of a line.
+/// Columns of a line, where the terminal has no fewer.
 const WIDTH: usize = 100;
+
 /// Columns before what belongs to a strategy.
 const INDENT: usize = 4;
+
+/// The strategies by what they do, from what most federations need to what few do.
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("means", &["fedavg", "fedprox", "faulttolerantfedavg"]),
+    ("steps towards the mean", &["fedavgm", "fedadagrad", "fedadam", "fedyogi", "qfedavg", "diloco"]),
+    (
+        "robust",
+        &[
+            "fedmedian",
+            "fedtrimmedavg",
+            "krum",
+            "multikrum",
+            "bulyan",
+            "geometricmedian",
+            "centeredclipping",
+            "normbound",
+        ],
+    ),
+    ("asynchronous", &["unweighted", "fedasync", "paflm", "asyncfeded", "fedbuff", "asofed", "safa", "port"]),
+    ("decentralised", &["gossip", "dpsgd"]),
+];
 
 #[derive(Args)]
 pub(super) struct StrategiesFlags {
     /// Only this strategy.
     name: Option<String>,
-    /// Write a JSON array of objects with name, aliases, summary, paper and parameters, each with name, default and
-    /// meaning; for one strategy the object alone.
+    /// Write a JSON array of objects with name, group, aliases, summary, paper and parameters, each with name, default
+    /// and meaning; for one strategy the object alone.
     #[arg(long)]
     json: bool,
 }
 
 /// What is printed.
 pub(super) fn text(flags: &StrategiesFlags) -> anyhow::Result<String> {
-    let one = match &flags.name {
-        Some(name) => {
-            let info = StrategySpec::new(name).info();
-            Some(info.map_err(|error| clap::Error::raw(clap::error::ErrorKind::ValueValidation, error))?)
-        }
-        None => None,
-    };
-    if flags.json {
-        let json = match one {
-            Some(info) => serde_json::to_string_pretty(&Object::of(info))?,
-            None => serde_json::to_string_pretty(&STRATEGIES.iter().map(Object::of).collect::<Vec<_>>())?,
-        };
-        return Ok(json + "\n");
+    let columns = columns().unwrap_or(WIDTH).min(WIDTH);
+    if let Some(name) = &flags.name {
+        let info = StrategySpec::new(name).info().map_err(|error| {
+            clap::Error::raw(clap::error::ErrorKind::ValueValidation, suggest::for_strategy(&error))
+        })?;
+        return Ok(if flags.json {
+            serde_json::to_string_pretty(&Object::of(info))? + "\n"
+        } else {
+            paragraph(info, columns)
+        });
     }
-    let listed = one.map_or_else(|| STRATEGIES.iter().map(paragraph).collect::<Vec<_>>(), |info| vec![paragraph(info)]);
-    Ok(listed.join("\n"))
+    let groups = GROUPS.iter().map(|(group, names)| (group, names.iter().filter_map(|name| of_name(name))));
+    if flags.json {
+        let objects: Vec<Object> = groups.flat_map(|(_, infos)| infos.map(Object::of)).collect();
+        return Ok(serde_json::to_string_pretty(&objects)? + "\n");
+    }
+    let sections: Vec<String> = groups
+        .map(|(group, infos)| {
+            let paragraphs: Vec<String> = infos.map(|info| paragraph(info, columns)).collect();
+            format!("── {group} ──\n\n{}", paragraphs.join("\n"))
+        })
+        .collect();
+    Ok(sections.join("\n"))
+}
+
+fn of_name(name: &str) -> Option<&'static StrategyInfo> {
+    STRATEGIES.iter().find(|info| info.name == name)
+}
+
+/// The group that a strategy is listed in.
+fn group_of(name: &str) -> &'static str {
+    GROUPS.iter().find(|(_, names)| names.contains(&name)).map_or("", |(group, _)| group)
 }
 
 #[derive(Serialize)]
 struct Object {
     name: &'static str,
+    group: &'static str,
     aliases: &'static [&'static str],
     summary: &'static str,
     paper: &'static str,
@@ -60,69 +103,56 @@ impl Object {
         let StrategyInfo { name, aliases, summary, paper, parameters, .. } = *info;
         let parameters =
             parameters.iter().map(|&ParameterInfo { name, default, meaning }| Parameter { name, default, meaning });
-        Self { name, aliases, summary, paper, parameters: parameters.collect() }
+        Self { name, group: group_of(name), aliases, summary, paper, parameters: parameters.collect() }
     }
 }
 
 /// The name, what it does, where it comes from, and a line or two for each parameter.
-fn paragraph(info: &StrategyInfo) -> String {
+fn paragraph(info: &StrategyInfo, columns: usize) -> String {
     let aliases = info.aliases.join(", ");
     let mut lines = vec![if aliases.is_empty() { info.name.to_owned() } else { format!("{} ({aliases})", info.name) }];
-    lines.extend(wrapped("", INDENT, info.summary));
-    lines.extend(wrapped("", INDENT, info.paper));
+    lines.extend(wrapped("", INDENT, info.summary, columns));
+    lines.extend(wrapped("", INDENT, info.paper, columns));
     let longest = info.parameters.iter().map(|parameter| parameter.name.len()).max().unwrap_or(0);
     for parameter in info.parameters {
         let meaning = format!("{} [default: {}]", parameter.meaning, parameter.default);
-        lines.extend(wrapped(parameter.name, INDENT + longest + 2, &meaning));
+        let head = format!("{:INDENT$}{}", "", parameter.name);
+        lines.extend(wrapped(&head, INDENT + longest + 2, &meaning, columns));
     }
     lines.join("\n") + "\n"
-}
-
-/// The text in lines that begin at this column, the first one with `head` before it.
-fn wrapped(head: &str, indent: usize, text: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut line = format!("{:INDENT$}{head}", "");
-    let mut at = line.chars().count();
-    for word in text.split_whitespace() {
-        let length = word.chars().count();
-        if at > indent && at + 1 + length > WIDTH {
-            lines.push(std::mem::take(&mut line));
-            at = 0;
-        }
-        let space = if at > indent { 1 } else { indent.saturating_sub(at) };
-        line += &" ".repeat(space);
-        line += word;
-        at += space + length;
-    }
-    lines.push(line);
-    lines
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
-    fn lines_are_broken_between_words() {
-        let words = ["abcdefghi"; 12].join(" ");
-        let lines = wrapped("k", 8, &words);
-        assert_eq!(lines.len(), 2);
-        assert_eq!(lines[0], format!("    k   {}", ["abcdefghi"; 9].join(" ")));
-        assert_eq!(lines[1], format!("        {}", ["abcdefghi"; 3].join(" ")));
-        assert_eq!(wrapped("", 4, "a  b"), ["    a b"]);
-        // What can't be broken stands alone.
-        let long = "x".repeat(200);
-        assert_eq!(
-            wrapped("k", 6, &format!("a {long} b")),
-            ["    k a".to_owned(), format!("      {long}"), "      b".to_owned()]
-        );
+    fn every_strategy_is_in_one_group() {
+        let grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let once: BTreeSet<&str> = grouped.iter().copied().collect();
+        let known: BTreeSet<&str> = STRATEGIES.iter().map(|info| info.name).collect();
+        assert_eq!((once, grouped.len()), (known, STRATEGIES.len()));
+    }
+
+    #[test]
+    fn the_groups_are_those_of_the_readme() {
+        for (group, names) in GROUPS {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            let row = include_str!("../../README.md").lines().find(|line| line.starts_with(&format!("| {group} |")));
+            // In brackets there may be a word to one of them.
+            let listed: Vec<String> =
+                row.unwrap_or_default().split('`').skip(1).step_by(2).map(|n| format!("`{n}`")).collect();
+            assert_eq!(listed, names, "{group}");
+        }
     }
 
     #[test]
     fn every_strategy_is_listed_in_lines_that_can_be_read() {
-        for info in STRATEGIES {
-            let text = paragraph(info);
-            assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        for (info, columns) in STRATEGIES.iter().flat_map(|info| [(info, WIDTH), (info, 80), (info, 60)]) {
+            let text = paragraph(info, columns);
+            let long = |line: &&str| line.chars().count() > columns && line.split_whitespace().count() > 1;
+            assert_eq!(text.lines().find(long), None, "{columns} columns");
             for parameter in info.parameters {
                 assert!(text.contains(&format!("\n    {} ", parameter.name)), "{text}");
             }

@@ -1,19 +1,31 @@
 //! What the demo shows while it runs: a line for each node that is updated in place on a terminal, plain lines when
 //! piped, JSON lines with `--json`.
 
-use super::{phase::ALONE, table::Summary};
+use super::{
+    event::{DemoEvent, DemoLine},
+    phase::ALONE,
+    table::Summary,
+};
 use crate::{
     bucket::BucketFigures,
     cli::{TimedEvent, routes_text, short_peer},
     node::{Event, FoldedUpdate, Origin, Stop},
+    program::{columns, sentence},
 };
 use anyhow::Context;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use console::{Term, measure_text_width};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
     io::{self, IsTerminal, Write},
+    time::SystemTime,
 };
+
+/// How often a terminal is drawn in a second, at most.
+const DRAWINGS: u8 = 20;
+/// Columns of a bar.
+const BAR: usize = 6;
 
 enum Form {
     /// One for each phase: what it has drawn stays where it is when the next one begins.
@@ -34,7 +46,7 @@ pub(super) struct Live {
     stop: Stop,
     /// Why a line couldn't be written, if not because its reader has left.
     failed: RefCell<Option<io::Error>>,
-    phase: RefCell<&'static str>,
+    phase: Cell<&'static str>,
     rows: RefCell<Vec<Row>>,
 }
 
@@ -47,20 +59,20 @@ impl Live {
         } else {
             Form::Lines
         };
-        Self { form, stop, failed: RefCell::default(), phase: RefCell::new(""), rows: RefCell::default() }
+        Self { form, stop, failed: RefCell::default(), phase: Cell::new(""), rows: RefCell::default() }
     }
 
     /// A line between the phases.
     pub(super) fn headline(&self, text: &str) {
         match self.form {
             Form::Json => {}
-            _ => self.line(text),
+            _ => self.line(&sentence(text, columns())),
         }
     }
 
     /// The nodes of a phase begin.
     pub(super) fn begin(&self, phase: &'static str, nodes: usize, epochs: u64) {
-        *self.phase.borrow_mut() = phase;
+        self.phase.set(phase);
         if let Form::Terminal(drawn) = &self.form {
             drawn.replace(bars());
         }
@@ -68,7 +80,8 @@ impl Live {
             let bar = match &self.form {
                 Form::Terminal(bars) => {
                     let bar = bars.borrow().add(ProgressBar::new(epochs));
-                    if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:6.cyan/dim} {wide_msg}") {
+                    let template = format!("{{prefix}} {{bar:{BAR}.cyan/dim}} {{wide_msg}}");
+                    if let Ok(style) = ProgressStyle::with_template(&template) {
                         bar.set_style(style);
                     }
                     bar.set_prefix(format!("node {number}"));
@@ -82,10 +95,13 @@ impl Live {
         *self.rows.borrow_mut() = (0..nodes).map(row).collect();
     }
 
-    /// The phase is over; its lines stay.
+    /// The phase is over, however it ended; its lines stay.
     pub(super) fn end(&self) {
-        for bar in self.rows.borrow().iter().filter_map(|row| row.bar.as_ref()) {
-            bar.abandon();
+        let rows = self.rows.take();
+        let bars: Vec<_> = rows.iter().filter_map(|row| row.bar.as_ref()).collect();
+        bars.iter().for_each(|bar| bar.abandon());
+        if !bars.is_empty() {
+            self.line("");
         }
     }
 
@@ -95,7 +111,7 @@ impl Live {
         if let Form::Json = self.form {
             // The event's own line, with two fields more.
             if let Ok(serde_json::Value::Object(mut line)) = serde_json::to_value(timed) {
-                line.insert("phase".to_owned(), (*self.phase.borrow()).into());
+                line.insert("phase".to_owned(), self.phase.get().into());
                 line.insert("node".to_owned(), number.into());
                 self.line(&serde_json::Value::Object(line).to_string());
             }
@@ -105,7 +121,7 @@ impl Live {
         match event {
             Event::Folded { updates, .. } => self.folded(number, format!("folded node {}", stale_text(updates, name))),
             // Alone there is nobody to fold with, which need not be said after each epoch.
-            Event::NotFolded { .. } if *self.phase.borrow() == ALONE => {}
+            Event::NotFolded { .. } if self.phase.get() == ALONE => {}
             Event::NotFolded { reason, .. } => self.folded(number, format!("not folded: {reason}")),
             Event::FolderFailed { epoch, reason } => self.note(number, &format!("epoch {epoch}: {reason}; trains on")),
             Event::Excluded { author, reason } => self.note(number, &format!("excluded {}: {reason}", name(author))),
@@ -132,21 +148,21 @@ impl Live {
                 // Behind a network it is the lesser part.
                 let bucket = bucket.filter(|_| network.is_none());
                 match self.rows.borrow().get(number).and_then(|row| row.bar.as_ref()) {
-                    // Eighty columns hold three nodes; what doesn't fit is cut at the end.
                     Some(bar) => {
                         bar.set_position(*epoch);
                         let network = network.map(|(peers, (sent, received))| {
-                            format!("⇄{peers} ↑{} ↓{} ", amount(sent), amount(received))
+                            format!("⇄{peers} ↑{} ↓{}", amount(sent), amount(received))
                         });
                         let bucket = bucket.map(|bucket| {
                             let BucketFigures { sent, received, .. } = bucket;
-                            format!("S3 {} ↑{} ↓{} ", bucket.requests(), amount(sent), amount(received))
+                            format!("S3 {} ↑{} ↓{}", bucket.requests(), amount(sent), amount(received))
                         });
-                        bar.set_message(format!(
-                            "{epoch}/{epochs} loss {loss:.3} acc {accuracy:4.1} % {}{}",
-                            network.or(bucket).unwrap_or_default(),
-                            folded.replace("folded node ", "folded ")
-                        ));
+                        let figures = format!("{epoch}/{epochs} loss {loss:.3} acc {accuracy:4.1} %");
+                        let moved = network.or(bucket).unwrap_or_default();
+                        let folded = folded.replace("folded node ", "folded ");
+                        let used = measure_text_width(&bar.prefix()) + BAR + 2;
+                        let room = columns().map_or(usize::MAX, |columns| columns.saturating_sub(used));
+                        bar.set_message(fitting(figures, &moved, &folded, room));
                     }
                     None => {
                         let network = network.map(|(peers, (sent, received))| {
@@ -180,35 +196,52 @@ impl Live {
 
     /// Something out of the ordinary, which stays to be seen.
     pub(super) fn note(&self, number: usize, text: &str) {
-        match &self.form {
-            Form::Json => {
-                let note = serde_json::json!({ "phase": *self.phase.borrow(), "node": number, "note": text });
-                self.line(&note.to_string());
-            }
-            Form::Terminal(bars) => {
-                let _ = bars.borrow().println(format!("node {number}  {text}"));
-            }
-            Form::Lines => self.line(&format!("node {number}  {text}")),
-        }
+        self.tell(Some(number), text);
     }
 
     /// Something that happens to all nodes.
     pub(super) fn announce(&self, text: &str) {
+        self.tell(None, text);
+    }
+
+    fn tell(&self, node: Option<usize>, text: &str) {
+        let line = || node.map_or_else(|| text.to_owned(), |number| format!("node {number}  {text}"));
         match &self.form {
-            Form::Json => self.line(&serde_json::json!({ "phase": *self.phase.borrow(), "note": text }).to_string()),
-            Form::Terminal(bars) => drop(bars.borrow().println(text)),
-            Form::Lines => self.line(text),
+            Form::Json => self.json(DemoEvent::Note { phase: self.phase.get(), node, note: text.to_owned() }),
+            Form::Terminal(bars) => drop(bars.borrow().println(sentence(&line(), columns()))),
+            Form::Lines => self.line(&line()),
         }
     }
 
     /// The table and what it shows.
     pub(super) fn summary(&self, summary: &Summary) {
         match self.form {
-            Form::Json => self.line(&summary.json().to_string()),
+            Form::Json => self.json(DemoEvent::Summary { summary: summary.figures() }),
             _ => {
-                self.line(&format!("\n{}\n", summary.table()));
-                self.line(&summary.sentence());
+                self.line(&format!("\n{}\n", summary.table(columns())));
+                self.line(&sentence(&summary.sentence(), columns()));
             }
+        }
+    }
+
+    /// A demo that was stopped has no more to say than that.
+    pub(super) fn stopped(&self) {
+        if let Form::Json = self.form {
+            self.json(DemoEvent::Stopped);
+        }
+    }
+
+    /// What it failed of. For people the program says it on standard error.
+    pub(super) fn failed(&self, reason: &str) {
+        if let Form::Json = self.form {
+            self.json(DemoEvent::Failed { reason: reason.to_owned() });
+        }
+    }
+
+    fn json(&self, event: DemoEvent) {
+        let line = DemoLine { time: SystemTime::now(), event };
+        if let Ok(line) = serde_json::to_string(&line) {
+            self.line(&line);
         }
     }
 
@@ -236,7 +269,67 @@ impl Live {
 }
 
 fn bars() -> MultiProgress {
-    MultiProgress::with_draw_target(ProgressDrawTarget::stdout())
+    let screen = Box::new(Screen(Term::buffered_stdout()));
+    MultiProgress::with_draw_target(ProgressDrawTarget::term_like_with_hz(screen, DRAWINGS))
+}
+
+/// A terminal whose cursor rests at the beginning of the last line. Left at its end, where bars leave it, the `^C` that
+/// a terminal echoes would go to a line of its own, and the next drawing would be one line too low.
+#[derive(Debug)]
+struct Screen(Term);
+
+impl TermLike for Screen {
+    fn width(&self) -> u16 {
+        self.0.size().1
+    }
+
+    fn height(&self) -> u16 {
+        self.0.size().0
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_up(n)
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_down(n)
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_right(n)
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_left(n)
+    }
+
+    fn write_line(&self, line: &str) -> io::Result<()> {
+        self.0.write_line(line)
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.0.write_str(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.0.clear_line()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.0.write_str("\r")?;
+        self.0.flush()
+    }
+}
+
+/// A node's figures with as much of the rest as there is room for: what it folded rather than what was moved. The
+/// terminal cuts off what is too long even so.
+fn fitting(figures: String, moved: &str, folded: &str, room: usize) -> String {
+    let with = |parts: &[&str]| {
+        let parts: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+        parts.join(" ")
+    };
+    let candidates = [with(&[&figures, moved, folded]), with(&[&figures, folded]), with(&[&figures, moved])];
+    candidates.into_iter().find(|text| measure_text_width(text) <= room).unwrap_or(figures)
 }
 
 /// What was folded, without the own update: `node 0, node 2 (1 stale)`.
@@ -256,5 +349,19 @@ pub(super) fn amount(bytes: u64) -> String {
         few if few < KIB => format!("{bytes} B"),
         some if some < KIB * KIB => format!("{:.0} KiB", some / KIB),
         many => format!("{:.1} MiB", many / (KIB * KIB)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_node_has_what_there_is_room_for() {
+        let fitting = |room| fitting("3/8 loss 0.1".to_owned(), "⇄2 ↑1 B ↓2 B", "folded 1, 2", room);
+        assert_eq!(fitting(37), "3/8 loss 0.1 ⇄2 ↑1 B ↓2 B folded 1, 2");
+        assert_eq!(fitting(36), "3/8 loss 0.1 folded 1, 2");
+        assert_eq!(fitting(24), "3/8 loss 0.1 folded 1, 2");
+        assert_eq!(fitting(23), "3/8 loss 0.1");
     }
 }

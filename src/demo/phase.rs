@@ -7,6 +7,7 @@ use super::{
     directory::Directory,
     live::Live,
     process::{Message, NodeProcess},
+    verdict::Dealings,
 };
 use crate::{
     bucket::BucketFigures,
@@ -68,6 +69,8 @@ pub(super) struct NodeResult {
     pub(super) received: u64,
     /// What the bucket has cost, over all its starts.
     pub(super) bucket: Option<BucketFigures>,
+    /// What it has had of the others.
+    pub(super) dealings: Dealings,
 }
 
 /// How nodes reach each other.
@@ -205,10 +208,7 @@ impl<'a> Phase<'a> {
         let mut names = BTreeMap::new();
         while running.iter().any(|node| !node.finished || node.killed) {
             match messages.recv().context("the nodes' events have ended")? {
-                Message::Stop => {
-                    live.end();
-                    return Ok(Outcome::Stopped);
-                }
+                Message::Stop => return Ok(Outcome::Stopped),
                 Message::Event(number, timed) => {
                     let event = &timed.event;
                     if let Event::Started { peer, .. } = event {
@@ -236,7 +236,6 @@ impl<'a> Phase<'a> {
                     if !node.killed
                         && let Some(reason) = reason.or_else(|| node.unfinished())
                     {
-                        live.end();
                         bail!("node {number} failed: {reason}");
                     }
                 }
@@ -290,6 +289,7 @@ impl<'a> Phase<'a> {
 
 impl Running {
     fn note(&mut self, event: &Event) {
+        self.result.dealings.note(event);
         match event {
             Event::Started { peer, .. } => self.result.peer.clone_from(peer),
             Event::Published { num_examples, .. } => self.result.num_examples = *num_examples,

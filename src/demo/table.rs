@@ -1,7 +1,11 @@
 //! What the demo has shown, in figures.
 
-use super::{live::amount, phase::NodeResult};
-use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use super::{
+    event::{Figures, NodeFigures},
+    live::amount,
+    phase::NodeResult,
+};
+use crate::cli::{Column, Sheet};
 use std::time::Duration;
 
 /// Each node together and alone.
@@ -25,41 +29,37 @@ impl Summary {
         values.sum::<f64>() / count
     }
 
-    pub(super) fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(UTF8_FULL_CONDENSED);
+    /// The table, at most so wide.
+    pub(super) fn table(&self, columns: Option<usize>) -> String {
         let has_network = self.rows.iter().any(|(node, _)| node.sent > 0);
         let has_bucket = self.rows.iter().any(|(node, _)| node.bucket.is_some());
-        let mut header = vec!["node", "examples", "alone", "federated", "gain", "time"];
+        let numbers = |heading, cell: fn(&NodeResult) -> String| {
+            Column::numbers(heading, self.rows.iter().map(|(node, _)| cell(node)))
+        };
+        let alone = self.rows.iter().map(|(_, alone)| format!("{:.1} %", 100.0 * alone));
+        let gains = self.gains().into_iter().map(|gain| format!("{gain:+.1}"));
+        let mut sheet = Sheet::of(Column::words("node", (0..self.rows.len()).map(|number| number.to_string()))).with([
+            numbers("examples", |node| node.num_examples.to_string()),
+            Column::numbers("alone", alone),
+            numbers("federated", |node| format!("{:.1} %", 100.0 * node.accuracy)),
+            Column::numbers("gain", gains),
+            numbers("time", |node| format!("{:.1} s", node.seconds)),
+        ]);
         if has_network || !has_bucket {
-            header.extend(["peers", "sent", "received"]);
+            sheet = sheet.with([
+                numbers("peers", |node| node.peers.to_string()),
+                numbers("sent", |node| amount(node.sent)),
+                numbers("received", |node| amount(node.received)),
+            ]);
         }
         if has_bucket {
-            header.extend(["requests", "uploaded", "downloaded"]);
+            sheet = sheet.with([
+                numbers("requests", |node| node.bucket.unwrap_or_default().requests().to_string()),
+                numbers("uploaded", |node| amount(node.bucket.unwrap_or_default().sent)),
+                numbers("downloaded", |node| amount(node.bucket.unwrap_or_default().received)),
+            ]);
         }
-        table.set_header(header);
-        for (number, ((node, alone), gain)) in self.rows.iter().zip(self.gains()).enumerate() {
-            let mut row = vec![
-                number.to_string(),
-                node.num_examples.to_string(),
-                format!("{:.1} %", 100.0 * alone),
-                format!("{:.1} %", 100.0 * node.accuracy),
-                format!("{gain:+.1}"),
-                format!("{:.1} s", node.seconds),
-            ];
-            if has_network || !has_bucket {
-                row.extend([node.peers.to_string(), amount(node.sent), amount(node.received)]);
-            }
-            if has_bucket {
-                let bucket = node.bucket.unwrap_or_default();
-                row.extend([bucket.requests().to_string(), amount(bucket.sent), amount(bucket.received)]);
-            }
-            table.add_row(row);
-        }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        table
+        sheet.text(columns)
     }
 
     pub(super) fn sentence(&self) -> String {
@@ -84,18 +84,25 @@ impl Summary {
         )
     }
 
-    pub(super) fn json(&self) -> serde_json::Value {
-        let node = |(number, ((node, alone), gain)): (usize, (&(NodeResult, f64), f64))| {
-            serde_json::json!({
-                "node": number, "peer": node.peer, "examples": node.num_examples, "alone": alone,
-                "federated": node.accuracy, "gain_points": gain, "seconds": node.seconds,
-                "peers": node.peers, "sent": node.sent, "received": node.received, "bucket": node.bucket,
-            })
+    pub(super) fn figures(&self) -> Figures {
+        let node = |(number, ((node, alone), gain)): (usize, (&(NodeResult, f64), f64))| NodeFigures {
+            node: number,
+            peer: node.peer.clone(),
+            examples: node.num_examples,
+            alone: *alone,
+            federated: node.accuracy,
+            gain_points: gain,
+            seconds: node.seconds,
+            peers: node.peers,
+            sent: node.sent,
+            received: node.received,
+            bucket: node.bucket,
         };
-        let nodes: Vec<_> = self.rows.iter().zip(self.gains()).enumerate().map(node).collect();
-        serde_json::json!({
-            "summary": { "nodes": nodes, "gain_points": Self::mean(self.gains().into_iter()),
-                "seconds": self.took.as_secs_f64(), "sentence": self.sentence() }
-        })
+        Figures {
+            nodes: self.rows.iter().zip(self.gains()).enumerate().map(node).collect(),
+            gain_points: Self::mean(self.gains().into_iter()),
+            seconds: self.took.as_secs_f64(),
+            sentence: self.sentence(),
+        }
     }
 }

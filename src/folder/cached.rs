@@ -368,7 +368,7 @@ impl CachedFolder {
         }
         let network = async {
             if let Some(network) = &self.network {
-                network.hand_over().await;
+                network.hand_over(PROOF_PATIENCE).await;
             }
         };
         let bucket = async {

@@ -1,13 +1,17 @@
 //! What a node needs to go on after it was killed, in one file; and beside it, while an epoch is trained but not folded,
 //! the one of the last complete epoch, for who wants the newest folded weights.
 
-use super::{Beginning, Origin, Roster, sealed};
+use super::{
+    Beginning, Origin, Roster,
+    sealed::{self, HASH_BYTES},
+};
 use crate::weights::{Layout, Metric, Tensor, TensorSpec, Weights, WeightsError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 

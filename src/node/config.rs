@@ -7,7 +7,7 @@ use crate::{
     cache::DEFAULT_QUOTA,
     folder::{Author, FolderUrl, OpenOptions},
     home::Home,
-    p2p::{NETWORK_SOCKET, NetworkOptions},
+    p2p::{FederationName, NETWORK_SOCKET, NetworkOptions},
     strategy::StrategySpec,
     weights::{FederationId, Layout},
 };
@@ -126,9 +126,10 @@ impl NodeConfig {
         BlockingSession::new(|| {
             let me = author.peer_id();
             let allow: Option<BTreeSet<PeerId>> = self.allow.as_ref().map(|ids| ids.iter().copied().collect());
+            let named = FederationName { name: self.federation.clone(), run: self.run.clone() };
             let open = OpenOptions {
                 readmitted: self.readmit.clone(),
-                network: self.network.clone(),
+                network: NetworkOptions { named: Some(named), ..self.network.clone() },
                 bucket: BucketOptions { relayed: allow.clone(), ..self.bucket.clone() },
                 fallback: self.fallback.clone(),
                 cache_quota: self.cache_quota,

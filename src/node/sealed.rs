@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-const HASH_BYTES: usize = 32;
+pub(super) const HASH_BYTES: usize = 32;
 
 /// Replaces the file. A crash leaves the old one or the new one. Blocks on the disk.
 pub(super) fn write(path: &Path, magic: &[u8; 8], body: &[u8]) -> Result<(), CheckpointError> {

@@ -39,6 +39,16 @@ pub(super) fn without_peer(address: &Multiaddr) -> Multiaddr {
     address
 }
 
+/// Whether others can dial an address that is listened on. IPv6's link-local ones need the name of an interface beside
+/// them, for which a multiaddr that can be dialled has no place.
+pub(super) fn can_be_dialled(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => !ip.is_unspecified(),
+        Some(Protocol::Ip6(ip)) => !ip.is_unspecified() && !ip.is_unicast_link_local(),
+        _ => true,
+    }
+}
+
 /// Whether an address leads to this machine alone.
 pub(super) fn is_loopback(address: &Multiaddr) -> bool {
     match address.iter().next() {
@@ -73,6 +83,19 @@ mod tests {
         let far = ["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/udp/1/quic-v1"];
         assert_eq!(told(&addresses, false), far);
         assert_eq!(told(&addresses, true), [&addresses[..2], &far].concat());
+    }
+
+    #[test]
+    fn only_what_can_be_dialled_is_shown() {
+        for (address, can) in [
+            ("/ip4/192.0.2.1/tcp/1", true),
+            ("/ip6/2001:db8::1/udp/1/quic-v1", true),
+            ("/ip6/fe80::1/tcp/1", false),
+            ("/ip6/::/tcp/1", false),
+            ("/ip4/0.0.0.0/tcp/1", false),
+        ] {
+            assert_eq!(can_be_dialled(&address.parse().unwrap()), can, "{address}");
+        }
     }
 
     #[test]

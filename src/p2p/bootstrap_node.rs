@@ -1,6 +1,6 @@
 use super::{
     NetworkError,
-    addresses::{is_loopback, usable},
+    addresses::{can_be_dialled, is_loopback, usable},
     announcements::Announcements,
     options::PeerAddress,
     protocols::{IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL},
@@ -104,7 +104,8 @@ impl BootstrapNode {
         Ok(Self { swarm, announcements, connected, shortage: Shortage::default() })
     }
 
-    /// Answers until `until` is done. `listening` is given each address, as soon as it is listened on.
+    /// Answers until `until` is done. `listening` is given each address at which others can reach it, as soon as it is
+    /// listened on.
     pub async fn run(
         mut self,
         mut listening: impl FnMut(&PeerAddress),
@@ -119,7 +120,9 @@ impl BootstrapNode {
                 () = &mut until => return Ok(()),
                 _ = minute.tick() => self.tell_figures(),
                 event = self.swarm.select_next_some() => match event {
-                    SwarmEvent::NewListenAddr { address, .. } => listening(&PeerAddress { peer, address }),
+                    SwarmEvent::NewListenAddr { address, .. } if can_be_dialled(&address) => {
+                        listening(&PeerAddress { peer, address });
+                    }
                     SwarmEvent::ExpiredListenAddr { address, .. } => tracing::warn!(%address, "listens there no more"),
                     SwarmEvent::ListenerClosed { reason: Err(error), addresses, .. } => {
                         let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

@@ -1,6 +1,12 @@
+use super::addresses::without_peer;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// What is wrong with an address.
@@ -15,7 +21,10 @@ pub enum AddressError {
         reason: String,
     },
     /// It doesn't say who must answer.
-    #[error("{address} lacks /p2p/<peer id> at its end: who must answer there; the node itself prints it")]
+    #[error(
+        "{address} lacks /p2p/<peer id> at its end: who must answer there; `peerfold bootstrap` prints its addresses with \
+         it, and `peerfold peers` those of a node"
+    )]
     NoPeer {
         /// The address.
         address: Multiaddr,
@@ -36,10 +45,22 @@ pub enum AddressError {
         address: Multiaddr,
     },
     /// Nothing that can be listened on.
-    #[error("{address} can't be listened on; write /ip4/0.0.0.0/tcp/PORT or /ip4/0.0.0.0/udp/PORT/quic-v1")]
+    #[error("{address} can't be listened on; write {instead}")]
     NotListenable {
         /// The address.
         address: Multiaddr,
+        /// What can be.
+        instead: String,
+    },
+    /// Not a multiaddr at all, where one to listen on is wanted.
+    #[error("{text:?} is no multiaddr ({reason}); write {instead}")]
+    NoListenAddress {
+        /// The text.
+        text: String,
+        /// What the parser says.
+        reason: String,
+        /// What can be listened on.
+        instead: String,
     },
 }
 
@@ -79,9 +100,37 @@ impl fmt::Display for PeerAddress {
 
 /// Reads an address to listen on: one of this machine's, for TCP or QUIC, without `/p2p/…`.
 pub fn listen_address(text: &str) -> Result<Multiaddr, AddressError> {
-    let address = multiaddr(text)?;
-    let is_ip = matches!(address.iter().next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
-    if is_ip && port(&address).is_some() { Ok(address) } else { Err(AddressError::NotListenable { address }) }
+    let address = multiaddr(text).map_err(|error| match error {
+        AddressError::NotMultiaddr { text, reason } => {
+            AddressError::NoListenAddress { instead: listen_instead(&text), text, reason }
+        }
+        other => other,
+    })?;
+    let is_listenable = |address: &Multiaddr| {
+        let is_ip = matches!(address.iter().next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
+        is_ip && port(address).is_some()
+    };
+    if is_listenable(&address) {
+        return Ok(address);
+    }
+    let without = without_peer(&address);
+    let instead = if is_listenable(&without) { without.to_string() } else { listen_instead("") };
+    Err(AddressError::NotListenable { address, instead })
+}
+
+/// What to write instead of an address to listen on that is no multiaddr: `127.0.0.1:4600`, `:4600` and `4600` say which.
+fn listen_instead(text: &str) -> String {
+    let socket = text.trim().parse::<SocketAddr>().ok();
+    let port = || text.trim().trim_start_matches(['*', ':']).parse().ok();
+    let socket = socket.or_else(|| Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port()?))));
+    match socket {
+        Some(socket) => {
+            let tcp = Multiaddr::from(socket.ip()).with(Protocol::Tcp(socket.port()));
+            let quic = Multiaddr::from(socket.ip()).with(Protocol::Udp(socket.port())).with(Protocol::QuicV1);
+            format!("{tcp} for TCP, {quic} for QUIC")
+        }
+        None => "/ip4/0.0.0.0/tcp/PORT or /ip4/0.0.0.0/udp/PORT/quic-v1".to_owned(),
+    }
 }
 
 /// A text that is a multiaddr, whatever it is good for. The empty one is none.
@@ -128,6 +177,17 @@ pub struct NetworkOptions {
     /// While it says `true`, the node closes its connections and makes none: for trying what becomes of a federation
     /// whose network fails.
     pub cut: Option<watch::Receiver<bool>>,
+    /// What the federation is called, to tell it to who asks this node on its own machine. No peer is told.
+    pub named: Option<FederationName>,
+}
+
+/// What people call a federation, whose id is the hash of both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FederationName {
+    /// Its name.
+    pub name: String,
+    /// The label of the run.
+    pub run: String,
 }
 
 impl Default for NetworkOptions {
@@ -139,6 +199,7 @@ impl Default for NetworkOptions {
             sync_every: Duration::from_secs(60),
             seed: rand::random(),
             cut: None,
+            named: None,
         }
     }
 }
@@ -199,6 +260,20 @@ mod tests {
             listen_address(text).unwrap_err();
         }
         let own = format!("/ip4/0.0.0.0/tcp/1/p2p/{PEER}");
-        assert!(listen_address(&own).unwrap_err().to_string().contains("/tcp/PORT"));
+        for (text, instead) in [
+            (own.as_str(), "/ip4/0.0.0.0/tcp/1"),
+            ("127.0.0.1:4600", "/ip4/127.0.0.1/tcp/4600"),
+            ("[::1]:4600", "/ip6/::1/tcp/4600"),
+            (":4600", "/ip4/0.0.0.0/tcp/4600"),
+            ("4600", "/ip4/0.0.0.0/tcp/4600"),
+        ] {
+            let error = listen_address(text).unwrap_err().to_string();
+            let written = error.split("write ").last().unwrap().split(' ').next().unwrap();
+            assert_eq!(written, instead, "{error}");
+            // What is suggested works.
+            assert_eq!(listen_address(written).unwrap().to_string(), written);
+        }
+        let error = listen_address("/dns/localhost/tcp/1").unwrap_err().to_string();
+        assert!(error.contains("/ip4/0.0.0.0/tcp/PORT"), "{error}");
     }
 }

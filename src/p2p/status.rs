@@ -50,7 +50,13 @@ pub struct PeerStatus {
 pub struct NetworkStatus {
     /// The node's peer id.
     pub peer: String,
-    /// The federation's id.
+    /// The federation's name, if the node says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The label of its run, if the node says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// The federation's id: hash of name and run.
     pub federation: String,
     /// Where it listens, each with `/p2p/<peer id>`.
     pub listening: Vec<String>,

@@ -1,9 +1,17 @@
 //! Mistakes and failures, each as one line.
 
-use super::written;
+use super::{
+    page::{error_columns, sentence},
+    written,
+};
 use crate::descriptors;
 use clap::error::ErrorKind;
 use std::process::ExitCode;
+
+/// Writes a line to standard error: `error: …`. Only on a terminal it is broken, between words.
+pub(super) fn tell(what: &str, text: &str) {
+    eprintln!("{}", sentence(&format!("{what}: {text}"), error_columns()));
+}
 
 /// Tells what is wrong with the arguments, or shows the help that they ask for. The exit code is 2 or 0.
 pub(super) fn in_arguments(error: &clap::Error) -> ExitCode {
@@ -14,7 +22,10 @@ pub(super) fn in_arguments(error: &clap::Error) -> ExitCode {
                 return ExitCode::FAILURE;
             }
         }
-        _ => eprintln!("{} (see --help)", shortened(&error.render().to_string())),
+        _ => {
+            let text = format!("{} (see --help)", shortened(&error.render().to_string()));
+            tell("error", text.strip_prefix("error: ").unwrap_or(&text));
+        }
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

@@ -2,7 +2,10 @@
 
 use super::process::{Ended, Sandbox};
 use peerfold::cli::NodeFlags;
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 /// Every setting: its key, a value as flag and variable have it, and as TOML has it.
 const SETTINGS: [(&str, &str, &str); 53] = [
@@ -202,6 +205,44 @@ fn what_is_printed_can_be_read_again() {
         assert!(second.values().all(|(_, source)| *source == file.display().to_string()));
         assert!(first.iter().map(|(key, (value, _))| (key, value)).eq(second.iter().map(|(k, (v, _))| (k, v))));
     }
+}
+
+#[test]
+fn numbers_are_printed_as_people_write_them() {
+    let sandbox = Sandbox::new();
+    let settings =
+        printed(&Ended::of(sandbox.command(["node", "--print-config", "--lr", "0.003", "--skew=0"])).success());
+    for (key, value) in [
+        ("start-deadline", "60"),
+        ("s3-grace", "300"),
+        ("linger", "10"),
+        ("lr", "0.003"),
+        ("skew", "0"),
+        ("cache-quota", "\"8 GiB\""),
+    ] {
+        assert_eq!(settings[key].0, value, "{key}");
+    }
+}
+
+#[test]
+fn short_help_has_what_a_newcomer_needs() {
+    let sandbox = Sandbox::new();
+    let flags = |args: &[&str]| -> BTreeSet<String> {
+        let lines = Ended::of(sandbox.command(args)).success().lines;
+        let lines = lines.iter().map(|line| line.trim()).filter(|line| line.starts_with('-'));
+        let flags = lines.filter_map(|line| line.split([' ', '[', '=']).find(|word| word.starts_with("--")));
+        flags.map(|flag| flag.trim_end_matches(',').to_owned()).collect()
+    };
+    let wanted = "federation home bootstrap folder dataset data-dir partition epochs min-peers stay out help";
+    let wanted: BTreeSet<String> = wanted.split(' ').map(|flag| format!("--{flag}")).collect();
+    assert_eq!(flags(&["node", "-h"]), wanted);
+    let text = Ended::of(sandbox.command(["node", "-h"])).success().text();
+    assert!(text.contains("`peerfold node --help` shows ") && text.lines().count() < 60, "{text}");
+    let all = flags(&["node", "--help"]);
+    assert!(SETTINGS.iter().all(|(key, ..)| all.contains(&format!("--{key}"))), "{all:?}");
+    let (brief, whole) = (flags(&["demo", "-h"]), flags(&["demo", "--help"]));
+    assert!(brief.len() < whole.len() && brief.is_subset(&whole) && brief.contains("--folder"), "{brief:?}");
+    assert!(Ended::of(sandbox.command(["demo", "-h"])).success().text().contains("peerfold demo --help"));
 }
 
 #[test]

@@ -27,6 +27,8 @@ fn told(args: &[&str]) -> Told {
     let (last, lines) = ended.lines.split_last().unwrap();
     for line in lines {
         let line: Value = serde_json::from_str(line).unwrap();
+        assert!(line["event"].is_string(), "{line}");
+        assert_eq!(line["note"].is_string(), line["event"] == "note", "{line}");
         let Some(number) = line["node"].as_u64() else {
             announced.push((together.len(), line["note"].as_str().unwrap().to_owned()));
             continue;
@@ -47,6 +49,7 @@ fn told(args: &[&str]) -> Told {
         }
     }
     let summary: Value = serde_json::from_str(last).unwrap();
+    assert_eq!(summary["event"], "summary");
     sandbox.wait_until_nothing_is_left();
     Told { together, notes, announced, summary: summary["summary"].clone() }
 }
@@ -127,7 +130,6 @@ fn a_killed_node_of_a_synchronous_federation_catches_up() {
 
 #[test]
 fn few_nodes_many_nodes_and_a_kill_in_the_last_epoch() {
-    let short = ["--epochs", "3", "--steps-per-epoch", "5"];
     for (nodes, args) in [
         (1, &["--nodes", "1"][..]),
         (1, &["--nodes", "1", "--kill", "0@2"]),
@@ -138,11 +140,45 @@ fn few_nodes_many_nodes_and_a_kill_in_the_last_epoch() {
         (12, &["--nodes", "12"]),
         (12, &["--nodes", "12", "--sync"]),
     ] {
-        let told = told(&[args, &short].concat());
+        // Who doesn't wait needs epochs in which an update of another can come.
+        let length = if args.contains(&"--sync") { ["--steps-per-epoch", "5"] } else { ["--period", "0.3"] };
+        let told = told(&[args, &["--epochs", "3"], &length].concat());
         assert!(told.all_finished(nodes, 3), "{args:?}: {:?}", told.notes);
         assert_eq!(told.gains().len() as u64, nodes);
         assert_eq!(told.notes.len(), if args.contains(&"--kill") { 2 } else { 0 }, "{args:?}: {:?}", told.notes);
     }
+}
+
+/// Why a demo has failed, as its standard error says and its last line of JSON.
+fn failure(mut command: Command) -> String {
+    command.arg("--json");
+    let ended = Ended::of(command);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.text());
+    let last: Value = serde_json::from_str(ended.lines.last().unwrap()).unwrap();
+    let reason = last["reason"].as_str().unwrap().to_owned();
+    assert_eq!((&last["event"], ended.error()), (&"failed".into(), reason.as_str()));
+    assert!(!ended.text().contains("gained"), "{}", ended.text());
+    reason
+}
+
+#[test]
+fn a_demo_whose_nodes_never_meet_has_failed() {
+    let sandbox = Sandbox::new();
+    let short = ["--nodes", "2", "--epochs", "2", "--steps-per-epoch", "5"];
+    // A rule that folds fewer updates than it needs has averaged nothing.
+    let refused = failure(demo(
+        &sandbox,
+        &[&short[..], &["--strategy", "bulyan", "--param", "num_malicious_clients=1"]].concat(),
+    ));
+    assert!(refused.contains("no node ever folded an update of another, so nothing was averaged: bulyan"), "{refused}");
+    // For people it is one line too.
+    let ended = Ended::of(demo(
+        &sandbox,
+        &[&short[..], &["--strategy", "bulyan", "--param", "num_malicious_clients=1"]].concat(),
+    ));
+    assert!(ended.error().starts_with("the demo has failed: ") && ended.status.code() == Some(1));
+    assert!(!ended.text().contains("gained") && !ended.text().contains("alone"), "{}", ended.text());
+    sandbox.wait_until_nothing_is_left();
 }
 
 #[test]
@@ -161,7 +197,7 @@ fn synchronous_nodes_end_with_equal_weights() {
 #[test]
 fn piped_it_writes_plain_lines_and_a_table() {
     let sandbox = Sandbox::new();
-    let mut command = demo(&sandbox, &["--nodes", "2", "--epochs", "2"]);
+    let mut command = demo(&sandbox, &["--nodes", "2", "--epochs", "2", "--period", "0.3"]);
     // Settings of the user's own nodes are not the demo's.
     command.env("PEERFOLD_FOLDER", "memory:").env("PEERFOLD_EPOCHS", "1").env("PEERFOLD_HOME", "/proc/none");
     let ended = Ended::of(command).success();
@@ -183,7 +219,7 @@ fn on_a_terminal_it_updates_a_line_for_each_node() {
     let sandbox = Sandbox::new();
     let plain = sandbox.command([""; 0]);
     let mut command = Command::new("script");
-    let program = format!("stty cols 110; exec '{}' demo --epochs 3", plain.get_program().display());
+    let program = format!("stty cols 110; exec '{}' demo --epochs 3 --period 0.3", plain.get_program().display());
     command.args(["-qec", &program, "/dev/null"]).env_clear();
     command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.env("TERM", "xterm").env("PATH", "/usr/local/bin:/usr/bin:/bin").env("SHELL", "/bin/sh");

@@ -42,7 +42,9 @@ fn after_a_signal() {
         let sandbox = Sandbox::new();
         let demo = at_work(&sandbox);
         demo.signal(name);
-        assert_eq!(demo.wait().status.code(), Some(130));
+        let ended = demo.wait();
+        assert_eq!(ended.status.code(), Some(130));
+        assert_eq!(ended.lines.last().map(String::as_str), Some(r#"{"event":"stopped"}"#));
         // Not later: the demo itself has cleaned up.
         assert_eq!(sandbox.processes(), [0; 0]);
         assert_eq!(fs::read_dir(sandbox.temporary()).unwrap().count(), 0);
@@ -114,6 +116,8 @@ fn after_a_node_was_killed() {
     let ended = demo.wait();
     assert_eq!(ended.status.code(), Some(1));
     assert!(ended.error().contains("failed: it ended with signal: 9"), "{}", ended.error());
+    let last: serde_json::Value = serde_json::from_str(ended.lines.last().unwrap()).unwrap();
+    assert_eq!((&last["event"], &last["reason"]), (&"failed".into(), &ended.error().into()));
     assert_eq!(sandbox.processes(), [0; 0]);
     sandbox.wait_until_nothing_is_left();
 }

@@ -55,7 +55,12 @@ fn arguments_that_cannot_be() {
         (&["--partition", "3"], &["--partition 3", "I/N"]),
         (&["--partition", "0/0"], &["--partition 0/0"]),
         (&["--strategy", "fedx"], &["--strategy fedx", "fedavg"]),
-        (&["--strategy", "fedadam", "--param", "speed=1"], &["fedadam has no parameter \"speed\"", "eta"]),
+        (&["--strategy", "fedadams"], &["--strategy fedadams", "did you mean fedadam?"]),
+        (
+            &["--strategy", "fedadam", "--param", "speed=1"],
+            &["--param speed=1: fedadam has no parameter \"speed\"", "eta"],
+        ),
+        (&["--strategy", "fedadam", "--param", "beta1=0.5"], &["no parameter \"beta1\"", "did you mean beta_1?"]),
         (&["--strategy", "fedadam", "--param", "eta=fast"], &["eta", "fast"]),
         (&["--param", "eta"], &["--param eta", "NAME=VALUE"]),
         (&["--strategy", "fedprox", "--param", "proximal_mu=-1"], &["proximal_mu", "-1", "from 0"]),
@@ -71,7 +76,8 @@ fn arguments_that_cannot_be() {
         ),
         (&["--s3-poll", "0"], &["--s3-poll 0", "above 0"]),
         (&["--s3-grace=-1"], &["--s3-grace -1", "seconds"]),
-        (&["--folder", "some/dir"], &["--folder some/dir", "file:///"]),
+        (&["--folder", "some/dir"], &["--folder some/dir", "did you mean file:///", "/some/dir?"]),
+        (&["--folder", "file://some/dir"], &["did you mean file:///some/dir?"]),
         (&["--folder", "p2p://192.0.2.1"], &["--folder p2p://192.0.2.1", "--bootstrap"]),
         (&["--bootstrap", PEER], &["--bootstrap 12D3", "--folder memory: is no network"]),
         (&["--listen", "/ip4/127.0.0.1/tcp/0"], &["--listen /ip4/", "--folder memory: is no network"]),
@@ -79,7 +85,10 @@ fn arguments_that_cannot_be() {
         (&["--folder", "p2p:", "--bootstrap", "none.toml"], &["--bootstrap none.toml", "multiaddr", "No such file"]),
         (&["--folder", "p2p:", "--bootstrap", "/ip4/192.0.2.1/tcp/1"], &["--bootstrap /ip4/192.0.2.1/tcp/1", "/p2p/"]),
         (&["--folder", "p2p:", "--bootstrap", "empty.toml"], &["--bootstrap empty.toml", "no peer that can be used"]),
-        (&["--folder", "p2p:", "--listen", "127.0.0.1:1"], &["--listen 127.0.0.1:1", "is no multiaddr"]),
+        (
+            &["--folder", "p2p:", "--listen", "127.0.0.1:1"],
+            &["--listen 127.0.0.1:1", "is no multiaddr", "write /ip4/127.0.0.1/tcp/1 "],
+        ),
         (&["--folder", "p2p:", "--listen", "/dns/localhost/tcp/1"], &["--listen /dns/localhost", "/tcp/PORT"]),
         (&["--cache-quota", "much"], &["--cache-quota much", "8GiB"]),
         (&["--linger=-1"], &["--linger -1", "seconds"]),
@@ -110,12 +119,13 @@ fn arguments_that_cannot_be() {
         (&["--checkpoint-every", "inf"], &["--checkpoint-every inf", "finite"]),
         (&["--epochs", "0"], &["--epochs 0", "at least 1"]),
         (&["--epochs", "many"], &["--epochs", "many"]),
-        (&["--lr", "0"], &["learning rate"]),
+        (&["--lr", "0"], &["--lr 0", "learning rate"]),
         (&["--lr", "nan"], &["--lr NaN"]),
         (&["--batch-size", "0"], &["batch size"]),
-        (&["--threads", "0"], &["threads", "1 and 1024"]),
-        (&["--skew", "2"], &["skew", "between 0 and 1"]),
+        (&["--threads", "0"], &["--threads 0", "1 and 1024"]),
+        (&["--skew", "2"], &["--skew 2", "between 0 and 1"]),
         (&["--dataset", "cats"], &["--dataset cats", "digits and mnist"]),
+        (&["--dataset", "mnist2"], &["--dataset mnist2", "did you mean mnist?"]),
         (&["--dataset", "mnist"], &["--data-dir is missing", "PEERFOLD_DATA"]),
         (&["--device", "abacus"], &["--device abacus", "cpu"]),
         (&["--out", "none/model.safetensors"], &["--out none/model.safetensors"]),
@@ -142,25 +152,81 @@ fn arguments_that_cannot_be() {
 fn configurations_that_are_wrong() {
     let sandbox = Sandbox::new();
     for (text, parts) in [
-        ("seed = 1\nepoch = 3\n", &["line 2", "`epoch`"][..]),
+        ("seed = 1\nepoch = 3\n", &["line 2", "`epoch`", "did you mean epochs?"][..]),
+        ("steps_per_epoch = 3\n", &["line 1", "did you mean steps-per-epoch?"]),
+        ("qzx = 3\n", &["line 1", "there is no setting `qzx`"]),
+        ("lr = -1\n", &["node.toml: lr = -1: ", "above 0"]),
+        ("skew = 2.5\n", &["node.toml: skew = 2.5: ", "between 0 and 1"]),
+        ("max-norm = -1.0\n", &["node.toml: max-norm = -1: ", "above 0"]),
+        ("partition = \"3/3\"\n", &["node.toml: partition = 3/3: ", "0 to 2"]),
         ("seed = 1\n\nepochs = \"many\"\n", &["line 3", "epochs", "many"]),
         ("epochs = -1\n", &["line 1", "epochs", "-1"]),
         ("epochs = [\n", &["line 1"]),
         ("[training]\nepochs = 1\n", &["line 1", "training"]),
         ("seed = 1\nbelow-quorum = \"panic\"\n", &["line 2", "below-quorum", "panic", "alone"]),
-        ("lr = nan\n", &["--lr NaN"]),
+        ("lr = nan\n", &["node.toml: lr = NaN: must be finite"]),
         ("seed = 1\nparam = \"eta=1\"\n", &["line 2", "param", "a list [\"NAME=VALUE\"] or a table"]),
         ("seed = 1\nparam = { eta = [1] }\n", &["line 2", "param", "a table { NAME = VALUE } of numbers"]),
     ] {
         fs::write(sandbox.path("node.toml"), text).unwrap();
         let error = refused(&sandbox, &["--folder", "memory:", "--config", "node.toml"]);
-        for part in ["node.toml"].iter().chain(parts).filter(|part| !(**part == "node.toml" && text.contains("nan"))) {
+        for part in parts {
             assert!(error.contains(part), "{text:?}: {part} is not in: {error}");
         }
     }
     fs::write(sandbox.path("node.toml"), "strategy = \"fedadam\"\n[param]\nspeed = 1\n").unwrap();
     let error = refused(&sandbox, &["--folder", "memory:", "--config", "node.toml"]);
     assert!(error.contains("fedadam has no parameter \"speed\""), "{error}");
+}
+
+#[test]
+fn variables_that_are_wrong_are_blamed_by_their_names() {
+    let sandbox = Sandbox::new();
+    let with = |name: &str, value: &str, flags: &[&str]| {
+        let mut command = sandbox.node("node", &[&["--folder", "memory:"], flags].concat());
+        command.env(name, value);
+        Ended::of(command)
+    };
+    for (name, value, part) in [
+        ("PEERFOLD_LR", "fast", "'fast' for 'PEERFOLD_LR'"),
+        ("PEERFOLD_LR", "-1", "PEERFOLD_LR=-1: "),
+        ("PEERFOLD_LR", "nan", "PEERFOLD_LR=NaN: "),
+        ("PEERFOLD_BELOW_QUORUM", "panic", "'panic' for 'PEERFOLD_BELOW_QUORUM'"),
+        ("PEERFOLD_PARTITION", "3/3", "PEERFOLD_PARTITION=3/3: "),
+        ("PEERFOLD_STRATEGY", "fedx", "PEERFOLD_STRATEGY=fedx: "),
+        ("PEERFOLD_PARAM", "speed=1", "PEERFOLD_PARAM=speed=1: "),
+        ("PEERFOLD_SKEW", "2", "PEERFOLD_SKEW=2: "),
+        ("PEERFOLD_NO_MDNS", "perhaps", "'perhaps' for 'PEERFOLD_NO_MDNS'"),
+    ] {
+        let ended = with(name, value, &[]);
+        let error = ended.error();
+        let flag = name.replace("PEERFOLD_", "--").replace('_', "-").to_lowercase();
+        assert!(error.contains(part) && !error.contains(&flag), "{name}: {error}");
+    }
+    // A flag that is wrong is at fault itself, whatever the variable has.
+    for flags in [&["--lr", "slow"][..], &["--lr=-2"]] {
+        let ended = with("PEERFOLD_LR", "0.1", flags);
+        assert!(ended.error().contains("--lr") && !ended.error().contains("PEERFOLD_LR"), "{}", ended.error());
+    }
+}
+
+#[test]
+fn variables_that_mean_nothing_are_told_with_what_was_meant() {
+    let sandbox = Sandbox::new();
+    for (name, told) in [
+        ("PEERFOLD_EPOCH", "PEERFOLD_EPOCH means nothing to this program; did you mean PEERFOLD_EPOCHS?"),
+        ("PEERFOLD_DATA_DIR", "did you mean PEERFOLD_DATA?"),
+        ("PEERFOLD_QZX", "PEERFOLD_QZX means nothing to this program"),
+    ] {
+        let mut command = sandbox.node("node", &["--folder", "memory:", "--print-config"]);
+        command.env(name, "3");
+        let ended = Ended::of(command).success();
+        let [line] = &ended.log.lines().collect::<Vec<_>>()[..] else { panic!("{}", ended.log) };
+        assert!(line.starts_with("warning: ") && line.ends_with(told), "{line}");
+    }
+    let mut command = sandbox.node("node", &["--folder", "memory:", "--print-config"]);
+    command.env("PEERFOLD_EPOCHS", "3").env("PEERFOLD_EPOCH", "").env("PEER", "x");
+    assert_eq!(Ended::of(command).success().log, "");
 }
 
 #[test]

@@ -16,7 +16,16 @@ fn all_of_them_with_their_parameters_and_papers() {
     let json: Vec<Value> = serde_json::from_str(&listed(&["--json"])).unwrap();
     assert_eq!(json.len(), STRATEGIES.len());
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-    for (info, object) in STRATEGIES.iter().zip(&json) {
+    assert_eq!(json[0]["name"], "fedavg");
+    let named = text.lines().filter(|line| !line.starts_with([' ', '─']) && !line.is_empty());
+    assert_eq!(named.map(|line| line.split(' ').next().unwrap()).next(), Some("fedavg"), "{text}");
+    let headings: Vec<&str> = text.lines().filter(|line| line.starts_with('─')).collect();
+    let mut groups: Vec<String> =
+        json.iter().map(|object| format!("── {} ──", object["group"].as_str().unwrap())).collect();
+    groups.dedup();
+    assert_eq!(headings, groups);
+    for info in STRATEGIES {
+        let object = json.iter().find(|object| object["name"] == info.name).unwrap();
         assert!(text.lines().any(|line| line.split(' ').next() == Some(info.name)), "{text}");
         assert_eq!((&object["name"], &object["paper"]), (&info.name.into(), &info.paper.into()));
         assert!(!info.summary.is_empty() && object["summary"] == info.summary);
@@ -34,7 +43,7 @@ fn all_of_them_with_their_parameters_and_papers() {
 fn only_one_of_them_under_any_of_its_names() {
     let one = listed(&["Fed-Adam"]);
     assert_eq!(one.lines().next(), Some("fedadam"));
-    assert_eq!(one.lines().filter(|line| !line.starts_with(' ')).count(), 1);
+    assert_eq!(one.lines().filter(|line| !line.starts_with(' ')).count(), 1, "{one}");
     assert!(one.contains("beta_2") && one.contains("[default: 0.99]"), "{one}");
     let object: Value = serde_json::from_str(&listed(&["fed_adam", "--json"])).unwrap();
     assert_eq!(object["name"], "fedadam");
@@ -47,4 +56,6 @@ fn only_one_of_them_under_any_of_its_names() {
     let unknown = Ended::of(Sandbox::new().command(["strategies", "fedx"]));
     assert_eq!(unknown.status.code(), Some(2));
     assert!(unknown.error().contains("no strategy \"fedx\"; there are") && unknown.error().contains("fedavgm"));
+    let alike = Ended::of(Sandbox::new().command(["strategies", "fedadams"]));
+    assert!(alike.error().contains("; did you mean fedadam?"), "{}", alike.error());
 }

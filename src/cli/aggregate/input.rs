@@ -35,11 +35,18 @@ fn readings(text: &str) -> Vec<Result<Input, String>> {
     for (at, _) in text.match_indices('=').filter(|&(at, _)| at > 0) {
         let mut figures = text[at + 1..].split(',');
         let examples = figures.next().unwrap_or_default();
-        if !examples.is_empty() && examples.bytes().all(|byte| byte.is_ascii_digit()) {
-            readings.push(reading(&text[..at], examples, figures));
+        if let Some(whole) = whole(examples) {
+            readings.push(reading(&text[..at], whole, figures));
         }
     }
     readings
+}
+
+/// The digits of a whole number, also of one that a program has written as 600.0.
+fn whole(text: &str) -> Option<&str> {
+    let (digits, zeros) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |text: &str, is: fn(u8) -> bool| !text.is_empty() && text.bytes().all(is);
+    (is_number(digits, |byte| byte.is_ascii_digit()) && is_number(zeros, |byte| byte == b'0')).then_some(digits)
 }
 
 fn reading<'a>(path: &str, examples: &str, options: impl Iterator<Item = &'a str>) -> Result<Input, String> {
@@ -128,6 +135,7 @@ mod tests {
         for (text, expected) in [
             ("a.safetensors=600", plain("a.safetensors", 600)),
             ("a=0", plain("a", 0)),
+            ("a.safetensors=600.0", plain("a.safetensors", 600)),
             ("eta=0.5,x/a=b.safetensors=7", plain("eta=0.5,x/a=b.safetensors", 7)),
             ("lr=5/w.safetensors=7", plain("lr=5/w.safetensors", 7)),
             ("a, b=7,staleness=1.5", Input { staleness: 1.5, ..plain("a, b", 7) }),

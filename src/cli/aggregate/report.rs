@@ -1,7 +1,10 @@
 //! What `peerfold aggregate` says when it is done.
 
-use crate::weights::Annotations;
-use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use crate::{
+    cli::{Column, Sheet},
+    program::sentence,
+    weights::Annotations,
+};
 use indicatif::HumanBytes;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -53,28 +56,24 @@ pub(super) struct NotFolded {
 }
 
 impl Report {
-    /// The whole for people.
-    pub(super) fn text(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(UTF8_FULL_CONDENSED);
-        table.set_header(["input", "examples", "share"]);
-        for Share { path, num_examples, share } in &self.inputs {
-            table.add_row([path.clone(), num_examples.to_string(), format!("{:.2} %", 100.0 * share)]);
-        }
-        for Rejected { path, .. } in &self.rejected {
-            table.add_row([path.as_str(), "", "rejected"]);
-        }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+    /// The whole for people, the table at most so wide.
+    pub(super) fn text(&self, columns: Option<usize>) -> String {
+        let paths = self.inputs.iter().map(|share| &share.path).chain(self.rejected.iter().map(|input| &input.path));
+        let examples = self.inputs.iter().map(|share| share.num_examples.to_string());
+        let shares = self.inputs.iter().map(|share| format!("{:.2} %", 100.0 * share.share));
+        let rejected = || self.rejected.iter();
+        let table = Sheet::of(Column::words("input", paths.cloned()))
+            .with([Column::numbers("examples", examples.chain(rejected().map(|_| String::new())))])
+            .with([Column::numbers("share", shares.chain(rejected().map(|_| "rejected".to_owned())))]);
         let Self { strategy, round, output, root, .. } = self;
-        let mut text =
-            format!("{table}\n{strategy}, round {round}: {output}, {}, root {root}\n", HumanBytes(self.bytes));
+        let told = format!("{strategy}, round {round}: {output}, {}, root {root}", HumanBytes(self.bytes));
+        let mut text = format!("{}\n{}\n", table.text(columns), sentence(&told, columns));
         if !self.metadata_left_out.is_empty() {
             // Names are the files' authors' to choose.
             let names = self.metadata_left_out.iter().map(|name| name.escape_debug().to_string());
             let names = names.collect::<Vec<_>>().join(", ");
-            text += &format!("metadata that not all inputs have alike is left out: {names}\n");
+            let told = format!("metadata that not all inputs have alike is left out: {names}");
+            text += &format!("{}\n", sentence(&told, columns));
         }
         text
     }

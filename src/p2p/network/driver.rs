@@ -10,6 +10,7 @@ use crate::{
     cache::{Cache, KnownPeer},
     entries::Board,
     p2p::{
+        addresses::can_be_dialled,
         behaviour::{Behaviour, BehaviourEvent, MAX_CONNECTIONS, MAX_PENDING, limits, topic},
         core::{
             Core, CoreConfig, FetchError, HandedOver, Heard, Input, Limits, Output, RequestFailed, RequestId, Token,
@@ -17,7 +18,7 @@ use crate::{
         },
         lookout::{Facts, Lookout},
         message::{BlobRequest, BlobResponse, SyncRequest, SyncResponse},
-        options::PeerAddress,
+        options::{FederationName, PeerAddress},
         redial::Redial,
         shortage::Shortage,
         status::NetworkStatus,
@@ -65,6 +66,8 @@ pub(super) struct Driver {
     pub(super) lookout: Lookout,
     pub(super) peers: Peers,
     federation: FederationId,
+    /// What the federation is called, for who asks on this machine.
+    named: Option<FederationName>,
     me: PeerId,
     board: Arc<Board>,
     cache: Cache,
@@ -131,6 +134,7 @@ impl Driver {
             lookout: Lookout::default(),
             peers: Peers::default(),
             federation,
+            named: options.named,
             me,
             board,
             cache,
@@ -656,8 +660,15 @@ impl Driver {
         let entries = |author| set.of_author(author).count();
         NetworkStatus {
             peer: self.me.to_string(),
+            name: self.named.as_ref().map(|named| named.name.clone()),
+            run: self.named.as_ref().map(|named| named.run.clone()),
             federation: self.federation.to_string(),
-            listening: self.listening().iter().map(PeerAddress::to_string).collect(),
+            listening: self
+                .listening()
+                .iter()
+                .filter(|listening| can_be_dialled(&listening.address))
+                .map(PeerAddress::to_string)
+                .collect(),
             entries: set.iter("").count(),
             authors: set.authors().count(),
             sent: self.figures.sent.load(Ordering::Relaxed),

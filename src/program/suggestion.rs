@@ -1,0 +1,48 @@
+//! What was meant by a name that nobody knows.
+
+/// How alike two names must be, from 0 to 1, for one to be meant by the other. What clap has for its flags.
+const LEAST_LIKENESS: f64 = 0.7;
+
+/// The known name that is most like this one; `None` if none is like it. Case, `-`, `_` and spaces make no difference.
+pub(crate) fn most_alike<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |name: &str| name.to_lowercase().chars().filter(|c| !matches!(c, '-' | '_' | ' ')).collect::<String>();
+    let name = plain(name);
+    let likeness = |known: &str| {
+        let known = plain(known);
+        // A name that lacks its end is meant more often than one that is like in the middle.
+        strsim::jaro(&name, &known).max(strsim::jaro_winkler(&name, &known) - 0.1)
+    };
+    let alike = known.into_iter().map(|known| (likeness(known), known)).filter(|(alike, _)| *alike > LEAST_LIKENESS);
+    // Of equally alike ones the first.
+    let best = alike.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    best.map(|(_, known)| known)
+}
+
+/// `; did you mean NAME?`, or nothing if no known name is like it.
+pub(crate) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    most_alike(name, known).map_or(String::new(), |meant| format!("; did you mean {meant}?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_meant() {
+        let known = ["epochs", "epochs-between-folds", "data-dir", "data-seed", "steps-per-epoch", "lr", "federation"];
+        for (name, meant) in [
+            ("epoch", Some("epochs")),
+            ("epochs_between_fold", Some("epochs-between-folds")),
+            ("steps_per_epoch", Some("steps-per-epoch")),
+            ("DATA_DIR", Some("data-dir")),
+            ("federations", Some("federation")),
+            ("Lr", Some("lr")),
+            ("zzz", None),
+            ("", None),
+        ] {
+            assert_eq!(most_alike(name, known), meant, "{name}");
+        }
+        assert_eq!(did_you_mean("epoch", known), "; did you mean epochs?");
+        assert_eq!(did_you_mean("zzz", known), "");
+    }
+}
