@@ -51,10 +51,10 @@ pub struct NetworkStatus {
     /// The node's peer id.
     pub peer: String,
     /// The federation's name, if the node says it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub name: Option<String>,
     /// The label of its run, if the node says it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub run: Option<String>,
     /// The federation's id: hash of name and run.
     pub federation: String,

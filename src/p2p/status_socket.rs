@@ -200,6 +200,8 @@ mod tests {
         };
         NetworkStatus {
             peer: "me".to_owned(),
+            name: Some("try".to_owned()),
+            run: Some("1".to_owned()),
             federation: "f".to_owned(),
             listening: vec![],
             entries: 6,
