@@ -263,6 +263,9 @@ impl Place {
 impl Opened {
     /// An error if the folder is a bucket that can't be used now: who asks by hand doesn't wait for it to come back.
     async fn look_around(&self) -> anyhow::Result<()> {
+        if let Some(reason) = self.folder.routes().and_then(|routes| routes.borrow().reason.clone()) {
+            bail!(reason);
+        }
         self.folder.look_around(LOOK_AROUND).await;
         match self.folder.routes().and_then(|routes| routes.borrow().reason.clone()) {
             Some(reason) => Err(anyhow!(reason)),

@@ -480,7 +480,7 @@ impl SharedFolder for CachedFolder {
         };
         let bucket = async {
             if let Some(bucket) = &self.bucket {
-                bucket.look(patience).await;
+                bucket.look_around(patience).await;
             }
         };
         if tokio::time::timeout(patience, async { tokio::join!(network, bucket) }).await.is_err() {
