@@ -21,6 +21,10 @@
 //! Behind a network, one member leaves there the newest entries of an author who publishes by the network and brings
 //! nothing new to the bucket: in its own directory, as its own objects, with the author's signature. `mirror` decides who.
 
+#[cfg(feature = "s3")]
+mod answers;
+#[cfg(feature = "s3")]
+mod client;
 mod fetcher;
 mod figures;
 #[cfg(feature = "s3")]
@@ -37,10 +41,11 @@ mod store;
 mod trouble;
 mod uploader;
 mod url;
+mod url_path;
 
-pub(crate) use self::fetcher::Unfetched;
-#[cfg(any(feature = "cli", feature = "s3"))]
+#[cfg(feature = "cli")]
 pub(crate) use self::url::check_endpoint;
+pub(crate) use self::{fetcher::Unfetched, url_path::parts as url_parts};
 pub use self::{
     figures::BucketFigures,
     routes::Routes,
@@ -134,9 +139,11 @@ struct Shared {
     fetches: Mutex<Fetches>,
     requests: Semaphore,
     health: watch::Sender<Health>,
-    /// The number of the newest wish for a look at the bucket, and of the newest that was fulfilled.
+    /// The number of the newest wish for a look at the bucket, of the newest that was fulfilled, and of the newest whose
+    /// look has shown all that is there.
     wished: watch::Sender<u64>,
     fulfilled: watch::Sender<u64>,
+    seen: watch::Sender<u64>,
     /// The number of the newest wish that somebody has waited for too long.
     given_up: AtomicU64,
     /// There may be something to upload.
@@ -233,15 +240,36 @@ impl Bucket {
         if self.shared.health.borrow().reading.is_some() || *self.shared.fulfilled.borrow() < given_up {
             return;
         }
+        let mine = self.wish();
+        let mut fulfilled = self.shared.fulfilled.subscribe();
+        let fulfilled = fulfilled.wait_for(|fulfilled| *fulfilled >= mine);
+        if tokio::time::timeout(patience, fulfilled).await.is_err() {
+            self.shared.given_up.fetch_max(mine, Ordering::Relaxed);
+        }
+    }
+
+    fn wish(&self) -> u64 {
         let mut mine = 0;
         self.shared.wished.send_modify(|wished| {
             *wished += 1;
             mine = *wished;
         });
-        let mut fulfilled = self.shared.fulfilled.subscribe();
-        let fulfilled = fulfilled.wait_for(|fulfilled| *fulfilled >= mine);
-        if tokio::time::timeout(patience, fulfilled).await.is_err() {
-            self.shared.given_up.fetch_max(mine, Ordering::Relaxed);
+        mine
+    }
+
+    /// Waits until a look that begins from now on has shown all that is there; at most as long as `patience`. A bucket that
+    /// has not answered, or of which a part could not be read, is waited for: it isn't empty. Says so where the time is
+    /// over first.
+    pub(crate) async fn look_around(&self, patience: Duration) {
+        let mine = self.wish();
+        let mut seen = self.shared.seen.subscribe();
+        let seen = seen.wait_for(|seen| *seen >= mine);
+        if tokio::time::timeout(patience, seen).await.is_err() {
+            tracing::warn!(
+                "what others have left in the bucket is not known: it has not shown all that is there in {} s. Going on \
+                 without; it is looked at again",
+                patience.as_secs()
+            );
         }
     }
 
@@ -331,6 +359,7 @@ async fn begin(setup: Setup) -> Result<Arc<Shared>, BucketError> {
         health: watch::Sender::default(),
         wished: watch::Sender::new(0),
         fulfilled: watch::Sender::new(0),
+        seen: watch::Sender::new(0),
         given_up: AtomicU64::new(0),
         uploads: Notify::new(),
         published: Notify::new(),

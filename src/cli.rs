@@ -173,11 +173,13 @@ struct HomeFlag {
 }
 
 fn run_node(node: &NodeCommand, settings: Result<BTreeMap<String, Setting>, SettingsError>) -> anyhow::Result<()> {
-    let settings = settings.and_then(|settings| settings::merged(&settings));
+    let merged = settings.as_ref().ok().map(settings::merged).and_then(Result::ok);
     // Who wants events wants to read of wrong settings there too.
-    let flags = settings.as_ref().unwrap_or(&node.flags);
-    let output = EventOutput::new(flags.json == Some(true));
-    let ended = settings.map_err(Into::into).and_then(|settings| node::run(&settings, node.end_with_stdin, &output));
+    let output = EventOutput::new(merged.as_ref().unwrap_or(&node.flags).json == Some(true));
+    let ended = settings.map_err(Into::into).and_then(|settings| {
+        let run = node::run(&settings::merged(&settings)?, node.end_with_stdin, &output);
+        run.map_err(|error| settings::blamed(error, &settings))
+    });
     node::ended(ended, &output)
 }
 

@@ -8,12 +8,13 @@ mod samples;
 
 use bucket_nodes::*;
 use buckets::{Class, Fault, FaultProxy, Kind, SECRET_KEY, Server};
+use futures::future::join_all;
 use peerfold::{
     bucket::{BucketKeys, BucketOptions, Trouble},
     folder::{FolderError, SharedFolder},
     weights::Weights,
 };
-use samples::{PATIENCE, eventually};
+use samples::{LONG_PATIENCE, PATIENCE, eventually};
 use std::{
     fs,
     time::{Duration, Instant},
@@ -519,6 +520,208 @@ async fn one_object_that_is_kept_from_readers_keeps_nothing_else() {
         // And it isn't asked for all the time.
         assert_eq!(ward.proxy.hits(), hits);
         assert!(behind.routes().unwrap().borrow().bucket);
+    })
+    .await;
+}
+
+const LOGIN: &str = "<!DOCTYPE html><html><head><title>Guest WiFi</title></head><body><br>Log in</body></html>";
+const XHTML: &str = "<?xml version=\"1.0\"?><html xmlns=\"http://www.w3.org/1999/xhtml\"><body/></html>";
+
+/// What answers in a store's place. A page of a server for files has a tag, too.
+fn pages() -> Vec<Fault> {
+    let listing = |inside: &str| format!("<ListBucketResult><Name>{}</Name>{inside}", buckets::BUCKET);
+    let mut pages = vec![
+        Fault::page(200, "text/html", LOGIN),
+        Fault::page(200, "text/html; charset=utf-8", LOGIN).header("etag", "W/\"5f-18c\""),
+        Fault::page(200, "application/xhtml+xml", XHTML),
+        Fault::page(200, "application/xml", XHTML),
+        Fault::page(200, "application/json", "{\"error\":\"login\"}"),
+        Fault::page(200, "application/json", "{\"error\":\"login\"}").header("etag", "\"1\""),
+        Fault::page(200, "text/html", ""),
+        Fault::page(200, "text/html", [0x1f, 0x8b, 8, 0, 1, 2]).header("content-encoding", "gzip"),
+        Fault::page(200, "application/xml", listing("")),
+        Fault::page(200, "application/xml", "<ListBucketResult><Name>another</Name></ListBucketResult>"),
+        Fault::page(200, "application/xml", listing("<Prefix>another/</Prefix></ListBucketResult>")),
+        Fault::page(200, "application/xml", listing("<IsTruncated>true</IsTruncated></ListBucketResult>")),
+        Fault::page(302, "text/html", LOGIN).header("location", "http://127.0.0.1:9/login"),
+    ];
+    pages.extend(
+        [204, 206, 304, 400, 401, 403, 404, 407, 409, 412, 511].map(|status| Fault::page(status, "text/html", LOGIN)),
+    );
+    pages
+}
+
+/// Two nodes in the middle of their run, and a page on the way of one of them to the bucket: it says so, and nothing else
+/// follows from it, neither for what is there nor for what is put meanwhile.
+async fn is_no_answer(page: Fault, words: &str) {
+    let case = format!("{page:?}");
+    let ward = Ward::new();
+    let (behind, other) = ward.two().await;
+    let before = [put(&behind, "update/1", &value(1), 1).await, put(&other, "update/1", &value(2), 1).await];
+    arrives(&other, &before[0], &value(1)).await;
+    arrives(&behind, &before[1], &value(2)).await;
+    behind.hand_over(SOON).await;
+    ward.proxy.inject(page);
+    let next = [put(&behind, "update/2", &value(3), 2).await, put(&other, "update/2", &value(4), 2).await];
+    fails_with(&behind, words).await;
+    ward.proxy.clear();
+    routes(&behind, true).await;
+    arrives(&other, &next[0], &value(3)).await;
+    arrives(&behind, &next[1], &value(4)).await;
+    behind.hand_over(SOON).await;
+    // Nothing was taken for changed or lost: each pack and each entry came there once.
+    let good = ward.server.requests().into_iter().filter(|seen| seen.class == Class::Put && seen.status == 200);
+    let mut keys: Vec<String> = good.map(|seen| seen.key()).collect();
+    keys.sort();
+    let written = keys.len();
+    keys.dedup();
+    assert_eq!((written, keys.len()), (8, 8), "{case}: {keys:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_in_the_bucket_s_place_is_no_answer() {
+    let cases = async {
+        join_all(pages().into_iter().map(|page| is_no_answer(page, "isn't S3"))).await;
+    };
+    // Many nodes at once.
+    tokio::time::timeout(LONG_PATIENCE, cases).await.expect("it hangs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_in_answer_to_one_kind_of_request_is_none_either() {
+    let cases = async {
+        let tagged = |page: Fault| page.header("etag", "\"0\"");
+        let objects = || {
+            vec![
+                Fault::page(200, "text/html", LOGIN),
+                tagged(Fault::page(200, "text/html", LOGIN)),
+                tagged(Fault::page(200, "application/json", "{}")),
+                Fault::page(200, "application/octet-stream", ""),
+                Fault::page(206, "text/html", LOGIN),
+                Fault::page(404, "text/html", LOGIN),
+                Fault::page(403, "text/html", LOGIN),
+                Fault::page(302, "text/html", "").header("location", "http://127.0.0.1:9/login"),
+            ]
+        };
+        let read = objects().into_iter().map(|page| page.on(Class::Get).key(".entry"));
+        let shortened = [100, 0].map(|to| Fault::new(Kind::Shorten { to }).on(Class::Get).key(".entry"));
+        let listed = [100, 300].map(|to| Fault::new(Kind::Shorten { to }).on(Class::List));
+        let mut cases: Vec<Fault> = read.chain(shortened).chain(listed).collect();
+        for object in [".pack", ".entry"] {
+            let mut written = objects();
+            written.extend([204, 409, 412].map(|status| Fault::page(status, "text/html", LOGIN)));
+            cases.extend(written.into_iter().map(|page| page.on(Class::Put).key(object)));
+        }
+        // An empty answer with a tag is what a store gives to a write.
+        join_all(cases.into_iter().map(|page| is_no_answer(page, "isn't S3"))).await;
+    };
+    // Many nodes at once.
+    tokio::time::timeout(LONG_PATIENCE, cases).await.expect("it hangs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_in_place_of_a_pack_is_not_its_author_s_fault() {
+    in_time(async {
+        let ward = Ward::new();
+        let (behind, other) = ward.two().await;
+        let entry = put(&other, "update/1", &value(1), 1).await;
+        samples::learn(&behind, &entry).await;
+        let range = "bytes 0-199999/200000";
+        for page in [
+            Fault::page(200, "text/html", LOGIN),
+            Fault::page(206, "text/html", LOGIN),
+            Fault::page(404, "text/html", LOGIN),
+            Fault::page(206, "text/html", "").header("etag", "\"0\"").header("content-range", range),
+            Fault::new(Kind::Shorten { to: 1000 }),
+        ] {
+            let case = format!("{page:?}");
+            ward.proxy.inject(page.on(Class::Get).key(".pack"));
+            match behind.get(&entry).await {
+                Err(FolderError::Unreachable { reason, .. }) => {
+                    assert!(reason.contains("isn't S3"), "{case}: {reason}")
+                }
+                other => panic!("{case}: {other:?}"),
+            }
+            ward.proxy.clear();
+        }
+        assert_eq!(samples::fetch(&behind, &entry).await.unwrap(), value(1));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_page_answers_to_a_deletion_is_not_deleted() {
+    in_time(async {
+        for class in [Class::BulkDelete, Class::Delete] {
+            let ward = Ward::new();
+            let no_grace = BucketOptions { grace: Duration::ZERO, ..options(ward.proxy.endpoint()) };
+            let node = ward.homes.try_open(1, no_grace, None).await.unwrap();
+            ward.proxy.inject(Fault::page(200, "text/html", LOGIN).on(class));
+            if class == Class::Delete {
+                ward.proxy.inject(Fault::status(501, "NotImplemented").on(Class::BulkDelete));
+            } else {
+                ward.proxy.inject(Fault::status(503, "SlowDown").on(Class::Delete));
+            }
+            let mut epoch = 0;
+            eventually(async || {
+                epoch += 1;
+                put(&node, &format!("update/{epoch}"), &value(epoch), epoch).await;
+                node.hand_over(SOON).await;
+                ward.proxy.requests().iter().filter(|seen| seen.class == class).count() > 1
+            })
+            .await;
+            // The rest of what it does goes on, and in the end everything is tidy.
+            assert!(node.routes().unwrap().borrow().bucket);
+            assert!(ward.server.requests().iter().all(|seen| seen.class != class));
+            ward.proxy.clear();
+            eventually(async || {
+                epoch += 1;
+                put(&node, &format!("update/{epoch}"), &value(epoch), epoch).await;
+                node.hand_over(SOON).await;
+                ward.server.keys().len() < 16 + 4
+            })
+            .await;
+        }
+    })
+    .await;
+}
+
+/// Before a node begins: a bucket that hasn't shown all that is there is not empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_around_waits_until_all_that_is_there_was_seen() {
+    in_time(async {
+        let first = [
+            Fault::page(200, "text/html", LOGIN),
+            Fault::page(200, "text/html", LOGIN).on(Class::Get),
+            Fault::status(503, "SlowDown"),
+            Fault::status(503, "SlowDown").on(Class::Get).key(".artifact-0."),
+            Fault::new(Kind::HangUp).on(Class::List),
+        ];
+        join_all(first.into_iter().map(async |fault| {
+            let ward = Ward::new();
+            let other = ward.homes.open(2, ward.server.endpoint()).await;
+            let mut entries = Vec::new();
+            for number in 0..12 {
+                entries.push(put(&other, &format!("artifact-{number}"), &value(number), 0).await);
+            }
+            other.hand_over(SOON).await;
+            ward.proxy.inject(fault.clone());
+            let begins = ward.homes.open(1, ward.proxy.endpoint()).await;
+            assert!(!begins.routes().unwrap().borrow().bucket, "{fault:?}");
+            let looks = begins.look_around(PATIENCE);
+            tokio::pin!(looks);
+            // Two further looks fail while it waits.
+            let hits = ward.proxy.hits();
+            tokio::select! {
+                () = &mut looks => panic!("{fault:?}: it goes on without having seen what is there"),
+                () = ward.proxy.until_hit(hits + 2) => {}
+            }
+            ward.proxy.clear();
+            looks.await;
+            let listed = begins.list("").await.unwrap();
+            assert!(entries.iter().all(|entry| listed.contains(entry)), "{fault:?}: {} are listed", listed.len());
+        }))
+        .await;
     })
     .await;
 }

@@ -5,6 +5,7 @@ use super::{
     mirror::Copy,
     names::{Name, PackId},
     record::{Head, MAX_RECORD_BYTES, Spot, split},
+    trouble::Trouble,
 };
 use crate::{
     cache::{Look, Stored},
@@ -89,7 +90,12 @@ async fn fetch_value(shared: &Arc<Shared>, entry: &Arc<SignedEntry>, root: Root)
     for copy in copies {
         result = fetch_copy(shared, entry, root, copy).await;
         // Another's copy may be sound where this one isn't.
-        if !matches!(result, Err(Unfetched::Gone | Unfetched::Damaged { .. })) {
+        let is_its_own = match &result {
+            Err(Unfetched::Gone | Unfetched::Damaged { .. }) => true,
+            Err(Unfetched::Bucket(error)) => error.trouble == Trouble::NotS3,
+            _ => false,
+        };
+        if !is_its_own {
             break;
         }
     }
@@ -153,7 +159,7 @@ async fn fetch_part(
     let mut result = Ok(());
     for _ in 0..READS {
         let Ok(permit) = shared.requests.acquire().await else { return Err(Unfetched::Gone) };
-        let got = shared.store.get(&name, Some(part.range.clone()), 0).await?;
+        let got = shared.store.get_part(&name, part.range.clone()).await?;
         drop(permit);
         let Some(bytes) = got else {
             // Whoever published something newer has removed it; what still stands should have it.
@@ -191,11 +197,16 @@ async fn head(shared: &Arc<Shared>, entry: &SignedEntry, copy: Copy) -> Result<H
     if let Some(head) = copy.head.and_then(|head| Head::decode(entry, &head).ok()) {
         return Ok(head);
     }
+    let mark = shared.mirror().mark(&copy.name).filter(|mark| mark.size <= MAX_RECORD_BYTES);
     let name = Name::Entry(copy.name);
     let mut result = Err(Unfetched::Gone);
     for _ in 0..READS {
-        // It may be there although no listing has shown it yet: a peer may have told of it.
-        let record = shared.store.get_at_most(&name, MAX_RECORD_BYTES).await?.ok_or(Unfetched::Gone)?;
+        let record = match &mark {
+            Some(mark) => shared.store.get(&name, mark).await?,
+            // It may be there although no listing has shown it yet: a peer may have told of it.
+            None => shared.store.get_at_most(&name, MAX_RECORD_BYTES).await?,
+        };
+        let record = record.ok_or(Unfetched::Gone)?;
         result = match split(&record) {
             Ok((found, head)) if found.hash() == entry.hash() => Head::decode(entry, head).map_err(|e| e.to_string()),
             Ok(_) => Err("it is another entry".to_owned()),

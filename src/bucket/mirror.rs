@@ -159,8 +159,8 @@ pub(crate) struct Mirror {
     unneeded: BTreeMap<Name, i64>,
     /// The newest time that the store has shown.
     clock: i64,
-    /// Whether there was a listing.
-    is_known: bool,
+    /// When the last listing began, after any fixed moment; `None` before the first.
+    seen: Option<Duration>,
     /// Whether an object could be read yet.
     can_read: bool,
     /// The newest number of each directory under which two objects were compared.
@@ -186,7 +186,7 @@ impl Mirror {
             tags: Tags::default(),
             unneeded: BTreeMap::new(),
             clock: i64::MIN,
-            is_known: false,
+            seen: None,
             can_read: false,
             compared: BTreeMap::new(),
         }
@@ -195,7 +195,7 @@ impl Mirror {
     /// Takes a listing in that began so long after any fixed moment. Gives the own objects that somebody has changed or
     /// removed: their entries are wanted again.
     pub(crate) fn listed(&mut self, objects: Vec<Listed>, began: Duration) -> Vec<Name> {
-        self.is_known = true;
+        self.seen = Some(began);
         self.listed.clear();
         self.own_listed.clear();
         for Listed { name, mark } in objects {
@@ -433,6 +433,11 @@ impl Mirror {
         copies
     }
 
+    /// What the last listing shows of an entry's object.
+    pub(crate) fn mark(&self, name: &EntryName) -> Option<Mark> {
+        self.listed.get(name).cloned()
+    }
+
     /// When an entry's object was written, in milliseconds, by the last listing.
     pub(crate) fn written(&self, entry: &SignedEntry) -> Option<i64> {
         let copies = self.copies(entry);
@@ -441,23 +446,34 @@ impl Mirror {
 
     /// Whether a listing was taken in.
     pub(crate) fn is_known(&self) -> bool {
-        self.is_known
+        self.seen.is_some()
     }
 
     /// The own entries that stand and are not in the bucket, in order of their numbers. Before the first listing these
-    /// are all. If this node is excluded, the two entries that prove it, as far as the bucket doesn't show them.
+    /// are all; one that is listed and not read yet is none of them. If this node is excluded, the two entries that prove it
+    /// too, as far as the bucket doesn't show them.
     pub(crate) fn wanting(&self, set: &EntrySet) -> Vec<Arc<SignedEntry>> {
-        let missing = |entry: &&Arc<SignedEntry>| !self.placed.contains_key(&entry.hash());
+        let is_unread = |entry: &SignedEntry| {
+            let name = EntryName::of(entry);
+            self.listed.contains_key(&name) && !self.read.contains_key(&name)
+        };
+        let missing = |entry: &&Arc<SignedEntry>| !self.placed.contains_key(&entry.hash()) && !is_unread(entry);
         let proof = set.conflict(&self.me).into_iter().flat_map(|proof| &proof.entries);
         let proof = proof.filter(|entry| !self.listed.contains_key(&EntryName::of(entry)));
         set.of_author(self.me).chain(proof).filter(missing).cloned().collect()
     }
 
+    /// Whose entries are listed and count, and were not read yet: what they hold is not known.
+    fn unread(&self) -> Vec<EntryName> {
+        self.to_read(&BTreeSet::new(), usize::MAX).into_iter().map(|(name, _)| name).collect()
+    }
+
     /// What stands of authors who don't come to the bucket and isn't there: of updates the newest. An author counts as
     /// one of these if for some time neither it nor anybody who relays for it has brought something new there, although
     /// there is something; `after` says for how long, given the length of its newest value. Up to as long again passes,
-    /// for each member another time, so that not all of them relay the same. Of so many authors at most: who can publish
-    /// in the network must not fill a bucket. To be asked after each listing.
+    /// for each member another time, so that not all of them relay the same. That time has passed when a listing that
+    /// began after it still lacks it, and nobody is missing of whom something is listed that wasn't read yet. Of so many
+    /// authors at most: who can publish in the network must not fill a bucket. To be asked after each listing.
     pub(crate) fn due_relays(
         &mut self,
         set: &EntrySet,
@@ -465,6 +481,8 @@ impl Mirror {
         after: impl Fn(u64) -> Duration,
         now: Duration,
     ) -> Vec<Arc<SignedEntry>> {
+        let Some(seen) = self.seen else { return Vec::new() };
+        let unread = self.unread();
         let (mut shown, mut there) = (BTreeMap::<PeerId, u64>::new(), BTreeSet::new());
         for (name, read) in &self.read {
             let Some((hash, author)) = read.entry else { continue };
@@ -476,6 +494,9 @@ impl Mirror {
         }
         let (mut due, mut authors, mut absent) = (Vec::new(), 0, BTreeMap::new());
         for author in set.authors().filter(|author| *author != self.me && may(author)) {
+            if unread.iter().any(|name| name.may_be_of(&author)) {
+                continue;
+            }
             let newest_update = set.newest_update(author);
             let newest = newest_update.map_or(0, |entry| entry.sequence);
             let kept = set.of_author(author).filter(|entry| {
@@ -494,7 +515,7 @@ impl Mirror {
                 Content::Tombstone => 0,
             });
             let after = after(length.unwrap_or(0));
-            if now.saturating_sub(state.since) >= after + after.mul_f64(turn(self.me, author)) {
+            if seen.saturating_sub(state.since) >= after + after.mul_f64(turn(self.me, author)) {
                 authors += 1;
                 due.extend(lacking.into_iter().cloned());
             }
@@ -584,8 +605,14 @@ impl Mirror {
     }
 
     /// The own objects that nothing has needed for at least `grace` of the store's time, if there are at least so many. To
-    /// be asked while nothing is being uploaded; what is given counts as gone.
+    /// be asked while nothing is being uploaded; what is given counts as gone. Nothing is as long as an own entry is listed
+    /// and not read: it may be one that this process doesn't know of.
     pub(crate) fn garbage(&mut self, set: &EntrySet, grace: Duration, least: usize) -> Vec<Name> {
+        // What was found to be unneeded before is known.
+        let is_known = |name: EntryName| self.unneeded.contains_key(&Name::Entry(name));
+        if self.unread().into_iter().any(|name| name.holder == self.me && !is_known(name)) {
+            return Vec::new();
+        }
         let proof = set.conflict(&self.me).into_iter().flat_map(|proof| &proof.entries);
         let own = set.of_author(self.me).chain(proof);
         // Others' as long as they stand and have not come there by themselves.
@@ -697,7 +724,7 @@ impl Own {
 }
 
 /// A tag without what writes and listings put around it.
-fn plain(tag: &str) -> &str {
+pub(crate) fn plain(tag: &str) -> &str {
     tag.trim_start_matches("W/").trim_matches('"')
 }
 

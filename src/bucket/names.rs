@@ -160,6 +160,14 @@ impl EntryName {
             .map_or_else(|| self.holder.to_string(), |end| format!("…{end}, relayed by {}", self.holder))
     }
 
+    /// Whether this may be its author, as far as the name says.
+    pub(crate) fn may_be_of(&self, author: &PeerId) -> bool {
+        match &self.relayed {
+            Some(end) => author.to_base58().ends_with(end.as_str()),
+            None => self.holder == *author,
+        }
+    }
+
     /// Whether it says that it is an update.
     pub(crate) fn claims_update(&self) -> bool {
         self.file.split_once('.').is_some_and(|(_, rest)| rest.starts_with(UPDATE))

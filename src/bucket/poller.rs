@@ -43,6 +43,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
         let wish = *wished.borrow_and_update();
         let looked = look(&shared).await;
+        if looked.is_ok() {
+            shared.seen.send_replace(wish);
+        }
         failures = if looked.is_ok() { 0 } else { failures + 1 };
         let mut next = pace.after(looked.unwrap_or(false));
         if failures > 0 {
@@ -83,7 +86,7 @@ pub(super) async fn look_once(shared: &Shared) -> Result<bool, BucketError> {
     compare_twice(shared).await?;
     // What is missing is soon looked for again.
     let mut news = misses || !lost.is_empty();
-    let (mut absent, mut unreadable) = (BTreeSet::new(), Vec::new());
+    let (mut absent, mut own_absent, mut unreadable) = (BTreeSet::new(), Vec::new(), Vec::new());
     loop {
         let reads = shared.mirror().to_read(&absent, BATCH);
         if reads.is_empty() {
@@ -98,7 +101,12 @@ pub(super) async fn look_once(shared: &Shared) -> Result<bool, BucketError> {
                     news = true;
                     entries.extend(judged(shared, &name, mark, record));
                 }
-                Ok(None) => _ = absent.insert(name),
+                Ok(None) => {
+                    if name.holder == shared.me {
+                        own_absent.push((name.clone(), mark));
+                    }
+                    absent.insert(name);
+                }
                 // It may be this object's alone.
                 Err(error) if matches!(error.trouble, Trouble::NoPermission | Trouble::Other) => {
                     absent.insert(name.clone());
@@ -124,6 +132,8 @@ pub(super) async fn look_once(shared: &Shared) -> Result<bool, BucketError> {
         tracing::warn!(author = %name.author(), %error, "entry refused");
         shared.mirror().refuse(&name, mark);
     }
+    // It is listed and isn't there: it is written again.
+    own_absent.into_iter().for_each(|(name, mark)| shared.mirror().refuse(&name, mark));
     let changed = shared.mirror().take_changed();
     for name in &changed {
         let object = shared.store.path(name);
@@ -171,10 +181,10 @@ async fn read(shared: &Shared, name: EntryName, mark: Mark) -> (EntryName, Mark,
         return (name, mark, Ok(Some(Bytes::new())));
     }
     let object = Name::Entry(name.clone());
-    let mut result = shared.store.get(&object, None, mark.size).await;
+    let mut result = shared.store.get(&object, &mark).await;
     // What was changed on the way is right when it comes again.
     if matches!(&result, Ok(Some(record)) if judge(&name, record).is_err()) {
-        result = shared.store.get(&object, None, mark.size).await;
+        result = shared.store.get(&object, &mark).await;
     }
     (name, mark, result)
 }

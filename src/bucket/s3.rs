@@ -1,8 +1,8 @@
-//! The connection to S3 and what speaks its protocol: credentials as AWS users expect them, and counted requests.
+//! The connection to S3 and what speaks its protocol: region, endpoint, and credentials as AWS users expect them.
 
 use super::{
+    client::Connector,
     figures::Counters,
-    listing,
     store::Connection,
     trouble::{BucketError, CredentialError, Trouble},
     url::{BucketKeys, BucketOptions, BucketUrl, check_endpoint},
@@ -10,21 +10,13 @@ use super::{
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, SdkConfig, meta::region::RegionProviderChain};
 use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError};
-use http_body_util::{BodyExt, Limited};
 use object_store::{
     BackoffConfig, ClientOptions, CredentialProvider, RetryConfig,
     aws::{AmazonS3Builder, AwsCredential, S3ConditionalPut},
-    client::{
-        HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
-        ReqwestConnector,
-    },
 };
 use std::{
     env, fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -36,9 +28,6 @@ const EARLY: Duration = Duration::from_secs(300);
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// How long credentials without an end are believed: files change.
 const BELIEVED: Duration = Duration::from_secs(900);
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// Most bytes of a page of a listing: a thousand keys of a thousand bytes, each of which may be written as six.
-const PAGE_BYTES: usize = 16 << 20;
 /// How often, and until when, a request is tried again.
 const RETRIES: usize = 4;
 const RETRY_WITHIN: Duration = Duration::from_secs(15);
@@ -62,15 +51,19 @@ pub(super) async fn connect(
     let keys = options.keys.clone();
     let credentials = Arc::new(Credentials { keys, own_endpoint: endpoint.is_some(), held: Mutex::default() });
     credentials.remember(&config);
-    // Timeouts are this module's caller's, who knows how many bytes are on their way.
-    let client = ClientOptions::new().with_timeout_disabled().with_connect_timeout(CONNECT_WITHIN);
+    let connector = Connector {
+        bucket: url.bucket().to_owned(),
+        endpoint: endpoint.clone(),
+        allow_http: options.allow_http,
+        counters,
+    };
     let mut builder = AmazonS3Builder::new()
-        .with_client_options(client.with_allow_http(options.allow_http))
+        .with_client_options(ClientOptions::new().with_allow_http(options.allow_http))
         .with_bucket_name(url.bucket())
         .with_region(region)
         .with_credentials(credentials.clone())
         .with_conditional_put(S3ConditionalPut::ETagMatch)
-        .with_http_connector(Counting(counters))
+        .with_http_connector(connector)
         .with_retry(RetryConfig {
             backoff: BackoffConfig {
                 init_backoff: Duration::from_millis(100),
@@ -210,12 +203,7 @@ impl CredentialProvider for Credentials {
 
 /// Why there are no credentials, for one who had some already or not.
 fn not_provided(error: &CredentialsError, ever: bool) -> object_store::Error {
-    let mut reason = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        reason = inner.to_string();
-        source = inner.source();
-    }
+    let reason = in_words(error);
     match error {
         CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
             credential_error(reason, Trouble::NoCredentials)
@@ -228,65 +216,16 @@ fn not_provided(error: &CredentialsError, ever: bool) -> object_store::Error {
     }
 }
 
+/// The nearest to the cause that is said in words: some of the SDK's errors print themselves as a program's data.
+fn in_words(error: &CredentialsError) -> String {
+    let is_data =
+        |text: &str| text.contains(['{', '}']) || ["::", "Some(", "Error("].iter().any(|part| text.contains(part));
+    let all = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let said = all.map(ToString::to_string).filter(|text| !text.is_empty() && !is_data(text)).last();
+    said.unwrap_or_else(|| "no source gives any".to_owned())
+}
+
 /// An error of the store's client that says this of the credentials.
 fn credential_error(reason: impl ToString, trouble: Trouble) -> object_store::Error {
     object_store::Error::Generic { store: "S3", source: Box::new(CredentialError(reason.to_string(), trouble)) }
 }
-
-/// Makes clients whose requests are counted.
-#[derive(Debug)]
-struct Counting(Arc<Counters>);
-
-#[derive(Debug)]
-struct Counted {
-    client: HttpClient,
-    counters: Arc<Counters>,
-}
-
-impl HttpConnector for Counting {
-    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(Counted { client, counters: self.0.clone() }))
-    }
-}
-
-#[async_trait]
-impl HttpService for Counted {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let Counters { lists, reads, writes, deletes, sent, .. } = &*self.counters;
-        let listing = request.uri().query().is_some_and(|query| query.contains("list-type="));
-        let class: &AtomicU64 = match request.method().as_str() {
-            "GET" if listing => lists,
-            "PUT" => writes,
-            "POST" | "DELETE" => deletes,
-            _ => reads,
-        };
-        class.fetch_add(1, Ordering::Relaxed);
-        sent.fetch_add(request.body().content_length() as u64, Ordering::Relaxed);
-        let response = self.client.execute(request).await?;
-        let counters = self.counters.clone();
-        let response = response.map(|body| {
-            HttpResponseBody::new(body.map_frame(move |frame| {
-                if let Some(data) = frame.data_ref() {
-                    counters.received.fetch_add(data.len() as u64, Ordering::Relaxed);
-                }
-                frame
-            }))
-        });
-        if listing && response.status().is_success() { readable(response).await } else { Ok(response) }
-    }
-}
-
-/// A page of a listing without what would spoil it.
-async fn readable(response: HttpResponse) -> Result<HttpResponse, HttpError> {
-    let (head, body) = response.into_parts();
-    let page = Limited::new(body, PAGE_BYTES).collect().await;
-    // Cut off on the way: it is asked for again.
-    let page = page.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, PageError(error.to_string())))?;
-    let page = listing::readable(&String::from_utf8_lossy(&page.to_bytes()));
-    Ok(HttpResponse::from_parts(head, page.into()))
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("connection lost in a listing: {0}")]
-struct PageError(String);

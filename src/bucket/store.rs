@@ -1,14 +1,16 @@
 //! The objects of one federation in a store, by their names: listing, reading, writing, deleting, each with an end.
 
 use super::{
-    mirror::{Listed, Mark},
+    mirror::{Listed, Mark, plain},
     names::{Name, Place},
-    trouble::{BucketError, Trouble, patience, trouble},
+    trouble::{BucketError, NotS3, Trouble, patience, trouble},
 };
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryFutureExt, future::BoxFuture, stream};
 use libp2p_identity::PeerId;
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, PutMode, PutOptions, PutPayload, path::Path};
+use object_store::{
+    Attribute, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, PutMode, PutOptions, PutPayload, path::Path,
+};
 use std::{
     io,
     ops::Range,
@@ -56,6 +58,17 @@ pub(crate) enum Put {
     Written(Option<String>),
     /// There is an object of this name already.
     Exists,
+}
+
+/// What stands in the place of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The same, with the tag that the store gives it, if it does.
+    Same(Option<String>),
+    /// Something else.
+    Other,
+    /// Nothing, or what is too large to be the same.
+    Unread,
 }
 
 impl Store {
@@ -119,34 +132,41 @@ impl Store {
 
     /// A whole object of at most so many bytes; `None` if there is none, or a larger one.
     pub(crate) async fn get_at_most(&self, name: &Name, most: u64) -> Result<Option<Bytes>, BucketError> {
-        let read = self.read(name, None, most, most.min(USUAL_RECORD_BYTES)).await?;
+        let read = self.read(name, None, None, most, most.min(USUAL_RECORD_BYTES)).await?;
         Ok(read.map(|(bytes, _)| bytes))
     }
 
-    /// Whether an object has these bytes, and the store's tag of it then.
-    pub(crate) async fn holds(&self, name: &Name, bytes: &[u8]) -> Result<Option<Option<String>>, BucketError> {
+    /// What stands where these bytes are to be.
+    pub(crate) async fn standing(&self, name: &Name, bytes: &[u8]) -> Result<Standing, BucketError> {
         let length = bytes.len() as u64;
-        let read = self.read(name, None, length, length).await?;
-        Ok(read.filter(|(found, _)| found == bytes).map(|(_, tag)| tag))
+        let read = self.read(name, None, None, length.saturating_add(1), length).await?;
+        Ok(match read {
+            Some((found, tag)) if found == bytes => Standing::Same(tag),
+            Some(_) => Standing::Other,
+            None => Standing::Unread,
+        })
     }
 
-    /// These bytes of an object, all of them without a range; `None` if there is no such object, or it ends before.
-    pub(crate) async fn get(
-        &self,
-        name: &Name,
-        range: Option<Range<u64>>,
-        size: u64,
-    ) -> Result<Option<Bytes>, BucketError> {
-        let length = range.as_ref().map_or(size, |range| range.end - range.start);
-        let read = self.read(name, range, length, length).await?;
+    /// An object as a listing has shown it; `None` if there is none, or it has another size by now.
+    pub(crate) async fn get(&self, name: &Name, mark: &Mark) -> Result<Option<Bytes>, BucketError> {
+        let read = self.read(name, None, Some(mark), mark.size, mark.size).await?;
+        Ok(read.map(|(bytes, _)| bytes).filter(|bytes| bytes.len() as u64 == mark.size))
+    }
+
+    /// These bytes of an object; `None` if there is no such object, or it ends before.
+    pub(crate) async fn get_part(&self, name: &Name, range: Range<u64>) -> Result<Option<Bytes>, BucketError> {
+        let length = range.end - range.start;
+        let read = self.read(name, Some(range), None, length, length).await?;
         Ok(read.map(|(bytes, _)| bytes).filter(|bytes| bytes.len() as u64 == length))
     }
 
-    /// At most `length` bytes and the object's tag, in the time that `expected` bytes take.
+    /// At most `length` bytes and the object's tag, in the time that `expected` bytes take. `mark` is what a listing has
+    /// shown of it.
     async fn read(
         &self,
         name: &Name,
         range: Option<Range<u64>>,
+        mark: Option<&Mark>,
         length: u64,
         expected: u64,
     ) -> Result<Option<(Bytes, Option<String>)>, BucketError> {
@@ -155,14 +175,23 @@ impl Store {
         let read = || {
             let range = range.clone().map(GetRange::Bounded);
             let getting = self.connection.store.get_opts(&path, GetOptions { range, ..GetOptions::default() });
+            let mark = mark.cloned();
             getting
                 .and_then(|got| async move {
+                    if let Some(mark) = mark {
+                        check_object(&got, &mark)?;
+                    }
+                    let given = got.range.end.saturating_sub(got.range.start);
                     // A store may give more than it was asked for, or its listing may lie.
-                    if got.range.end.saturating_sub(got.range.start) > length {
+                    if given > length {
                         return Ok(None);
                     }
                     let tag = got.meta.e_tag.clone();
-                    got.bytes().await.map(|bytes| Some((bytes, tag)))
+                    let bytes = got.bytes().await?;
+                    match bytes.len() as u64 == given {
+                        true => Ok(Some((bytes, tag))),
+                        false => Err(no_answer_of_s3("an object that breaks off")),
+                    }
                 })
                 .boxed()
         };
@@ -175,9 +204,14 @@ impl Store {
 
     /// Writes an object, whatever is there. Gives the store's tag of it.
     pub(crate) async fn put(&self, name: &Name, payload: PutPayload) -> Result<Option<String>, BucketError> {
-        match self.write(&self.place.path(name), payload, PutMode::Overwrite).await? {
+        let path = self.place.path(name);
+        match self.write(&path, payload, PutMode::Overwrite).await? {
             Put::Written(tag) => Ok(tag),
-            Put::Exists => Ok(None),
+            // Nothing was asked that could be the case: nothing was written.
+            Put::Exists => {
+                let refused = "it refuses to write because of what is there".to_owned();
+                Err(self.error(&format!("writing {path}"), Trouble::Busy, refused))
+            }
         }
     }
 
@@ -274,6 +308,30 @@ impl Store {
     pub(crate) fn error(&self, what: &str, trouble: Trouble, detail: String) -> BucketError {
         BucketError { bucket: self.bucket.clone(), what: what.to_owned(), trouble, detail }
     }
+}
+
+/// Whether what came may be the object that a listing has shown: a page has another tag and a type of its own. What has
+/// the tag that was listed is what lies there, whatever its writer calls it.
+fn check_object(got: &GetResult, mark: &Mark) -> object_store::Result<()> {
+    let listed = mark.tag.as_deref();
+    let is_listed = listed.is_some() && got.meta.e_tag.as_deref().map(plain) == listed.map(plain);
+    match got.attributes.get(&Attribute::ContentType).filter(|kind| is_page(kind)) {
+        Some(kind) if !is_listed => Err(no_answer_of_s3(&format!("{} in place of an object", &**kind))),
+        _ if is_listed && got.meta.size != mark.size => Err(no_answer_of_s3("an object that breaks off")),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a page for people, or for another program, has this type: what this program writes to a bucket has none of
+/// them.
+fn is_page(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind.starts_with("text/")
+        || matches!(kind.as_str(), "application/json" | "application/xhtml+xml" | "application/xml")
+}
+
+fn no_answer_of_s3(what: &str) -> object_store::Error {
+    object_store::Error::Generic { store: "S3", source: Box::new(NotS3(what.to_owned())) }
 }
 
 /// The result of an operation, within the time that it may take.

@@ -27,6 +27,8 @@ pub enum Trouble {
     Busy,
     /// No connection, or no answer in time.
     Unreachable,
+    /// What answers isn't S3: a login page, a proxy, or another server.
+    NotS3,
     /// Anything else that the store answers.
     Other,
 }
@@ -47,7 +49,7 @@ pub struct BucketError {
 impl Trouble {
     /// Whether it stays until somebody mends something.
     pub fn is_final(self) -> bool {
-        !matches!(self, Self::Expired | Self::ClockSkew | Self::Busy | Self::Unreachable | Self::Other)
+        !matches!(self, Self::Expired | Self::ClockSkew | Self::Busy | Self::Unreachable | Self::NotS3 | Self::Other)
     }
 
     fn remedy(self) -> &'static str {
@@ -71,6 +73,10 @@ impl Trouble {
             Self::ClockSkew => "this machine's clock differs too much from the store's: set it",
             Self::Busy => "the store is busy or fails inside",
             Self::Unreachable => "the store doesn't answer",
+            Self::NotS3 => {
+                "what answers there isn't S3, but a login page, a proxy or another server: check the endpoint (a store's \
+                 console has a port of its own) and the way to it"
+            }
             Self::Other => "the store refuses",
         }
     }
@@ -91,8 +97,42 @@ impl Error for BucketError {}
 #[error("{0}")]
 pub(crate) struct CredentialError(pub(crate) String, pub(crate) Trouble);
 
+/// What came instead of an answer of S3's, in words: the source of an error of the store's client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotS3(pub(crate) String);
+
+/// What failed was asked through a proxy: the source of an error of the store's client.
+#[derive(Debug, thiserror::Error)]
+#[error("through the proxy {proxy}: {source}")]
+pub(crate) struct ThroughProxy {
+    /// Its URL, without name and password.
+    pub(crate) proxy: String,
+    pub(crate) source: Box<dyn Error + Send + Sync>,
+}
+
 /// What an error of the store's client means. A missing object is [`Trouble::Other`], and the caller's to look for.
 pub(super) fn trouble(error: &object_store::Error) -> (Trouble, String) {
+    let (found, said) = meaning(error);
+    match sources(error).find_map(|source| source.downcast_ref::<ThroughProxy>()) {
+        Some(ThroughProxy { proxy, .. }) => (found, format!("{said}, through the proxy {}", clean(proxy))),
+        None => (found, said),
+    }
+}
+
+/// What an error comes from, and what that comes from, to the last.
+fn sources<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&inner| inner.source())
+}
+
+fn meaning(error: &object_store::Error) -> (Trouble, String) {
+    if let Some(NotS3(what)) = sources(error).find_map(|source| source.downcast_ref::<NotS3>()) {
+        return (Trouble::NotS3, clean(what));
+    }
+    let credentials = sources(error).find_map(|source| source.downcast_ref::<CredentialError>());
+    if let Some(CredentialError(reason, trouble)) = credentials {
+        return (*trouble, clean(reason));
+    }
     let text = error.to_string();
     let code = between(&text, "<Code>", "</Code>").unwrap_or_default();
     let status = between(&text, "non-2xx status code: ", " ").unwrap_or_default();
@@ -112,6 +152,7 @@ pub(super) fn trouble(error: &object_store::Error) -> (Trouble, String) {
         (_, "429" | "408") => Trouble::Busy,
         (_, status) if status.len() == 3 && status.starts_with('5') => Trouble::Busy,
         _ if text.contains("redirect without LOCATION") => Trouble::WrongRegion,
+        _ if text.contains("Got invalid list response") => Trouble::NotS3,
         _ => return of_sources(error),
     };
     let message = between(&text, "<Message>", "</Message>").unwrap_or_default();
@@ -122,12 +163,8 @@ pub(super) fn trouble(error: &object_store::Error) -> (Trouble, String) {
 /// What has no answer of the store: the last of its sources says best what it is.
 fn of_sources(error: &object_store::Error) -> (Trouble, String) {
     let mut found = Trouble::Other;
-    let mut source: Option<&(dyn Error + 'static)> = error.source();
     let mut last = error.to_string();
-    while let Some(inner) = source {
-        if let Some(CredentialError(reason, trouble)) = inner.downcast_ref() {
-            return (*trouble, clean(reason));
-        }
+    for inner in sources(error) {
         if let Some(inner) = inner.downcast_ref::<io::Error>() {
             let connection = [
                 io::ErrorKind::ConnectionRefused,
@@ -150,7 +187,6 @@ fn of_sources(error: &object_store::Error) -> (Trouble, String) {
             found = Trouble::Unreachable;
         }
         last = text;
-        source = inner.source();
     }
     (found, clean(&last))
 }

@@ -6,7 +6,7 @@ use super::{
     names::{EntryName, Name, PackId},
     poller::{backoff, keep_notes},
     record,
-    store::Put,
+    store::{Put, Standing},
     trouble::Trouble,
 };
 use crate::{
@@ -181,12 +181,13 @@ async fn write_record(shared: &Shared, entry: &SignedEntry, record: Vec<u8>) -> 
     let tag = match shared.store.create(&name, payload.clone()).await? {
         Put::Written(tag) => tag,
         // Its own, whose answer was lost, or one that somebody has changed.
-        Put::Exists => match shared.store.holds(&name, &record).await? {
-            Some(tag) => tag,
-            None => {
+        Put::Exists => match shared.store.standing(&name, &record).await? {
+            Standing::Same(tag) => tag,
+            Standing::Other => {
                 tracing::warn!(object = %shared.store.path(&name), "something else stands there; it is written over");
                 shared.store.put(&name, payload).await?
             }
+            Standing::Unread => shared.store.put(&name, payload).await?,
         },
     };
     Ok(Written { size, tag, at: shared.now() })

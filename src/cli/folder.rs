@@ -340,6 +340,9 @@ impl Opened {
     /// Who is there, if the folder is a network. An error if it is a bucket that can't be used now: who asks by hand
     /// doesn't wait for it to come back.
     async fn look_around(&self) -> anyhow::Result<Option<Surroundings>> {
+        if let Some(reason) = self.folder.routes().and_then(|routes| routes.borrow().reason.clone()) {
+            bail!(reason);
+        }
         let surroundings = self.folder.look_around(LOOK_AROUND).await;
         match self.folder.routes().and_then(|routes| routes.borrow().reason.clone()) {
             Some(reason) => Err(anyhow!(reason)),

@@ -520,7 +520,7 @@ impl SharedFolder for CachedFolder {
         };
         let bucket = async {
             if let Some(bucket) = &self.bucket {
-                bucket.look(patience).await;
+                bucket.look_around(patience).await;
             }
         };
         let (surroundings, ()) = tokio::join!(network, bucket);

@@ -3,7 +3,7 @@ use super::{
     cached::{CachedFolder, CachedOptions},
 };
 use crate::{
-    bucket::{BucketOptions, BucketUrl, BucketUrlError},
+    bucket::{BucketOptions, BucketUrl, BucketUrlError, url_parts},
     p2p::NetworkOptions,
     weights::LayoutId,
 };
@@ -11,6 +11,8 @@ use libp2p_identity::PeerId;
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 use url::Url;
 
+/// How the URL of a directory begins.
+const FILE: &str = "file:///";
 /// The cache in what belongs to a federation in the node's home.
 const CACHE: &str = "cache";
 
@@ -41,6 +43,20 @@ pub enum FolderUrlError {
     /// A `file:` URL that isn't an absolute directory of this machine.
     #[error("{text:?} doesn't name a directory of this machine; three slashes begin an absolute path: file:///dir")]
     Path {
+        /// The text.
+        text: String,
+    },
+    /// A `file:` URL that a reader of URLs would take for another directory than the one that is written.
+    #[error("{text:?} names no directory: {reason}, as in file:///dir")]
+    Part {
+        /// The text.
+        text: String,
+        /// What can't be in it.
+        reason: &'static str,
+    },
+    /// Something after `memory:`.
+    #[error("{text:?} is no folder's URL; what only this process has is memory: alone")]
+    Memory {
         /// The text.
         text: String,
     },
@@ -130,19 +146,34 @@ impl FromStr for FolderUrl {
     fn from_str(text: &str) -> Result<Self, FolderUrlError> {
         let url = Url::parse(text).map_err(|_| FolderUrlError::NotUrl { text: text.to_owned() })?;
         match url.scheme() {
-            "memory" => Ok(Self::Memory),
-            "p2p" if url.as_str() == "p2p:" => Ok(Self::P2p),
+            "memory" if text.eq_ignore_ascii_case("memory:") => Ok(Self::Memory),
+            "memory" => Err(FolderUrlError::Memory { text: text.to_owned() }),
+            "p2p" if text.eq_ignore_ascii_case("p2p:") => Ok(Self::P2p),
             "s3" => Ok(Self::Bucket(text.parse()?)),
             "p2p" => Err(FolderUrlError::Network { text: text.to_owned() }),
-            "file" => {
-                // `file:dir` and `file://dir` would silently become other directories than the ones meant.
-                let absolute = text.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("file:///"));
-                let path = url.to_file_path().ok().filter(|_| absolute);
-                path.map(Self::Local).ok_or_else(|| FolderUrlError::Path { text: text.to_owned() })
-            }
+            "file" => local(text),
             _ => Err(FolderUrlError::Scheme { text: text.to_owned() }),
         }
     }
+}
+
+/// The directory of a `file:` URL: what is written, or an error. `file:dir` and `file://dir` would be other directories
+/// than the ones meant.
+fn local(text: &str) -> Result<FolderUrl, FolderUrlError> {
+    let not_a_directory = || FolderUrlError::Path { text: text.to_owned() };
+    let start = text.get(..FILE.len()).filter(|start| start.eq_ignore_ascii_case(FILE)).ok_or_else(not_a_directory)?;
+    let parts = url_parts(&text[start.len()..]);
+    let mut parts = parts.map_err(|reason| FolderUrlError::Part { text: text.to_owned(), reason })?;
+    // The trailing slash of a directory.
+    while parts.last().is_some_and(String::is_empty) {
+        parts.pop();
+    }
+    if cfg!(windows) {
+        // Drives are its own.
+        let url = Url::parse(text).map_err(|_| not_a_directory())?;
+        return url.to_file_path().map(FolderUrl::Local).map_err(|()| not_a_directory());
+    }
+    Ok(FolderUrl::Local(format!("/{}", parts.join("/")).into()))
 }
 
 impl fmt::Display for FolderUrl {
@@ -152,7 +183,10 @@ impl fmt::Display for FolderUrl {
             Self::P2p => f.write_str("p2p:"),
             Self::Bucket(url) => url.fmt(f),
             Self::Local(dir) => match Url::from_directory_path(dir) {
-                Ok(url) => f.write_str(url.as_str().trim_end_matches('/')),
+                // Of the root itself the slash stays.
+                Ok(url) => {
+                    f.write_str(url.as_str().strip_suffix('/').filter(|url| url.len() > FILE.len()).unwrap_or(FILE))
+                }
                 Err(()) => write!(f, "file://{}", dir.display()),
             },
         }
@@ -169,11 +203,40 @@ mod tests {
         assert_eq!("memory:".parse(), Ok(FolderUrl::Memory));
         assert_eq!("p2p:".parse(), Ok(FolderUrl::P2p));
         assert_eq!(FolderUrl::P2p.to_string(), "p2p:");
-        for (text, path) in [("file:///a/b", "/a/b"), ("file:///a%20b/", "/a b/"), ("file:///a b", "/a b")] {
+        for (text, path) in [
+            ("file:///a/b", "/a/b"),
+            ("FILE:///a%20b/", "/a b"),
+            ("file:///a b", "/a b"),
+            ("file:///run%231", "/run#1"),
+            ("file:///run%3F2", "/run?2"),
+            ("file:///100%25/a\\b", "/100%/a\\b"),
+            ("file:///c|/..x", "/c|/..x"),
+            ("file:///", "/"),
+        ] {
             let url: FolderUrl = text.parse().unwrap();
-            assert_eq!(url, FolderUrl::Local(path.into()));
+            assert_eq!(url, FolderUrl::Local(path.into()), "{text}");
             let again: FolderUrl = url.to_string().parse().unwrap();
-            assert_eq!(again.to_string(), url.to_string());
+            assert_eq!(again, url, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_would_become_another_directory_is_an_error() {
+        for (text, part) in [
+            ("file:///x/run#1", "%23"),
+            ("file:///x/run?2", "%3F"),
+            ("file:///x/../y", ".."),
+            ("file:///x/./y", ".."),
+            ("file:///x/%2e%2e/y", ".."),
+            ("file:///x%2Fy", "slash"),
+            ("file:///100%", "%25"),
+            ("file:///x%00", "control"),
+            ("file:///x\ty", "control"),
+            ("memory:run", "memory: alone"),
+            ("memory:?x", "memory: alone"),
+        ] {
+            let error = text.parse::<FolderUrl>().unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
         }
     }
 

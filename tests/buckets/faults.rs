@@ -46,6 +46,18 @@ pub enum Kind {
     HideFromListing { containing: String },
     /// Inverts a byte of the answer's body.
     Flip { offset: u64 },
+    /// Answers in the bucket's place, as a login page, a proxy or another server does.
+    Page(Page),
+    /// Answers with so many bytes of the answer, and says that these are all.
+    Shorten { to: u64 },
+}
+
+/// An answer that isn't the bucket's.
+#[derive(Clone, Debug)]
+pub struct Page {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
 }
 
 impl Fault {
@@ -58,6 +70,20 @@ impl Fault {
     /// Answers with an S3 error: 503 SlowDown, 500 InternalError, 403 AccessDenied, 403 RequestTimeTooSkewed…
     pub fn status(status: u16, code: &str) -> Self {
         Self::new(Kind::Status { status, code: code.to_owned() })
+    }
+
+    /// Answers with a page of this status and type.
+    pub fn page(status: u16, kind: &str, body: impl Into<Vec<u8>>) -> Self {
+        let headers = vec![("content-type", kind.to_owned())];
+        Self::new(Kind::Page(Page { status, headers, body: body.into() }))
+    }
+
+    /// A page with one header more.
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        if let Kind::Page(page) = &mut self.kind {
+            page.headers.push((name, value.to_owned()));
+        }
+        self
     }
 
     pub fn on(self, class: Class) -> Self {

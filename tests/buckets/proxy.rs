@@ -146,6 +146,23 @@ async fn broken(
             head.headers.insert(CONTENT_LENGTH, body.len().into());
             return Ok(Response::from_parts(head, whole(body)));
         }
+        Kind::Page(page) => {
+            read(request.into_body()).await?;
+            let mut response = Response::new(whole(page.body));
+            *response.status_mut() = StatusCode::from_u16(page.status)?;
+            for (name, value) in page.headers {
+                response.headers_mut().insert(name, value.parse()?);
+            }
+            return Ok(response);
+        }
+        Kind::Shorten { to } => {
+            let (mut head, body) = forward(request, state).await?.into_parts();
+            let body = read(body).await?;
+            let body = body.slice(..body.len().min(to as usize));
+            head.headers.remove(TRANSFER_ENCODING);
+            head.headers.insert(CONTENT_LENGTH, body.len().into());
+            return Ok(Response::from_parts(head, whole(body)));
+        }
         Kind::ResetInBody { after } => Damage::Cut { after, end: End::Reset, line },
         Kind::Truncate { after } => Damage::Cut { after, end: End::Close, line },
         Kind::Flip { offset } => Damage::Flip { offset },

@@ -1,7 +1,7 @@
 //! Nodes that meet in a bucket, on a real S3 server over HTTP with signed requests.
 
 use super::{
-    buckets::{ACCESS_KEY, BUCKET, Class, REGION, SECRET_KEY, Server},
+    buckets::{ACCESS_KEY, BUCKET, Class, Fault, FaultProxy, REGION, SECRET_KEY, Server},
     process::{Ended, Running, Sandbox},
 };
 use peerfold::{node::Event, weights::Weights};
@@ -338,4 +338,120 @@ fn behind_a_network_the_bucket_carries_those_who_have_no_other_way() {
     }
     let rows = folder(&sandbox, &server, &["ls", &url(), "--json"]).success().text();
     assert_eq!(rows.matches("/update/30\"").count(), 2, "{rows}");
+}
+
+/// The proxy before a server answers with this page, whatever it is asked.
+fn answered_by(page: Fault) -> (Server, FaultProxy) {
+    let server = Server::start();
+    let proxy = FaultProxy::start(server.address());
+    proxy.inject(page);
+    (server, proxy)
+}
+
+#[test]
+fn a_login_page_is_no_empty_bucket() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("note"), "hi").unwrap();
+    let page = "<!DOCTYPE html><html><body><h1>Guest WiFi</h1></body></html>";
+    let pages = [
+        (Fault::page(200, "text/html", page), "Guest WiFi"),
+        (Fault::page(200, "application/xml", "<?xml version=\"1.0\"?><html><body/></html>"), "an HTML page"),
+        (Fault::page(200, "application/json", "{\"error\":\"login\"}"), "JSON"),
+        (Fault::page(200, "text/html", ""), "empty"),
+        (Fault::page(302, "text/html", page).header("location", "http://login.example/"), "http://login.example/"),
+        (Fault::page(403, "text/html", page), "403 Forbidden"),
+    ];
+    for (page, words) in pages {
+        let (_server, proxy) = answered_by(page);
+        let (url, put) = (url(), sandbox.path("note"));
+        for args in [
+            &["ls", &url][..],
+            &["digest", &url],
+            &["get", &url, "x/y", "--output", "out"],
+            &["put", &url, "note", put.to_str().unwrap(), "--home", "home"],
+            &["rm", &url, "note", "--home", "home"],
+        ] {
+            let mut command = with_keys(sandbox.command(["folder"].iter().chain(args)), SECRET_KEY);
+            command.env("PEERFOLD_S3_ENDPOINT", proxy.endpoint()).env("PEERFOLD_S3_ALLOW_HTTP", "true");
+            command.env("PEERFOLD_FEDERATION", "test");
+            let ended = Ended::of(command);
+            assert_eq!((ended.status.code(), ended.lines.len()), (Some(1), 0), "{args:?}: {:?}", ended.lines);
+            let error = ended.log.lines().last().unwrap_or_default();
+            for part in ["isn't S3", words, &url] {
+                assert!(error.contains(part), "{args:?}: {part} is not in {}", ended.log);
+            }
+        }
+    }
+}
+
+#[test]
+fn proxies_are_for_what_is_elsewhere_and_named_when_they_fail() {
+    let (sandbox, server) = (Sandbox::new(), Server::start());
+    // A port that nobody listens on.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let proxy = format!("http://somebody:secret-word@{nobody}");
+    let url = url();
+    let ls = |endpoint: &str, variables: &[&str]| {
+        let mut command = with_keys(sandbox.command(["folder", "ls", &url]), SECRET_KEY);
+        command.env("PEERFOLD_S3_ENDPOINT", endpoint).env("PEERFOLD_S3_ALLOW_HTTP", "true");
+        command.env("PEERFOLD_FEDERATION", "test").envs(variables.iter().map(|name| (name, &proxy)));
+        Ended::of(command)
+    };
+    // This machine's own servers are not asked through any.
+    let port = server.endpoint().rsplit_once(':').unwrap().1.to_owned();
+    let variables = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    ls(&server.endpoint(), &variables).success();
+    ls(&format!("http://localhost:{port}"), &variables).success();
+    for name in ["http_proxy", "HTTP_PROXY", "ALL_PROXY"] {
+        let ended = ls("http://192.0.2.1:9000", &[name]);
+        assert_eq!(ended.status.code(), Some(1), "{name}");
+        let error = ended.log.lines().last().unwrap();
+        assert!(error.contains(&format!("through the proxy http://{nobody}/")), "{name}: {}", ended.log);
+        assert!(error.contains("doesn't answer") && !ended.log.contains("secret-word"), "{name}: {}", ended.log);
+    }
+    // One that works is used, and what it answers by itself is told with its name.
+    let way = FaultProxy::start(server.address());
+    let through = |secret: &str| {
+        let mut command = with_keys(sandbox.command(["folder", "ls", &url]), secret);
+        command.env("PEERFOLD_S3_ENDPOINT", "http://192.0.2.1:9000").env("PEERFOLD_S3_ALLOW_HTTP", "true");
+        command.env("HTTP_PROXY", way.endpoint()).env("PEERFOLD_FEDERATION", "test");
+        Ended::of(command)
+    };
+    through(SECRET_KEY).success();
+    assert!(!way.requests().is_empty());
+    way.inject(Fault::page(407, "text/html", "<html><body>Who are you?</body></html>"));
+    let ended = through(SECRET_KEY);
+    let error = ended.log.lines().last().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    for part in ["isn't S3", "407 Proxy Authentication Required", &format!("through the proxy {}/", way.endpoint())] {
+        assert!(error.contains(part), "{part} is not in {}", ended.log);
+    }
+}
+
+#[test]
+fn who_has_no_keys_is_told_so_in_a_plain_sentence() {
+    let sandbox = Sandbox::new();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = url();
+    let service = format!("http://{nobody}");
+    for variables in [
+        &[("AWS_EC2_METADATA_DISABLED", "true")][..],
+        // As on a machine that is nowhere in a cloud.
+        &[("AWS_EC2_METADATA_DISABLED", "false"), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &service)],
+        &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &service)],
+        &[("AWS_PROFILE", "nowhere")],
+    ] {
+        let mut command = sandbox.command(["folder", "ls", &url, "--federation", "test"]);
+        command
+            .env("AWS_REGION", REGION)
+            .env("PEERFOLD_S3_ENDPOINT", "http://127.0.0.1:9")
+            .env("PEERFOLD_S3_ALLOW_HTTP", "true");
+        command.envs(variables.iter().copied());
+        let ended = Ended::of(command);
+        println!("{variables:?}: {}", ended.log);
+        assert_eq!(ended.status.code(), Some(1), "{variables:?}");
+        let error = ended.log.lines().last().unwrap_or_default();
+        assert!(error.contains("no credentials were found: set AWS_ACCESS_KEY_ID"), "{variables:?}: {}", ended.log);
+        assert!(!error.contains(['{', '}']) && !error.contains("::"), "{variables:?}: {}", ended.log);
+    }
 }

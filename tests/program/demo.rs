@@ -20,8 +20,15 @@ struct Told {
 }
 
 fn told(args: &[&str]) -> Told {
+    told_with(args, &[])
+}
+
+/// With these variables set.
+fn told_with(args: &[&str], variables: &[(&str, &str)]) -> Told {
     let sandbox = Sandbox::new();
-    let ended = Ended::of(demo(&sandbox, &[args, &["--json"]].concat())).success();
+    let mut command = demo(&sandbox, &[args, &["--json"]].concat());
+    command.envs(variables.iter().copied());
+    let ended = Ended::of(command).success();
     assert_eq!(ended.log, "");
     let (mut together, mut notes, mut announced) = (Vec::new(), Vec::new(), Vec::new());
     let (last, lines) = ended.lines.split_last().unwrap();
@@ -248,6 +255,19 @@ fn nodes_that_share_only_a_bucket_learn_from_each_other() {
         let folded = |event: &Event| matches!(event, Event::Folded { updates, .. } if updates.len() == 3);
         assert!(told.position(node, folded).is_some());
     }
+}
+
+/// The demo's own server is on this machine, whatever proxy there is for others.
+#[cfg(feature = "demo-s3")]
+#[test]
+fn a_proxy_in_the_environment_is_not_for_the_demos_own_bucket() {
+    let names = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let mut variables = names.map(|name| (name, "http://127.0.0.1:9")).to_vec();
+    variables.push(("NO_PROXY", ""));
+    let told = told_with(&["--folder", "s3", "--sync", "--nodes", "2", "--epochs", "2"], &variables);
+    assert!(told.all_finished(2, 2));
+    let folded = |event: &Event| matches!(event, Event::Folded { updates, .. } if updates.len() == 2);
+    assert!((0..2).all(|node| told.position(node, folded).is_some()));
 }
 
 #[cfg(feature = "demo-s3")]

@@ -581,3 +581,100 @@ fn the_proof_of_a_copied_home_is_brought_there_kept_and_compared_once_however_ol
     reader.compared(&name);
     assert!(reader.twice().is_empty());
 }
+
+/// What one look does first: it lists, and hasn't read anything yet.
+fn only_list(member: &mut Author, store: &Store, now: Duration) {
+    member.mirror.listed(store.list(), now);
+}
+
+fn relays_of(member: &mut Author, now: Duration) -> usize {
+    member.mirror.due_relays(&member.set, |_| true, |_| AFTER, now).len()
+}
+
+#[test]
+fn who_was_not_looked_for_yet_is_not_absent() {
+    let (mut store, mut far, mut member) = (Store::default(), Author::of([3; 32]), Author::of([4; 32]));
+    far.sign("update/1", Some(&weights(&[1])));
+    share(&far, &mut member);
+    let long = |times: u32| AFTER * 2 * times;
+    // The bucket has not answered at all.
+    for times in 0..5 {
+        assert_eq!(relays_of(&mut member, long(times)), 0);
+    }
+    // It has, before the wait began, and nothing since: its next answer may show the author.
+    only_list(&mut member, &store, long(5));
+    assert_eq!(relays_of(&mut member, long(5)), 0);
+    for times in 6..9 {
+        assert_eq!(relays_of(&mut member, long(times)), 0, "no listing since the wait began");
+    }
+    // The author's object is listed; what it holds is still to be read, however long that takes.
+    far.look(&store, long(9));
+    far.upload(&mut store);
+    only_list(&mut member, &store, long(10));
+    for times in 10..13 {
+        assert_eq!(relays_of(&mut member, long(times)), 0, "what is listed is not read yet");
+        only_list(&mut member, &store, long(times));
+    }
+    read_all(&mut member.mirror, &store);
+    for times in 14..16 {
+        member.look(&store, long(times));
+        assert_eq!(relays_of(&mut member, long(times)), 0, "it is there");
+    }
+    // Of something newer it may have no way to bring: the wait begins when a listing lacks it.
+    far.sign("update/2", Some(&weights(&[2])));
+    share(&far, &mut member);
+    member.look(&store, long(16));
+    assert_eq!(relays_of(&mut member, long(16)), 0);
+    member.look(&store, long(17));
+    assert_eq!(relays_of(&mut member, long(17)), 1, "now it is absent");
+}
+
+#[test]
+fn what_another_relays_and_was_not_read_yet_is_there() {
+    let (mut store, mut far) = (Store::default(), Author::of([3; 32]));
+    let mut members = [Author::of([4; 32]), Author::of([5; 32])];
+    far.sign("update/1", Some(&weights(&[1])));
+    let [first, second] = &mut members;
+    share(&far, first);
+    share(&far, second);
+    first.look(&store, Duration::ZERO);
+    let entry = first.set.newest_update(far.me()).unwrap().clone();
+    first.write(&entry, &mut store);
+    for seconds in (0..100).step_by(10) {
+        only_list(second, &store, Duration::from_secs(seconds));
+        assert_eq!(relays_of(second, Duration::from_secs(seconds)), 0, "after {seconds} s");
+    }
+}
+
+#[test]
+fn own_entries_that_were_not_read_yet_are_neither_written_again_nor_removed() {
+    let (mut author, mut store) = (Author::new(), Store::default());
+    author.look(&store, Duration::ZERO);
+    for epoch in 1..3u8 {
+        author.sign(&format!("update/{epoch}"), Some(&weights(&[epoch])));
+        author.upload(&mut store);
+    }
+    author.look(&store, Duration::ZERO);
+    let there = store.objects.clone();
+    // Another process with the same home: before a listing nothing is known of what is there.
+    author.begin_anew();
+    assert_eq!(author.mirror.garbage(&author.set, Duration::ZERO, 1), []);
+    assert_eq!(author.mirror.due_relays(&author.set, |_| true, |_| Duration::ZERO, Duration::MAX).len(), 0);
+    // It is listed, and then nothing can be read for a while.
+    only_list(&mut author, &store, Duration::ZERO);
+    assert_eq!(author.mirror.wanting(&author.set), []);
+    // One whose cache is lost knows of none of its entries, and must not take them for anybody's leavings.
+    let mut lost = Author::new();
+    for minutes in 0..20 {
+        store.clock += 60_000;
+        only_list(&mut lost, &store, Duration::from_secs(minutes * 60));
+        assert_eq!(lost.mirror.garbage(&lost.set, GRACE, 1), [], "after {minutes} minutes");
+    }
+    read_all(&mut lost.mirror, &store);
+    assert_eq!(store.objects, there);
+    // What is listed and turns out not to be there is written again.
+    let newest = EntryName::of(author.set.newest_update(author.me()).unwrap());
+    let mark = author.mirror.mark(&newest).unwrap();
+    author.mirror.refuse(&newest, mark);
+    assert_eq!(author.mirror.wanting(&author.set).len(), 1);
+}
