@@ -1,6 +1,6 @@
 //! `peerfold strategies`: what there is to fold by.
 
-use crate::strategy::{ParameterInfo, STRATEGIES, StrategyInfo, StrategySpec};
+use crate::strategy::{ParameterInfo, STRATEGIES, StrategyInfo, StrategySpec, TENSOR_PARAMETERS};
 use clap::Args;
 use serde::Serialize;
 
@@ -35,7 +35,13 @@ pub(super) fn text(flags: &StrategiesFlags) -> anyhow::Result<String> {
         };
         return Ok(json + "\n");
     }
-    let listed = one.map_or_else(|| STRATEGIES.iter().map(paragraph).collect::<Vec<_>>(), |info| vec![paragraph(info)]);
+    let listed = match one {
+        Some(info) => vec![paragraph(info, &[info.parameters, TENSOR_PARAMETERS].concat())],
+        None => {
+            let all = STRATEGIES.iter().map(|info| paragraph(info, info.parameters));
+            all.chain([for_all()]).collect()
+        }
+    };
     Ok(listed.join("\n"))
 }
 
@@ -58,23 +64,35 @@ struct Parameter {
 impl Object {
     fn of(info: &StrategyInfo) -> Self {
         let StrategyInfo { name, aliases, summary, paper, parameters, .. } = *info;
+        let parameters = parameters.iter().chain(TENSOR_PARAMETERS);
         let parameters =
-            parameters.iter().map(|&ParameterInfo { name, default, meaning }| Parameter { name, default, meaning });
+            parameters.map(|&ParameterInfo { name, default, meaning }| Parameter { name, default, meaning });
         Self { name, aliases, summary, paper, parameters: parameters.collect() }
     }
 }
 
+/// The parameters that all have.
+fn for_all() -> String {
+    format!("every strategy has besides\n{}\n", parameter_lines(TENSOR_PARAMETERS).join("\n"))
+}
+
+/// A line or two for each parameter.
+fn parameter_lines(parameters: &[ParameterInfo]) -> Vec<String> {
+    let longest = parameters.iter().map(|parameter| parameter.name.len()).max().unwrap_or(0);
+    let lines = parameters.iter().flat_map(|parameter| {
+        let meaning = format!("{} [default: {}]", parameter.meaning, parameter.default);
+        wrapped(parameter.name, INDENT + longest + 2, &meaning)
+    });
+    lines.collect()
+}
+
 /// The name, what it does, where it comes from, and a line or two for each parameter.
-fn paragraph(info: &StrategyInfo) -> String {
+fn paragraph(info: &StrategyInfo, parameters: &[ParameterInfo]) -> String {
     let aliases = info.aliases.join(", ");
     let mut lines = vec![if aliases.is_empty() { info.name.to_owned() } else { format!("{} ({aliases})", info.name) }];
     lines.extend(wrapped("", INDENT, info.summary));
     lines.extend(wrapped("", INDENT, info.paper));
-    let longest = info.parameters.iter().map(|parameter| parameter.name.len()).max().unwrap_or(0);
-    for parameter in info.parameters {
-        let meaning = format!("{} [default: {}]", parameter.meaning, parameter.default);
-        lines.extend(wrapped(parameter.name, INDENT + longest + 2, &meaning));
-    }
+    lines.extend(parameter_lines(parameters));
     lines.join("\n") + "\n"
 }
 
@@ -121,7 +139,7 @@ mod tests {
     #[test]
     fn every_strategy_is_listed_in_lines_that_can_be_read() {
         for info in STRATEGIES {
-            let text = paragraph(info);
+            let text = paragraph(info, info.parameters);
             assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
             for parameter in info.parameters {
                 assert!(text.contains(&format!("\n    {} ", parameter.name)), "{text}");

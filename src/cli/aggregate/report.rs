@@ -4,6 +4,8 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
+use super::super::show::some_names;
+
 /// An update in the result.
 #[derive(Debug, Serialize)]
 pub(super) struct Share {
@@ -30,7 +32,18 @@ pub(super) struct Report {
     pub(super) bytes: u64,
     pub(super) root: String,
     pub(super) inputs: Vec<Share>,
+    /// Integer and boolean tensors that were taken whole.
+    pub(super) unaveraged: Vec<Whole>,
+    pub(super) turned_negative: Vec<String>,
     pub(super) rejected: Vec<Rejected>,
+}
+
+/// Tensors that are those of one input.
+#[derive(Debug, Serialize)]
+pub(super) struct Whole {
+    /// Of which input; none if they are what the state kept.
+    pub(super) path: Option<String>,
+    pub(super) tensors: Vec<String>,
 }
 
 /// Nothing was folded, or what was folded can't be kept.
@@ -60,6 +73,18 @@ impl Report {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let Self { strategy, round, output, root, .. } = self;
-        format!("{table}\n{strategy}, round {round}: {output}, {}, root {root}\n", HumanBytes(self.bytes))
+        let mut notes = String::new();
+        for Whole { path, tensors } in &self.unaveraged {
+            let whose = path.as_deref().unwrap_or("an earlier fold");
+            notes +=
+                &format!("integer tensors are not averaged, and those of {whose} alone: {}\n", some_names(tensors));
+        }
+        if !self.unaveraged.is_empty() {
+            notes += "(--param integers=mean averages and rounds them)\n";
+        }
+        if !self.turned_negative.is_empty() {
+            notes += &format!("turned negative, though no input is: {}\n", some_names(&self.turned_negative));
+        }
+        format!("{table}\n{notes}{strategy}, round {round}: {output}, {}, root {root}\n", HumanBytes(self.bytes))
     }
 }
