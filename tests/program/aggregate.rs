@@ -120,6 +120,8 @@ fn a_mean_of_two_files() {
                 { "path": "a", "num_examples": 300, "share": 0.75 },
                 { "path": "b", "num_examples": 100, "share": 0.25 },
             ],
+            "unaveraged": [],
+            "turned_negative": [],
             "rejected": [],
         })
     );
@@ -547,7 +549,16 @@ fn running_statistics_are_averaged_by_rules_that_take_steps() {
         }
         // Stepped on request, and then said.
         if strategy == "diloco" {
-            let args = ["--strategy", strategy, "--initial", "x0", "--param", "step=*running_var", "--param", "lr=1.5"];
+            let args = [
+                "--strategy",
+                strategy,
+                "--initial",
+                "x0",
+                "--param",
+                "step=*running_var",
+                "--param",
+                "outer_learning_rate=1.5",
+            ];
             let ended = Ended::of(files.command([&args[..], &["--input", "a=1", "--input", "b=1"]].concat())).success();
             assert!(files.numbers("out")[0] < 0.0);
             assert!(ended.log.contains("bn.running_var has turned negative"), "{}", ended.log);
