@@ -27,7 +27,7 @@ pub(crate) use self::{
     events::rfc_3339,
     node::{MAX_SECONDS, NETWORK_DOWN, NETWORK_UP, strategy_of},
     sheet::{Column, Sheet},
-    show::{routes_text, short_peer},
+    show::{routes_text, short_peer, some_names},
 };
 
 use crate::{

@@ -32,7 +32,7 @@ pub use self::{
     checks::{Checks, Rejection},
     choice::StrategyChoice,
     config::{NodeConfig, Pace},
-    event::{Event, EventSink, FoldedUpdate, Origin},
+    event::{Event, EventSink, FoldedUpdate, Origin, UnaveragedTensors},
     participant::{LocalUpdate, Participant, ParticipantOptions},
     progress::Progress,
     roster::Roster,

@@ -45,6 +45,7 @@ mod fedtrimmedavg;
 mod fedyogi;
 mod geometricmedian;
 mod gossip;
+mod integer_mean;
 mod krum;
 mod mean;
 mod mixing;
@@ -55,6 +56,7 @@ mod numpy;
 mod optimizer;
 mod own;
 mod paflm;
+mod per_tensor;
 mod port;
 mod qfedavg;
 mod reduce;
@@ -64,10 +66,13 @@ mod selection;
 mod sorting;
 mod source;
 mod state;
+mod tensor_rules;
 mod unweighted;
 
 pub use self::own::{fold_coordinates, weighted_mean};
+pub use self::per_tensor::PerTensor;
 pub use self::registry::{ParameterInfo, Reference, STRATEGIES, StrategyError, StrategyInfo, StrategySpec};
+pub use self::tensor_rules::{TENSOR_PARAMETERS, TensorRules, Treatment};
 
 use crate::weights::{ReadError, TensorReader, Weights};
 use libp2p_identity::PeerId;
@@ -132,6 +137,26 @@ pub struct Folded {
     /// The share of each update in the result (in the mean, for a rule that takes a step towards one), in the round's
     /// order. They add up to 1, but for what x or an earlier round's updates keep.
     pub shares: Vec<f64>,
+    /// The integer and boolean tensors that were not averaged but taken whole, by whose they are.
+    pub unaveraged: Vec<Unaveraged>,
+    /// Tensors that have a number below 0 although no update has one there: a variance among them would make NaN.
+    pub turned_negative: Vec<String>,
+}
+
+impl Folded {
+    /// A result that says nothing of single tensors.
+    pub fn new(weights: Weights, shares: Vec<f64>) -> Self {
+        Self { weights, shares, unaveraged: Vec::new(), turned_negative: Vec::new() }
+    }
+}
+
+/// Tensors that a fold took whole from one update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unaveraged {
+    /// Whose they are, by its place in the round; `None` if they are what the strategy kept from an earlier one.
+    pub update: Option<usize>,
+    /// Their names.
+    pub tensors: Vec<String>,
 }
 
 /// Why a fold gave nothing. The strategy's state is as before.
@@ -140,6 +165,15 @@ pub enum FoldError {
     /// There is nothing to fold.
     #[error("a fold needs at least one update")]
     NoUpdates,
+    /// There is no floating-point tensor, and integers are not to be rounded.
+    #[error(
+        "nothing can be averaged: all {tensors} tensors are integers or booleans; the parameter integers=mean \
+         averages and rounds them"
+    )]
+    OnlyIntegers {
+        /// How many tensors there are.
+        tensors: usize,
+    },
     /// Every update says that it was trained on no example.
     #[error("no update was trained on any example")]
     NoExamples,
@@ -246,7 +280,7 @@ pub trait Strategy: Send {
     /// Folds. On an error the state is as before. Reads may block and the arithmetic takes a while, on several threads:
     /// call it off the async runtime.
     ///
-    /// Integer and boolean tensors are never averaged: they are those of the update with the highest epoch, of several
+    /// Integer and boolean tensors are not averaged, unless [`TensorRules`] say so: they are those of the update with the highest epoch, of several
     /// such that of the smallest author id. Layouts are compared before anything is read.
     fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError>;
 
@@ -268,6 +302,12 @@ pub trait Strategy: Send {
     /// How many folds its state has come through; 0 for a rule without memory.
     fn folds(&self) -> u64 {
         0
+    }
+
+    /// Whether the result may lie beyond what the updates and x hold, so that a mean of variances is not what comes of
+    /// them. [`PerTensor`] keeps running statistics from such a rule.
+    fn takes_steps(&self) -> bool {
+        false
     }
 
     /// Whether [`Update::degree`] counts: nodes then say how many peers they know.

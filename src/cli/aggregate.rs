@@ -5,14 +5,14 @@ mod report;
 
 use self::{
     input::Input,
-    report::{NotFolded, Rejected, Report, Share},
+    report::{NotFolded, Rejected, Report, Share, Whole},
 };
 use super::node::{check_writable, strategy_error, strategy_spec};
 use crate::{
     durable_file,
     node::{Checks, Rejection},
     program::{columns, print},
-    strategy::{FoldError, Folded, Round, Strategy, Update},
+    strategy::{FoldError, Folded, Round, Strategy, Unaveraged, Update},
     train::LAYOUT_ANNOTATION,
     weights::{Annotations, Layout, SafetensorsFile, TensorReader, Weights, read_all},
 };
@@ -58,6 +58,12 @@ Inputs:
   needed for the result and what the strategy keeps, not for all inputs. The output has the __metadata__ that
   all of them have alike.
 
+Tensors:
+  Running statistics (running_mean, running_var, moving_variance, batch_stats, ...) are averaged and never
+  stepped. --param average=GLOBS, step=GLOBS and local=GLOBS say it of others; local ones stay those of the
+  first input. Integer tensors come from the newest input, and --param integers=mean averages and rounds
+  them. Where all tensors are integers nothing can be averaged, which is an error without integers=mean.
+
 State:
   Strategies with momentum, moments or a buffer keep them in the --state file, which is read if it is there
   and written anew after the fold; it is for the same strategy with the same reference only. --initial is x
@@ -68,8 +74,10 @@ State:
 
 Result:
   --json writes one object: folded (true), strategy, round, output, bytes (of the file), root (the hash of
-  the output), inputs [{path, num_examples, share}], rejected [{path, reason}]; if there is any, metadata
-  {name: text} of the output and metadata_left_out [name], not alike in all inputs.
+  the output), inputs [{path, num_examples, share}], unaveraged [{path, tensors}] (integer tensors, by the
+  input whose they are; null for an earlier fold), turned_negative [tensor] (nowhere negative in the inputs),
+  rejected [{path, reason}]; if there is any, metadata {name: text} of the output and metadata_left_out [name],
+  not alike in all inputs.
   Exit code 0: the output is written. 1: it isn't, and standard error says why in one line; with --json
   also {folded (false), strategy, round, reason, rejected}. 2: the arguments can't be.
 
@@ -178,6 +186,15 @@ pub(super) fn run(flags: &AggregateFlags) -> anyhow::Result<()> {
                 let Input { path, num_examples, .. } = &flags.input[place];
                 Share { path: path.display().to_string(), num_examples: *num_examples, share }
             });
+            let unaveraged = folded.unaveraged.iter().map(|Unaveraged { update, tensors }| {
+                let path = update.map(|number| flags.input[kept[number]].path.display().to_string());
+                Whole { path, tensors: tensors.clone() }
+            });
+            for tensor in &folded.turned_negative {
+                eprintln!(
+                    "warning: {tensor} has turned negative, though no input is; --param average={tensor} averages it"
+                );
+            }
             let report = Report {
                 folded: true,
                 strategy: name,
@@ -186,6 +203,8 @@ pub(super) fn run(flags: &AggregateFlags) -> anyhow::Result<()> {
                 bytes,
                 root: folded.weights.manifest().root().to_string(),
                 inputs: inputs.collect(),
+                unaveraged: unaveraged.collect(),
+                turned_negative: folded.turned_negative.clone(),
                 rejected,
                 metadata: folded.weights.annotations().clone(),
                 metadata_left_out: left_out,

@@ -2,9 +2,12 @@
 
 use crate::{
     bucket::{BucketFigures, Routes},
-    node::{Event, FoldedUpdate, Origin},
+    node::{Event, FoldedUpdate, Origin, UnaveragedTensors},
 };
 use indicatif::HumanBytes;
+
+/// Tensors that are named before the rest is counted.
+const SHOWN_NAMES: usize = 5;
 
 /// The end of a peer id: the beginning is the same for all.
 pub(crate) fn short_peer(peer: &str) -> String {
@@ -20,6 +23,14 @@ fn folded_text(updates: &[FoldedUpdate], name: impl Fn(&str) -> String) -> Strin
     });
     let peers: Vec<String> = peers.collect();
     if peers.is_empty() { "nobody".to_owned() } else { peers.join(", ") }
+}
+
+/// Names of tensors, of many the first few.
+pub(super) fn some_names(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(SHOWN_NAMES).map(String::as_str).collect();
+    let more = names.len().saturating_sub(SHOWN_NAMES);
+    let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+    shown.join(", ") + &rest
 }
 
 /// What matters of an event, on one line; of some nothing does.
@@ -53,8 +64,19 @@ pub(super) fn text(event: &Event) -> Option<String> {
         }
         Event::Excluded { reason, .. } => format!("excluded: {reason}"),
         Event::FolderFailed { epoch, reason } => format!("epoch {epoch}: {reason}; training on"),
-        Event::Folded { epoch, updates, .. } => {
-            format!("epoch {epoch}: folded with {}", folded_text(updates, short_peer))
+        Event::Folded { epoch, updates, unaveraged, turned_negative, .. } => {
+            let mut line = format!("epoch {epoch}: folded with {}", folded_text(updates, short_peer));
+            for UnaveragedTensors { author, tensors } in unaveraged {
+                let whose = author.as_deref().map_or("an earlier fold".to_owned(), |author| {
+                    let own = updates.iter().any(|update| update.own && update.author == author);
+                    if own { "this node".to_owned() } else { short_peer(author) }
+                });
+                line += &format!("; not averaged but of {whose}: {}", some_names(tensors));
+            }
+            if !turned_negative.is_empty() {
+                line += &format!("; turned negative: {}", some_names(turned_negative));
+            }
+            line
         }
         Event::NotFolded { epoch, reason } => format!("epoch {epoch}: not folded: {reason}"),
         Event::Routes { network, bucket, reason } => routes_text(*network, *bucket, reason.as_deref()),

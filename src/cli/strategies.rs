@@ -3,7 +3,7 @@
 use super::suggest;
 use crate::{
     program::{columns, wrapped},
-    strategy::{ParameterInfo, STRATEGIES, StrategyInfo, StrategySpec},
+    strategy::{ParameterInfo, STRATEGIES, StrategyInfo, StrategySpec, TENSOR_PARAMETERS},
 };
 use clap::Args;
 use serde::Serialize;
@@ -55,7 +55,7 @@ pub(super) fn text(flags: &StrategiesFlags) -> anyhow::Result<String> {
         return Ok(if flags.json {
             serde_json::to_string_pretty(&Object::of(info))? + "\n"
         } else {
-            paragraph(info, columns)
+            paragraph(info, &[info.parameters, TENSOR_PARAMETERS].concat(), columns)
         });
     }
     let groups = GROUPS.iter().map(|(group, names)| (group, names.iter().filter_map(|name| of_name(name))));
@@ -63,13 +63,11 @@ pub(super) fn text(flags: &StrategiesFlags) -> anyhow::Result<String> {
         let objects: Vec<Object> = groups.flat_map(|(_, infos)| infos.map(Object::of)).collect();
         return Ok(serde_json::to_string_pretty(&objects)? + "\n");
     }
-    let sections: Vec<String> = groups
-        .map(|(group, infos)| {
-            let paragraphs: Vec<String> = infos.map(|info| paragraph(info, columns)).collect();
-            format!("── {group} ──\n\n{}", paragraphs.join("\n"))
-        })
-        .collect();
-    Ok(sections.join("\n"))
+    let sections = groups.map(|(group, infos)| {
+        let paragraphs: Vec<String> = infos.map(|info| paragraph(info, info.parameters, columns)).collect();
+        format!("── {group} ──\n\n{}", paragraphs.join("\n"))
+    });
+    Ok(sections.chain([for_all(columns)]).collect::<Vec<_>>().join("\n"))
 }
 
 fn of_name(name: &str) -> Option<&'static StrategyInfo> {
@@ -101,24 +99,36 @@ struct Parameter {
 impl Object {
     fn of(info: &StrategyInfo) -> Self {
         let StrategyInfo { name, aliases, summary, paper, parameters, .. } = *info;
+        let parameters = parameters.iter().chain(TENSOR_PARAMETERS);
         let parameters =
-            parameters.iter().map(|&ParameterInfo { name, default, meaning }| Parameter { name, default, meaning });
+            parameters.map(|&ParameterInfo { name, default, meaning }| Parameter { name, default, meaning });
         Self { name, group: group_of(name), aliases, summary, paper, parameters: parameters.collect() }
     }
 }
 
+/// The parameters that all have.
+fn for_all(columns: usize) -> String {
+    format!("── every strategy has besides ──\n\n{}\n", parameter_lines(TENSOR_PARAMETERS, columns).join("\n"))
+}
+
+/// A line or two for each parameter.
+fn parameter_lines(parameters: &[ParameterInfo], columns: usize) -> Vec<String> {
+    let longest = parameters.iter().map(|parameter| parameter.name.len()).max().unwrap_or(0);
+    let lines = parameters.iter().flat_map(|parameter| {
+        let meaning = format!("{} [default: {}]", parameter.meaning, parameter.default);
+        let head = format!("{:INDENT$}{}", "", parameter.name);
+        wrapped(&head, INDENT + longest + 2, &meaning, columns)
+    });
+    lines.collect()
+}
+
 /// The name, what it does, where it comes from, and a line or two for each parameter.
-fn paragraph(info: &StrategyInfo, columns: usize) -> String {
+fn paragraph(info: &StrategyInfo, parameters: &[ParameterInfo], columns: usize) -> String {
     let aliases = info.aliases.join(", ");
     let mut lines = vec![if aliases.is_empty() { info.name.to_owned() } else { format!("{} ({aliases})", info.name) }];
     lines.extend(wrapped("", INDENT, info.summary, columns));
     lines.extend(wrapped("", INDENT, info.paper, columns));
-    let longest = info.parameters.iter().map(|parameter| parameter.name.len()).max().unwrap_or(0);
-    for parameter in info.parameters {
-        let meaning = format!("{} [default: {}]", parameter.meaning, parameter.default);
-        let head = format!("{:INDENT$}{}", "", parameter.name);
-        lines.extend(wrapped(&head, INDENT + longest + 2, &meaning, columns));
-    }
+    lines.extend(parameter_lines(parameters, columns));
     lines.join("\n") + "\n"
 }
 
@@ -150,7 +160,7 @@ mod tests {
     #[test]
     fn every_strategy_is_listed_in_lines_that_can_be_read() {
         for (info, columns) in STRATEGIES.iter().flat_map(|info| [(info, WIDTH), (info, 80), (info, 60)]) {
-            let text = paragraph(info, columns);
+            let text = paragraph(info, info.parameters, columns);
             let long = |line: &&str| line.chars().count() > columns && line.split_whitespace().count() > 1;
             assert_eq!(text.lines().find(long), None, "{columns} columns");
             for parameter in info.parameters {

@@ -17,6 +17,17 @@ pub enum Origin {
     Checkpoint,
 }
 
+/// Tensors that a fold took whole from one update.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct UnaveragedTensors {
+    /// Peer id of the author whose they are; missing if they are what the strategy kept from an earlier fold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// Their names.
+    pub tensors: Vec<String>,
+}
+
 /// One update in a fold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
@@ -145,6 +156,12 @@ pub enum Event {
         round: u64,
         /// What was folded, in the order of the sum.
         updates: Vec<FoldedUpdate>,
+        /// Integer and boolean tensors that were not averaged but taken whole, by whose they are.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unaveraged: Vec<UnaveragedTensors>,
+        /// Tensors that have a number below 0 although no update has one there.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        turned_negative: Vec<String>,
     },
     /// No fold in this epoch: the node goes on with its own weights.
     NotFolded {

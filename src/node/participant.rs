@@ -1,11 +1,11 @@
 use super::{
-    Checks, Event, EventSink, FoldedFrom, NodeError, Rejection, Roster,
+    Checks, Event, EventSink, FoldedFrom, NodeError, Rejection, Roster, UnaveragedTensors,
     fold::{Input, Outcome, Unread, fold_readable},
     roster::Stale,
 };
 use crate::{
     folder::{FolderError, SharedFolder, Value},
-    strategy::{Folded, Strategy},
+    strategy::{Folded, Strategy, Unaveraged},
     weights::{EntryHash, Key, Layout, MAX_METRICS, Metadata, Metric, Root, SignedEntry, TensorReader, Weights},
 };
 use libp2p_identity::PeerId;
@@ -548,7 +548,7 @@ impl Participant {
             }
             self.complain(&entry, complaint, &reason);
         }
-        let Folded { weights, shares } = match folded {
+        let Folded { weights, shares, unaveraged, turned_negative } = match folded {
             None => return Ok(Outcome::TooFew(inputs.len())),
             Some(Ok(folded)) => folded,
             Some(Err(error)) => {
@@ -559,6 +559,18 @@ impl Participant {
         };
         self.roster.folded(inputs.iter().map(|input| input.author));
         self.folded_peers |= inputs.iter().any(|input| input.author != self.peer_id());
+        for tensor in &turned_negative {
+            tracing::warn!(
+                epoch,
+                tensor,
+                "turned negative by the fold, and no update is; --param average={tensor} averages it"
+            );
+        }
+        let unaveraged = unaveraged.into_iter().map(|Unaveraged { update, tensors }| {
+            let author = update.and_then(|place| inputs.get(place)).map(|input| input.author.to_string());
+            UnaveragedTensors { author, tensors }
+        });
+        let unaveraged = unaveraged.collect();
         let updates: Vec<_> = inputs.iter().zip(shares).map(|(input, weight)| input.event(weight)).collect();
         let from = updates.iter().map(|update| FoldedFrom {
             author: update.author.clone(),
@@ -567,7 +579,7 @@ impl Participant {
             weight: update.weight,
         });
         self.folded = Some((epoch, from.collect()));
-        self.emit(&Event::Folded { epoch, round: number, updates });
+        self.emit(&Event::Folded { epoch, round: number, updates, unaveraged, turned_negative });
         Ok(Outcome::Weights(weights))
     }
 

@@ -179,7 +179,10 @@ pub(super) async fn first_weights(
         return Ok(First { weights, epoch: 0, origin, authors: Vec::new() });
     };
     let authors = fresh.iter().map(|(arrived, _)| arrived.author().to_string()).collect();
-    let mean = StrategySpec::new("fedavg").build();
+    // Of integers alone a mean is only to be had by rounding; else they come from the newest update, as in every fold.
+    let only_integers = weights.layout().tensors().iter().all(|tensor| !tensor.dtype.is_float());
+    let integers = if only_integers { "mean" } else { "newest" };
+    let mean = StrategySpec::new("fedavg").with("integers", integers).build();
     let mut mean = mean.map_err(|error| NodeError::Worker(error.to_string()))?;
     let mut from: Vec<FoldedFrom> = fresh.iter().map(|(arrived, _)| arrived.folded_from(0.0)).collect();
     let folded = off_runtime(move || super::fold::fold_peers(mean.as_mut(), &fresh)).await?;

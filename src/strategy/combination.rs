@@ -138,7 +138,7 @@ impl<R: Combination> Strategy for Combined<R> {
         // A rule without memory needs it for differences only, of which the next round may have some.
         let x = Some(weights.clone());
         self.state = State { x, kept, folds: self.state.folds + 1, ..State::default() };
-        Ok(Folded { weights, shares })
+        Ok(Folded::new(weights, shares))
     }
 
     fn folds(&self) -> u64 {

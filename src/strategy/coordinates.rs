@@ -78,6 +78,6 @@ impl<R: Coordinates> Strategy for Sorted<R> {
         let mut shares = vec![0.0; round.updates.len()];
         among.iter().for_each(|&number| shares[number] = 1.0 / among.len() as f64);
         self.x = Some(weights.clone());
-        Ok(Folded { weights, shares })
+        Ok(Folded::new(weights, shares))
     }
 }

@@ -146,7 +146,11 @@ impl Strategy for FedBuff {
         let kept = newest_by_author(&state.kept, news);
         let (moments, folds) = (planes.collect(), state.folds + 1);
         self.state = State { x: Some(weights.clone()), moments, folds, buffered, kept, ..State::default() };
-        Ok(Folded { weights, shares })
+        Ok(Folded::new(weights, shares))
+    }
+
+    fn takes_steps(&self) -> bool {
+        true
     }
 
     fn folds(&self) -> u64 {

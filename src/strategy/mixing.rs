@@ -201,7 +201,11 @@ impl<R: Mixing> Strategy for Mixed<R> {
             shares[at] = rate;
         }
         self.state = State { x: Some(weights.clone()), folds: self.state.folds + 1, ..State::default() };
-        Ok(Folded { weights, shares })
+        Ok(Folded::new(weights, shares))
+    }
+
+    fn takes_steps(&self) -> bool {
+        R::STEP == Step::Towards && !self.settings.send_gradients
     }
 
     fn folds(&self) -> u64 {

@@ -146,7 +146,11 @@ impl<R: Rule> Strategy for Optimizer<R> {
         let folds = self.state.folds + 1;
         let moments = planes.collect();
         self.state = State { x: Some(weights.clone()), wide, moments, folds, ..State::default() };
-        Ok(Folded { weights, shares })
+        Ok(Folded::new(weights, shares))
+    }
+
+    fn takes_steps(&self) -> bool {
+        true
     }
 
     fn folds(&self) -> u64 {

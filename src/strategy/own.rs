@@ -34,7 +34,7 @@ pub fn weighted_mean(round: &Round<'_>, weights: &[f64]) -> Result<Folded, FoldE
     let weights: Vec<f64> = counted.iter().map(|&number| weights[number]).collect();
     let Plan { terms, rounding, shares, integers, .. } = Plan::mean(&source, &counted, &weights, Rounding::Once);
     let weights = combine(source.layout(), &Mean::new(rounding, terms), integers)?;
-    Ok(Folded { weights, shares })
+    Ok(Folded::new(weights, shares))
 }
 
 /// A fold coordinate by coordinate: `fold` gets the values of all updates for one coordinate, in ascending order of
@@ -73,5 +73,5 @@ pub fn fold_coordinates(round: &Round<'_>, fold: impl Fn(&mut [f64]) -> f64 + Sy
         Ok(())
     })?;
     let weights = engine::weights(layout, done.planes.into_iter().next().unwrap_or_default());
-    Ok(Folded { weights, shares: vec![1.0 / count as f64; count] })
+    Ok(Folded::new(weights, vec![1.0 / count as f64; count]))
 }

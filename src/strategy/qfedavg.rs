@@ -214,7 +214,11 @@ impl Strategy for AsFlower {
         let weights = engine::weights(layout, planes.next().unwrap_or_default());
         let (wide, folds) = (planes.next().unwrap_or_default(), state.folds + 1);
         self.state = State { x: Some(weights.clone()), wide, folds, ..State::default() };
-        Ok(Folded { weights, shares })
+        Ok(Folded::new(weights, shares))
+    }
+
+    fn takes_steps(&self) -> bool {
+        true
     }
 
     fn folds(&self) -> u64 {

@@ -1,9 +1,10 @@
 //! Strategies by name.
 
 use super::{
-    Strategy, asofed, asyncfeded, bulyan, centeredclipping, diloco, dpsgd, faulttolerantfedavg, fedadagrad, fedadam,
-    fedasync, fedavg, fedavgm, fedbuff, fedmedian, fedprox, fedtrimmedavg, fedyogi, geometricmedian, gossip, krum,
-    mean::Rounding, multikrum, normbound, paflm, port, qfedavg, safa, unweighted,
+    PerTensor, Strategy, TENSOR_PARAMETERS, TensorRules, asofed, asyncfeded, bulyan, centeredclipping, diloco, dpsgd,
+    faulttolerantfedavg, fedadagrad, fedadam, fedasync, fedavg, fedavgm, fedbuff, fedmedian, fedprox, fedtrimmedavg,
+    fedyogi, geometricmedian, gossip, krum, mean::Rounding, multikrum, normbound, paflm, port, qfedavg, safa,
+    unweighted,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -224,12 +225,21 @@ impl StrategySpec {
     /// that a parameter can't have, and list what does.
     pub fn build(&self) -> Result<Box<dyn Strategy>, StrategyError> {
         let info = self.info()?;
+        let mut values = self.params.clone();
+        let rules = TensorRules::take(info.name, &mut values)?;
         let known: BTreeSet<_> = info.parameters.iter().map(|parameter| parameter.name).collect();
-        if let Some(parameter) = self.params.keys().find(|name| !known.contains(name.as_str())) {
-            let known = info.parameters.iter().map(|parameter| parameter.name).collect();
+        if let Some(parameter) = values.keys().find(|name| !known.contains(name.as_str())) {
+            let known = info.parameters.iter().chain(TENSOR_PARAMETERS).map(|parameter| parameter.name).collect();
             return Err(StrategyError::Parameter { strategy: info.name, parameter: parameter.clone(), known });
         }
-        (info.build)(&Parameters { strategy: info.name, values: &self.params })
+        let differences = values.get("send_gradients").map(|value| value.trim().to_ascii_lowercase());
+        if matches!(differences.as_deref(), Some("true" | "1")) && !rules.is_plain() {
+            let expected = "false beside average, local or integers, which take updates for weights".to_owned();
+            let value = "true".to_owned();
+            return Err(StrategyError::Value { strategy: info.name, parameter: "send_gradients", value, expected });
+        }
+        let inner = (info.build)(&Parameters { strategy: info.name, values: &values })?;
+        Ok(Box::new(PerTensor::new(inner, rules)))
     }
 }
 

@@ -120,6 +120,8 @@ fn a_mean_of_two_files() {
                 { "path": "a", "num_examples": 300, "share": 0.75 },
                 { "path": "b", "num_examples": 100, "share": 0.25 },
             ],
+            "unaveraged": [],
+            "turned_negative": [],
             "rejected": [],
         })
     );
@@ -495,4 +497,85 @@ fn inputs_are_not_held_in_memory() {
     Ended::of(command).success();
     let mean = (0..INPUTS).map(f32::from).sum::<f32>() / f32::from(INPUTS);
     assert!(files.numbers("out").iter().all(|&number| number == mean));
+}
+
+fn integers(value: i8) -> Weights {
+    weights([tensor("layer.qweight", DType::I8, &[4], vec![value as u8; 4])])
+}
+
+#[test]
+fn integers_alone_are_refused_or_averaged_and_rounded_on_request() {
+    let files = Files::new([]);
+    [("a", 0), ("b", 100)].map(|(name, value)| files.write(name, &integers(value)));
+    let args = ["--strategy", "fedavg", "--input", "a=1", "--input", "b=3"];
+    let refused = Ended::of(files.command(args));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.error().contains("nothing can be averaged") && refused.error().contains("integers=mean"));
+    assert!(!files.there("out"));
+    Ended::of(files.command([&args[..], &["--param", "integers=mean"]].concat())).success();
+    assert_eq!(files.read("out"), integers(75));
+}
+
+#[test]
+fn whose_the_integer_tensors_are_is_said() {
+    let files = Files::new([]);
+    for (name, value, count) in [("a", 0.0, 1), ("b", 1.0, 2)] {
+        files.write(name, &weights([floats("w", &[value]), tensor("steps", DType::U8, &[1], vec![count])]));
+    }
+    let args = ["--strategy", "fedavg", "--input", "a=1,epoch=1", "--input", "b=3,epoch=2"];
+    let text = Ended::of(files.command(args)).success().text();
+    assert!(text.contains("those of b alone: steps"), "{text}");
+    let json: Value =
+        serde_json::from_str(&Ended::of(files.command([&args[..], &["--json"]].concat())).success().text()).unwrap();
+    assert_eq!(json["unaveraged"], json!([{"path": "b", "tensors": ["steps"]}]));
+    let mean = Ended::of(files.command([&args[..], &["--json", "--param", "integers=mean"]].concat())).success().text();
+    assert_eq!(serde_json::from_str::<Value>(&mean).unwrap()["unaveraged"], json!([]));
+}
+
+#[test]
+fn running_statistics_are_averaged_by_rules_that_take_steps() {
+    for strategy in
+        ["fedadam", "fedyogi", "fedadagrad", "fedavgm", "diloco", "qfedavg", "fedbuff", "paflm", "asyncfeded"]
+    {
+        let files = Files::new([]);
+        let model = |weight, variance| weights([floats("bn.weight", &[weight]), floats("bn.running_var", &[variance])]);
+        [("x0", 1.0, 1.0), ("a", 0.5, 0.02), ("b", 0.5, 0.04)].map(|(n, w, v)| files.write(n, &model(w, v)));
+        for round in 1..=6 {
+            let args =
+                ["--strategy", strategy, "--initial", "x0", "--state", "state", "--input", "a=1,loss=1", "--input"];
+            let ended = Ended::of(files.command([&args[..], &["b=1,loss=1"]].concat())).success();
+            let variance = files.numbers("out")[0];
+            assert!((0.02..=0.04).contains(&variance), "{strategy} round {round}: {variance} {}", ended.log);
+        }
+        // Stepped on request, and then said.
+        if strategy == "diloco" {
+            let args = [
+                "--strategy",
+                strategy,
+                "--initial",
+                "x0",
+                "--param",
+                "step=*running_var",
+                "--param",
+                "outer_learning_rate=1.5",
+            ];
+            let ended = Ended::of(files.command([&args[..], &["--input", "a=1", "--input", "b=1"]].concat())).success();
+            assert!(files.numbers("out")[0] < 0.0);
+            assert!(ended.log.contains("bn.running_var has turned negative"), "{}", ended.log);
+            assert!(ended.text().contains("turned negative"), "{}", ended.text());
+        }
+    }
+}
+
+#[test]
+fn local_tensors_stay_those_of_the_first_input() {
+    let files = Files::new([]);
+    for (name, value) in [("a", 1.0), ("b", 3.0)] {
+        files.write(name, &weights([floats("body", &[value]), floats("head.weight", &[value])]));
+    }
+    for strategy in ["fedavg", "fedmedian", "krum", "fedasync"] {
+        let args = ["--strategy", strategy, "--initial", "a", "--param", "local=head.*"];
+        Ended::of(files.command([&args[..], &["--input", "b=1", "--input", "a=1"]].concat())).success();
+        assert_eq!(files.numbers("out")[1], 3.0, "{strategy}");
+    }
 }

@@ -1,7 +1,7 @@
 //! `peerfold strategies`: what there is to fold by.
 
 use super::process::{Ended, Sandbox};
-use peerfold::strategy::{STRATEGIES, StrategySpec};
+use peerfold::strategy::{STRATEGIES, StrategySpec, TENSOR_PARAMETERS};
 use serde_json::Value;
 
 fn listed(args: &[&str]) -> String {
@@ -30,8 +30,8 @@ fn all_of_them_with_their_parameters_and_papers() {
         assert_eq!((&object["name"], &object["paper"]), (&info.name.into(), &info.paper.into()));
         assert!(!info.summary.is_empty() && object["summary"] == info.summary);
         let parameters = object["parameters"].as_array().unwrap();
-        assert_eq!(parameters.len(), info.parameters.len());
-        for (parameter, object) in info.parameters.iter().zip(parameters) {
+        assert_eq!(parameters.len(), info.parameters.len() + TENSOR_PARAMETERS.len());
+        for (parameter, object) in info.parameters.iter().chain(TENSOR_PARAMETERS).zip(parameters) {
             assert!(text.contains(&format!("\n    {} ", parameter.name)), "{text}");
             assert_eq!((&object["name"], &object["default"]), (&parameter.name.into(), &parameter.default.into()));
             assert_eq!(object["meaning"], parameter.meaning);
@@ -44,7 +44,7 @@ fn only_one_of_them_under_any_of_its_names() {
     let one = listed(&["Fed-Adam"]);
     assert_eq!(one.lines().next(), Some("fedadam"));
     assert_eq!(one.lines().filter(|line| !line.starts_with(' ')).count(), 1, "{one}");
-    assert!(one.contains("beta_2") && one.contains("[default: 0.99]"), "{one}");
+    assert!(one.contains("integers") && one.contains("beta_2") && one.contains("[default: 0.99]"), "{one}");
     let object: Value = serde_json::from_str(&listed(&["fed_adam", "--json"])).unwrap();
     assert_eq!(object["name"], "fedadam");
     for info in STRATEGIES {

@@ -1,7 +1,7 @@
 //! What `peerfold aggregate` says when it is done.
 
 use crate::{
-    cli::{Column, Sheet},
+    cli::{Column, Sheet, some_names},
     program::sentence,
     weights::Annotations,
 };
@@ -35,6 +35,9 @@ pub(super) struct Report {
     pub(super) bytes: u64,
     pub(super) root: String,
     pub(super) inputs: Vec<Share>,
+    /// Integer and boolean tensors that were taken whole.
+    pub(super) unaveraged: Vec<Whole>,
+    pub(super) turned_negative: Vec<String>,
     pub(super) rejected: Vec<Rejected>,
     /// What the output has.
     #[serde(skip_serializing_if = "Annotations::is_empty")]
@@ -42,6 +45,14 @@ pub(super) struct Report {
     /// Names of what not all inputs have alike.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) metadata_left_out: BTreeSet<String>,
+}
+
+/// Tensors that are those of one input.
+#[derive(Debug, Serialize)]
+pub(super) struct Whole {
+    /// Of which input; none if they are what the state kept.
+    pub(super) path: Option<String>,
+    pub(super) tensors: Vec<String>,
 }
 
 /// Nothing was folded, or what was folded can't be kept.
@@ -67,14 +78,27 @@ impl Report {
             .with([Column::numbers("share", shares.chain(rejected().map(|_| "rejected".to_owned())))]);
         let Self { strategy, round, output, root, .. } = self;
         let told = format!("{strategy}, round {round}: {output}, {}, root {root}", HumanBytes(self.bytes));
-        let mut text = format!("{}\n{}\n", table.text(columns), sentence(&told, columns));
+        let mut lines = vec![table.text(columns)];
+        for Whole { path, tensors } in &self.unaveraged {
+            let whose = path.as_deref().unwrap_or("an earlier fold");
+            let names = some_names(tensors);
+            let told = format!("integer tensors are not averaged, and those of {whose} alone: {names}");
+            lines.push(sentence(&told, columns));
+        }
+        if !self.unaveraged.is_empty() {
+            lines.push(sentence("(--param integers=mean averages and rounds them)", columns));
+        }
+        if !self.turned_negative.is_empty() {
+            let told = format!("turned negative, though no input is: {}", some_names(&self.turned_negative));
+            lines.push(sentence(&told, columns));
+        }
+        lines.push(sentence(&told, columns));
         if !self.metadata_left_out.is_empty() {
             // Names are the files' authors' to choose.
             let names = self.metadata_left_out.iter().map(|name| name.escape_debug().to_string());
             let names = names.collect::<Vec<_>>().join(", ");
-            let told = format!("metadata that not all inputs have alike is left out: {names}");
-            text += &format!("{}\n", sentence(&told, columns));
+            lines.push(sentence(&format!("metadata that not all inputs have alike is left out: {names}"), columns));
         }
-        text
+        lines.join("\n") + "\n"
     }
 }
