@@ -713,7 +713,7 @@ async fn who_looks_around_waits_until_all_that_is_there_was_seen() {
             // Two further looks fail while it waits.
             let hits = ward.proxy.hits();
             tokio::select! {
-                () = &mut looks => panic!("{fault:?}: it goes on without having seen what is there"),
+                _ = &mut looks => panic!("{fault:?}: it goes on without having seen what is there"),
                 () = ward.proxy.until_hit(hits + 2) => {}
             }
             ward.proxy.clear();

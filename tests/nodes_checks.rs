@@ -113,7 +113,7 @@ async fn claims_of_epochs_that_nobody_can_reach_are_rejected_and_move_nobody() {
         run_dir: None,
         start: StartOptions::default(),
         hyperparameters: Default::default(),
-        distinct: BTreeMap::new(),
+        distinct: Default::default(),
         publish_folded: false,
         stop: Stop::new(),
     };
@@ -163,7 +163,7 @@ async fn who_has_left_the_folder_is_forgotten_in_the_checkpoint_too() {
         run_dir: Some(dir.path().to_owned()),
         start: StartOptions::default(),
         hyperparameters: Default::default(),
-        distinct: BTreeMap::new(),
+        distinct: Default::default(),
         publish_folded: false,
         stop: Stop::new(),
     };

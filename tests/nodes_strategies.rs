@@ -115,6 +115,7 @@ fn beginning() -> (Weights, Origin) {
 fn session_options(dir: Option<&Path>) -> SessionOptions {
     SessionOptions {
         federation: federation(),
+        name: "test".to_owned(),
         run_dir: dir.map(Path::to_owned),
         start: StartOptions::default(),
         hyperparameters: BTreeMap::new(),

@@ -26,7 +26,7 @@ fn folded_text(updates: &[FoldedUpdate], name: impl Fn(&str) -> String) -> Strin
 }
 
 /// Names of tensors, of many the first few.
-pub(super) fn some_names(names: &[String]) -> String {
+pub(crate) fn some_names(names: &[String]) -> String {
     let shown: Vec<&str> = names.iter().take(SHOWN_NAMES).map(String::as_str).collect();
     let more = names.len().saturating_sub(SHOWN_NAMES);
     let rest = if more == 0 { String::new() } else { format!(" and {more} more") };

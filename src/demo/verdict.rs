@@ -112,7 +112,13 @@ mod tests {
             let author = String::new();
             FoldedUpdate { author, epoch: 1, num_examples: 1, weight: 0.5, staleness: 0, own }
         };
-        Event::Folded { epoch: 1, round: 1, updates: own.iter().map(update).collect() }
+        Event::Folded {
+            epoch: 1,
+            round: 1,
+            updates: own.iter().map(update).collect(),
+            unaveraged: Vec::new(),
+            turned_negative: Vec::new(),
+        }
     }
 
     fn started(authors: &[&str]) -> Event {

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Every setting: its key, a value as flag and variable have it, and as TOML has it.
-const SETTINGS: [(&str, &str, &str); 53] = [
+const SETTINGS: [(&str, &str, &str); 55] = [
     ("federation", "hospitals", "\"hospitals\""),
     ("run", "2", "\"2\""),
     ("folder", "memory:", "\"memory:\""),
