@@ -39,9 +39,14 @@ use crate::{
 use anyhow::Context;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use events::EventOutput;
+use libp2p_identity::PeerId;
 #[cfg(feature = "demo-s3")]
 use std::net::SocketAddr;
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Federated learning without a server: every node trains on its own data, publishes its weights, and folds what the
 /// others have published into its own.
@@ -60,13 +65,10 @@ enum Command {
     Node(Box<NodeCommand>),
     /// Run a bootstrap node: where the nodes of all federations find each other. It trains nothing and sees no weights.
     Bootstrap(BootstrapFlags),
-    /// Print the peer id of a home.
+    /// Print the peer id of a home, which is made if it isn't there.
     Id {
         #[command(flatten)]
         home: HomeFlag,
-        /// Make the home, with a new identity, if it isn't there: else that is an error.
-        #[arg(long)]
-        new_home: bool,
     },
     /// Save a home's newest folded model, also while its node runs.
     Model(model::ModelFlags),
@@ -172,6 +174,11 @@ struct HomeFlag {
     home: Option<PathBuf>,
 }
 
+/// Says that a home was made, where an existing one may have been meant.
+fn say_new_home(dir: &Path, peer: &PeerId) {
+    eprintln!("there was no home {}: it was made, with a new identity, {peer}", dir.display());
+}
+
 fn run_node(node: &NodeCommand, settings: Result<BTreeMap<String, Setting>, SettingsError>) -> anyhow::Result<()> {
     let merged = settings.as_ref().ok().map(settings::merged).and_then(Result::ok);
     // Who wants events wants to read of wrong settings there too.
@@ -211,12 +218,14 @@ fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> 
             }
         }
         Command::Bootstrap(flags) => bootstrap::run(&flags)?,
-        Command::Id { home: HomeFlag { home }, new_home } => {
+        Command::Id { home: HomeFlag { home } } => {
             let dir = home.map_or_else(settings::default_home, Ok)?;
-            if !new_home {
-                Home::check_exists(&dir).context("give the --home of a node, or --new-home to make one")?;
+            let is_new = Home::check_exists(&dir).is_err();
+            let peer = Home::peer_id(&dir)?;
+            if is_new {
+                say_new_home(&dir, &peer);
             }
-            print(&format!("{}\n", Home::peer_id(&dir)?))?;
+            print(&format!("{peer}\n"))?;
         }
         #[cfg(unix)]
         Command::Peers { home: HomeFlag { home }, json } => {

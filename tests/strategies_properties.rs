@@ -312,7 +312,8 @@ fn what_does_not_exist_is_an_error_that_lists_what_does() {
     assert!(names.is_sorted() && names.len() >= 27);
     assert_eq!(unknown.to_string(), format!(r#"there is no strategy "fedsgd"; there are {}"#, names.join(", ")));
     let parameter = error(StrategySpec::new("fedavg").with("tau", 1));
-    let expected = r#"fedavg has no parameter "tau"; it has inplace, max_share, accept_failures, reference"#;
+    let known = "inplace, max_share, accept_failures, reference, average, step, local, integers";
+    let expected = format!(r#"fedavg has no parameter "tau"; it has {known}"#);
     assert_eq!(parameter.to_string(), expected);
     let values = [
         ("fedavg", "reference", "flwr-2"),

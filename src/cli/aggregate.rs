@@ -75,7 +75,7 @@ State:
 Result:
   --json writes one object: folded (true), strategy, round, output, bytes (of the file), root (the hash of
   the output), inputs [{path, num_examples, share}], unaveraged [{path, tensors}] (integer tensors, by the
-  input whose they are; null for an earlier fold), turned_negative [tensor] (nowhere negative in the inputs),
+  input whose they are, or null), turned_negative [tensor] (nowhere negative in the inputs),
   rejected [{path, reason}]; if there is any, metadata {name: text} of the output and metadata_left_out [name],
   not alike in all inputs.
   Exit code 0: the output is written. 1: it isn't, and standard error says why in one line; with --json

@@ -3,6 +3,7 @@
 use super::{
     Column, Sheet,
     node::{bucket_of, check_writable, default_settings, network_of, parse_folder, peers},
+    say_new_home,
     settings::{NodeFlags, SettingsError, default_home},
     short_peer,
 };
@@ -146,21 +147,28 @@ pub(super) struct Own {
     /// The home of the node in whose name to publish; no node may run in it meanwhile. [default: ~/.peerfold]
     #[arg(long, env = "PEERFOLD_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
-    /// Make the home, with a new identity, if it isn't there: else that is an error.
-    #[arg(long)]
-    new_home: bool,
 }
 
 impl Own {
-    /// Opens the home to publish from.
+    /// Opens the home to publish from. One that isn't there is made, and said: a mistyped one would publish in the name of
+    /// somebody new.
     fn open(&self) -> anyhow::Result<Home> {
-        let dir = self.home.clone().map_or_else(default_home, Ok)?;
-        if self.new_home && Home::check_exists(&dir).is_err() {
-            let home = Home::open(&dir)?;
-            eprintln!("made the home {} of a new author, {}", dir.display(), home.keypair().public().to_peer_id());
-            return Ok(home);
+        let dir = self.dir()?;
+        let is_new = Home::check_exists(&dir).is_err();
+        let home = Home::open(&dir)?;
+        if is_new {
+            say_new_home(&dir, &home.keypair().public().to_peer_id());
         }
-        Home::open_existing(dir).context("give the --home of a node, or --new-home to publish as a new author")
+        Ok(home)
+    }
+
+    /// Opens the home to remove from, which only a home that is there can do.
+    fn open_existing(&self) -> anyhow::Result<Home> {
+        Ok(Home::open_existing(self.dir()?)?)
+    }
+
+    fn dir(&self) -> Result<PathBuf, SettingsError> {
+        self.home.clone().map_or_else(default_home, Ok)
     }
 }
 
@@ -248,7 +256,7 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
         FolderCommand::Put { place, own, name, file, epoch, num_examples, metric, json } => {
             let metrics = metric.iter().map(|text| figure(text)).collect::<Result<Vec<_>, _>>()?;
             let value = read(file)?;
-            let opened = place.open(Some(own))?;
+            let opened = place.open(Some(&|| own.open()))?;
             let key = Key::new(opened.folder.author(), name.as_str())?;
             let epoch = epoch.or(key.update_epoch()).unwrap_or(0);
             let metadata = Metadata { epoch, num_examples: *num_examples, ..Metadata::default() };
@@ -264,7 +272,7 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
             Ok(())
         }
         FolderCommand::Rm { place, own, name } => {
-            let opened = place.open(Some(own))?;
+            let opened = place.open(Some(&|| own.open_existing()))?;
             let key = Key::new(opened.folder.author(), name.as_str())?;
             let known_by = runtime.block_on(async {
                 let around = opened.look_around().await?;
@@ -290,8 +298,8 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
 }
 
 impl Place {
-    /// Opens the folder, to read only unless somebody publishes: then nothing is written there.
-    fn open(&self, own: Option<&Own>) -> anyhow::Result<Opened> {
+    /// Opens the folder, with the home of who publishes, or to read only: then nothing is written there.
+    fn open(&self, home: Option<&dyn Fn() -> anyhow::Result<Home>>) -> anyhow::Result<Opened> {
         let url: FolderUrl = parse_folder(&self.url)?;
         let set = NodeFlags {
             bootstrap: self.bootstrap.clone(),
@@ -322,8 +330,10 @@ impl Place {
                 layout: None,
             })
         };
-        if let Some(own) = own {
-            let home = own.open()?;
+        if let Some(home) = home {
+            // What is wrong with the settings is said before a home is made.
+            options(PathBuf::new())?;
+            let home = home()?;
             let folder = url.open(Author::from_home(&home, federation), &options(home.run_dir(&federation)?)?)?;
             let federation = self.federation.clone();
             return Ok(Opened { folder, federation, _cache: None, _home: Some(home) });

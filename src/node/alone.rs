@@ -8,6 +8,8 @@ use crate::p2p::Surroundings;
 pub(super) struct Company {
     /// Who was found when the node looked around; `None` for a folder that is no network.
     pub(super) surroundings: Option<Surroundings>,
+    /// Whether it was said, or needn't be.
+    looked: bool,
     /// The last epoch that it has trained in this run.
     pub(super) trained: Option<u64>,
 }
@@ -30,8 +32,12 @@ impl Company {
         })
     }
 
-    /// Says at the start if nobody is there. `federation` is its name, for people.
-    pub(super) async fn tell_start(&self, participant: &Participant, federation: &str) -> Result<(), NodeError> {
+    /// Says at the start, once, if nobody is there. `federation` is its name, for people.
+    pub(super) async fn tell_start(&mut self, participant: &Participant, federation: &str) -> Result<(), NodeError> {
+        if self.looked {
+            return Ok(());
+        }
+        self.looked = true;
         if let Some(reason) = self.missing(participant).await? {
             let reason = format!("nobody else is in federation {federation} yet: {reason}");
             participant.emit(&Event::Alone { epoch: 0, reason, ended: false });

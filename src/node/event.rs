@@ -21,7 +21,8 @@ pub enum Origin {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct UnaveragedTensors {
-    /// Peer id of the author whose they are; missing if they are what the strategy kept from an earlier fold.
+    /// Peer id of the author whose they are; missing if that isn't known: the strategy kept them from an
+    /// earlier fold, or the updates are differences.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
     /// Their names.

@@ -39,6 +39,7 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
 impl Combination for AsoFed {
     const INFO: StrategyInfo = INFO;
     const MEMORY: bool = true;
+    const STEPS: bool = true;
 
     fn plan<'a>(&self, at: &At<'a>) -> Result<Plan<'a>, FoldError> {
         let updates = at.source.updates();

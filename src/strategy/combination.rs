@@ -19,6 +19,9 @@ pub(super) trait Combination: Send + Sync {
     /// Whether it remembers x, the result of its last fold, and what a [`Plan`] keeps.
     const MEMORY: bool = false;
 
+    /// Whether the result may lie beyond the updates and x: then a mean of positive numbers may turn negative.
+    const STEPS: bool = false;
+
     /// Whether it uses [`Update::degree`](super::Update::degree).
     const DEGREES: bool = false;
 
@@ -157,6 +160,10 @@ impl<R: Combination> Strategy for Combined<R> {
             return Err(FoldError::State { strategy: R::INFO.name, what });
         }
         Ok(())
+    }
+
+    fn takes_steps(&self) -> bool {
+        R::STEPS
     }
 
     fn needs_degrees(&self) -> bool {

@@ -79,7 +79,7 @@ impl PerTensor {
         Ok(engine::weights(layout, done.planes.into_iter().next().unwrap_or_default()))
     }
 
-    /// Whose the integer tensors of the result are, by their bytes.
+    /// Whose the integer tensors of the result are, by their bytes; nobody's that is known if updates are differences.
     fn unaveraged(&self, round: &Round<'_>, folded: &Folded) -> Result<Vec<Unaveraged>, FoldError> {
         let updates = round.updates;
         let mut newest: Vec<usize> = (0..updates.len()).collect();
@@ -95,8 +95,7 @@ impl PerTensor {
             }
             let mut whose = None;
             for &number in &newest {
-                // A difference says nothing of the sum.
-                if updates[number].delta || same(&updates[number], tensor, data)? {
+                if !updates[number].delta && same(&updates[number], tensor, data)? {
                     whose = Some(number);
                     break;
                 }

@@ -407,7 +407,7 @@ fn files_that_are_wrong_are_told_and_nothing_is_written() {
         ("directory", "no regular file"),
         ("short", "not a whole safetensors file"),
         ("lying", "its header is to have 18446744073709551615 bytes"),
-        ("empty", "too few"),
+        ("empty", "it is empty"),
         ("huge", "tensor w f32[4611686018427387904] has 8 bytes"),
         ("float8", "tensor \"scale\" has the dtype F8_E4M3"),
         ("complex", "tensor \"phase\" has the dtype C64"),

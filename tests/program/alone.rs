@@ -92,9 +92,9 @@ fn a_node_without_anybody_says_so_at_once_and_at_its_end() {
         let events = ended.events();
         let alone = told_alone(&events);
         assert_eq!(alone.iter().map(|(_, ended)| *ended).collect::<Vec<_>>(), [false, true], "{events:?}");
-        let begun = events.iter().position(|event| matches!(event, Event::Started { .. })).unwrap();
+        let begun = events.iter().position(|event| matches!(event, Event::Published { .. })).unwrap();
         let told = events.iter().position(|event| matches!(event, Event::Alone { .. })).unwrap();
-        assert!(told < begun, "it is said before it begins");
+        assert!(told < begun, "it is said before anything is trained");
         assert!(alone[1].0.contains("no update of a peer was folded"), "{alone:?}");
         alone[0].0.to_owned()
     };

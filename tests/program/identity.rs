@@ -2,6 +2,7 @@
 //! model.
 
 use super::{
+    files::saved_digits,
     network::bootstrap,
     process::{Ended, Running, Sandbox},
 };
@@ -115,13 +116,7 @@ fn a_home_that_is_not_there_is_none_that_was_meant() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.path("note"), "x").unwrap();
     let folder = sandbox.folder();
-    for args in [
-        &["id"][..],
-        &["peers"],
-        &["model", "--out", "m.safetensors"],
-        &["folder", "put", &folder, "note", "note"],
-        &["folder", "rm", &folder, "note"],
-    ] {
+    for args in [&["peers"][..], &["model", "--out", "m.safetensors"], &["folder", "rm", &folder, "note"]] {
         let ended = command(&sandbox, &[args, &["--home", "mistyped"]].concat());
         assert!(!ended.status.success() && ended.log.contains("there is no home mistyped"), "{args:?}: {}", ended.log);
         assert!(!sandbox.path("mistyped").exists() && !sandbox.path("folder").exists(), "{args:?}");
@@ -150,7 +145,7 @@ fn what_lies_in_a_folder_says_what_it_is_and_its_key_is_what_get_takes() {
         (saved["epoch"].as_u64(), saved["federation"].as_str(), saved["run"].as_str()),
         (Some(3), Some("test"), Some("1"))
     );
-    assert_eq!(saved["root"], load(&sandbox, "a.safetensors").manifest().root().to_string());
+    assert_eq!(saved["root"], saved_digits(&sandbox.path("a.safetensors")).manifest().root().to_string());
     let from: BTreeSet<&str> =
         saved["folded_from"].as_array().unwrap().iter().map(|from| from["author"].as_str().unwrap()).collect();
     assert_eq!(from, peers.iter().map(String::as_str).collect());
@@ -210,7 +205,7 @@ fn a_home_gives_its_newest_folded_model_while_its_node_runs_and_after() {
         Ended::of(command)
     };
     let saved = |args: &[&str]| serde_json::from_str::<Value>(&model(args).success().text()).unwrap();
-    command(&sandbox, &["id", "--new-home", "--home", "a"]).success();
+    command(&sandbox, &["id", "--home", "a"]).success();
     assert!(model(&[]).error().contains("no checkpoint yet"), "{}", model(&[]).error());
     assert!(!sandbox.path("m.safetensors").exists());
     // Epoch 3 is trained, and isn't folded: that is the moment to be caught in.

@@ -234,7 +234,7 @@ fn data_sets_that_are_damaged() {
     let sandbox = Sandbox::new();
     let data = sandbox.path("data");
     let load = || refused(&sandbox, &["--folder", "memory:", "--dataset", "mnist", "--data-dir", "data"]);
-    assert!(load().contains("is missing"), "{}", load());
+    assert!(load().contains("are missing"), "{}", load());
     small_mnist(&data);
     truncate(&data.join("train-images-idx3-ubyte"));
     assert!(load().contains("train-images-idx3-ubyte"), "{}", load());

@@ -40,15 +40,14 @@ fn finished(events: &[Event]) -> (u64, f64, String) {
 #[test]
 fn an_identity_is_made_once_and_is_private() {
     let sandbox = Sandbox::new();
-    let none = Ended::of(sandbox.command(["id"]));
-    assert!(none.error().contains("--new-home") && !sandbox.user_home().join(".peerfold").exists());
-    let first = Ended::of(sandbox.command(["id", "--new-home"])).success();
+    let first = Ended::of(sandbox.command(["id"])).success();
+    assert!(first.log.contains("it was made, with a new identity"), "{}", first.log);
     let key = sandbox.user_home().join(".peerfold/identity.key");
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(key.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-    assert_eq!(Ended::of(sandbox.command(["id"])).success().lines, first.lines);
-    assert_eq!(Ended::of(sandbox.command(["id", "--new-home"])).success().lines, first.lines);
-    let mut by_variable = sandbox.command(["id", "--new-home"]);
+    let again = Ended::of(sandbox.command(["id"])).success();
+    assert_eq!((again.lines, again.log.as_str()), (first.lines.clone(), ""));
+    let mut by_variable = sandbox.command(["id"]);
     by_variable.env("PEERFOLD_HOME", "a relative home");
     let other = Ended::of(by_variable).success();
     assert!(other.lines != first.lines && sandbox.path("a relative home/identity.key").exists());
@@ -112,7 +111,7 @@ fn a_node_that_nobody_reads_trains_on() {
         &["strategies", "--json"],
         &["event-schema"],
         &["completions", "bash"],
-        &["id", "--new-home"],
+        &["id"],
     ] {
         let mut command = sandbox.command(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());

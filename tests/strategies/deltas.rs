@@ -6,7 +6,7 @@ use crate::{
     rules::{spec, without_reference},
 };
 use peerfold::{
-    strategy::{FoldError, Update},
+    strategy::{FoldError, Folded, Update},
     weights::Weights,
 };
 
@@ -33,7 +33,8 @@ fn a_difference_is_the_update_that_it_makes_of_x() {
         let fold = |updates: Vec<Update<'_>>| {
             let mut strategy = spec.build().unwrap();
             strategy.begin(&initial);
-            (strategy.fold(&round(1, &updates)).unwrap(), strategy.save())
+            let Folded { weights, shares, .. } = strategy.fold(&round(1, &updates)).unwrap();
+            (weights, shares, strategy.save())
         };
         let as_deltas = fold((1..8).zip(&deltas).map(|(number, weights)| delta(weights, number)).collect());
         let as_weights =

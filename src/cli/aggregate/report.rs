@@ -80,9 +80,11 @@ impl Report {
         let told = format!("{strategy}, round {round}: {output}, {}, root {root}", HumanBytes(self.bytes));
         let mut lines = vec![table.text(columns)];
         for Whole { path, tensors } in &self.unaveraged {
-            let whose = path.as_deref().unwrap_or("an earlier fold");
             let names = some_names(tensors);
-            let told = format!("integer tensors are not averaged, and those of {whose} alone: {names}");
+            let told = match path {
+                Some(path) => format!("integer tensors are not averaged, and those of {path} alone: {names}"),
+                None => format!("integer tensors are not averaged, but taken whole: {names}"),
+            };
             lines.push(sentence(&told, columns));
         }
         if !self.unaveraged.is_empty() {
