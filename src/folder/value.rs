@@ -1,6 +1,9 @@
+//! A handle to a value: its chunks, wherever they lie, verified at every read.
+
 use crate::weights::{Annotations, CHUNK_BYTES, ChunkHash, Layout, Manifest, ReadError, TensorReader, checked_spec};
 use bytes::{Bytes, BytesMut};
 use std::{
+    collections::BTreeSet,
     fmt,
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
@@ -29,6 +32,8 @@ pub struct Value {
     offsets: Vec<u64>,
     store: Box<dyn ChunkStore>,
     last: Mutex<Option<(usize, Bytes)>>,
+    /// Chunks that were found damaged: a store may have dropped them since, so that they would be missing.
+    damaged: Mutex<BTreeSet<usize>>,
 }
 
 impl Value {
@@ -41,7 +46,7 @@ impl Value {
             Some(start)
         });
         let offsets = offsets.collect();
-        Self { manifest, offsets, store: Box::new(store), last: Mutex::new(None) }
+        Self { manifest, offsets, store: Box::new(store), last: Mutex::default(), damaged: Mutex::default() }
     }
 
     /// The value's tensors and chunks.
@@ -60,13 +65,19 @@ impl Value {
         if let Some((_, bytes)) = last().as_ref().filter(|(number, _)| *number == chunk) {
             return Ok(bytes.clone());
         }
-        let damaged = |what: String| ReadError::Damaged { place: self.store.place(), what };
+        let found_damaged = || self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        if found_damaged().contains(&chunk) {
+            let what = format!("chunk {chunk} was found damaged before");
+            return Err(ReadError::Damaged { place: self.store.place(), what });
+        }
+        let damaged = |what: String| {
+            found_damaged().insert(chunk);
+            self.store.damaged(chunk);
+            ReadError::Damaged { place: self.store.place(), what }
+        };
         let length = self.manifest.plan().length(chunk);
         let bytes = self.store.chunk(chunk, self.offsets[chunk], length).map_err(|source| match source.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
-                self.store.damaged(chunk);
-                damaged(format!("it ends before chunk {chunk}"))
-            }
+            std::io::ErrorKind::UnexpectedEof => damaged(format!("it ends before chunk {chunk}")),
             std::io::ErrorKind::NotFound => {
                 self.store.damaged(chunk);
                 ReadError::Io { place: self.store.place(), source }
@@ -74,7 +85,6 @@ impl Value {
             _ => ReadError::Io { place: self.store.place(), source },
         })?;
         if ChunkHash::of(&bytes) != self.manifest.chunks()[chunk] {
-            self.store.damaged(chunk);
             return Err(damaged(format!("chunk {chunk} doesn't have the hash that its author signed")));
         }
         *last() = Some((chunk, bytes.clone()));

@@ -506,7 +506,9 @@ fn integers(value: i8) -> Weights {
 #[test]
 fn integers_alone_are_refused_or_averaged_and_rounded_on_request() {
     let files = Files::new([]);
-    [("a", 0), ("b", 100)].map(|(name, value)| files.write(name, &integers(value)));
+    for (name, value) in [("a", 0), ("b", 100)] {
+        files.write(name, &integers(value));
+    }
     let args = ["--strategy", "fedavg", "--input", "a=1", "--input", "b=3"];
     let refused = Ended::of(files.command(args));
     assert_eq!(refused.status.code(), Some(1));
@@ -539,7 +541,9 @@ fn running_statistics_are_averaged_by_rules_that_take_steps() {
     {
         let files = Files::new([]);
         let model = |weight, variance| weights([floats("bn.weight", &[weight]), floats("bn.running_var", &[variance])]);
-        [("x0", 1.0, 1.0), ("a", 0.5, 0.02), ("b", 0.5, 0.04)].map(|(n, w, v)| files.write(n, &model(w, v)));
+        for (name, weight, variance) in [("x0", 1.0, 1.0), ("a", 0.5, 0.02), ("b", 0.5, 0.04)] {
+            files.write(name, &model(weight, variance));
+        }
         for round in 1..=6 {
             let args =
                 ["--strategy", strategy, "--initial", "x0", "--state", "state", "--input", "a=1,loss=1", "--input"];

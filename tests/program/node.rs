@@ -105,6 +105,8 @@ fn a_node_that_nobody_reads_trains_on() {
     assert!(ended.status.success(), "{log}");
     assert_eq!(log.matches("nobody reads standard output any more").count(), 1, "{log}");
     assert!(sandbox.path("model.safetensors").exists());
+    // A home that it makes is said.
+    Ended::of(sandbox.command(["id"])).success();
     for args in [
         &["node", "--print-config"][..],
         &["strategies"],
