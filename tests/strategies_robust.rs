@@ -7,6 +7,8 @@ mod golden;
 mod alike;
 #[path = "strategies/attackers.rs"]
 mod attackers;
+#[path = "strategies/buffers.rs"]
+mod buffers;
 #[path = "strategies/deltas.rs"]
 mod deltas;
 #[path = "strategies/equal.rs"]

@@ -42,8 +42,14 @@ impl StrategyChoice {
 
     /// The rule, without a state. Errors if no strategy has the name, or it can't have the parameters.
     pub fn build(&self) -> Result<Box<dyn Strategy>, StrategyError> {
+        self.build_for(&[])
+    }
+
+    /// The rule for a model of which these tensors are no parameters: see [`StrategySpec::build_for`]. What a rule of one's
+    /// own makes of them is its own affair.
+    pub(super) fn build_for(&self, buffers: &[String]) -> Result<Box<dyn Strategy>, StrategyError> {
         match self {
-            Self::Named(spec) => spec.build(),
+            Self::Named(spec) => spec.build_for(buffers),
             Self::Own(make) => Ok(make()),
         }
     }

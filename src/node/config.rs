@@ -46,6 +46,9 @@ pub struct NodeConfig {
     pub cache_quota: u64,
     /// The rule for folding: a [`StrategySpec`], or a strategy of one's own.
     pub strategy: StrategyChoice,
+    /// Tensors that are no parameters, besides those whose names say so: averaged under rules that take steps. A module that
+    /// is federated by the callback adds its own.
+    pub buffers: Vec<String>,
     /// Asynchronous or synchronous.
     pub pace: Pace,
     /// How to begin without a checkpoint.
@@ -89,6 +92,7 @@ impl NodeConfig {
             fallback: None,
             cache_quota: DEFAULT_QUOTA,
             strategy: StrategySpec::new("fedavg").into(),
+            buffers: Vec::new(),
             pace: Pace::Async(AsyncOptions::default()),
             start: StartOptions::default(),
             checks: Checks::default(),
@@ -138,7 +142,7 @@ impl NodeConfig {
                 layout: Some(layout.id()),
             };
             let folder = self.folder.open(author, &open)?;
-            let strategy = self.strategy.build()?;
+            let strategy = self.strategy.build_for(&self.buffers)?;
             let options = ParticipantOptions {
                 checks: self.checks.clone(),
                 max_staleness: self.max_staleness,

@@ -224,9 +224,15 @@ impl StrategySpec {
     /// Builds the strategy, without a state. Errors name the strategy or parameter that doesn't exist, or the value
     /// that a parameter can't have, and list what does.
     pub fn build(&self) -> Result<Box<dyn Strategy>, StrategyError> {
+        self.build_for(&[])
+    }
+
+    /// Builds the strategy for a model of which these tensors are known to be no parameters, whatever they are called:
+    /// rules that take steps average them, as they do running statistics that are known by their names.
+    pub fn build_for(&self, buffers: &[String]) -> Result<Box<dyn Strategy>, StrategyError> {
         let info = self.info()?;
         let mut values = self.params.clone();
-        let rules = TensorRules::take(info.name, &mut values)?;
+        let rules = TensorRules { buffers: buffers.to_vec(), ..TensorRules::take(info.name, &mut values)? };
         let known: BTreeSet<_> = info.parameters.iter().map(|parameter| parameter.name).collect();
         if let Some(parameter) = values.keys().find(|name| !known.contains(name.as_str())) {
             let known = info.parameters.iter().chain(TENSOR_PARAMETERS).map(|parameter| parameter.name).collect();

@@ -109,9 +109,9 @@ impl TensorRules {
         let fits = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
         if fits(&self.local) {
             Treatment::Local
-        } else if fits(&self.average) {
-            Treatment::Averaged
-        } else if !fits(&self.step) && (is_buffer(name) || self.buffers.iter().any(|buffer| buffer == name)) {
+        } else if fits(&self.average)
+            || !fits(&self.step) && (is_buffer(name) || self.buffers.iter().any(|buffer| buffer == name))
+        {
             Treatment::Averaged
         } else {
             Treatment::Stepped

@@ -156,6 +156,9 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         let initial = module_weights::collect(model)?;
         let state = state::save_state(model, optimizer)?;
         let home = Home::open(home_dir).map_err(NodeError::from)?;
+        let mut config = config.clone();
+        // As it is trained: with weights that were set.
+        config.buffers.extend(module_weights::untrained(&module_weights::apply(model.clone(), &initial)?));
         let mut session = config.open(&home, initial.layout().clone())?;
         let Begun { weights, epoch, trainer, progress, .. } = session.begin((initial, Origin::Seed), state.into())?;
         let (mut begun, mut begun_optimizer) = (model.clone(), optimizer.clone());

@@ -1,7 +1,11 @@
 use crate::weights::{DType, Layout, LayoutError, TensorSpec, Weights, WeightsError};
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{Bool, DType as BurnDType, Element, Int, Tensor, TensorData, backend::Backend, bf16, f16},
+    module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param},
+    tensor::{
+        Bool, DType as BurnDType, Element, Int, Tensor, TensorData,
+        backend::{AutodiffBackend, Backend},
+        bf16, f16,
+    },
 };
 use bytes::Bytes;
 
@@ -82,6 +86,13 @@ pub fn apply<B: Backend, M: Module<B>>(module: M, weights: &Weights) -> Result<M
     Ok(module.map(&mut Apply { path: Path::default(), weights }))
 }
 
+/// Names of the float tensors that no gradient changes: running statistics, and parameters that are frozen.
+pub(super) fn untrained<B: AutodiffBackend, M: AutodiffModule<B>>(module: &M) -> Vec<String> {
+    let mut visitor = Untrained { path: Path::default(), names: Vec::new() };
+    module.visit(&mut visitor);
+    visitor.names
+}
+
 /// Makes running statistics take over what forward passes left pending. Turning a module into its record is the one
 /// public way to that; the clone shares the statistics.
 fn settle<B: Backend, M: Module<B>>(module: &M) {
@@ -149,6 +160,27 @@ impl<B: Backend> ModuleVisitor<B> for Specs {
     fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<B, D, Bool>>) {
         let tensor = param.transform_for_save().val();
         self.add(tensor.shape().to_vec(), tensor.dtype());
+    }
+}
+
+struct Untrained {
+    path: Path,
+    names: Vec<String>,
+}
+
+impl<B: Backend> ModuleVisitor<B> for Untrained {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        if !param.val().is_require_grad() {
+            self.names.push(self.path.name());
+        }
     }
 }
 

@@ -188,8 +188,8 @@ fn a_failing_node_says_so_in_its_last_event() {
     let below = ["--sync", "--nodes", "2", "--deadline", "0.1", "--below-quorum", "stop", "--min-peers", "0"];
     for args in [&["--init", "none.safetensors"][..], &["--param", "eta"], &below] {
         let ended = Ended::of(sandbox.node("node", &[&["--folder", &folder], args].concat()));
-        let (error, events) = (ended.error(), ended.lines.iter().map(|line| event(line)));
-        assert_eq!(events.last(), Some(Event::Failed { reason: error.to_owned() }), "{args:?}");
+        let (error, mut events) = (ended.error(), ended.lines.iter().map(|line| event(line)));
+        assert_eq!(events.next_back(), Some(Event::Failed { reason: error.to_owned() }), "{args:?}");
         assert_eq!(ended.status.code(), Some(1));
     }
     let began = Ended::of(sandbox.node("node", &[&["--folder", &folder], &below[..]].concat()));

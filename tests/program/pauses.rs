@@ -68,13 +68,13 @@ fn undisturbed(more: &[&str]) -> Run {
 
 /// Epoch and steps of what was saved last, and whether because of a stop.
 fn saved(events: &[Event]) -> Option<(u64, u64, bool)> {
-    let saved = events.iter().filter_map(|event| match event {
+    let mut saved = events.iter().filter_map(|event| match event {
         Event::ProgressSaved { epoch, steps, steps_per_epoch: Some(STEPS), stopping } => {
             Some((*epoch, *steps, *stopping))
         }
         _ => None,
     });
-    saved.last()
+    saved.next_back()
 }
 
 fn resumed(events: &[Event]) -> Option<(u64, u64)> {

@@ -54,6 +54,17 @@ fn ids<M: Module<B>>(module: &M) -> Vec<ParamId> {
     burn::module::list_param_ids(module)
 }
 
+#[test]
+fn what_no_gradient_changes_is_told_apart() {
+    let module = Mixed::<B>::new(&Default::default());
+    let weights = weights_of(&module);
+    let module = apply(module, &weights).unwrap();
+    // burn gives the weight of a column layout no gradient.
+    let grads = module.forward(Tensor::ones([2, 4], &Default::default())).sum().backward();
+    assert!(module.column.weight.val().grad(&grads).is_none());
+    assert_eq!(untrained(&module), ["norm.running_mean", "norm.running_var", "column.weight", "frozen"]);
+}
+
 fn weights_of(module: &Mixed<B>) -> Weights {
     collect(module).unwrap()
 }
