@@ -239,7 +239,7 @@ fn a_home_gives_its_newest_folded_model_while_its_node_runs_and_after() {
 }
 
 #[test]
-fn who_goes_on_with_another_part_or_has_anothers_is_told() {
+fn who_goes_on_with_another_part_or_has_one_that_is_taken_is_told() {
     let sandbox = Sandbox::new();
     let folder = sandbox.folder();
     let run = |home: &str, part: &str, epochs: &str| {
