@@ -190,7 +190,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// It was behind and has taken over the epoch and the weights of the others.
+    /// It was behind and goes on at the epoch of the others: a synchronous node with their fold, an asynchronous one, whose
+    /// updates were about to be left out as too old, with its own update in the fold too.
     CaughtUp {
         /// The epoch it was at.
         from: u64,
