@@ -197,8 +197,8 @@ pub fn main() -> ExitCode {
     let _failpoints = fail::has_failpoints().then(fail::FailScenario::setup);
     let logs = |matches: &ArgMatches| match matches.subcommand_name() {
         Some("bootstrap") => bootstrap::LOGS,
-        // Kademlia warns of nothing more than that a node is alone.
-        _ => "warn,libp2p_kad=error",
+        // Kademlia warns of nothing more than that a node is alone, and the SDK, in Rust's words, of what the error says.
+        _ => "warn,libp2p_kad=error,aws_config=off",
     };
     program::run(command_line(), "PEERFOLD_", logs, |matches| {
         dispatch(Cli::from_arg_matches(matches)?.command, matches)

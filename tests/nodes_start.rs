@@ -141,7 +141,7 @@ async fn being_alone_is_said_at_the_start_and_at_the_end() {
     begin(&mut node).await.unwrap();
     assert_eq!(
         alone(&events),
-        [("nobody else is in federation test yet: nobody else has published in the folder".into(), false)]
+        [("nobody else is in federation test yet: nobody else has published in the folder; training alone until somebody comes".into(), false)]
     );
     patiently(node.epoch_trained(local(1, 1.0), Default::default())).await.unwrap();
     patiently(node.finish()).await.unwrap();

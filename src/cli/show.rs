@@ -46,7 +46,7 @@ pub(super) fn text(event: &Event) -> Option<String> {
             };
             format!("{peer} begins at epoch {epoch} from {from}")
         }
-        Event::Alone { reason, ended: false, .. } => format!("{reason}; training alone until somebody comes"),
+        Event::Alone { reason, ended: false, .. } => reason.clone(),
         Event::Alone { reason, ended: true, .. } => {
             format!("trained alone: {reason}; the model has learned from this node's own data only")
         }

@@ -32,14 +32,21 @@ impl Company {
         })
     }
 
-    /// Says at the start, once, if nobody is there. `federation` is its name, for people.
-    pub(super) async fn tell_start(&mut self, participant: &Participant, federation: &str) -> Result<(), NodeError> {
+    /// Says at the start, once, if nobody is there, and whether the node waits for somebody now. `federation` is its name,
+    /// for people.
+    pub(super) async fn tell_start(
+        &mut self,
+        participant: &Participant,
+        federation: &str,
+        waits: bool,
+    ) -> Result<(), NodeError> {
         if self.looked {
             return Ok(());
         }
         self.looked = true;
         if let Some(reason) = self.missing(participant).await? {
-            let reason = format!("nobody else is in federation {federation} yet: {reason}");
+            let now = if waits { "waiting for somebody" } else { "training alone until somebody comes" };
+            let reason = format!("nobody else is in federation {federation} yet: {reason}; {now}");
             participant.emit(&Event::Alone { epoch: 0, reason, ended: false });
         }
         Ok(())

@@ -209,7 +209,7 @@ impl Session {
         self.follow_routes();
         if checkpoint.is_none() && self.options.start.min_peers > 0 {
             // Before it waits for them.
-            self.tell_alone().await?;
+            self.tell_alone(true).await?;
         }
         let mut begun = match checkpoint {
             Some(checkpoint) => self.resume(checkpoint).await?,
@@ -289,7 +289,7 @@ impl Session {
         let first = weights.clone();
         participant.with_strategy(move |strategy| strategy.begin(&first)).await?;
         self.started(&beginning, authors);
-        self.tell_alone().await?;
+        self.tell_alone(false).await?;
         self.beginning = Some(beginning);
         self.compare_starts().await;
         self.trainer = trainer;
@@ -309,7 +309,7 @@ impl Session {
         self.trainer = trainer;
         let now = self.beginning(&weights, Origin::Checkpoint, epoch).await?;
         self.started(&now, Vec::new());
-        self.tell_alone().await?;
+        self.tell_alone(false).await?;
         self.tell_changes(&now, &beginning);
         // The folder may have lost it, or never had it; the hyper-parameters may have changed. Unchanged, the put is no
         // new entry.
@@ -497,9 +497,9 @@ impl Session {
         Ok(Beginning { origin, weights: root, epoch, hyperparameters, distinct })
     }
 
-    /// Says once if nobody else is there.
-    async fn tell_alone(&mut self) -> Result<(), NodeError> {
-        match self.company.tell_start(self.mode.participant(), &self.options.name).await {
+    /// Says once if nobody else is there, and whether this node waits for somebody.
+    async fn tell_alone(&mut self, waits: bool) -> Result<(), NodeError> {
+        match self.company.tell_start(self.mode.participant(), &self.options.name, waits).await {
             // What fails here fails at the next look too, where it is known what that means.
             Err(NodeError::Folder(_)) => Ok(()),
             told => told,

@@ -105,7 +105,10 @@ fn a_node_without_anybody_says_so_at_once_and_at_its_end() {
 
     let _bootstrap = bootstrap(&sandbox);
     let empty = run("empty", &["--bootstrap", "list"]);
-    assert_eq!(empty, "nobody else is in federation 'test' yet: the bootstrap node answers");
+    assert_eq!(
+        empty,
+        "nobody else is in federation 'test' yet: the bootstrap node answers; training alone until somebody comes"
+    );
     let _member = member(&sandbox);
     for (home, wrong) in [("name", ["--federation", "tset"]), ("run", ["--run", "2"])] {
         let reason = run(home, &[&["--bootstrap", "list"][..], &wrong].concat());
