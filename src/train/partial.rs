@@ -1,3 +1,5 @@
+//! What a training loop of one's own saves of the middle of an epoch.
+
 use super::state::StateError;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! Linear layers turned between files and burn.
+
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::{train::collect, weights::Annotations};

@@ -1,3 +1,5 @@
+//! A node that leaves, and one that is asked to keep what others leave.
+
 use super::*;
 
 fn keeps(rig: &mut Rig) -> Vec<(PeerId, Bytes)> {
