@@ -1,6 +1,6 @@
 //! What the kernels are compared with: loops that follow the definitions, sums in f64.
 
-use peerfold::kernels::{convolution::Convolution, pooling::Pooling};
+use peerfold_kernels::{convolution::Convolution, pooling::Pooling};
 
 /// Values from -1 to 1 that follow from the seed.
 pub(crate) fn values(len: usize, seed: u64) -> Vec<f32> {

@@ -1,5 +1,5 @@
 use crate::plain::{Sum, assert_close, bits, nan, values};
-use peerfold::kernels::matrix::{Matrix, MatrixMut, Onto, Threads, multiply};
+use peerfold_kernels::matrix::{Matrix, MatrixMut, Onto, Threads, multiply};
 use proptest::prelude::*;
 
 /// How a matrix lies in memory.

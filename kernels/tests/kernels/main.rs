@@ -1,5 +1,4 @@
 //! The kernels of training against plain loops: the same results for every shape, instruction set and number of threads.
-#![cfg(feature = "train")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod adam;

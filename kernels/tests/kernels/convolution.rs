@@ -1,5 +1,5 @@
 use crate::plain::{Sum, assert_close, each_product, nan, sides, values};
-use peerfold::kernels::{convolution::Convolution, window::Window};
+use peerfold_kernels::{convolution::Convolution, window::Window};
 use proptest::prelude::*;
 
 /// Kernel, stride, padding, dilation.

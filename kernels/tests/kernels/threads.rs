@@ -1,7 +1,7 @@
 //! The same bits however many threads there are.
 
 use crate::plain::{bits, nan, values};
-use peerfold::kernels::{
+use peerfold_kernels::{
     adam::{Parameters, Step, step},
     convolution::Convolution,
     matrix::{Matrix, MatrixMut, Onto, Threads, multiply},

@@ -457,7 +457,7 @@ fn scatter<T: Transform<4, SIDE>, const SIDE: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{instructions, window::Window};
+    use crate::{instructions, window::Window};
 
     fn convolution(batch: usize, input: [usize; 2], channels: [usize; 2], padding: [usize; 2]) -> Convolution {
         let window = Window { kernel: [3, 3], stride: [1, 1], padding, dilation: [1, 1] };

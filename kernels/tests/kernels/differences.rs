@@ -1,7 +1,7 @@
 //! Gradients against differences of the function itself: the derivative of `Σ projection · f(x)`.
 
 use crate::plain::{nan, values};
-use peerfold::kernels::{
+use peerfold_kernels::{
     convolution::Convolution,
     matrix::{Matrix, MatrixMut, Onto, Threads, multiply},
     pooling::Pooling,

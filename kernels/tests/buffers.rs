@@ -1,8 +1,7 @@
 //! Memory that goes from step to step. A binary of its own: what is held is counted for the whole process.
-#![cfg(feature = "train")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use peerfold::kernels::buffer::{Buffer, held_bytes, release};
+use peerfold_kernels::buffer::{Buffer, held_bytes, release};
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     thread,

@@ -1,5 +1,5 @@
 use crate::plain::{bits, nan, values};
-use peerfold::kernels::transpose::to_row_major;
+use peerfold_kernels::transpose::to_row_major;
 use proptest::prelude::*;
 
 /// A tensor's sides and strides, and how many elements its memory has.

@@ -1,5 +1,5 @@
 use crate::plain::{Sum, assert_close, nan, values};
-use peerfold::kernels::sums;
+use peerfold_kernels::sums;
 
 const SIDES: [usize; 12] = [1, 2, 3, 7, 16, 19, 64, 65, 100, 257, 2047, 2049];
 

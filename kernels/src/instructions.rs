@@ -44,7 +44,7 @@ macro_rules! vectorized {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$life:lifetime>($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name<$life>(arch: $crate::kernels::instructions::Arch, $($arg: $type),*) {
+        $vis fn $name<$life>(arch: $crate::instructions::Arch, $($arg: $type),*) {
             struct Kernel<$life>($($type,)* std::marker::PhantomData<&$life ()>);
             impl<$life> pulp::WithSimd for Kernel<$life> {
                 type Output = ();

@@ -1,5 +1,5 @@
 use crate::plain::{bits, values};
-use peerfold::kernels::{
+use peerfold_kernels::{
     adam::{Parameters, Step, step, step_with},
     instructions,
 };

@@ -1,7 +1,7 @@
 //! Arithmetic of two tensors, one of them repeated, and sums along a dimension.
 
 use crate::plain::{bits, values};
-use peerfold::kernels::{
+use peerfold_kernels::{
     elementwise::{Dim, Operation, apply},
     sums,
 };

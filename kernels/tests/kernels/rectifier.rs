@@ -1,5 +1,5 @@
 use crate::plain::{bits, nan, values};
-use peerfold::kernels::rectifier;
+use peerfold_kernels::rectifier;
 
 const SPECIAL: [f32; 8] = [
     f32::NAN,

@@ -1,5 +1,5 @@
 use crate::plain::{Sum, assert_close, bits, each_window, nan, positions, values};
-use peerfold::kernels::{
+use peerfold_kernels::{
     pooling::{NOWHERE, Pooling},
     window::Window,
 };

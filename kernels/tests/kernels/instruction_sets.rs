@@ -1,7 +1,7 @@
 //! The same bits whatever instructions the processor has.
 
 use crate::plain::{bits, nan, values};
-use peerfold::kernels::{
+use peerfold_kernels::{
     convolution::Convolution, instructions, pooling::Pooling, rectifier, sums, transpose, window::Window,
 };
 
