@@ -1,6 +1,6 @@
 //! The shared folder: where updates are put and found.
 //!
-//! One async, object-safe trait with one conformance suite (`tests/folder_conformance.rs`) that every implementation
+//! One async, object-safe trait with one conformance suite (`tests/folders`) that every implementation
 //! passes. A folder is one participant's view of one federation: it signs with that participant's identity and shows
 //! nothing of other federations.
 

@@ -12,7 +12,6 @@
 //! | `program` | what both programs have in common |
 //! | `experiment` | data sets and how they are split |
 //! | `train` | burn: models, devices, the callback for modules of one's own |
-//! | `kernels` | convolution, pooling, Adam on the processor |
 //! | [`node`] | asynchronous and synchronous nodes, checkpoints |
 //! | [`strategy`] | folding |
 //! | [`folder`] | the shared folder: memory, directory, network, bucket |
@@ -43,8 +42,6 @@ pub mod experiment;
 pub mod file_format;
 pub mod folder;
 pub mod home;
-#[cfg(feature = "train")]
-pub mod kernels;
 pub mod node;
 pub mod p2p;
 #[cfg(feature = "train")]

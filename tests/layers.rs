@@ -9,7 +9,7 @@ use std::{
 
 /// From the bottom to the top. Modules in one line may use each other.
 const LAYERS: &[&[&str]] = &[
-    &["descriptors", "durable_file", "file_format", "kernels"],
+    &["descriptors", "durable_file", "file_format"],
     &["weights"],
     &["entries"],
     &["home"],

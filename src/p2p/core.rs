@@ -1,7 +1,7 @@
 //! What a node of the network decides, without I/O: it is told what happened and says what to do.
 //!
 //! The same inputs in the same order give the same outputs; a seeded simulation drives thirty of them
-//! (`tests/p2p_simulation.rs`). Time is what the driver says it is. Everything that is kept is bounded: by the peers that
+//! (`tests/network/simulation.rs`). Time is what the driver says it is. Everything that is kept is bounded: by the peers that
 //! are connected, by what stands on the board, or by [`Limits`].
 
 mod config;

@@ -1,10 +1,6 @@
 //! Adam in one pass over the memory.
 
 use super::cpu;
-use crate::kernels::{
-    adam::{self, Parameters, Step},
-    buffer::Buffer,
-};
 use burn::{
     backend::flex::FlexTensor,
     module::AutodiffModule,
@@ -14,6 +10,10 @@ use burn::{
         backend::{AutodiffBackend, Backend},
         ops::Device,
     },
+};
+use peerfold_kernels::{
+    adam::{self, Parameters, Step},
+    buffer::Buffer,
 };
 use std::any::Any;
 

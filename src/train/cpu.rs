@@ -1,5 +1,5 @@
 //! burn on the processor: the flex backend, with what training spends its time in replaced by Peerfold's
-//! [kernels](crate::kernels).
+//! [kernels](peerfold_kernels).
 //!
 //! Images that go through convolutions and poolings lie channels last in memory, as strides say: a tensor's shape stays
 //! [batch, channels, height, width] as everywhere in burn, and every operation of burn works on it.
@@ -33,7 +33,7 @@ use burn::{
 /// The results depend on the processor's instruction set only by the rounding of matrix products, and never on the number
 /// of threads, which are those of the rayon pool that it is used in: rayon's global one by default (`RAYON_NUM_THREADS`,
 /// else all processors), or the one whose `install` the training loop runs in. Memory of tensors of 16 KiB and more is
-/// kept for the next of the same size, see [`buffer`](crate::kernels::buffer).
+/// kept for the next of the same size, see [`buffer`](peerfold_kernels::buffer).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cpu;
 

@@ -8,14 +8,14 @@ mod bootstrap;
 #[cfg(feature = "s3")]
 mod bucket;
 #[cfg(feature = "s3")]
-#[path = "../buckets/mod.rs"]
+#[path = "../support/buckets/mod.rs"]
 mod buckets;
 mod config;
 mod demo;
 mod demo_ends;
 mod descriptors;
 mod files;
-#[path = "../golden/mod.rs"]
+#[path = "../support/golden/mod.rs"]
 mod golden;
 mod identity;
 mod mistakes;

@@ -1,11 +1,11 @@
 //! ReLU.
 
 use super::{layout, memory};
-use crate::kernels::{buffer::Buffer, rectifier};
 use burn::{
     backend::flex::{Flex, FlexTensor, Layout},
     tensor::{DType, ops::ActivationOps},
 };
+use peerfold_kernels::{buffer::Buffer, rectifier};
 
 pub(super) fn relu(tensor: FlexTensor) -> FlexTensor {
     if tensor.dtype() != DType::F32 {

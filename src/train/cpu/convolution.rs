@@ -4,7 +4,6 @@ use super::{
     layout::{Images, RowMajor, channels_last, four},
     memory,
 };
-use crate::kernels::{buffer::Buffer, convolution::Convolution, window::Window};
 use burn::{
     backend::flex::{FlexTensor, Layout},
     tensor::{
@@ -12,6 +11,7 @@ use burn::{
         ops::{ConvOptions, ConvTransposeOptions},
     },
 };
+use peerfold_kernels::{buffer::Buffer, convolution::Convolution, window::Window};
 
 /// Whether all of them are what the kernels take.
 pub(super) fn is_ours<'a>(tensors: impl IntoIterator<Item = &'a FlexTensor>) -> bool {
@@ -75,7 +75,7 @@ pub(super) fn weight_gradient(
 pub(super) fn bias_gradient(gradient: FlexTensor) -> FlexTensor {
     let gradient = Images::new(gradient);
     let mut bias = Buffer::stale(gradient.channels);
-    crate::kernels::sums::columns(gradient.values(), &mut bias);
+    peerfold_kernels::sums::columns(gradient.values(), &mut bias);
     let channels = gradient.channels;
     memory::tensor(bias, Shape::from(vec![channels]))
 }
@@ -105,7 +105,7 @@ pub(super) fn transposed(
     let (weight, x) = (RowMajor::new(weight.clone()), Images::new(x.clone()));
     convolution.input_gradient(weight.values(), x.values(), &mut images);
     if let Some(bias) = bias {
-        crate::kernels::sums::add_to_rows(RowMajor::new(bias.clone()).values(), &mut images);
+        peerfold_kernels::sums::add_to_rows(RowMajor::new(bias.clone()).values(), &mut images);
     }
     Some(channels_last(images, [batch, convolution.channels_in, input[0], input[1]]))
 }

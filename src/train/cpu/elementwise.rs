@@ -4,14 +4,14 @@ use super::{
     layout::{RowMajor, order, reordered, restored, row_major},
     memory,
 };
-use crate::kernels::{
-    buffer::Buffer,
-    elementwise::{self, Dim, Operation},
-    sums,
-};
 use burn::{
     backend::flex::{Flex, FlexTensor, Layout},
     tensor::{DType, Shape, ops::FloatTensorOps},
+};
+use peerfold_kernels::{
+    buffer::Buffer,
+    elementwise::{self, Dim, Operation},
+    sums,
 };
 
 /// Along the memory, whatever the order of the dimensions in it.

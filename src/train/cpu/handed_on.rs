@@ -1,7 +1,6 @@
 //! What burn's flex backend does as well as it can be done, or seldom enough: handed on.
 
 use super::{Cpu, elementwise, layout};
-use crate::kernels::elementwise::Operation;
 use burn::{
     backend::flex::{Flex, FlexDevice, FlexQTensor, FlexTensor},
     tensor::{
@@ -13,6 +12,7 @@ use burn::{
         quantization::{QuantScheme, QuantizationParametersPrimitive},
     },
 };
+use peerfold_kernels::elementwise::Operation;
 use std::ops::Range;
 
 /// Hands functions of an operation trait on to flex.

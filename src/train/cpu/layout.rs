@@ -1,11 +1,11 @@
 //! In which order the elements of a tensor lie.
 
 use super::memory;
-use crate::kernels::{buffer::Buffer, sums, transpose};
 use burn::{
     backend::flex::{Flex, FlexTensor, Layout},
     tensor::{DType, Shape, ops::FloatTensorOps},
 };
+use peerfold_kernels::{buffer::Buffer, sums, transpose};
 
 /// The dimensions from the outermost to the innermost in memory, if the tensor has no gaps there.
 pub(super) fn order(layout: &Layout) -> Option<Vec<usize>> {

@@ -1,12 +1,12 @@
 //! Linear layers: `y = x · weight + bias`, weight [inputs, outputs].
 
 use super::{layout::RowMajor, memory};
-use crate::kernels::{
+use burn::{backend::flex::FlexTensor, tensor::Shape};
+use peerfold_kernels::{
     buffer::Buffer,
     matrix::{Matrix, MatrixMut, Onto, Threads, multiply},
     sums, transpose,
 };
-use burn::{backend::flex::FlexTensor, tensor::Shape};
 
 fn with_last(shape: &Shape, last: usize) -> Shape {
     let mut dims = shape.to_vec();

@@ -1,11 +1,11 @@
 //! Tensors over [`Buffer`]s.
 
-use crate::kernels::buffer::Buffer;
 use burn::{
     backend::flex::{FlexTensor, Layout},
     tensor::{AllocationProperty, Bytes, DType, Shape},
 };
 use burn_std::AllocationController;
+use peerfold_kernels::buffer::Buffer;
 use std::mem::MaybeUninit;
 
 /// A row-major tensor of `f32`.

@@ -6,7 +6,6 @@ use super::{
     layout::row_major,
     linear, pooling,
 };
-use crate::kernels::window::Window;
 use burn::{
     backend::flex::{Flex, FlexTensor},
     tensor::{
@@ -17,6 +16,7 @@ use burn::{
         },
     },
 };
+use peerfold_kernels::window::Window;
 
 /// Hands functions on to flex, which does the better the more row-major its tensors are.
 macro_rules! hand_on {

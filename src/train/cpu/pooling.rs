@@ -4,8 +4,8 @@ use super::{
     layout::{Images, channels_last, channels_last_layout, four},
     memory,
 };
-use crate::kernels::{buffer::Buffer, pooling::Pooling, window::Window};
 use burn::{backend::flex::FlexTensor, tensor::DType};
+use peerfold_kernels::{buffer::Buffer, pooling::Pooling, window::Window};
 
 /// The window's geometry and whether one more position is there where something is left over, as burn gives them.
 #[derive(Clone, Copy)]

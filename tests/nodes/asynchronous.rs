@@ -1,0 +1,297 @@
+//! Asynchronous nodes: whom they fold, and when.
+
+use crate::nodes;
+
+use nodes::{Peer, Recorder, local, options, patiently, peers, value_of, weights};
+use peerfold::{
+    node::{AsyncNode, AsyncOptions, Event, LocalUpdate, ParticipantOptions},
+    strategy::StrategySpec,
+    weights::{DType, Tensor, TensorSpec, Weights},
+};
+use std::sync::Arc;
+
+fn node(peer: &Peer, events: &Recorder, options: AsyncOptions) -> AsyncNode {
+    AsyncNode::new(peer.participant(events), options)
+}
+
+fn strict(peer: &Peer, options: ParticipantOptions) -> AsyncNode {
+    AsyncNode::new(peer.participant_with(&StrategySpec::new("fedavg"), options), AsyncOptions::default())
+}
+
+fn ids(peers: &[&Peer]) -> Vec<String> {
+    peers.iter().map(|peer| peer.id.to_string()).collect()
+}
+
+#[tokio::test]
+async fn without_peers_the_weights_stay_as_they_are_and_no_fold_is_counted() {
+    let (_storage, peers) = peers(2);
+    let events = Recorder::new();
+    let mut node = node(&peers[0], &events, AsyncOptions::default());
+    for epoch in 1..=3 {
+        let update = local(epoch, 0.1 * epoch as f32);
+        assert_eq!(patiently(node.exchange(&update)).await.unwrap().0, update.weights);
+    }
+    assert_eq!((events.folds().len(), events.not_folded().len()), (0, 3));
+    peers[1].publish(3, 0.5).await;
+    patiently(node.exchange(&local(4, 1.0))).await.unwrap();
+    let rounds = events.pick(|event| match event {
+        Event::Folded { round, epoch, .. } => Some((*round, *epoch)),
+        _ => None,
+    });
+    assert_eq!(rounds, [(1, 4)]);
+}
+
+#[tokio::test]
+async fn its_own_update_comes_first_and_what_peers_see_is_what_was_trained() {
+    let (_storage, peers) = peers(4);
+    let events = Recorder::new();
+    for number in [3, 0, 1] {
+        peers[number].publish(1, number as f32).await;
+    }
+    let mut node = node(&peers[2], &events, AsyncOptions::default());
+    let (folded, _) = patiently(node.exchange(&local(1, 2.0))).await.unwrap();
+    assert_eq!(value_of(&folded), 1.5);
+    assert_eq!(events.folded_authors(), [ids(&[&peers[2], &peers[0], &peers[1], &peers[3]])]);
+    let fold = events.folds().remove(0);
+    assert!(fold.iter().all(|update| update.weight == 0.25 && update.staleness == 0 && update.num_examples == 10));
+    assert!(fold[0].own && fold[1..].iter().all(|update| !update.own));
+    let published = peers[0].folder.list(&format!("{}/", peers[2].id)).await.unwrap();
+    let roots: Vec<_> = published.iter().map(|entry| entry.root().unwrap()).collect();
+    assert_eq!(roots, [weights(2.0).manifest().root()]);
+}
+
+#[tokio::test]
+async fn an_update_is_folded_again_until_a_newer_one_comes_unless_seen_ones_are_ignored() {
+    for ignore_seen in [false, true] {
+        let (_storage, peers) = peers(2);
+        let events = Recorder::new();
+        let mut node = node(&peers[0], &events, AsyncOptions { ignore_seen, ..AsyncOptions::default() });
+        peers[1].publish(1, 1.0).await;
+        for epoch in 1..=3 {
+            patiently(node.exchange(&local(epoch, 0.0))).await.unwrap();
+        }
+        peers[1].publish(2, 2.0).await;
+        patiently(node.exchange(&local(4, 0.0))).await.unwrap();
+        let staleness: Vec<_> = events.folds().iter().map(|fold| (fold[1].epoch, fold[1].staleness)).collect();
+        if ignore_seen {
+            assert_eq!(staleness, [(1, 0), (2, 0)]);
+        } else {
+            assert_eq!(staleness, [(1, 0), (1, 1), (1, 2), (2, 0)]);
+            // It was read and checked only once.
+            assert_eq!(events.received().len(), 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn participation_is_drawn_by_the_seed_and_publishing_is_not() {
+    let draw = async |seed: u64, participation: f64| {
+        let (_storage, peers) = peers(2);
+        let events = Recorder::new();
+        peers[1].publish(1, 1.0).await;
+        let options = AsyncOptions { participation, seed, ..AsyncOptions::default() };
+        let mut node = node(&peers[0], &events, options);
+        let mut folded = Vec::new();
+        for epoch in 1..=24 {
+            let before = events.folds().len();
+            let update = local(epoch, 0.0);
+            let (weights, _) = patiently(node.exchange(&update)).await.unwrap();
+            folded.push(events.folds().len() > before);
+            assert_eq!(weights == update.weights, !folded[folded.len() - 1]);
+        }
+        let published = events.pick(|event| matches!(event, Event::Published { .. }).then_some(()));
+        assert_eq!(published.len(), 24);
+        folded
+    };
+    // Twenty-four epochs, so that staleness leaves nothing out before the end.
+    let first = draw(7, 0.4).await;
+    assert!(first[..10].contains(&true) && first[..10].contains(&false), "{first:?}");
+    assert_eq!(draw(7, 0.4).await, first);
+    assert_ne!(draw(8, 0.4).await, first);
+    assert!(!draw(7, 0.0).await.contains(&true));
+    assert!(!draw(7, 1.0).await[..10].contains(&false));
+}
+
+#[tokio::test]
+async fn epochs_between_folds_and_upload_only() {
+    let (_storage, peers) = peers(3);
+    let (events, uploads) = (Recorder::new(), Recorder::new());
+    let mut every_third = node(&peers[0], &events, AsyncOptions { epochs_between_folds: 3, ..AsyncOptions::default() });
+    let mut uploader = node(&peers[1], &uploads, AsyncOptions { upload_only: true, ..AsyncOptions::default() });
+    for epoch in 1..=7 {
+        let update = local(epoch, 1.0);
+        assert_eq!(patiently(uploader.exchange(&update)).await.unwrap().0, update.weights);
+        patiently(every_third.exchange(&local(epoch, 0.0))).await.unwrap();
+    }
+    let epochs: Vec<_> = events.folds().iter().map(|fold| fold[0].epoch).collect();
+    assert_eq!(epochs, [3, 6]);
+    assert_eq!((uploads.folds().len(), uploads.received().len(), uploads.not_folded().len()), (0, 0, 7));
+}
+
+#[tokio::test]
+async fn a_sample_of_peers_is_fresh_each_epoch_and_repeatable() {
+    let run = async |seed: u64| {
+        let (_storage, peers) = peers(20);
+        for peer in &peers[1..] {
+            peer.publish(1, 1.0).await;
+        }
+        let events = Recorder::new();
+        let options = AsyncOptions { max_peers: Some(4), seed, ..AsyncOptions::default() };
+        let mut node = node(&peers[0], &events, options);
+        for epoch in 1..=8 {
+            patiently(node.exchange(&local(epoch, 0.0))).await.unwrap();
+        }
+        let authors = events.folded_authors();
+        assert!(authors.iter().all(|fold| fold.len() == 5 && fold[0] == peers[0].id.to_string()));
+        authors
+    };
+    let first = run(1).await;
+    assert!(first.windows(2).any(|pair| pair[0] != pair[1]), "{first:?}");
+    assert_eq!(run(1).await, first);
+    assert_ne!(run(2).await, first);
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_left_out_unread_and_takes_no_place_in_the_sample() {
+    let (_storage, peers) = peers(4);
+    let events = Recorder::new();
+    let mut node = AsyncNode::new(
+        peers[0].participant_with(
+            &StrategySpec::new("fedavg"),
+            ParticipantOptions { max_staleness: 2, ..options(&events) },
+        ),
+        AsyncOptions { max_peers: Some(2), ..AsyncOptions::default() },
+    );
+    // The lower median of 1, 8, 9 and 9 is 8.
+    peers[1].publish(1, 100.0).await;
+    peers[2].publish(9, 2.0).await;
+    peers[3].publish(9, 4.0).await;
+    let (folded, _) = patiently(node.exchange(&local(8, 0.0))).await.unwrap();
+    assert_eq!(value_of(&folded), 2.0);
+    let left_out = || {
+        events.pick(|event| match event {
+            Event::LeftOut { author, epoch, staleness } => Some((author.clone(), *epoch, *staleness)),
+            _ => None,
+        })
+    };
+    assert_eq!(left_out(), [(peers[1].id.to_string(), 1, 7)]);
+    assert!(!events.received().contains(&peers[1].id.to_string()));
+    // By its own folds: after three more, nothing of the others is fresh any more.
+    for epoch in 9..=11 {
+        patiently(node.exchange(&local(epoch, 0.0))).await.unwrap();
+    }
+    assert_eq!(events.folds().len(), 3);
+    // The median has risen meanwhile, but each was told once.
+    let authors: Vec<_> = left_out().into_iter().map(|(author, ..)| author).collect();
+    assert_eq!(authors, ids(&[&peers[1], &peers[2], &peers[3]]));
+}
+
+/// Two quick nodes and one that is far behind them, because it was cut off or is slow: they leave its updates out, until it
+/// has taken over their epoch. What it has learned meanwhile is in what it takes over with.
+#[tokio::test]
+async fn who_has_fallen_behind_too_far_to_be_heard_finds_back() {
+    let (_storage, peers) = peers(3);
+    let events: [Recorder; 3] = Default::default();
+    let mut nodes: Vec<AsyncNode> =
+        peers.iter().zip(&events).map(|(peer, events)| node(peer, events, AsyncOptions::default())).collect();
+    for epoch in 1..=20 {
+        for quick in &mut nodes[..2] {
+            patiently(quick.exchange(&local(epoch, 1.0))).await.unwrap();
+        }
+    }
+    let of_slow = |fold: &Vec<String>| fold.contains(&peers[2].id.to_string());
+    // Ten epochs behind are not too old yet, eleven are.
+    let (_, epoch) = patiently(nodes[2].exchange(&local(10, 4.0))).await.unwrap();
+    assert_eq!(epoch, 10);
+    let (weights, epoch) = patiently(nodes[2].exchange(&local(9, 4.0))).await.unwrap();
+    assert_eq!((value_of(&weights), epoch), (2.0, 20));
+    let caught_up = events[2].pick(|event| match event {
+        Event::CaughtUp { from, epoch } => Some((*from, *epoch)),
+        _ => None,
+    });
+    assert_eq!(caught_up, [(9, 20)]);
+    patiently(nodes[0].exchange(&local(21, 1.0))).await.unwrap();
+    assert!(!of_slow(events[0].folded_authors().last().unwrap()));
+    patiently(nodes[2].exchange(&local(21, 4.0))).await.unwrap();
+    patiently(nodes[0].exchange(&local(22, 1.0))).await.unwrap();
+    assert!(of_slow(events[0].folded_authors().last().unwrap()));
+}
+
+/// Nobody is told of an epoch by half of the others.
+#[tokio::test]
+async fn one_peer_that_claims_to_be_far_ahead_takes_nobody_along() {
+    let (_storage, peers) = peers(2);
+    peers[1].publish(1000, 3.0).await;
+    let (weights, epoch) =
+        patiently(node(&peers[0], &Recorder::new(), AsyncOptions::default()).exchange(&local(1, 1.0))).await.unwrap();
+    assert_eq!((value_of(&weights), epoch), (2.0, 1));
+}
+
+/// Two that were apart: each folds the other's as soon as it sees it, however far they have drifted.
+#[tokio::test]
+async fn two_that_have_drifted_apart_fold_each_other_again() {
+    let (_storage, peers) = peers(2);
+    let events: [Recorder; 2] = Default::default();
+    let mut nodes: Vec<AsyncNode> =
+        peers.iter().zip(&events).map(|(peer, events)| node(peer, events, AsyncOptions::default())).collect();
+    for epoch in 1..=40 {
+        patiently(nodes[0].exchange(&local(epoch, 1.0))).await.unwrap();
+    }
+    patiently(nodes[1].exchange(&local(3, 3.0))).await.unwrap();
+    patiently(nodes[0].exchange(&local(41, 1.0))).await.unwrap();
+    for events in &events {
+        assert_eq!(events.folds().last().unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn integers_are_those_of_the_newest_update() {
+    let counted = |value: f32, count: i64| {
+        let tensor = |name: &str, dtype, data: &[u8]| Tensor {
+            spec: TensorSpec { name: name.to_owned(), dtype, shape: vec![1] },
+            data: data.to_vec().into(),
+        };
+        let tensors =
+            vec![tensor("n", DType::I64, &count.to_le_bytes()), tensor("w", DType::F32, &value.to_le_bytes())];
+        Weights::new(tensors).unwrap()
+    };
+    let (_storage, peers) = peers(3);
+    peers[1].publish_weights(4, &counted(2.0, 400), 10).await;
+    peers[2].publish_weights(2, &counted(3.0, 200), 10).await;
+    let events = Recorder::new();
+    let layout = counted(0.0, 0).layout().clone();
+    let strategy = StrategySpec::new("fedavg").build().unwrap();
+    let participant = peerfold::node::Participant::new(peers[0].folder.clone(), strategy, layout, options(&events));
+    let mut node = AsyncNode::new(participant, AsyncOptions::default());
+    let update = LocalUpdate { weights: counted(1.0, 300), ..local(3, 0.0) };
+    assert_eq!(patiently(node.exchange(&update)).await.unwrap().0, counted(2.0, 400));
+}
+
+#[tokio::test]
+async fn other_federations_are_invisible_and_those_not_allowed_are_named() {
+    let (storage, peers) = peers(3);
+    let events = Recorder::new();
+    for run in ["2", ""] {
+        let stranger = Peer::within(&storage, 5, peerfold::weights::FederationId::new("nodes", run));
+        stranger.publish(1, 1000.0).await;
+    }
+    peers[1].publish(1, 2.0).await;
+    peers[2].publish(1, 1000.0).await;
+    let allow = Some([peers[1].id].into());
+    let mut node = strict(&peers[0], ParticipantOptions { allow, ..options(&events) });
+    for epoch in 1..=2 {
+        let (folded, _) = patiently(node.exchange(&local(epoch, 0.0))).await.unwrap();
+        assert_eq!(value_of(&folded), 1.0);
+    }
+    let rejected = events.rejected();
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0].0, peers[2].id.to_string());
+    assert!(rejected[0].1.contains("allow-list"));
+}
+
+#[test]
+fn nodes_can_be_sent_between_threads() {
+    fn is_send<T: Send + Sync>() {}
+    is_send::<AsyncNode>();
+    is_send::<Arc<peerfold::node::SyncNode>>();
+}

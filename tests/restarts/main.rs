@@ -1,0 +1,11 @@
+//! Nodes that are killed at a step and started again. A program of its own: the failpoints that kill them are there for
+//! the whole process.
+#![allow(clippy::unwrap_used)]
+
+mod checkpoints;
+mod strategies;
+
+#[path = "../support/nodes/mod.rs"]
+mod nodes;
+#[path = "../support/rules/mod.rs"]
+mod rules;

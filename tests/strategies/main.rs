@@ -1,0 +1,22 @@
+//! The strategies against what the references gave, and against whoever wants them to fail: plain implementations,
+//! attackers, damaged states, odd layouts.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod alike;
+mod attackers;
+mod buffers;
+mod deltas;
+mod equal;
+mod errors;
+mod large;
+mod made;
+mod order;
+mod plain;
+mod properties;
+mod references;
+mod rules;
+mod shares;
+mod states;
+
+#[path = "../support/golden/mod.rs"]
+mod golden;

@@ -1,0 +1,8 @@
+//! Weights and what is said of them: layouts, manifests, files, signed entries, messages between peers.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod entry_sets;
+mod known_answers;
+mod properties;
+mod safetensors;
+mod wire;
