@@ -3,10 +3,16 @@
 //! The network has threads of its own, so that it answers while its program trains, whatever runtime that uses or none.
 //! Everything is asked for over one bounded channel; the task never waits for anybody.
 
+mod commands;
 mod connected;
 mod discovery;
 mod driver;
+mod events;
 mod jobs;
+mod outputs;
+mod pending;
+mod table_queries;
+mod task;
 
 #[cfg(unix)]
 use super::status_socket::StatusSocket;
