@@ -17,8 +17,9 @@ mod task;
 #[cfg(unix)]
 use super::status_socket::StatusSocket;
 use super::{
+    addresses::PeerAddress,
     core::{FetchError, HandedOver},
-    options::{NetworkOptions, PeerAddress},
+    options::NetworkOptions,
     status::NetworkStatus,
     surroundings::Surroundings,
     transport::NetworkError,

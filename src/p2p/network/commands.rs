@@ -2,10 +2,9 @@
 
 use super::{Command, driver::Driver};
 use crate::p2p::{
-    addresses::can_be_dialled,
+    addresses::{PeerAddress, can_be_dialled},
     core::{FetchError, Heard, Input},
     lookout::Facts,
-    options::PeerAddress,
     status::NetworkStatus,
     surroundings::Surroundings,
 };

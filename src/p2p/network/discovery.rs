@@ -2,7 +2,10 @@
 
 use super::driver::Driver;
 use crate::p2p::{
-    addresses::without_peer, behaviour::BehaviourEvent, core::Input, options::PeerAddress, protocols::KADEMLIA_PROTOCOL,
+    addresses::{PeerAddress, without_peer},
+    behaviour::BehaviourEvent,
+    core::Input,
+    protocols::KADEMLIA_PROTOCOL,
 };
 use libp2p::{
     Multiaddr, identify,

@@ -14,10 +14,11 @@ use crate::{
     cache::{Cache, KnownPeer},
     entries::Board,
     p2p::{
+        addresses::PeerAddress,
         behaviour::Behaviour,
         core::{Core, CoreConfig, FetchError, HandedOver, Input, Limits},
         lookout::Lookout,
-        options::{FederationName, PeerAddress},
+        options::FederationName,
         redial::Redial,
         shortage::Shortage,
         surroundings::Surroundings,
