@@ -26,10 +26,11 @@ mod wire;
 #[cfg(unix)]
 pub use self::status_socket::{StatusError, StatusSocket};
 pub use self::{
+    addresses::{AddressError, PeerAddress, listen_address},
     bootstrap_node::{BootstrapFigures, BootstrapNode},
     core::HandedOver,
     message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SyncRequest, SyncResponse},
-    options::{AddressError, FederationName, NetworkOptions, PeerAddress, listen_address},
+    options::{FederationName, NetworkOptions},
     peer_list::{PeerList, PeerListError},
     protocols::{BLOB_PROTOCOL, SYNC_PROTOCOL},
     status::{NetworkStatus, PeerRole, PeerStatus, Transport},

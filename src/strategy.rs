@@ -20,9 +20,11 @@
 //! `source` checks a round and reads from it; `engine` runs a closure over every piece of the layout on a few threads
 //! and gives it the same piece of each output plane. Four frames are made of them, and a rule is a file that fills in one:
 //! `combination` for rules that find coefficients first (by passes over whole vectors, `reduce`) and then take one
-//! weighted `mean`; `optimizer` for steps from x towards the mean; `coordinates` for rules that go by the order of each
-//! coordinate's values (`sorting`); `mixing` for those that take one update after the other.
+//! weighted `mean`; `optimizer` for steps from x towards the mean, with `adaptive` for those of Adagrad's kin;
+//! `coordinates` for rules that go by the order of each coordinate's values (`sorting`); `mixing` for those that take one
+//! update after the other. What is remembered from fold to fold is a `memory`, which `remembering` saves and restores.
 
+mod adaptive;
 mod asofed;
 mod asyncfeded;
 mod bulyan;
@@ -48,6 +50,7 @@ mod gossip;
 mod integer_mean;
 mod krum;
 mod mean;
+mod memory;
 mod mixing;
 mod multikrum;
 mod normbound;
@@ -56,22 +59,24 @@ mod numpy;
 mod optimizer;
 mod own;
 mod paflm;
+mod parameters;
 mod per_tensor;
 mod port;
 mod qfedavg;
 mod reduce;
 mod registry;
+mod remembering;
 mod safa;
 mod selection;
 mod sorting;
 mod source;
-mod state;
 mod tensor_rules;
 mod unweighted;
 
 pub use self::own::{fold_coordinates, weighted_mean};
+pub use self::parameters::{ParameterInfo, Reference, StrategyError, StrategyInfo};
 pub use self::per_tensor::PerTensor;
-pub use self::registry::{ParameterInfo, Reference, STRATEGIES, StrategyError, StrategyInfo, StrategySpec};
+pub use self::registry::{STRATEGIES, StrategySpec};
 pub use self::tensor_rules::{TENSOR_PARAMETERS, TensorRules, Treatment};
 
 use crate::weights::{ReadError, TensorReader, Weights};
@@ -292,11 +297,7 @@ pub trait Strategy: Send {
     /// Takes up a saved state, of the same strategy with the same `reference`; other parameters may have changed. On
     /// an error the state is as before.
     fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {
-        if state.is_empty() {
-            return Ok(());
-        }
-        let what = format!("{} bytes where there are none", state.len());
-        Err(FoldError::State { strategy: self.name(), what })
+        no_state(self.name(), state)
     }
 
     /// How many folds its state has come through; 0 for a rule without memory.
@@ -314,4 +315,12 @@ pub trait Strategy: Send {
     fn needs_degrees(&self) -> bool {
         false
     }
+}
+
+/// For a strategy without a state: there is nothing to be taken up.
+fn no_state(strategy: &'static str, state: &[u8]) -> Result<(), FoldError> {
+    if state.is_empty() {
+        return Ok(());
+    }
+    Err(FoldError::State { strategy, what: format!("{} bytes where there are none", state.len()) })
 }

@@ -1,12 +1,168 @@
-//! What is taken of the addresses that peers tell of themselves.
+//! Addresses: of a peer as people write them, to listen on, and what is taken of those that peers tell of themselves.
 
-use super::options::port;
 use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p_identity::PeerId;
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    str::FromStr,
+};
 
 /// Most addresses of a peer that are kept or told to others, and their bytes altogether: twenty providers and twenty
 /// closer peers must fit into an answer of Kademlia, which has 16 KiB.
 pub(super) const MAX_ADDRESSES: usize = 8;
 const MAX_ADDRESS_BYTES: usize = 256;
+
+/// What is wrong with an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Not a multiaddr at all.
+    #[error("{text:?} is no multiaddr ({reason}); one looks like /ip4/192.0.2.1/tcp/4600/p2p/12D3KooW…")]
+    NotMultiaddr {
+        /// The text.
+        text: String,
+        /// What the parser says.
+        reason: String,
+    },
+    /// It doesn't say who must answer.
+    #[error(
+        "{address} lacks /p2p/<peer id> at its end: who must answer there; `peerfold bootstrap` prints its addresses with \
+         it, and `peerfold peers` those of a node"
+    )]
+    NoPeer {
+        /// The address.
+        address: Multiaddr,
+    },
+    /// Another transport than nodes have, or none.
+    #[error(
+        "{address} is not for TCP or QUIC: write /ip4/…, /ip6/… or /dns/…, then /tcp/PORT or /udp/PORT/quic-v1, then \
+         /p2p/<peer id>"
+    )]
+    NotReachable {
+        /// The address.
+        address: Multiaddr,
+    },
+    /// Nobody listens on port 0.
+    #[error("{address} has port 0, which can't be dialled; write the port that the node prints")]
+    PortZero {
+        /// The address.
+        address: Multiaddr,
+    },
+    /// Nothing that can be listened on.
+    #[error("{address} can't be listened on; write {instead}")]
+    NotListenable {
+        /// The address.
+        address: Multiaddr,
+        /// What can be.
+        instead: String,
+    },
+    /// Not a multiaddr at all, where one to listen on is wanted.
+    #[error("{text:?} is no multiaddr ({reason}); write {instead}")]
+    NoListenAddress {
+        /// The text.
+        text: String,
+        /// What the parser says.
+        reason: String,
+        /// What can be listened on.
+        instead: String,
+    },
+}
+
+/// A peer and where it listens: a multiaddr that ends in `/p2p/<peer id>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerAddress {
+    /// Who must answer.
+    pub peer: PeerId,
+    /// Where, without `/p2p/…`.
+    pub address: Multiaddr,
+}
+
+impl FromStr for PeerAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let mut address = multiaddr(text)?;
+        let whole = address.clone();
+        let Some(Protocol::P2p(peer)) = address.pop() else { return Err(AddressError::NoPeer { address: whole }) };
+        match port(&address) {
+            Some(0) => Err(AddressError::PortZero { address: whole }),
+            Some(_) => Ok(Self { peer, address }),
+            // A name whose TXT records have the addresses.
+            None if matches!(address.iter().collect::<Vec<_>>()[..], [Protocol::Dnsaddr(_)]) => {
+                Ok(Self { peer, address })
+            }
+            None => Err(AddressError::NotReachable { address: whole }),
+        }
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/p2p/{}", self.address, self.peer)
+    }
+}
+
+/// Reads an address to listen on: one of this machine's, for TCP or QUIC, without `/p2p/…`.
+pub fn listen_address(text: &str) -> Result<Multiaddr, AddressError> {
+    let address = multiaddr(text).map_err(|error| match error {
+        AddressError::NotMultiaddr { text, reason } => {
+            AddressError::NoListenAddress { instead: listen_instead(&text), text, reason }
+        }
+        other => other,
+    })?;
+    let is_listenable = |address: &Multiaddr| {
+        let is_ip = matches!(address.iter().next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
+        is_ip && port(address).is_some()
+    };
+    if is_listenable(&address) {
+        return Ok(address);
+    }
+    let without = without_peer(&address);
+    let instead = if is_listenable(&without) { without.to_string() } else { listen_instead("") };
+    Err(AddressError::NotListenable { address, instead })
+}
+
+/// What to write instead of an address to listen on that is no multiaddr: `127.0.0.1:4600`, `:4600` and `4600` say which.
+fn listen_instead(text: &str) -> String {
+    let socket = text.trim().parse::<SocketAddr>().ok();
+    let port = || text.trim().trim_start_matches(['*', ':']).parse().ok();
+    let socket = socket.or_else(|| Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port()?))));
+    match socket {
+        Some(socket) => {
+            let tcp = Multiaddr::from(socket.ip()).with(Protocol::Tcp(socket.port()));
+            let quic = Multiaddr::from(socket.ip()).with(Protocol::Udp(socket.port())).with(Protocol::QuicV1);
+            format!("{tcp} for TCP, {quic} for QUIC")
+        }
+        None => "/ip4/0.0.0.0/tcp/PORT or /ip4/0.0.0.0/udp/PORT/quic-v1".to_owned(),
+    }
+}
+
+/// A text that is a multiaddr, whatever it is good for. The empty one is none.
+pub(super) fn multiaddr(text: &str) -> Result<Multiaddr, AddressError> {
+    let wrong = |reason: String| AddressError::NotMultiaddr { text: text.to_owned(), reason };
+    let address: Multiaddr = text.parse().map_err(|error: libp2p::multiaddr::Error| wrong(error.to_string()))?;
+    if address.is_empty() { Err(wrong("it is empty".to_owned())) } else { Ok(address) }
+}
+
+/// The port of an address that a node's transports can dial; `None` if they can't.
+pub(super) fn port(address: &Multiaddr) -> Option<u16> {
+    let mut parts = address.iter();
+    let host = parts.next()?;
+    let is_host = matches!(
+        host,
+        Protocol::Ip4(_)
+            | Protocol::Ip6(_)
+            | Protocol::Dns(_)
+            | Protocol::Dns4(_)
+            | Protocol::Dns6(_)
+            | Protocol::Dnsaddr(_)
+    );
+    match (parts.next()?, parts.next(), parts.next()) {
+        (Protocol::Tcp(port), None, None) if is_host => Some(port),
+        (Protocol::Udp(port), Some(Protocol::QuicV1), None) if is_host => Some(port),
+        _ => None,
+    }
+}
 
 /// The addresses of a peer that can be used: for TCP or QUIC, each once, and only from this machine such that lead to it.
 pub(super) fn usable(addresses: Vec<Multiaddr>, local: bool) -> Vec<Multiaddr> {
@@ -62,6 +218,74 @@ pub(super) fn is_loopback(address: &Multiaddr) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    const PEER: &str = "12D3KooWPnfEHvMo1WEsMrwy5HSkijx33tpcNNZJZ1L5cp4DxsQ7";
+
+    #[test]
+    fn addresses_of_peers_are_read_and_shown() {
+        for start in [
+            "/ip4/192.0.2.1/tcp/4600",
+            "/ip6/2001:db8::1/tcp/4600",
+            "/ip4/192.0.2.1/udp/4600/quic-v1",
+            "/dns/example.org/tcp/4600",
+            "/dns4/example.org/udp/4600/quic-v1",
+            "/dns6/example.org/tcp/1",
+            "/dnsaddr/example.org",
+        ] {
+            let text = format!("{start}/p2p/{PEER}");
+            let address: PeerAddress = text.parse().unwrap();
+            assert_eq!((address.to_string(), address.address.to_string()), (text, start.to_owned()));
+        }
+    }
+
+    #[test]
+    fn mistakes_in_addresses_of_peers_say_what_to_write() {
+        let with_peer = |start: &str| format!("{start}/p2p/{PEER}");
+        for (text, part) in [
+            (String::new(), "is no multiaddr"),
+            ("/".to_owned(), "is no multiaddr"),
+            ("192.0.2.1:4600".to_owned(), "is no multiaddr"),
+            ("/ip4/192.0.2.256/tcp/1".to_owned(), "is no multiaddr"),
+            ("/ip4/192.0.2.1/tcp/4600/p2p/me".to_owned(), "is no multiaddr"),
+            ("/ip4/192.0.2.1/tcp/4600".to_owned(), "lacks /p2p/"),
+            (with_peer("/ip4/192.0.2.1/udp/4600"), "not for TCP or QUIC"),
+            (with_peer("/ip4/192.0.2.1/udp/4600/quic"), "not for TCP or QUIC"),
+            (with_peer("/ip4/192.0.2.1/tcp/4600/ws"), "not for TCP or QUIC"),
+            (with_peer("/ip4/192.0.2.1"), "not for TCP or QUIC"),
+            (with_peer("/unix/a"), "not for TCP or QUIC"),
+            (with_peer(""), "not for TCP or QUIC"),
+            (with_peer("/ip4/192.0.2.1/tcp/0"), "port 0"),
+        ] {
+            let error = text.parse::<PeerAddress>().unwrap_err().to_string();
+            assert!(error.contains(part) && !error.contains('\n'), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn addresses_to_listen_on() {
+        for text in ["/ip4/0.0.0.0/tcp/0", "/ip6/::/udp/4600/quic-v1"] {
+            assert_eq!(listen_address(text).unwrap().to_string(), text);
+        }
+        for text in ["/dns/localhost/tcp/1", "/ip4/0.0.0.0/udp/1", "/ip4/0.0.0.0", "0.0.0.0:1", ""] {
+            listen_address(text).unwrap_err();
+        }
+        let own = format!("/ip4/0.0.0.0/tcp/1/p2p/{PEER}");
+        for (text, instead) in [
+            (own.as_str(), "/ip4/0.0.0.0/tcp/1"),
+            ("127.0.0.1:4600", "/ip4/127.0.0.1/tcp/4600"),
+            ("[::1]:4600", "/ip6/::1/tcp/4600"),
+            (":4600", "/ip4/0.0.0.0/tcp/4600"),
+            ("4600", "/ip4/0.0.0.0/tcp/4600"),
+        ] {
+            let error = listen_address(text).unwrap_err().to_string();
+            let written = error.split("write ").last().unwrap().split(' ').next().unwrap();
+            assert_eq!(written, instead, "{error}");
+            // What is suggested works.
+            assert_eq!(listen_address(written).unwrap().to_string(), written);
+        }
+        let error = listen_address("/dns/localhost/tcp/1").unwrap_err().to_string();
+        assert!(error.contains("/ip4/0.0.0.0/tcp/PORT"), "{error}");
+    }
 
     fn told(addresses: &[&str], local: bool) -> Vec<String> {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();

@@ -1,8 +1,7 @@
 use super::{
     NetworkError,
-    addresses::{can_be_dialled, is_loopback, usable},
+    addresses::{PeerAddress, can_be_dialled, is_loopback, usable},
     announcements::Announcements,
-    options::PeerAddress,
     protocols::{IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL},
     shortage::{Shortage, affordable, affordable_pending},
     transport::{default_listen, listen_on, listen_on_some, swarm},

@@ -7,6 +7,7 @@
 mod config;
 mod contract;
 mod fetch;
+mod fetches;
 mod gossip;
 mod holders;
 mod job;
@@ -16,6 +17,7 @@ mod own_proof;
 mod peers;
 mod prefetch;
 mod providers;
+mod session;
 mod strikes;
 mod sync;
 #[cfg(test)]
@@ -29,7 +31,7 @@ pub use self::{
 };
 
 use self::{
-    fetch::Fetches, holders::Holders, keeps::Keeps, leaving::Leaving, own_proof::OwnProof, peers::Peer,
+    fetches::Fetches, holders::Holders, keeps::Keeps, leaving::Leaving, own_proof::OwnProof, peers::Peer,
     prefetch::Prefetches, strikes::Strikes, sync::Syncs,
 };
 use crate::entries::Board;

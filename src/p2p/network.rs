@@ -3,16 +3,23 @@
 //! The network has threads of its own, so that it answers while its program trains, whatever runtime that uses or none.
 //! Everything is asked for over one bounded channel; the task never waits for anybody.
 
+mod commands;
 mod connected;
 mod discovery;
 mod driver;
+mod events;
 mod jobs;
+mod outputs;
+mod pending;
+mod table_queries;
+mod task;
 
 #[cfg(unix)]
 use super::status_socket::StatusSocket;
 use super::{
+    addresses::PeerAddress,
     core::{FetchError, HandedOver},
-    options::{NetworkOptions, PeerAddress},
+    options::NetworkOptions,
     status::NetworkStatus,
     surroundings::Surroundings,
     transport::NetworkError,

@@ -1,4 +1,6 @@
-use super::options::{AddressError, PeerAddress, multiaddr};
+//! Lists of peers to begin with, as people keep them in files.
+
+use super::addresses::{AddressError, PeerAddress, multiaddr};
 use serde::Deserialize;
 use std::{
     fs::File,
@@ -184,7 +186,7 @@ mod tests {
     }
 
     fn ports(list: &PeerList) -> Vec<Option<u16>> {
-        list.peers.iter().map(|peer| super::super::options::port(&peer.address)).collect()
+        list.peers.iter().map(|peer| super::super::addresses::port(&peer.address)).collect()
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use super::{
     FoldError, Strategy,
     combination::{At, Combination, Combined, Plan},
+    memory::{Kept, newest_by_author},
     mixing::TOTAL_SAMPLES,
-    registry::{ACCEPT_FAILURES, ParameterInfo, Parameters, StrategyError, StrategyInfo},
-    state::{Kept, newest_by_author},
+    parameters::{ACCEPT_FAILURES, ParameterInfo, Parameters, StrategyError, StrategyInfo},
 };
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
@@ -33,7 +33,7 @@ struct AsoFed {
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
     let total = parameters.number(TOTAL_SAMPLES.name, 1.0, "a number above 0", |total| total > 0.0)?;
     let total = parameters.is_set(TOTAL_SAMPLES.name).then_some(total);
-    Ok(Box::new(Combined::new(AsoFed { total }, parameters.common()?)))
+    Ok(Combined::strategy(AsoFed { total }, parameters.common()?))
 }
 
 impl Combination for AsoFed {

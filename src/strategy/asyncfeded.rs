@@ -4,15 +4,15 @@ use super::{
     FoldError, Reference, Strategy,
     combination::{At, Combination, Combined, Plan},
     mean::Rounding,
+    memory::Kept,
     mixing::{
         FEDASYNC_A, MIXING_ALPHA, NUM_CLIENTS, SEND_GRADIENTS, SERVER_ARTIFICIAL_DELAY, STALENESS_ALPHA, TOTAL_SAMPLES,
         USE_SAMPLE_WEIGHING, USE_STALENESS,
     },
     paflm,
+    parameters::{ACCEPT_FAILURES, ASYNC_REFERENCE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
     reduce::{sum_of, sums},
-    registry::{ACCEPT_FAILURES, ASYNC_REFERENCE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
     source::Input,
-    state::Kept,
 };
 
 const OF_PAFLM: &str = "only with reference flower-async, whose AsyncFedED is paflm";
@@ -86,7 +86,7 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
         return Err(parameters.rejected("history", "a whole number from 0 to 100"));
     }
     let rule = AsyncFedEd { lambda: above_0("lambda")?, epsilon: above_0("epsilon")?, history };
-    Ok(Box::new(Combined::new(rule, common)))
+    Ok(Combined::strategy(rule, common))
 }
 
 impl Combination for AsyncFedEd {

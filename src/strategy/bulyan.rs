@@ -5,7 +5,7 @@ use super::{
     combination::At,
     coordinates::{Coordinates, Sorted},
     numpy::partition,
-    registry::{ACCEPT_FAILURES, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
+    parameters::{ACCEPT_FAILURES, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
     selection::{self, NUM_MALICIOUS_CLIENTS, NUM_MALICIOUS_NODES},
     sorting::{Pick, middle},
 };

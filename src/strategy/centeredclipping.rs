@@ -4,8 +4,8 @@ use super::{
     FoldError, Strategy,
     combination::{At, Combination, Combined, Plan},
     normbound::cut,
+    parameters::{ACCEPT_FAILURES, ParameterInfo, Parameters, StrategyError, StrategyInfo},
     reduce::{squared_difference, sum_of, sums},
-    registry::{ACCEPT_FAILURES, ParameterInfo, Parameters, StrategyError, StrategyInfo},
     source::Input,
 };
 
@@ -43,7 +43,7 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
     if rule.iterations > MAX_ITERATIONS {
         return Err(parameters.rejected("iterations", "a whole number from 1 to 1000"));
     }
-    Ok(Box::new(Combined::new(rule, parameters.common()?)))
+    Ok(Combined::strategy(rule, parameters.common()?))
 }
 
 impl Combination for CenteredClipping {

@@ -1,14 +1,14 @@
 //! The frame of the rules whose result is a combination of weights, with coefficients that the rule finds first.
 
 use super::{
-    FoldError, Folded, Round, Strategy,
-    engine::{self, Plane},
+    FoldError, Folded, Round, Strategy, engine,
     mean::{Mean, Rounding, Scratch, write_to},
-    registry::{Common, StrategyInfo},
+    memory::{Form, Kept, Memory},
+    parameters::{Common, StrategyInfo},
+    remembering::{Remembering, Remembers},
     source::{Input, Source},
-    state::{Form, Kept, State},
 };
-use crate::weights::{Layout, Weights};
+use crate::weights::{Layout, Piece, Weights};
 use std::sync::Arc;
 
 /// A rule that finds coefficients.
@@ -95,41 +95,31 @@ impl<'a> Plan<'a> {
 pub(super) struct Combined<R> {
     rule: R,
     common: Common,
-    state: State,
 }
 
-impl<R: Combination> Combined<R> {
-    pub(super) fn new(rule: R, common: Common) -> Self {
-        Self { rule, common, state: State::default() }
+impl<R: Combination + 'static> Combined<R> {
+    pub(super) fn strategy(rule: R, common: Common) -> Box<dyn Strategy> {
+        Box::new(Remembering::new(Self { rule, common }))
     }
+}
 
+impl<R: Combination> Remembers for Combined<R> {
     fn form(&self) -> Form {
         Form { strategy: R::INFO.name, reference: self.common.reference, wide: false, moments: 0 }
     }
-}
 
-impl<R: Combination> Strategy for Combined<R> {
-    fn name(&self) -> &'static str {
-        R::INFO.name
-    }
-
-    fn begin(&mut self, initial: &Weights) {
-        self.state = State { x: Some(initial.clone()), ..State::default() };
-    }
-
-    fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError> {
-        let state = &self.state;
-        let source = Source::check(round, state.x.as_ref(), self.common.accept_failures, R::INFO.name)?;
-        if R::MEMORY && state.x.is_none() {
+    fn fold(&self, memory: &Memory, round: &Round<'_>) -> Result<(Folded, Memory), FoldError> {
+        let source = Source::check(round, memory.x.as_ref(), self.common.accept_failures, R::INFO.name)?;
+        if R::MEMORY && memory.x.is_none() {
             return Err(FoldError::NotBegun { strategy: R::INFO.name });
         }
         let at = At {
             round,
             source: &source,
             common: &self.common,
-            x: state.x.as_ref(),
-            kept: &state.kept,
-            folds: state.folds,
+            x: memory.x.as_ref(),
+            kept: &memory.kept,
+            folds: memory.folds,
         };
         let Plan { terms, rounding, shares, integers, kept } = self.rule.plan(&at)?;
         if let Some((_, coefficient)) = terms.iter().find(|(_, coefficient)| !coefficient.is_finite()) {
@@ -140,26 +130,11 @@ impl<R: Combination> Strategy for Combined<R> {
         let weights = combine(source.layout(), &mean, integers)?;
         // A rule without memory needs it for differences only, of which the next round may have some.
         let x = Some(weights.clone());
-        self.state = State { x, kept, folds: self.state.folds + 1, ..State::default() };
-        Ok(Folded::new(weights, shares))
+        Ok((Folded::new(weights, shares), Memory { x, kept, ..Memory::default() }))
     }
 
-    fn folds(&self) -> u64 {
-        self.state.folds
-    }
-
-    fn save(&self) -> Vec<u8> {
-        if R::MEMORY { self.state.encode(&self.form()) } else { Vec::new() }
-    }
-
-    fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {
-        if R::MEMORY {
-            self.state = State::decode(state, &self.form())?;
-        } else if !state.is_empty() {
-            let what = format!("{} bytes where there are none", state.len());
-            return Err(FoldError::State { strategy: R::INFO.name, what });
-        }
-        Ok(())
+    fn saves(&self) -> bool {
+        R::MEMORY
     }
 
     fn takes_steps(&self) -> bool {
@@ -173,15 +148,8 @@ impl<R: Combination> Strategy for Combined<R> {
 
 /// The mean's weights, with the integer tensors of `integers`.
 pub(super) fn combine(layout: &Arc<Layout>, mean: &Mean<'_>, integers: Input<'_>) -> Result<Weights, FoldError> {
-    let done = engine::run(layout, mean.held(), &[Plane::Weights], Scratch::default, |scratch, piece, outputs| {
-        let [weights] = outputs else { unreachable!("one plane was asked for") };
-        let dtype = layout.tensors()[piece.tensor].dtype;
-        if dtype.is_float() {
-            mean.piece(dtype, piece, scratch, &mut write_to(dtype, weights))?;
-        } else {
-            weights.copy_from_slice(&integers.read(piece)?);
-        }
-        Ok(())
-    })?;
-    Ok(engine::weights(layout, done.planes.into_iter().next().unwrap_or_default()))
+    let work = |scratch: &mut Scratch, dtype, piece: &Piece, weights: &mut [u8], _: &mut [&mut [u8]]| {
+        mean.piece(dtype, piece, scratch, &mut write_to(dtype, weights))
+    };
+    Ok(engine::fold_floats(layout, mean.held(), &[], integers, Scratch::default, work)?.0)
 }

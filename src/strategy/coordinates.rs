@@ -3,13 +3,13 @@
 use super::{
     FoldError, Folded, Round, Strategy,
     combination::At,
-    engine::{self, Plane},
+    engine,
     mean::write_to,
-    registry::{Common, StrategyInfo},
+    parameters::{Common, StrategyInfo},
     sorting::{self, Network, Pick, Scratch},
     source::{Input, Source},
 };
-use crate::weights::Weights;
+use crate::weights::{Piece, Weights};
 use std::ops::Range;
 
 /// What a rule per coordinate is.
@@ -61,20 +61,11 @@ impl<R: Coordinates> Strategy for Sorted<R> {
         let wanted = self.rule.wanted(inputs.len());
         let network = if wanted.is_empty() { Network::none() } else { Network::new(inputs.len(), wanted) };
         let pick = self.rule.pick(inputs.len());
-        let layout = source.layout();
-        let done =
-            engine::run(layout, inputs.as_slice(), &[Plane::Weights], Scratch::default, |scratch, piece, outputs| {
-                let [weights] = outputs else { unreachable!("one plane was asked for") };
-                let dtype = layout.tensors()[piece.tensor].dtype;
-                if dtype.is_float() {
-                    let sink = &mut write_to(dtype, weights);
-                    sorting::piece(dtype, piece, &inputs, (&network, &pick), scratch, sink)?;
-                } else {
-                    weights.copy_from_slice(&integers.read(piece)?);
-                }
-                Ok(())
-            })?;
-        let weights = engine::weights(layout, done.planes.into_iter().next().unwrap_or_default());
+        let work = |scratch: &mut Scratch, dtype, piece: &Piece, weights: &mut [u8], _: &mut [&mut [u8]]| {
+            sorting::piece(dtype, piece, &inputs, (&network, &pick), scratch, &mut write_to(dtype, weights))
+        };
+        let held = inputs.as_slice();
+        let (weights, _) = engine::fold_floats(source.layout(), held, &[], integers, Scratch::default, work)?;
         let mut shares = vec![0.0; round.updates.len()];
         among.iter().for_each(|&number| shares[number] = 1.0 / among.len() as f64);
         self.x = Some(weights.clone());

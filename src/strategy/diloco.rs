@@ -4,7 +4,7 @@ use super::{
     FoldError, Strategy,
     mean::Rounding,
     optimizer::{At, Optimizer, Rule},
-    registry::{ACCEPT_FAILURES, ParameterInfo, Parameters, StrategyError, StrategyInfo},
+    parameters::{ACCEPT_FAILURES, ParameterInfo, Parameters, StrategyError, StrategyInfo},
     source::Source,
 };
 
@@ -33,17 +33,17 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
         momentum: parameters
             .number("outer_momentum", 0.9, "a number from 0 to below 1", |momentum| (0.0..1.0).contains(&momentum))?,
     };
-    Ok(Box::new(Optimizer::new(rule, parameters.common()?)))
+    Ok(Optimizer::strategy(rule, parameters.common()?))
 }
 
 impl Rule for DiLoCo {
     const INFO: StrategyInfo = INFO;
 
-    fn rounding(&self, _: &super::registry::Common) -> Rounding {
+    fn rounding(&self, _: &super::parameters::Common) -> Rounding {
         Rounding::Once
     }
 
-    fn weights(&self, source: &Source<'_>, _: &super::registry::Common) -> Result<Vec<f64>, FoldError> {
+    fn weights(&self, source: &Source<'_>, _: &super::parameters::Common) -> Result<Vec<f64>, FoldError> {
         Ok(vec![1.0; source.updates().len()])
     }
 

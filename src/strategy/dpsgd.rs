@@ -4,7 +4,7 @@ use super::{
     FoldError, Strategy,
     combination::{At, Combination, Combined, Plan},
     mean::Rounding,
-    registry::{ACCEPT_FAILURES, Parameters, StrategyError, StrategyInfo},
+    parameters::{ACCEPT_FAILURES, Parameters, StrategyError, StrategyInfo},
 };
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
@@ -22,7 +22,7 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
 struct DPsgd;
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
-    Ok(Box::new(Combined::new(DPsgd, parameters.common()?)))
+    Ok(Combined::strategy(DPsgd, parameters.common()?))
 }
 
 impl Combination for DPsgd {

@@ -127,6 +127,32 @@ pub(super) fn run<S, P: Send>(
     run_on(threads, held.piece_bytes(), layout, planes, scratch, work)
 }
 
+/// Makes new weights: calls `work` as [`run`] does, but only for pieces of float tensors, with their dtype, the piece of
+/// the weights, and those of the planes `beside` them. What can't be averaged is taken whole from `integers`. Gives the
+/// weights and the other planes.
+pub(super) fn fold_floats<S>(
+    layout: &Arc<Layout>,
+    inputs: impl Into<Held>,
+    beside: &[Plane],
+    integers: Input<'_>,
+    scratch: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, DType, &Piece, &mut [u8], &mut [&mut [u8]]) -> Result<(), FoldError> + Sync,
+) -> Result<(Weights, std::vec::IntoIter<Vec<Bytes>>), FoldError> {
+    let planes: Vec<Plane> = std::iter::once(Plane::Weights).chain(beside.iter().copied()).collect();
+    let done = run(layout, inputs, &planes, scratch, |scratch, piece, outputs| {
+        let [weights, beside @ ..] = outputs else { unreachable!("the first plane is that of the weights") };
+        let dtype = layout.tensors()[piece.tensor].dtype;
+        if dtype.is_float() {
+            return work(scratch, dtype, piece, weights, beside);
+        }
+        weights.copy_from_slice(&integers.read(piece)?);
+        Ok(())
+    })?;
+    let mut planes = done.planes.into_iter();
+    let folded = planes.next().map(|buffers| weights(layout, buffers));
+    Ok((folded.expect("one plane was asked for, and one came"), planes))
+}
+
 fn run_on<S, P: Send>(
     threads: usize,
     piece_bytes: u64,

@@ -4,7 +4,7 @@ use super::{
     FoldError, Strategy,
     combination::{At, Combination, Combined, Plan},
     fedavg::mean_by_examples,
-    registry::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
+    parameters::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
 };
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
@@ -38,7 +38,7 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
     let rate = |name| parameters.number(name, 0.5, "a number from 0 to 1", |rate| (0.0..=1.0).contains(&rate));
     rate("min_completion_rate_evaluate")?;
     let rule = FaultTolerantFedAvg { rate: rate("min_completion_rate_fit")? };
-    Ok(Box::new(Combined::new(rule, parameters.common()?)))
+    Ok(Combined::strategy(rule, parameters.common()?))
 }
 
 impl Combination for FaultTolerantFedAvg {

@@ -6,7 +6,7 @@ use super::{
         FEDASYNC_A, MIXING_ALPHA, Mixed, Mixing, NUM_CLIENTS, SEND_GRADIENTS, SERVER_ARTIFICIAL_DELAY, STALENESS_ALPHA,
         Settings, Step, TOTAL_SAMPLES, USE_SAMPLE_WEIGHING, USE_STALENESS,
     },
-    registry::{ACCEPT_FAILURES, ASYNC_REFERENCE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
+    parameters::{ACCEPT_FAILURES, ASYNC_REFERENCE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
 };
 
 const STALENESS_FUNCTION: &str = "staleness_function";
@@ -82,7 +82,7 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
     let default = if settings.common.reference.is_some() { 0.9 } else { 0.6 };
     let alpha =
         parameters.number(MIXING_ALPHA.name, default, "a number from 0 to 1", |alpha| (0.0..=1.0).contains(&alpha))?;
-    Ok(Box::new(Mixed::new(FedAsync { alpha, staleness, settings }, settings)))
+    Ok(Mixed::strategy(FedAsync { alpha, staleness, settings }, settings))
 }
 
 impl Mixing for FedAsync {

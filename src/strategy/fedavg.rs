@@ -4,7 +4,7 @@ use super::{
     FoldError, Strategy,
     combination::{At, Combination, Combined, Plan},
     mean::Rounding,
-    registry::{
+    parameters::{
         ACCEPT_FAILURES, Common, MAX_SHARE, ParameterInfo, Parameters, REFERENCE, Reference, StrategyError,
         StrategyInfo,
     },
@@ -32,7 +32,7 @@ struct FedAvg {
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
     let common = parameters.common()?;
-    Ok(Box::new(Combined::new(FedAvg { rounding: rounding(parameters, &common)? }, common)))
+    Ok(Combined::strategy(FedAvg { rounding: rounding(parameters, &common)? }, common))
 }
 
 /// Of Flower 1.41's two means the one that `inplace` chooses.

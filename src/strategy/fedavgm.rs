@@ -4,7 +4,9 @@ use super::{
     Reference, Strategy,
     mean::Rounding,
     optimizer::{At, Optimizer, Rule},
-    registry::{ACCEPT_FAILURES, Common, MAX_SHARE, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
+    parameters::{
+        ACCEPT_FAILURES, Common, MAX_SHARE, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo,
+    },
 };
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
@@ -42,7 +44,7 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
         .number("server_momentum", 0.0, "a number from 0 to below 1", |momentum| (0.0..1.0).contains(&momentum))?;
     let common = parameters.common()?;
     let rule = FedAvgM { learning_rate: rate, momentum, reference: common.reference };
-    Ok(Box::new(Optimizer::new(rule, common)))
+    Ok(Optimizer::strategy(rule, common))
 }
 
 impl Rule for FedAvgM {

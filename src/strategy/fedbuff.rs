@@ -1,14 +1,14 @@
 //! FedBuff: a step as soon as a buffer of updates is full.
 
 use super::{
-    FoldError, Folded, Round, Strategy,
-    engine::{self, Plane},
+    FoldError, Folded, Round, Strategy, engine,
+    memory::{Form, Kept, Memory, newest_by_author},
     number::{decode, encode},
-    registry::{ACCEPT_FAILURES, Common, ParameterInfo, Parameters, StrategyError, StrategyInfo},
+    parameters::{ACCEPT_FAILURES, Common, ParameterInfo, Parameters, StrategyError, StrategyInfo},
+    remembering::{Remembering, Remembers},
     source::{Source, part},
-    state::{Form, Kept, State, newest_by_author},
 };
-use crate::weights::Weights;
+use crate::weights::Piece;
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
     name: "fedbuff",
@@ -31,17 +31,14 @@ struct FedBuff {
     size: u64,
     rate: f64,
     common: Common,
-    /// Its one moment is the sum in the buffer.
-    state: State,
 }
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
-    Ok(Box::new(FedBuff {
+    Ok(Box::new(Remembering::new(FedBuff {
         size: parameters.whole("buffer_size", 10, 1)?,
         rate: parameters.number("server_learning_rate", 1.0, "a number above 0", |rate| rate > 0.0)?,
         common: parameters.common()?,
-        state: State::default(),
-    }))
+    })))
 }
 
 /// Memory of one thread.
@@ -53,46 +50,33 @@ struct Scratch {
     update: Vec<f64>,
 }
 
-impl FedBuff {
+/// The numbers of the updates that were never buffered, by author.
+fn new_ones(source: &Source<'_>, kept: &[Kept]) -> Vec<usize> {
+    let updates = source.updates();
+    let seen = |number: &usize| {
+        let author = updates[*number].author.to_bytes();
+        kept.iter().any(|kept| kept.author == author && kept.epoch >= updates[*number].epoch)
+    };
+    source.by_author().into_iter().filter(|number| !seen(number)).collect()
+}
+
+impl Remembers for FedBuff {
+    /// Its one moment is the sum in the buffer.
     fn form(&self) -> Form {
         Form { strategy: INFO.name, reference: None, wide: false, moments: 1 }
     }
 
-    /// The numbers of the updates that were never buffered, by author.
-    fn new_ones(&self, source: &Source<'_>) -> Vec<usize> {
-        let updates = source.updates();
-        let seen = |number: &usize| {
-            let author = updates[*number].author.to_bytes();
-            self.state.kept.iter().any(|kept| kept.author == author && kept.epoch >= updates[*number].epoch)
-        };
-        source.by_author().into_iter().filter(|number| !seen(number)).collect()
-    }
-}
-
-impl Strategy for FedBuff {
-    fn name(&self) -> &'static str {
-        INFO.name
-    }
-
-    fn begin(&mut self, initial: &Weights) {
-        self.state = State { x: Some(initial.clone()), ..State::default() };
-    }
-
-    fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError> {
-        let x = self.state.x.as_ref().ok_or(FoldError::NotBegun { strategy: INFO.name })?;
+    fn fold(&self, memory: &Memory, round: &Round<'_>) -> Result<(Folded, Memory), FoldError> {
+        let x = memory.x.as_ref().ok_or(FoldError::NotBegun { strategy: INFO.name })?;
         let source = Source::check(round, Some(x), self.common.accept_failures, INFO.name)?;
-        let new = self.new_ones(&source);
+        let new = new_ones(&source, &memory.kept);
         let updates = source.updates();
         let discount = |number: usize| 1.0 / (1.0 + updates[number].staleness).sqrt();
         let integers = source.newest(0..updates.len()).ok_or(FoldError::NoUpdates)?;
-        let (layout, state, form) = (source.layout(), &self.state, self.form());
-        let planes = [Plane::Weights, form.moment()];
-        let done = engine::run(layout, 1, &planes, Scratch::default, |scratch, piece, outputs| {
-            let [weights, buffer] = outputs else { unreachable!("two planes were asked for") };
-            let dtype = layout.tensors()[piece.tensor].dtype;
-            let Some(moment) = form.moment().dtype(dtype) else {
-                weights.copy_from_slice(&integers.read(piece)?);
-                return Ok(());
+        let (layout, form) = (source.layout(), self.form());
+        let work = |scratch: &mut Scratch, dtype, piece: &Piece, weights: &mut [u8], outputs: &mut [&mut [u8]]| {
+            let ([buffer], Some(moment)) = (outputs, form.moment().dtype(dtype)) else {
+                unreachable!("one plane was asked for beside the weights, and each float has its moment")
             };
             let Scratch { x: begun, stepped, sum, update } = scratch;
             let elements = weights.len() / dtype.size() as usize;
@@ -101,11 +85,11 @@ impl Strategy for FedBuff {
             }
             decode(dtype, &part(x, piece), begun);
             stepped.copy_from_slice(begun);
-            match state.moments.first() {
+            match memory.moments.first() {
                 Some(moments) => decode(moment, &form.moment().part(layout, moments, piece), sum),
                 None => sum.fill(0.0),
             }
-            let mut buffered = state.buffered;
+            let mut buffered = memory.buffered;
             for &number in &new {
                 decode(dtype, &source.input(number).read(piece)?, update);
                 let factor = discount(number);
@@ -122,11 +106,10 @@ impl Strategy for FedBuff {
             encode(dtype, stepped, weights);
             encode(moment, sum, buffer);
             Ok(())
-        })?;
-        let mut planes = done.planes.into_iter();
-        let weights = engine::weights(layout, planes.next().unwrap_or_default());
+        };
+        let (weights, planes) = engine::fold_floats(layout, 1, &[form.moment()], integers, Scratch::default, work)?;
         let mut shares = vec![0.0; updates.len()];
-        let mut buffered = state.buffered;
+        let mut buffered = memory.buffered;
         let mut waiting = Vec::new();
         for &number in &new {
             (buffered, waiting) = (buffered + 1, [waiting, vec![number]].concat());
@@ -140,29 +123,15 @@ impl Strategy for FedBuff {
             author: updates[number].author.to_bytes(),
             epoch: updates[number].epoch,
             num_examples: updates[number].num_examples,
-            fold: state.folds,
+            fold: memory.folds,
             weights: None,
         });
-        let kept = newest_by_author(&state.kept, news);
-        let (moments, folds) = (planes.collect(), state.folds + 1);
-        self.state = State { x: Some(weights.clone()), moments, folds, buffered, kept, ..State::default() };
-        Ok(Folded::new(weights, shares))
+        let kept = newest_by_author(&memory.kept, news);
+        let (x, moments) = (Some(weights.clone()), planes.collect());
+        Ok((Folded::new(weights, shares), Memory { x, moments, buffered, kept, ..Memory::default() }))
     }
 
     fn takes_steps(&self) -> bool {
         true
-    }
-
-    fn folds(&self) -> u64 {
-        self.state.folds
-    }
-
-    fn save(&self) -> Vec<u8> {
-        self.state.encode(&self.form())
-    }
-
-    fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {
-        self.state = State::decode(state, &self.form())?;
-        Ok(())
     }
 }

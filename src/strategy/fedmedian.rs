@@ -3,7 +3,7 @@
 use super::{
     Strategy,
     coordinates::{Coordinates, Sorted},
-    registry::{ACCEPT_FAILURES, Parameters, REFERENCE, StrategyError, StrategyInfo},
+    parameters::{ACCEPT_FAILURES, Parameters, REFERENCE, StrategyError, StrategyInfo},
     sorting::{Pick, middle},
 };
 use std::ops::Range;

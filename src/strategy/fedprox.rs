@@ -5,7 +5,7 @@ use super::{
     combination::{At, Combination, Combined, Plan},
     fedavg::{self, INPLACE, mean_by_examples},
     mean::Rounding,
-    registry::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
+    parameters::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
 };
 
 const PROXIMAL_MU: &str = "proximal_mu";
@@ -42,7 +42,7 @@ pub(super) fn proximal_mu(parameters: &Parameters<'_>) -> Result<f64, StrategyEr
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
     proximal_mu(parameters)?;
     let common = parameters.common()?;
-    Ok(Box::new(Combined::new(FedProx { rounding: fedavg::rounding(parameters, &common)? }, common)))
+    Ok(Combined::strategy(FedProx { rounding: fedavg::rounding(parameters, &common)? }, common))
 }
 
 impl Combination for FedProx {

@@ -5,7 +5,7 @@ use super::{
     combination::At,
     coordinates::{Coordinates, Sorted},
     numpy::partition,
-    registry::{ACCEPT_FAILURES, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
+    parameters::{ACCEPT_FAILURES, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
     sorting::Pick,
 };
 use std::ops::Range;

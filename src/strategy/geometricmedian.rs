@@ -4,8 +4,8 @@ use super::{
     FoldError, Strategy,
     combination::{At, Combination, Combined, Plan},
     mean::Rounding,
+    parameters::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
     reduce::{squared_difference, squared_distances, sum_of, sums},
-    registry::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
     source::Input,
 };
 
@@ -57,7 +57,7 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
         ftol: parameters.number("ftol", 1e-10, "a number from 0", |ftol| ftol >= 0.0)?,
         maxiter: parameters.whole("maxiter", 100, 1)?,
     };
-    Ok(Box::new(Combined::new(rule, parameters.common()?)))
+    Ok(Combined::strategy(rule, parameters.common()?))
 }
 
 impl Combination for GeometricMedian {

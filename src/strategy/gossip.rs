@@ -4,7 +4,7 @@ use super::{
     FoldError, Strategy,
     combination::{At, Combination, Combined, Plan},
     mean::Rounding,
-    registry::{ACCEPT_FAILURES, Parameters, StrategyError, StrategyInfo},
+    parameters::{ACCEPT_FAILURES, Parameters, StrategyError, StrategyInfo},
 };
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
@@ -22,7 +22,7 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
 struct Gossip;
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
-    Ok(Box::new(Combined::new(Gossip, parameters.common()?)))
+    Ok(Combined::strategy(Gossip, parameters.common()?))
 }
 
 /// Whom number `own` of `players` meets in a round of the tournament, if anybody.

@@ -4,7 +4,7 @@ use super::{
     FoldError, Reference, Strategy,
     combination::{At, Combination, Combined, Plan},
     mean::Rounding,
-    registry::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
+    parameters::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
     selection::{self, NUM_MALICIOUS_CLIENTS, NUM_MALICIOUS_NODES},
 };
 
@@ -38,7 +38,7 @@ struct Krum {
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
     let keep = parameters.whole("num_clients_to_keep", 0, 0)?;
     let rule = Krum { malicious: selection::malicious(parameters)?, keep: usize::try_from(keep).unwrap_or(usize::MAX) };
-    Ok(Box::new(Combined::new(rule, parameters.common()?)))
+    Ok(Combined::strategy(rule, parameters.common()?))
 }
 
 impl Combination for Krum {

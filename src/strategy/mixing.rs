@@ -1,15 +1,14 @@
 //! The frame of the asynchronous rules that take one update after the other into x.
 
 use super::{
-    FoldError, Folded, Round, Strategy,
-    engine::{self, Plane},
+    FoldError, Folded, Round, Strategy, Update, engine,
+    memory::{Form, Memory},
     number::{decode, encode},
-    registry::{Common, ParameterInfo, Parameters, StrategyError, StrategyInfo},
-    source::{Input, Source, part},
-    state::{Form, State},
+    parameters::{Common, ParameterInfo, Parameters, StrategyError, StrategyInfo},
+    remembering::{Remembering, Remembers},
+    source::{Source, part},
 };
-use crate::weights::{DType, Weights};
-use bytes::Bytes;
+use crate::weights::{DType, Piece};
 
 /// Elements that go through all updates at a time.
 const BLOCK: usize = 2048;
@@ -120,7 +119,6 @@ impl Settings {
 pub(super) struct Mixed<R> {
     rule: R,
     settings: Settings,
-    state: State,
 }
 
 /// Memory of one thread.
@@ -130,32 +128,23 @@ struct Scratch {
     update: Vec<f64>,
 }
 
-impl<R: Mixing> Mixed<R> {
-    pub(super) fn new(rule: R, settings: Settings) -> Self {
-        Self { rule, settings, state: State::default() }
-    }
-
-    fn form(&self) -> Form {
-        Form { strategy: R::INFO.name, reference: self.settings.common.reference, wide: false, moments: 0 }
+impl<R: Mixing + 'static> Mixed<R> {
+    pub(super) fn strategy(rule: R, settings: Settings) -> Box<dyn Strategy> {
+        Box::new(Remembering::new(Self { rule, settings }))
     }
 }
 
-impl<R: Mixing> Strategy for Mixed<R> {
-    fn name(&self) -> &'static str {
-        R::INFO.name
+impl<R: Mixing> Remembers for Mixed<R> {
+    fn form(&self) -> Form {
+        Form { strategy: R::INFO.name, reference: self.settings.common.reference, wide: false, moments: 0 }
     }
 
-    fn begin(&mut self, initial: &Weights) {
-        self.state = State { x: Some(initial.clone()), ..State::default() };
-    }
-
-    fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError> {
-        let delta = |update: &super::Update<'_>| update.delta || self.settings.send_gradients;
-        let updates: Vec<_> =
-            round.updates.iter().map(|update| super::Update { delta: delta(update), ..*update }).collect();
+    fn fold(&self, memory: &Memory, round: &Round<'_>) -> Result<(Folded, Memory), FoldError> {
+        let delta = |update: &Update<'_>| update.delta || self.settings.send_gradients;
+        let updates: Vec<_> = round.updates.iter().map(|update| Update { delta: delta(update), ..*update }).collect();
         let round = &Round { updates: &updates, ..*round };
         let common = &self.settings.common;
-        let x = self.state.x.as_ref().ok_or(FoldError::NotBegun { strategy: R::INFO.name })?;
+        let x = memory.x.as_ref().ok_or(FoldError::NotBegun { strategy: R::INFO.name })?;
         let source = Source::check(round, Some(x), common.accept_failures, R::INFO.name)?;
         let rates = self.rule.rates(round)?;
         if let Some((rate, update)) = rates.iter().zip(&updates).find(|(rate, _)| !rate.is_finite()) {
@@ -164,21 +153,15 @@ impl<R: Mixing> Strategy for Mixed<R> {
         }
         let inputs = source.inputs();
         let integers = source.newest(0..inputs.len()).ok_or(FoldError::NoUpdates)?;
-        let (layout, reference) = (source.layout(), common.reference.is_some());
-        let done = engine::run(layout, 1, &[Plane::Weights], Scratch::default, |scratch, piece, outputs| {
-            let [weights] = outputs else { unreachable!("one plane was asked for") };
-            let dtype = layout.tensors()[piece.tensor].dtype;
-            if !dtype.is_float() {
-                weights.copy_from_slice(&integers.read(piece)?);
-                return Ok(());
-            }
+        let reference = common.reference.is_some();
+        let work = |scratch: &mut Scratch, dtype: DType, piece: &Piece, weights: &mut [u8], _: &mut [&mut [u8]]| {
             let Scratch { x: sums, update } = scratch;
             let elements = weights.len() / dtype.size() as usize;
             sums.resize(elements, 0.0);
             update.resize(BLOCK, 0.0);
             decode(dtype, &part(x, piece), sums);
             for (input, &rate) in inputs.iter().zip(&rates) {
-                let bytes: Bytes = Input::read(input, piece)?;
+                let bytes = input.read(piece)?;
                 let blocks = bytes.chunks(BLOCK * dtype.size() as usize);
                 for (x, bytes) in sums.chunks_mut(BLOCK).zip(blocks) {
                     let update = &mut update[..x.len()];
@@ -192,33 +175,20 @@ impl<R: Mixing> Strategy for Mixed<R> {
             }
             encode(dtype, sums, weights);
             Ok(())
-        })?;
-        let weights = engine::weights(layout, done.planes.into_iter().next().unwrap_or_default());
+        };
+        let (weights, _) = engine::fold_floats(source.layout(), 1, &[], integers, Scratch::default, work)?;
         let mut shares = vec![0.0; rates.len()];
         for (at, &rate) in rates.iter().enumerate() {
             let rate = if R::STEP == Step::Half { 0.5 } else { rate };
             shares[..at].iter_mut().for_each(|share| *share *= 1.0 - rate);
             shares[at] = rate;
         }
-        self.state = State { x: Some(weights.clone()), folds: self.state.folds + 1, ..State::default() };
-        Ok(Folded::new(weights, shares))
+        let x = Some(weights.clone());
+        Ok((Folded::new(weights, shares), Memory { x, ..Memory::default() }))
     }
 
     fn takes_steps(&self) -> bool {
         R::STEP == Step::Towards && !self.settings.send_gradients
-    }
-
-    fn folds(&self) -> u64 {
-        self.state.folds
-    }
-
-    fn save(&self) -> Vec<u8> {
-        self.state.encode(&self.form())
-    }
-
-    fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {
-        self.state = State::decode(state, &self.form())?;
-        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     FoldError, Strategy,
     combination::{At, Combination, Combined, Plan},
-    registry::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
+    parameters::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
     selection::{self, NUM_MALICIOUS_CLIENTS, NUM_MALICIOUS_NODES},
 };
 
@@ -39,7 +39,7 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
         malicious: selection::malicious(parameters)?,
         select: usize::try_from(select).unwrap_or(usize::MAX),
     };
-    Ok(Box::new(Combined::new(rule, parameters.common()?)))
+    Ok(Combined::strategy(rule, parameters.common()?))
 }
 
 impl Combination for MultiKrum {

@@ -3,8 +3,8 @@
 use super::{
     FoldError, Strategy,
     combination::{At, Combination, Combined, Plan},
+    parameters::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
     qfedavg::squared_distances_to_x,
-    registry::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
 };
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
@@ -31,7 +31,7 @@ struct NormBound {
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
     let bound = parameters.number("norm_bound", 10.0, "a number above 0", |bound| bound > 0.0)?;
-    Ok(Box::new(Combined::new(NormBound { bound }, parameters.common()?)))
+    Ok(Combined::strategy(NormBound { bound }, parameters.common()?))
 }
 
 impl Combination for NormBound {

@@ -5,12 +5,13 @@ use super::{
     combination::Plan,
     engine::{self, Plane},
     mean::{self, Mean, Rounding},
+    memory::{Form, Memory},
     number::{decode, encode},
-    registry::{Common, StrategyInfo},
+    parameters::{Common, StrategyInfo},
+    remembering::{Remembering, Remembers},
     source::Source,
-    state::{Form, State},
 };
-use crate::weights::{DType, Piece, Weights};
+use crate::weights::{DType, Piece};
 use bytes::Bytes;
 
 /// A step that is the same for every coordinate.
@@ -59,7 +60,6 @@ pub(super) struct At {
 pub(super) struct Optimizer<R> {
     rule: R,
     common: Common,
-    state: State,
 }
 
 /// Memory of one thread: what it decodes from x and the moments.
@@ -70,30 +70,22 @@ struct Scratch {
     moments: Vec<Vec<f64>>,
 }
 
-impl<R: Rule> Optimizer<R> {
-    pub(super) fn new(rule: R, common: Common) -> Self {
-        Self { rule, common, state: State::default() }
+impl<R: Rule + 'static> Optimizer<R> {
+    pub(super) fn strategy(rule: R, common: Common) -> Box<dyn Strategy> {
+        Box::new(Remembering::new(Self { rule, common }))
     }
+}
 
+impl<R: Rule> Remembers for Optimizer<R> {
     fn form(&self) -> Form {
         let (reference, wide, moments) = (self.common.reference, self.rule.wide(), self.rule.moments());
         Form { strategy: R::INFO.name, reference, wide, moments }
     }
-}
 
-impl<R: Rule> Strategy for Optimizer<R> {
-    fn name(&self) -> &'static str {
-        R::INFO.name
-    }
-
-    fn begin(&mut self, initial: &Weights) {
-        self.state = State { x: Some(initial.clone()), ..State::default() };
-    }
-
-    fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError> {
-        let (rule, state, form) = (&self.rule, &self.state, self.form());
-        let source = Source::check(round, state.x.as_ref(), self.common.accept_failures, form.strategy)?;
-        if state.x.is_none() && !rule.ends_at_mean() {
+    fn fold(&self, memory: &Memory, round: &Round<'_>) -> Result<(Folded, Memory), FoldError> {
+        let (rule, form) = (&self.rule, self.form());
+        let source = Source::check(round, memory.x.as_ref(), self.common.accept_failures, form.strategy)?;
+        if memory.x.is_none() && !rule.ends_at_mean() {
             return Err(FoldError::NotBegun { strategy: form.strategy });
         }
         let layout = source.layout();
@@ -102,26 +94,20 @@ impl<R: Rule> Strategy for Optimizer<R> {
         let Plan { terms, rounding, shares, integers, .. } =
             Plan::mean(&source, &all, &weights, rule.rounding(&self.common));
         let mean = Mean::new(rounding, terms);
-        let x: Vec<Bytes> = match &state.x {
-            Some(x) if state.wide.is_empty() => x.tensors().map(|(_, data)| data.clone()).collect(),
-            _ => state.wide.clone(),
+        let x: Vec<Bytes> = match &memory.x {
+            Some(x) if memory.wide.is_empty() => x.tensors().map(|(_, data)| data.clone()).collect(),
+            _ => memory.wide.clone(),
         };
-        let x_plane = if state.wide.is_empty() { Plane::Weights } else { Plane::Wide };
-        let mut planes = vec![Plane::Weights];
-        planes.extend(form.wide.then_some(Plane::Wide));
-        planes.extend(vec![form.moment(); form.moments]);
+        let x_plane = if memory.wide.is_empty() { Plane::Weights } else { Plane::Wide };
+        let mut beside: Vec<Plane> = form.wide.then_some(Plane::Wide).into_iter().collect();
+        beside.extend(vec![form.moment(); form.moments]);
 
-        let work = |scratch: &mut Scratch, piece: &Piece, outputs: &mut [&mut [u8]]| {
-            let dtype = layout.tensors()[piece.tensor].dtype;
-            if !dtype.is_float() {
-                outputs[0].copy_from_slice(&integers.read(piece)?);
-                return Ok(());
-            }
-            let at = At { round: round.number, folds: state.folds, single: dtype != DType::F64 };
+        let work = |scratch: &mut Scratch, dtype, piece: &Piece, weights: &mut [u8], outputs: &mut [&mut [u8]]| {
+            let at = At { round: round.number, folds: memory.folds, single: dtype != DType::F64 };
             let part =
                 |plane: Plane, buffers: &Vec<Bytes>| Some((plane.dtype(dtype)?, plane.part(layout, buffers, piece)));
             let x_part = if x.is_empty() { None } else { part(x_plane, &x) };
-            let moment_parts: Vec<_> = state.moments.iter().map(|moment| part(form.moment(), moment)).collect();
+            let moment_parts: Vec<_> = memory.moments.iter().map(|moment| part(form.moment(), moment)).collect();
             let Scratch { mean: mean_scratch, x: x_block, moments } = scratch;
             moments.resize_with(form.moments, Vec::new);
             mean.piece(dtype, piece, mean_scratch, &mut |start, values| {
@@ -131,39 +117,24 @@ impl<R: Rule> Strategy for Optimizer<R> {
                 }
                 rule.step(&at, x_block, values, moments);
                 let wide = form.wide.then_some(&*values);
-                let blocks = std::iter::once(&*values).chain(wide).chain(moments.iter().map(Vec::as_slice));
-                for ((plane, output), block) in planes.iter().zip(outputs.iter_mut()).zip(blocks) {
+                write_block(dtype, values, start, weights);
+                let blocks = wide.into_iter().chain(moments.iter().map(Vec::as_slice));
+                for ((plane, output), block) in beside.iter().zip(outputs.iter_mut()).zip(blocks) {
                     if let Some(dtype) = plane.dtype(dtype) {
-                        let size = dtype.size() as usize;
-                        encode(dtype, block, &mut output[start * size..(start + block.len()) * size]);
+                        write_block(dtype, block, start, output);
                     }
                 }
             })
         };
-        let mut planes = engine::run(layout, mean.held(), &planes, Scratch::default, work)?.planes.into_iter();
-        let weights = engine::weights(layout, planes.next().unwrap_or_default());
+        let (weights, mut planes) =
+            engine::fold_floats(layout, mean.held(), &beside, integers, Scratch::default, work)?;
         let wide = if form.wide { planes.next().unwrap_or_default() } else { Vec::new() };
-        let folds = self.state.folds + 1;
-        let moments = planes.collect();
-        self.state = State { x: Some(weights.clone()), wide, moments, folds, ..State::default() };
-        Ok(Folded::new(weights, shares))
+        let (x, moments) = (Some(weights.clone()), planes.collect());
+        Ok((Folded::new(weights, shares), Memory { x, wide, moments, ..Memory::default() }))
     }
 
     fn takes_steps(&self) -> bool {
         true
-    }
-
-    fn folds(&self) -> u64 {
-        self.state.folds
-    }
-
-    fn save(&self) -> Vec<u8> {
-        self.state.encode(&self.form())
-    }
-
-    fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {
-        self.state = State::decode(state, &self.form())?;
-        Ok(())
     }
 }
 
@@ -175,4 +146,10 @@ fn read_block(part: Option<&(DType, Bytes)>, start: usize, length: usize, block:
         let size = dtype.size() as usize;
         decode(*dtype, &bytes[start * size..(start + length) * size], block);
     }
+}
+
+/// Puts a block in its place.
+fn write_block(dtype: DType, block: &[f64], start: usize, output: &mut [u8]) {
+    let size = dtype.size() as usize;
+    encode(dtype, block, &mut output[start * size..(start + block.len()) * size]);
 }

@@ -3,11 +3,12 @@
 use super::{
     FoldError, Folded, Round,
     combination::{Plan, combine},
-    engine::{self, Plane},
+    engine,
     mean::{Mean, Rounding, write_to},
     number::decode,
     source::Source,
 };
+use crate::weights::{DType, Piece};
 
 /// What errors call a strategy that they don't know.
 const OWN: &str = "this strategy";
@@ -46,15 +47,11 @@ pub fn fold_coordinates(round: &Round<'_>, fold: impl Fn(&mut [f64]) -> f64 + Sy
     let source = Source::check(round, None, true, OWN)?;
     let inputs: Vec<_> = source.by_author().into_iter().map(|number| source.input(number)).collect();
     let integers = source.newest(0..inputs.len()).ok_or(FoldError::NoUpdates)?;
-    let (layout, count) = (source.layout(), inputs.len());
+    let count = inputs.len();
     let scratch = || (vec![0.0; count * BLOCK], vec![0.0; count], vec![0.0; BLOCK]);
-    let done = engine::run(layout, count, &[Plane::Weights], scratch, |(rows, values, out), piece, outputs| {
-        let [weights] = outputs else { unreachable!("one plane was asked for") };
-        let dtype = layout.tensors()[piece.tensor].dtype;
-        if !dtype.is_float() {
-            weights.copy_from_slice(&integers.read(piece)?);
-            return Ok(());
-        }
+    type Scratch = (Vec<f64>, Vec<f64>, Vec<f64>);
+    let work = |scratch: &mut Scratch, dtype: DType, piece: &Piece, weights: &mut [u8], _: &mut [&mut [u8]]| {
+        let (rows, values, out) = scratch;
         let read = inputs.iter().map(|input| input.read(piece)).collect::<Result<Vec<_>, _>>()?;
         let size = dtype.size() as usize;
         let elements = weights.len() / size;
@@ -71,7 +68,7 @@ pub fn fold_coordinates(round: &Round<'_>, fold: impl Fn(&mut [f64]) -> f64 + Sy
             sink(start, &mut out[..length]);
         }
         Ok(())
-    })?;
-    let weights = engine::weights(layout, done.planes.into_iter().next().unwrap_or_default());
+    };
+    let (weights, _) = engine::fold_floats(source.layout(), count, &[], integers, scratch, work)?;
     Ok(Folded::new(weights, vec![1.0 / count as f64; count]))
 }

@@ -6,7 +6,7 @@ use super::{
         FEDASYNC_A, MIXING_ALPHA, Mixed, Mixing, NUM_CLIENTS, SEND_GRADIENTS, SERVER_ARTIFICIAL_DELAY, STALENESS_ALPHA,
         Settings, Step, TOTAL_SAMPLES, USE_SAMPLE_WEIGHING, USE_STALENESS,
     },
-    registry::{ACCEPT_FAILURES, ASYNC_REFERENCE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
+    parameters::{ACCEPT_FAILURES, ASYNC_REFERENCE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
 };
 
 pub(super) const PARAMETERS: &[ParameterInfo] = &[
@@ -50,7 +50,7 @@ pub(super) fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, St
         clients: parameters.is_set(NUM_CLIENTS.name).then_some(clients),
         settings,
     };
-    Ok(Box::new(Mixed::new(rule, settings)))
+    Ok(Mixed::strategy(rule, settings))
 }
 
 impl Mixing for Paflm {

@@ -6,9 +6,9 @@ use super::{
     engine::{self, Plane},
     integer_mean::{IntegerMean, example_weights},
     mean::{Mean, Rounding, Scratch, write_to},
+    memory::{Form, Memory},
     number::decode,
     source::Source,
-    state::{Form, State},
 };
 use crate::weights::{CHUNK_BYTES, DType, Layout, ReadError, TensorReader, Weights};
 use bytes::Bytes;
@@ -209,7 +209,7 @@ impl Strategy for PerTensor {
         if self.x.is_none() || inner.is_empty() {
             return inner;
         }
-        let x = State { x: self.x.clone(), ..State::default() }.encode(&FORM);
+        let x = Memory { x: self.x.clone(), ..Memory::default() }.encode(&FORM);
         [MAGIC.as_slice(), &(x.len() as u64).to_le_bytes(), &x, &inner].concat()
     }
 
@@ -223,7 +223,7 @@ impl Strategy for PerTensor {
         let (length, rest) = rest.split_first_chunk().ok_or_else(short)?;
         let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| short())?;
         let (x, inner) = rest.split_at_checked(length).ok_or_else(short)?;
-        let x = State::decode(x, &FORM)?.x;
+        let x = Memory::decode(x, &FORM)?.x;
         self.inner.restore(inner)?;
         self.x = x;
         Ok(())

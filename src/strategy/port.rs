@@ -4,10 +4,10 @@ use super::{
     FoldError, Strategy,
     combination::{At, Combination, Combined, Plan},
     mean::Rounding,
+    memory::Kept,
+    parameters::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
     reduce::{sum_of, sums},
-    registry::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
     source::Input,
-    state::Kept,
 };
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
@@ -41,7 +41,7 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
         similarity: parameters.number("similarity_weight", 1.0, "a number from 0", |a| a >= 0.0)?,
         staleness: above_0("staleness_weight", 1.0)?,
     };
-    Ok(Box::new(Combined::new(rule, parameters.common()?)))
+    Ok(Combined::strategy(rule, parameters.common()?))
 }
 
 impl Combination for Port {

@@ -4,13 +4,14 @@ use super::{
     FoldError, Folded, Reference, Round, Strategy, Update,
     combination::{At, Combination, Combined, Plan},
     engine::{self, Plane},
+    memory::{Form, Memory},
     number::{decode, encode},
+    parameters::{ACCEPT_FAILURES, Common, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
     reduce::{squared_difference, sum_of, sums},
-    registry::{ACCEPT_FAILURES, Common, ParameterInfo, Parameters, REFERENCE, StrategyError, StrategyInfo},
+    remembering::{Remembering, Remembers},
     source::{Input, Source, part},
-    state::{Form, State},
 };
-use crate::weights::{DType, Weights};
+use crate::weights::{DType, Piece};
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
     name: "qfedavg",
@@ -66,8 +67,8 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
     let q = parameters.number(parameters.either("q_param", "q")?, default, "a number from 0", |q| q >= 0.0)?;
     let rule = QFedAvg { q, lipschitz: 1.0 / rate };
     Ok(match common.reference {
-        None => Box::new(Combined::new(rule, common)),
-        Some(reference) => Box::new(AsFlower { rule, reference, common, state: State::default() }),
+        None => Combined::strategy(rule, common),
+        Some(reference) => Box::new(Remembering::new(AsFlower { rule, reference, common })),
     })
 }
 
@@ -123,7 +124,6 @@ struct AsFlower {
     rule: QFedAvg,
     reference: Reference,
     common: Common,
-    state: State,
 }
 
 /// Memory of one thread.
@@ -135,12 +135,6 @@ struct Scratch {
 }
 
 impl AsFlower {
-    /// Flower 1.41 comes to f64 by the powers of the losses, which numpy 2 no longer takes for what the arrays are.
-    fn form(&self) -> Form {
-        let wide = self.reference != Reference::Flwr16;
-        Form { strategy: INFO.name, reference: Some(self.reference), wide, moments: 0 }
-    }
-
     /// Σ Δ_k/Σh of some elements, added to `sum`. `first` says whether x is still of the weights' dtype.
     fn add(&self, sum: &mut [f64], x: &[f64], update: &[f64], (power, total, first, single): (f64, f64, bool, bool)) {
         let round = |value: f64| if single { f64::from(value as f32) } else { value };
@@ -157,20 +151,18 @@ impl AsFlower {
     }
 }
 
-impl Strategy for AsFlower {
-    fn name(&self) -> &'static str {
-        INFO.name
+impl Remembers for AsFlower {
+    /// Flower 1.41 comes to f64 by the powers of the losses, which numpy 2 no longer takes for what the arrays are.
+    fn form(&self) -> Form {
+        let wide = self.reference != Reference::Flwr16;
+        Form { strategy: INFO.name, reference: Some(self.reference), wide, moments: 0 }
     }
 
-    fn begin(&mut self, initial: &Weights) {
-        self.state = State { x: Some(initial.clone()), ..State::default() };
-    }
-
-    fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError> {
-        let (state, form) = (&self.state, self.form());
-        let x = state.x.as_ref().ok_or(FoldError::NotBegun { strategy: INFO.name })?;
+    fn fold(&self, memory: &Memory, round: &Round<'_>) -> Result<(Folded, Memory), FoldError> {
+        let form = self.form();
+        let x = memory.x.as_ref().ok_or(FoldError::NotBegun { strategy: INFO.name })?;
         let source = Source::check(round, Some(x), self.common.accept_failures, INFO.name)?;
-        let at = At { round, source: &source, common: &self.common, x: Some(x), kept: &[], folds: state.folds };
+        let at = At { round, source: &source, common: &self.common, x: Some(x), kept: &[], folds: memory.folds };
         let figures = losses(&source)?.into_iter().zip(squared_distances_to_x(&at)?);
         let (powers, hs): (Vec<f64>, Vec<f64>) = figures.map(|(loss, d)| self.rule.power_and_h(loss, d)).unzip();
         let total: f64 = hs.iter().sum();
@@ -179,21 +171,16 @@ impl Strategy for AsFlower {
             return Err(FoldError::NotFinite { strategy: INFO.name, what: format!("Σh = {total}") });
         }
         let integers = source.newest(0..shares.len()).ok_or(FoldError::NoUpdates)?;
-        let (layout, first) = (source.layout(), state.wide.is_empty());
-        let planes: Vec<Plane> = [Plane::Weights].into_iter().chain(form.wide.then_some(Plane::Wide)).collect();
-        let done = engine::run(layout, 1, &planes, Scratch::default, |scratch, piece, outputs| {
-            let dtype = layout.tensors()[piece.tensor].dtype;
-            if !dtype.is_float() {
-                outputs[0].copy_from_slice(&integers.read(piece)?);
-                return Ok(());
-            }
+        let (layout, first) = (source.layout(), memory.wide.is_empty());
+        let beside: Vec<Plane> = form.wide.then_some(Plane::Wide).into_iter().collect();
+        let work = |scratch: &mut Scratch, dtype: DType, piece: &Piece, weights: &mut [u8], outputs: &mut [&mut [u8]]| {
             let Scratch { x: before, sum, update } = scratch;
-            let (elements, single) = (outputs[0].len() / dtype.size() as usize, dtype != DType::F64);
+            let (elements, single) = (weights.len() / dtype.size() as usize, dtype != DType::F64);
             [&mut *before, &mut *sum, &mut *update].into_iter().for_each(|values| values.resize(elements, 0.0));
             sum.fill(0.0);
-            match state.wide.is_empty() {
+            match memory.wide.is_empty() {
                 true => decode(dtype, &part(x, piece), before),
-                false => decode(DType::F64, &Plane::Wide.part(layout, &state.wide, piece), before),
+                false => decode(DType::F64, &Plane::Wide.part(layout, &memory.wide, piece), before),
             }
             for (number, &power) in powers.iter().enumerate() {
                 decode(dtype, &source.input(number).read(piece)?, update);
@@ -205,33 +192,18 @@ impl Strategy for AsFlower {
                     _ => x - *sum,
                 };
             }
-            encode(dtype, sum, outputs[0]);
-            if let Some(wide) = outputs.get_mut(1) {
+            encode(dtype, sum, weights);
+            if let Some(wide) = outputs.first_mut() {
                 encode(DType::F64, sum, wide);
             }
             Ok(())
-        })?;
-        let mut planes = done.planes.into_iter();
-        let weights = engine::weights(layout, planes.next().unwrap_or_default());
-        let (wide, folds) = (planes.next().unwrap_or_default(), state.folds + 1);
-        self.state = State { x: Some(weights.clone()), wide, folds, ..State::default() };
-        Ok(Folded::new(weights, shares))
+        };
+        let (weights, mut planes) = engine::fold_floats(layout, 1, &beside, integers, Scratch::default, work)?;
+        let (x, wide) = (Some(weights.clone()), planes.next().unwrap_or_default());
+        Ok((Folded::new(weights, shares), Memory { x, wide, ..Memory::default() }))
     }
 
     fn takes_steps(&self) -> bool {
         true
-    }
-
-    fn folds(&self) -> u64 {
-        self.state.folds
-    }
-
-    fn save(&self) -> Vec<u8> {
-        self.state.encode(&self.form())
-    }
-
-    fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {
-        self.state = State::decode(state, &self.form())?;
-        Ok(())
     }
 }

@@ -5,9 +5,9 @@ use super::{
     combination::{At, Combination, Combined, Plan},
     engine::{self, Plane},
     mean::Rounding,
-    registry::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
+    memory::Kept,
+    parameters::{ACCEPT_FAILURES, MAX_SHARE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
     source::{Input, capped},
-    state::Kept,
 };
 use crate::weights::{Layout, Weights};
 use std::{collections::BTreeMap, sync::Arc};
@@ -41,7 +41,7 @@ const MAX_AUTHORS: usize = 256;
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
     let tolerance = parameters.whole("lag_tolerance", 5, 0)?;
-    Ok(Box::new(Combined::new(Safa { tolerance }, parameters.common()?)))
+    Ok(Combined::strategy(Safa { tolerance }, parameters.common()?))
 }
 
 impl Combination for Safa {

@@ -3,8 +3,8 @@
 use super::{
     FoldError, Reference,
     combination::At,
+    parameters::{Common, ParameterInfo, Parameters, StrategyError},
     reduce::squared_distances,
-    registry::{Common, ParameterInfo, Parameters, StrategyError},
 };
 
 pub(super) const NUM_MALICIOUS_CLIENTS: ParameterInfo = ParameterInfo {

@@ -1,6 +1,6 @@
 //! Which tensors a strategy steps, which are only averaged, and which stay the node's own.
 
-use super::{ParameterInfo, registry::StrategyError};
+use super::{ParameterInfo, parameters::StrategyError};
 use crate::weights::{Layout, TensorSpec};
 use glob::Pattern;
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use super::{
         FEDASYNC_A, MIXING_ALPHA, Mixed, Mixing, NUM_CLIENTS, SEND_GRADIENTS, SERVER_ARTIFICIAL_DELAY, STALENESS_ALPHA,
         Settings, Step, TOTAL_SAMPLES, USE_SAMPLE_WEIGHING, USE_STALENESS,
     },
-    registry::{ACCEPT_FAILURES, ASYNC_REFERENCE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
+    parameters::{ACCEPT_FAILURES, ASYNC_REFERENCE, ParameterInfo, Parameters, StrategyError, StrategyInfo},
 };
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
@@ -34,7 +34,7 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
 struct Unweighted;
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
-    Ok(Box::new(Mixed::new(Unweighted, Settings::of(parameters)?)))
+    Ok(Mixed::strategy(Unweighted, Settings::of(parameters)?))
 }
 
 impl Mixing for Unweighted {

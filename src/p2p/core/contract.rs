@@ -1,3 +1,5 @@
+//! What the core is told and what it says: the inputs and outputs of [`Core`](super::Core), and what stands in them.
+
 use crate::{
     entries::Conflict,
     p2p::message::{Blob, BlobRequest, SyncRequest, SyncResponse},

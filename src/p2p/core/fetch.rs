@@ -2,17 +2,12 @@
 //! the affair of [`providers`](super::providers).
 
 use super::{
-    Core, FetchError, Looked, Output, RequestId,
+    Core, FetchError, Looked, Output,
     job::{Job, Stage, Tried},
-    providers::Request,
 };
-use crate::weights::{BlobHash, EntryHash, Root, SignedEntry};
+use crate::weights::{EntryHash, Root, SignedEntry};
 use libp2p_identity::PeerId;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 /// Times that the cache is asked in one try. Twice or three times is usual: before the manifest came, before the chunks,
 /// and after them.
@@ -21,104 +16,6 @@ const MAX_LOOKUPS: u32 = 6;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// At most this many times the interval between syncs.
 const LONGEST_RETRY: u32 = 16;
-
-/// The values that are being fetched or wait for it.
-#[derive(Debug, Default)]
-pub(super) struct Fetches {
-    pub(super) jobs: BTreeMap<Root, Job>,
-    queue: BTreeSet<(bool, u64, Root)>,
-    parked: BTreeSet<(Duration, Root)>,
-    pub(super) active: BTreeSet<Root>,
-    last_number: u64,
-    /// What the cache is being asked, and about which entry.
-    lookups: BTreeMap<Root, EntryHash>,
-    /// Requests whose blobs have not all been stored.
-    pub(super) requests: BTreeMap<RequestId, Request>,
-    /// The blobs of these requests. No blob is asked for, or stored, twice at once.
-    pub(super) in_flight: BTreeMap<BlobHash, RequestId>,
-}
-
-impl Fetches {
-    fn job(&mut self, root: Root, unasked: bool) -> &mut Job {
-        let Self { jobs, queue, last_number, .. } = self;
-        jobs.entry(root).or_insert_with(|| {
-            *last_number += 1;
-            queue.insert((unasked, *last_number, root));
-            Job::new(Stage::Queued { unasked, number: *last_number })
-        })
-    }
-
-    fn next_in_queue(&mut self, unasked: bool) -> Stage {
-        self.last_number += 1;
-        Stage::Queued { unasked, number: self.last_number }
-    }
-
-    fn list(&mut self, root: Root, stage: Stage) {
-        match stage {
-            Stage::Queued { unasked, number } => self.queue.insert((unasked, number, root)),
-            Stage::Looking | Stage::Fetching => self.active.insert(root),
-            Stage::Parked(until) => self.parked.insert((until, root)),
-        };
-    }
-
-    fn unlist(&mut self, root: Root, stage: Stage) {
-        match stage {
-            Stage::Queued { unasked, number } => self.queue.remove(&(unasked, number, root)),
-            Stage::Looking | Stage::Fetching => self.active.remove(&root),
-            Stage::Parked(until) => self.parked.remove(&(until, root)),
-        };
-    }
-
-    pub(super) fn set_stage(&mut self, root: Root, stage: Stage) {
-        let Some(job) = self.jobs.get_mut(&root) else { return };
-        let before = std::mem::replace(&mut job.stage, stage);
-        self.unlist(root, before);
-        self.list(root, stage);
-    }
-
-    /// Lets a job go. What is in flight for it is thrown away when it arrives, unless another job needs it.
-    fn remove(&mut self, root: Root) -> Option<Job> {
-        let job = self.jobs.remove(&root)?;
-        self.unlist(root, job.stage);
-        Some(job)
-    }
-
-    /// Puts a job that waits, in whatever way, into the queue's end.
-    fn requeue(&mut self, root: Root) {
-        let Some(job) = self.jobs.get_mut(&root) else { return };
-        job.lookups = 0;
-        let unasked = job.wanted.is_empty();
-        let stage = self.next_in_queue(unasked);
-        self.set_stage(root, stage);
-    }
-
-    /// This peer may have what nobody else gave.
-    fn wake(&mut self, root: Root, peer: PeerId) {
-        let Some(job) = self.jobs.get_mut(&root) else { return };
-        job.tried.forgive(&peer);
-        if matches!(job.stage, Stage::Parked(_)) {
-            job.tried.only.insert(peer);
-            self.requeue(root);
-        }
-    }
-
-    pub(super) fn wake_all(&mut self, peer: PeerId) {
-        let waiting: Vec<Root> = self.jobs.iter().filter(|(_, job)| !job.is_active()).map(|(root, _)| *root).collect();
-        waiting.into_iter().for_each(|root| self.wake(root, peer));
-    }
-
-    /// This peer says that it holds the value.
-    pub(super) fn note_holder(&mut self, root: Root, peer: PeerId) {
-        if let Some(job) = self.jobs.get_mut(&root) {
-            job.holders.insert(peer);
-            self.wake(root, peer);
-        }
-    }
-
-    pub(super) fn forgive(&mut self, peer: PeerId) {
-        self.jobs.values_mut().for_each(|job| job.tried.forgive(&peer));
-    }
-}
 
 impl Core {
     pub(super) fn want(&mut self, entry: Arc<SignedEntry>) {

@@ -1,3 +1,5 @@
+//! Entries that come without being asked for: by gossip, from this node itself, from a bucket.
+
 use super::{Core, Output, Token, Verdict};
 use crate::{
     entries::{Conflict, Refused},

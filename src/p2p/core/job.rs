@@ -1,3 +1,5 @@
+//! A value to be fetched, and what a try has shown of the peers that were asked for it.
+
 use crate::weights::{BlobHash, EntryHash, SignedEntry};
 use libp2p_identity::PeerId;
 use std::{

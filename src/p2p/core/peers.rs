@@ -1,6 +1,8 @@
+//! Who is connected, and what each of them is to the federation.
+
 use super::{
     Core, Output,
-    sync::{Session, Settled},
+    session::{Session, Settled},
 };
 use libp2p_identity::PeerId;
 use std::collections::btree_map::Entry;

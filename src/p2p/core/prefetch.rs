@@ -1,3 +1,5 @@
+//! What is fetched because it was announced: of each author the newest update.
+
 use super::Core;
 use crate::{
     entries::EntrySet,

@@ -2,7 +2,7 @@
 
 use super::{
     Core, FetchError, Output, RequestFailed, RequestId, StoreResult,
-    fetch::Fetches,
+    fetches::{Fetches, Request},
     job::{Job, Stage},
     peers::Membership,
 };
@@ -13,60 +13,6 @@ use crate::{
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use rand_chacha::rand_core::Rng;
-use std::collections::BTreeMap;
-
-/// A request for blobs. It is there until all of them are stored, or known not to come: what was received and is not yet
-/// on the disk takes memory like what is under way.
-#[derive(Debug)]
-pub(super) struct Request {
-    peer: PeerId,
-    /// The job that asked.
-    root: Root,
-    asked: Vec<BlobHash>,
-    /// Those that are under way, or being stored for this value.
-    open: BTreeMap<BlobHash, Option<Root>>,
-    answered: bool,
-    /// One strike an answer, however much is wrong in it.
-    struck: bool,
-}
-
-impl Fetches {
-    fn requests_to(&self, peer: &PeerId) -> usize {
-        self.requests.values().filter(|request| request.peer == *peer).count()
-    }
-
-    /// This blob is no longer in flight.
-    fn release(&mut self, id: RequestId, hash: &BlobHash) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        if request.open.remove(hash).is_some() {
-            self.in_flight.remove(hash);
-        }
-        if request.answered && request.open.is_empty() {
-            self.requests.remove(&id);
-        }
-    }
-
-    /// No blob of this request comes.
-    fn release_all(&mut self, id: RequestId) {
-        let Some(request) = self.requests.remove(&id) else { return };
-        self.in_flight.retain(|hash, _| !request.open.contains_key(hash));
-    }
-
-    pub(super) fn disconnected(&mut self, peer: PeerId) {
-        let unanswered = |request: &Request| request.peer == peer && !request.answered;
-        let lost: Vec<_> = self.requests.iter().filter(|(_, request)| unanswered(request)).map(|(id, _)| *id).collect();
-        lost.into_iter().for_each(|id| self.release_all(id));
-        for job in self.jobs.values_mut() {
-            job.holders.remove(&peer);
-        }
-    }
-
-    /// The value that a blob which has come is stored for: that of the job that asked, or of another that needs it.
-    fn needed_for(&self, hash: &BlobHash, asked_for: Root) -> Option<Root> {
-        let needs = |root: &&Root| self.jobs.get(*root).is_some_and(|job| job.todo.contains_key(hash));
-        std::iter::once(&asked_for).chain(&self.active).find(needs).copied()
-    }
-}
 
 impl Core {
     pub(super) fn has_anyone_to_ask(&self) -> bool {

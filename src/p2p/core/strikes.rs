@@ -1,3 +1,5 @@
+//! Who has sent what is wrong, how often, and who is banned for it.
+
 use libp2p_identity::PeerId;
 use std::{collections::BTreeMap, time::Duration};
 

@@ -4,11 +4,12 @@
 use super::{
     Core, Output, RequestFailed, RequestId, Token,
     peers::{Membership, Peer},
+    session::{Session, Settled, Stage},
 };
 use crate::{
     entries::{BucketSet, Conflict, Fingerprints, Position, ProofError},
     p2p::message::{Item, MAX_ITEMS, SyncRequest, SyncResponse},
-    weights::{Digest, EntryError, FederationId, SignedEntry},
+    weights::{EntryError, FederationId, SignedEntry},
 };
 use libp2p_identity::PeerId;
 use rand_chacha::rand_core::Rng;
@@ -23,37 +24,6 @@ const TOLD_AT_ONCE: usize = 16;
 /// Time between two such rounds. Each makes up to [`TOLD_AT_ONCE`] peers ask back, which in a large federation, where
 /// something is always on its way, would go round for ever without a pause.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-
-/// The two digests, theirs and ours, of a session that learned nothing: comparing them again would be in vain. Sets can
-/// differ for good: an author is trusted again in one place only, or passes a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Settled {
-    theirs: Digest,
-    ours: Digest,
-}
-
-/// A sync with a peer that runs.
-#[derive(Debug)]
-pub(super) struct Session {
-    /// Of the request that is out.
-    id: RequestId,
-    stage: Stage,
-    /// Of the state that this session goes through; known with the first answer.
-    theirs: Option<Digest>,
-    pages: usize,
-    /// Whether it has changed the set.
-    pub(super) changed: bool,
-    /// To be started again at its end: this node has learned something from elsewhere.
-    again: bool,
-    /// What the peer has said of itself since.
-    told: Option<Digest>,
-}
-
-#[derive(Debug)]
-enum Stage {
-    Comparing { ours: Digest },
-    Paging { buckets: BucketSet, after: Option<Position> },
-}
 
 /// When to sync without a cause.
 #[derive(Debug, Default)]

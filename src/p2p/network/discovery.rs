@@ -1,16 +1,15 @@
 //! Finding the members of one's federation: Kademlia, identify, mDNS, and what becomes of dials.
 
 use super::driver::Driver;
-use crate::{
-    p2p::{
-        addresses::without_peer, behaviour::BehaviourEvent, lookout::Met, options::PeerAddress,
-        protocols::KADEMLIA_PROTOCOL,
-    },
-    weights::FederationId,
+use crate::p2p::{
+    addresses::{PeerAddress, without_peer},
+    behaviour::BehaviourEvent,
+    core::Input,
+    protocols::KADEMLIA_PROTOCOL,
 };
 use libp2p::{
     Multiaddr, identify,
-    kad::{self, GetProvidersOk, QueryId, QueryResult, RecordKey, store::MemoryStore},
+    kad::{self, GetProvidersOk, QueryResult},
     mdns,
     swarm::{
         DialError, StreamUpgradeError, SwarmEvent,
@@ -18,81 +17,21 @@ use libp2p::{
     },
 };
 use libp2p_identity::PeerId;
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::collections::BTreeMap;
 
-/// After the first look, and after a peer of the table was met, looks follow at these distances; then at every sync.
-const SOON: [Duration; 4] =
-    [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
 /// Protocols of this program begin so; whoever is found on the local network and speaks none is let go.
 const OURS: &str = "/peerfold/";
-
-/// How soon the table is asked again while this node waits for its answer.
-const AGAIN: Duration = Duration::from_millis(250);
-
-/// When to look into the table for members.
-pub(super) struct Discovery {
-    key: RecordKey,
-    every: Duration,
-    next: Duration,
-    looks: usize,
-    /// The questions that are out, and whom had been met when they were begun. Bounded: each ends, by its time-out at the
-    /// latest, and they are begun at intervals.
-    asked: HashMap<QueryId, Met>,
-}
-
-impl Discovery {
-    pub(super) fn new(federation: FederationId, every: Duration) -> Self {
-        let key = blake3::derive_key("peerfold 2026 members of a federation v1", federation.as_bytes());
-        Self { key: RecordKey::new(&key), every, next: every, looks: 0, asked: HashMap::new() }
-    }
-
-    pub(super) fn next(&self) -> Duration {
-        self.next
-    }
-
-    /// A new peer of the table: it may know members.
-    fn soon(&mut self, now: Duration) {
-        self.looks = 0;
-        self.next = self.next.min(now + SOON[0]);
-    }
-
-    /// Somebody waits for an answer of the table.
-    fn again(&mut self, now: Duration) {
-        if self.asked.is_empty() {
-            self.next = self.next.min(now + AGAIN);
-        }
-    }
-
-    /// Says that this node is a member, if it is time; who else is one is asked when that is said.
-    pub(super) fn tick(&mut self, now: Duration, met: Met, kad: &mut kad::Behaviour<MemoryStore>) {
-        if now < self.next {
-            return;
-        }
-        self.looks += 1;
-        self.next = now + SOON.get(self.looks).copied().unwrap_or(self.every);
-        match kad.start_providing(self.key.clone()) {
-            Ok(id) => _ = self.asked.insert(id, met),
-            Err(error) => tracing::debug!(%error, "the table takes nothing"),
-        }
-    }
-}
 
 impl Driver {
     pub(super) fn table(&mut self, event: kad::Event) {
         match event {
             kad::Event::RoutingUpdated { is_new_peer: true, .. } => {
                 let now = self.now();
-                self.discovery.soon(now);
+                self.table_queries.soon(now);
             }
             kad::Event::OutboundQueryProgressed { id, result, stats, step } => match result {
                 QueryResult::StartProviding(_) => {
-                    let Some(met) = self.discovery.asked.remove(&id) else { return };
-                    let key = self.discovery.key.clone();
-                    let id = self.swarm.behaviour_mut().kad.get_providers(key);
-                    self.discovery.asked.insert(id, met);
+                    self.table_queries.provided(id, &mut self.swarm.behaviour_mut().kad);
                 }
                 QueryResult::GetProviders(result) => {
                     let is_whole = result.is_ok() && stats.num_successes() > 0 && stats.num_failures() == 0;
@@ -101,7 +40,7 @@ impl Driver {
                         providers.into_iter().filter(|peer| *peer != me).for_each(|peer| self.announced(peer));
                     }
                     if step.last
-                        && let Some(met) = self.discovery.asked.remove(&id)
+                        && let Some(met) = self.table_queries.answered(id)
                     {
                         self.lookout.answered(met, is_whole);
                     }
@@ -136,7 +75,7 @@ impl Driver {
     pub(super) fn ask_table_again(&mut self) {
         if self.lookout.wants_answer() {
             let now = self.now();
-            self.discovery.again(now);
+            self.table_queries.again(now);
         }
     }
 
@@ -179,7 +118,7 @@ impl Driver {
         self.lookout.identified(&peer_id, in_table && sought);
         if in_table {
             let now = self.now();
-            self.discovery.soon(now);
+            self.table_queries.soon(now);
         }
     }
 
@@ -214,6 +153,24 @@ impl Driver {
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => self.not_dialled(peer, &error),
             _ => {}
         }
+    }
+
+    fn is_first(&mut self, peer: PeerId) {
+        self.redial.connected(&peer);
+        self.lookout.connected(peer, self.redial.is_listed(&peer));
+        self.tell(Input::Connected(peer));
+    }
+
+    /// One more connection to a connected peer.
+    fn is_further(&mut self, peer: PeerId) {
+        self.tell(Input::Connected(peer));
+    }
+
+    fn is_gone(&mut self, peer: PeerId) {
+        let now = self.now();
+        self.redial.lost(&peer, now);
+        self.lookout.disconnected(peer, self.core.heard(&peer), self.redial.is_sought(&peer));
+        self.tell(Input::Disconnected(peer));
     }
 
     fn not_dialled(&mut self, peer: PeerId, error: &DialError) {

@@ -1,4 +1,4 @@
-//! What a rule that takes steps remembers, and its encoding.
+//! What a rule remembers from fold to fold, and its encoding.
 
 use super::{FoldError, Reference, engine::Plane};
 use crate::weights::{Layout, TensorSpec, Weights};
@@ -9,9 +9,9 @@ use std::{collections::BTreeMap, sync::Arc};
 const VERSION: u8 = 2;
 const HASH_BYTES: usize = 32;
 
-/// The memory of a rule that takes steps.
+/// The memory of a rule.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct State {
+pub(super) struct Memory {
     /// The weights after the last fold, or those that the node began from.
     pub(super) x: Option<Weights>,
     /// x as the rule computed it, where that has more digits than the weights: a [`Plane::Wide`]. Empty before the
@@ -106,7 +106,7 @@ struct KeptHeader {
     weights: bool,
 }
 
-impl State {
+impl Memory {
     /// Hash, header, bytes. The hash makes sure that what was cut short or damaged is never taken up.
     pub(super) fn encode(&self, form: &Form) -> Vec<u8> {
         let header = Header {

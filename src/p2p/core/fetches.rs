@@ -1,0 +1,168 @@
+//! The values that are being fetched or wait for it, and the requests for their blobs that are under way. When which
+//! value is fetched is the affair of `fetch`, from whom that of `providers`.
+
+use super::{
+    RequestId,
+    job::{Job, Stage},
+};
+use crate::weights::{BlobHash, EntryHash, Root};
+use libp2p_identity::PeerId;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+/// The values that are being fetched or wait for it.
+#[derive(Debug, Default)]
+pub(super) struct Fetches {
+    /// All of them. The three sets below say in which order.
+    pub(super) jobs: BTreeMap<Root, Job>,
+    /// What waits for its turn: whether unasked, its number.
+    pub(super) queue: BTreeSet<(bool, u64, Root)>,
+    /// What waits until then.
+    pub(super) parked: BTreeSet<(Duration, Root)>,
+    /// What is looked up or fetched now.
+    pub(super) active: BTreeSet<Root>,
+    last_number: u64,
+    /// What the cache is being asked, and about which entry.
+    pub(super) lookups: BTreeMap<Root, EntryHash>,
+    /// Requests whose blobs have not all been stored.
+    pub(super) requests: BTreeMap<RequestId, Request>,
+    /// The blobs of these requests. No blob is asked for, or stored, twice at once.
+    pub(super) in_flight: BTreeMap<BlobHash, RequestId>,
+}
+
+/// A request for blobs. It is there until all of them are stored, or known not to come: what was received and is not yet
+/// on the disk takes memory like what is under way.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) peer: PeerId,
+    /// The job that asked.
+    pub(super) root: Root,
+    pub(super) asked: Vec<BlobHash>,
+    /// Those that are under way, or being stored for this value.
+    pub(super) open: BTreeMap<BlobHash, Option<Root>>,
+    pub(super) answered: bool,
+    /// One strike an answer, however much is wrong in it.
+    pub(super) struck: bool,
+}
+
+impl Fetches {
+    /// The job for this root, which is put into the queue if it is new.
+    pub(super) fn job(&mut self, root: Root, unasked: bool) -> &mut Job {
+        let Self { jobs, queue, last_number, .. } = self;
+        jobs.entry(root).or_insert_with(|| {
+            *last_number += 1;
+            queue.insert((unasked, *last_number, root));
+            Job::new(Stage::Queued { unasked, number: *last_number })
+        })
+    }
+
+    fn next_in_queue(&mut self, unasked: bool) -> Stage {
+        self.last_number += 1;
+        Stage::Queued { unasked, number: self.last_number }
+    }
+
+    fn list(&mut self, root: Root, stage: Stage) {
+        match stage {
+            Stage::Queued { unasked, number } => self.queue.insert((unasked, number, root)),
+            Stage::Looking | Stage::Fetching => self.active.insert(root),
+            Stage::Parked(until) => self.parked.insert((until, root)),
+        };
+    }
+
+    fn unlist(&mut self, root: Root, stage: Stage) {
+        match stage {
+            Stage::Queued { unasked, number } => self.queue.remove(&(unasked, number, root)),
+            Stage::Looking | Stage::Fetching => self.active.remove(&root),
+            Stage::Parked(until) => self.parked.remove(&(until, root)),
+        };
+    }
+
+    pub(super) fn set_stage(&mut self, root: Root, stage: Stage) {
+        let Some(job) = self.jobs.get_mut(&root) else { return };
+        let before = std::mem::replace(&mut job.stage, stage);
+        self.unlist(root, before);
+        self.list(root, stage);
+    }
+
+    /// Lets a job go. What is in flight for it is thrown away when it arrives, unless another job needs it.
+    pub(super) fn remove(&mut self, root: Root) -> Option<Job> {
+        let job = self.jobs.remove(&root)?;
+        self.unlist(root, job.stage);
+        Some(job)
+    }
+
+    /// Puts a job that waits, in whatever way, into the queue's end.
+    pub(super) fn requeue(&mut self, root: Root) {
+        let Some(job) = self.jobs.get_mut(&root) else { return };
+        job.lookups = 0;
+        let unasked = job.wanted.is_empty();
+        let stage = self.next_in_queue(unasked);
+        self.set_stage(root, stage);
+    }
+
+    /// This peer may have what nobody else gave.
+    fn wake(&mut self, root: Root, peer: PeerId) {
+        let Some(job) = self.jobs.get_mut(&root) else { return };
+        job.tried.forgive(&peer);
+        if matches!(job.stage, Stage::Parked(_)) {
+            job.tried.only.insert(peer);
+            self.requeue(root);
+        }
+    }
+
+    pub(super) fn wake_all(&mut self, peer: PeerId) {
+        let waiting: Vec<Root> = self.jobs.iter().filter(|(_, job)| !job.is_active()).map(|(root, _)| *root).collect();
+        waiting.into_iter().for_each(|root| self.wake(root, peer));
+    }
+
+    /// This peer says that it holds the value.
+    pub(super) fn note_holder(&mut self, root: Root, peer: PeerId) {
+        if let Some(job) = self.jobs.get_mut(&root) {
+            job.holders.insert(peer);
+            self.wake(root, peer);
+        }
+    }
+
+    pub(super) fn forgive(&mut self, peer: PeerId) {
+        self.jobs.values_mut().for_each(|job| job.tried.forgive(&peer));
+    }
+
+    /// How many requests this peer has still to answer, or has answered with what isn't stored yet.
+    pub(super) fn requests_to(&self, peer: &PeerId) -> usize {
+        self.requests.values().filter(|request| request.peer == *peer).count()
+    }
+
+    /// This blob is no longer in flight.
+    pub(super) fn release(&mut self, id: RequestId, hash: &BlobHash) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        if request.open.remove(hash).is_some() {
+            self.in_flight.remove(hash);
+        }
+        if request.answered && request.open.is_empty() {
+            self.requests.remove(&id);
+        }
+    }
+
+    /// No blob of this request comes.
+    pub(super) fn release_all(&mut self, id: RequestId) {
+        let Some(request) = self.requests.remove(&id) else { return };
+        self.in_flight.retain(|hash, _| !request.open.contains_key(hash));
+    }
+
+    pub(super) fn disconnected(&mut self, peer: PeerId) {
+        let unanswered = |request: &Request| request.peer == peer && !request.answered;
+        let lost: Vec<_> = self.requests.iter().filter(|(_, request)| unanswered(request)).map(|(id, _)| *id).collect();
+        lost.into_iter().for_each(|id| self.release_all(id));
+        for job in self.jobs.values_mut() {
+            job.holders.remove(&peer);
+        }
+    }
+
+    /// The value that a blob which has come is stored for: that of the job that asked, or of another that needs it.
+    pub(super) fn needed_for(&self, hash: &BlobHash, asked_for: Root) -> Option<Root> {
+        let needs = |root: &&Root| self.jobs.get(*root).is_some_and(|job| job.todo.contains_key(hash));
+        std::iter::once(&asked_for).chain(&self.active).find(needs).copied()
+    }
+}

@@ -1,0 +1,120 @@
+//! What the handle asks of the task, and who waits for an answer to it.
+
+use super::{Command, driver::Driver};
+use crate::p2p::{
+    addresses::{PeerAddress, can_be_dialled},
+    core::{FetchError, Heard, Input},
+    lookout::Facts,
+    status::NetworkStatus,
+    surroundings::Surroundings,
+};
+use libp2p_identity::PeerId;
+use std::sync::atomic::Ordering;
+
+impl Driver {
+    pub(super) fn command(&mut self, command: Command) {
+        match command {
+            Command::Published(entry) => {
+                self.housekeeping.retain = true;
+                self.tell(Input::Published(entry));
+            }
+            Command::BoardChanged => self.tell(Input::BoardChanged),
+            Command::Learned(entries) => self.tell(Input::Learned(entries)),
+            Command::Fetch(entry, done) => match entry.root() {
+                Some(root) => {
+                    self.waiting.entry(root).or_default().push(done);
+                    self.tell(Input::Want(entry));
+                }
+                None => drop(done.send(Err(FetchError::Gone))),
+            },
+            Command::HandOver(done) => {
+                self.leaving.push(done);
+                // A conflict may have come onto the board past the core, which looks for it now.
+                self.tell(Input::Leaves(true));
+            }
+            Command::LookAround(done) => self.arriving.push(done),
+            Command::Surroundings(done) => drop(done.send(self.surroundings())),
+            Command::HandedOver(done) => drop(done.send(self.core.handed_over())),
+            Command::Status(done) => drop(done.send(self.status())),
+        }
+    }
+
+    /// Answers those who wait for what has come true by now.
+    pub(super) fn answer_waiting(&mut self) {
+        self.arriving.retain(|arriving| !arriving.is_closed());
+        if !self.arriving.is_empty() {
+            if self.lookout.is_settled(self.now(), &self.facts()) {
+                let surroundings = self.surroundings();
+                self.arriving.drain(..).for_each(|arriving| _ = arriving.send(surroundings));
+            } else {
+                self.ask_table_again();
+            }
+        }
+        if !self.leaving.is_empty() {
+            self.leave();
+        }
+    }
+
+    fn facts(&self) -> Facts<'_, impl Fn(&PeerId) -> Heard> {
+        let set = self.board.set();
+        let of_others = |author: &PeerId| *author != self.me && set.newest_update(*author).is_some();
+        Facts {
+            heard: |peer: &PeerId| self.core.heard(peer),
+            redial: &self.redial,
+            searches_beside: self.swarm.behaviour().mdns.is_enabled(),
+            knows_updates: set.authors().any(|author| of_others(&author)),
+            is_learning: self.core.is_learning(),
+        }
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        self.lookout.surroundings(&self.facts())
+    }
+
+    /// Answers those who wait for what is this node's own to be handed over, if it is, or if nobody is left who could take
+    /// it. Who has not been heard yet could, and so could members that were lost, as long as nobody has anything. Of a node
+    /// that is excluded the proof is all that is handed over.
+    fn leave(&mut self) {
+        self.leaving.retain(|leaving| !leaving.is_closed());
+        if self.leaving.is_empty() {
+            return self.tell(Input::Leaves(false));
+        }
+        let handed_over = self.core.handed_over();
+        let done = if self.board.is_excluded(self.me) {
+            !self.core.is_telling_own_proof()
+        } else {
+            let unheard = self.lookout.is_unheard(|peer| self.core.heard(peer));
+            let returning = handed_over.holding == 0 && self.lookout.misses_members();
+            !unheard && (handed_over.is_done() || handed_over.members == 0 && !returning)
+        };
+        if done {
+            self.leaving.drain(..).for_each(|leaving| _ = leaving.send(handed_over));
+            self.tell(Input::Leaves(false));
+        }
+    }
+
+    fn status(&self) -> NetworkStatus {
+        // Before the board is locked: no lock is taken under another one here.
+        let (cached, now) = (self.cache.used(), self.now());
+        let set = self.board.set();
+        let entries = |author| set.of_author(author).count();
+        NetworkStatus {
+            peer: self.me.to_string(),
+            name: self.named.as_ref().map(|named| named.name.clone()),
+            run: self.named.as_ref().map(|named| named.run.clone()),
+            federation: self.federation.to_string(),
+            listening: self
+                .listening()
+                .iter()
+                .filter(|listening| can_be_dialled(&listening.address))
+                .map(PeerAddress::to_string)
+                .collect(),
+            entries: set.iter("").count(),
+            authors: set.authors().count(),
+            sent: self.figures.sent.load(Ordering::Relaxed),
+            received: self.figures.received.load(Ordering::Relaxed),
+            cached,
+            peers: self.peers.status(now, |peer| self.redial.is_listed(peer), entries),
+        }
+    }
+}

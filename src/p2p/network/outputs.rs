@@ -1,0 +1,94 @@
+//! What the core says, done: by the swarm, or by a job.
+
+use super::{driver::Driver, jobs, pending::Protocol};
+use crate::p2p::{
+    behaviour::topic,
+    core::{Input, Output, Verdict},
+    wire::WireBytes,
+};
+use libp2p::gossipsub::{MessageAcceptance, PublishError};
+use libp2p_identity::PeerId;
+
+impl Driver {
+    pub(super) fn output(&mut self, output: Output) {
+        match output {
+            Output::Gossip(data) => self.publish(&data),
+            Output::Verdict { token, verdict } => {
+                let Some((from, message)) = self.pending.take_gossip(token) else { return };
+                let acceptance = match verdict {
+                    Verdict::Accept => MessageAcceptance::Accept,
+                    Verdict::Ignore => MessageAcceptance::Ignore,
+                    Verdict::Reject => MessageAcceptance::Reject,
+                };
+                self.swarm.behaviour_mut().gossip.report_message_validation_result(&message, &from, acceptance);
+            }
+            Output::Sync { id, peer, request } => {
+                self.sent(&peer, request.wire_bytes());
+                let sent = self.swarm.behaviour_mut().sync.send_request(&peer, request);
+                self.pending.sent(Protocol::Sync, sent, id);
+            }
+            Output::SyncReply { token, response } => {
+                let Some((peer, channel)) = self.pending.take_sync(token) else { return };
+                self.sent(&peer, response.wire_bytes());
+                // The peer may be gone.
+                let _ = self.swarm.behaviour_mut().sync.send_response(channel, response);
+            }
+            Output::Blobs { id, peer, request } => {
+                self.sent(&peer, request.wire_bytes());
+                let sent = self.swarm.behaviour_mut().blobs.send_request(&peer, request);
+                self.pending.sent(Protocol::Blobs, sent, id);
+            }
+            Output::Lookup(entry) => {
+                let cache = self.cache.clone();
+                self.jobs.spawn_blocking(move || jobs::look(&cache, &entry));
+            }
+            Output::Store { hash, root, bytes } => {
+                let cache = self.cache.clone();
+                self.jobs.spawn_blocking(move || jobs::store(&cache, root, hash, &bytes));
+            }
+            Output::Save(entry) => self.housekeeping.entries.push(entry),
+            Output::SaveProof(conflict) => {
+                tracing::warn!("{conflict}; its author is excluded");
+                self.housekeeping.proofs.push(conflict);
+            }
+            Output::Retain => self.housekeeping.retain = true,
+            Output::OwnSequence(number) => (self.raise_above)(number),
+            Output::Fetched { root, result } => {
+                for waiting in self.waiting.remove(&root).unwrap_or_default() {
+                    let _ = waiting.send(result.clone());
+                }
+            }
+            Output::Ban { peer, reason, length } => {
+                tracing::warn!(%peer, reason, "dropped for {} s", length.as_secs());
+                self.banned.insert(peer, self.now() + length);
+                let behaviour = self.swarm.behaviour_mut();
+                behaviour.blocked.block_peer(peer);
+                behaviour.kad.remove_peer(&peer);
+                if !self.redial.is_listed(&peer) {
+                    self.redial.forget(&peer);
+                }
+            }
+            Output::Member(peer) => {
+                if let Some(known) = self.peers.by_id.get_mut(&peer) {
+                    known.member = true;
+                }
+                tracing::info!(%peer, "a member of the federation is connected");
+                self.remember(&peer);
+            }
+        }
+    }
+
+    fn publish(&mut self, data: &[u8]) {
+        let behaviour = self.swarm.behaviour_mut();
+        let subscribed: Vec<PeerId> =
+            behaviour.gossip.all_peers().filter(|(_, topics)| !topics.is_empty()).map(|(peer, _)| *peer).collect();
+        match behaviour.gossip.publish(topic(self.federation), data) {
+            Ok(_) => subscribed.iter().for_each(|peer| self.sent(peer, data.len() as u64)),
+            Err(PublishError::Duplicate) => {}
+            Err(error) => {
+                tracing::debug!(%error, "not gossiped");
+                self.tell(Input::GossipFailed);
+            }
+        }
+    }
+}

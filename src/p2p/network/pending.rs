@@ -1,0 +1,101 @@
+//! What waits for an answer: what peers have asked of this node, and what this node has asked of them.
+
+use crate::p2p::{
+    core::{RequestId, Token},
+    message::{BlobResponse, SyncResponse},
+};
+use libp2p::{
+    gossipsub::MessageId,
+    request_response::{OutboundRequestId, ResponseChannel},
+};
+use libp2p_identity::PeerId;
+use std::collections::BTreeMap;
+
+/// Something that a peer waits for. A channel that is dropped is a failed request there.
+enum Question {
+    /// Whether this message, which it forwarded, goes further.
+    Gossip(MessageId),
+    Sync(ResponseChannel<SyncResponse>),
+    Blobs(ResponseChannel<BlobResponse>),
+}
+
+/// The protocols of requests. Each numbers its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Protocol {
+    Sync,
+    Blobs,
+}
+
+/// All that waits for an answer. Of what is asked of this node the core answers gossip and sync at once, and of requests
+/// for blobs the driver lets in a few; each request of this node is answered, by its time-out at the latest.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// The last token that was given out.
+    last: Token,
+    /// Who waits here, and for what.
+    questions: BTreeMap<Token, (PeerId, Question)>,
+    /// The core's names of the requests that are out.
+    requests: BTreeMap<(Protocol, OutboundRequestId), RequestId>,
+}
+
+impl Pending {
+    fn add(&mut self, peer: PeerId, question: Question) -> Token {
+        self.last += 1;
+        self.questions.insert(self.last, (peer, question));
+        self.last
+    }
+
+    /// A peer has forwarded a message, to be judged.
+    pub(super) fn gossip(&mut self, peer: PeerId, message: MessageId) -> Token {
+        self.add(peer, Question::Gossip(message))
+    }
+
+    /// A peer has asked to sync.
+    pub(super) fn sync(&mut self, peer: PeerId, channel: ResponseChannel<SyncResponse>) -> Token {
+        self.add(peer, Question::Sync(channel))
+    }
+
+    /// A peer has asked for blobs.
+    pub(super) fn blobs(&mut self, peer: PeerId, channel: ResponseChannel<BlobResponse>) -> Token {
+        self.add(peer, Question::Blobs(channel))
+    }
+
+    /// How many requests for blobs wait here.
+    pub(super) fn waiting_for_blobs(&self) -> usize {
+        self.questions.values().filter(|(_, question)| matches!(question, Question::Blobs(_))).count()
+    }
+
+    /// The message that is judged now.
+    pub(super) fn take_gossip(&mut self, token: Token) -> Option<(PeerId, MessageId)> {
+        match self.questions.remove(&token)? {
+            (peer, Question::Gossip(message)) => Some((peer, message)),
+            _ => None,
+        }
+    }
+
+    /// Where the answer to a request to sync goes.
+    pub(super) fn take_sync(&mut self, token: Token) -> Option<(PeerId, ResponseChannel<SyncResponse>)> {
+        match self.questions.remove(&token)? {
+            (peer, Question::Sync(channel)) => Some((peer, channel)),
+            _ => None,
+        }
+    }
+
+    /// Where the answer to a request for blobs goes.
+    pub(super) fn take_blobs(&mut self, token: Token) -> Option<(PeerId, ResponseChannel<BlobResponse>)> {
+        match self.questions.remove(&token)? {
+            (peer, Question::Blobs(channel)) => Some((peer, channel)),
+            _ => None,
+        }
+    }
+
+    /// A request of the core went out.
+    pub(super) fn sent(&mut self, protocol: Protocol, sent: OutboundRequestId, id: RequestId) {
+        self.requests.insert((protocol, sent), id);
+    }
+
+    /// It was answered, or never will be.
+    pub(super) fn answered(&mut self, protocol: Protocol, sent: OutboundRequestId) -> Option<RequestId> {
+        self.requests.remove(&(protocol, sent))
+    }
+}

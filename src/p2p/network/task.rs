@@ -1,0 +1,150 @@
+//! The task that does what the core says. Each turn it takes in one thing that has happened, then does all that follows.
+
+use super::{
+    Command,
+    driver::{Driver, LISTENING_WITHIN},
+    jobs::Done,
+};
+use crate::{
+    p2p::{behaviour::limits, core::Input, message::BlobResponse, wire::WireBytes},
+    weights::Root,
+};
+use futures::StreamExt;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p_identity::PeerId;
+use std::time::Duration;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinError,
+};
+
+impl Driver {
+    /// Until the handle is dropped.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        self.tick();
+        loop {
+            self.act();
+            let wakeup = self.began + self.next_wakeup();
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.happened(event),
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => break,
+                },
+                Some(done) = self.jobs.join_next() => self.job_done(done),
+                cut = changed(&mut self.cut) => self.cut_off(cut),
+                () = tokio::time::sleep_until(wakeup) => self.tick(),
+            }
+        }
+        drop(self.swarm);
+        if !self.keeping {
+            let (housekeeping, cache, board) = (self.housekeeping, self.cache.clone(), self.board.clone());
+            self.jobs.spawn_blocking(move || housekeeping.run(&cache, &board, self.me));
+        }
+        while self.jobs.join_next().await.is_some() {}
+        // So that the home can be opened again, whoever still holds a value.
+        let _ = tokio::task::spawn_blocking(move || self.cache.close()).await;
+    }
+
+    fn next_wakeup(&self) -> Duration {
+        let unban = self.banned.values().copied().min();
+        let ready = self.ready.is_some().then_some(LISTENING_WITHIN);
+        let look = (!self.arriving.is_empty()).then(|| self.lookout.next(self.now())).flatten();
+        let redial = self.redial.next().filter(|_| !self.is_cut);
+        let times = [self.core.next_wakeup(), redial, Some(self.table_queries.next()), unban, ready, look];
+        times.into_iter().flatten().min().unwrap_or(Duration::MAX).min(self.now() + Duration::from_secs(60))
+    }
+
+    fn tick(&mut self) {
+        let now = self.now();
+        let free: Vec<PeerId> = self.banned.iter().filter(|(_, until)| **until <= now).map(|(peer, _)| *peer).collect();
+        for peer in free {
+            self.banned.remove(&peer);
+            self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+        }
+        let given_up: Vec<Root> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.iter().all(oneshot::Sender::is_closed))
+            .map(|(root, _)| *root)
+            .collect();
+        for root in given_up {
+            self.waiting.remove(&root);
+            self.tell(Input::Unwant(root));
+        }
+        if now >= LISTENING_WITHIN {
+            self.tell_where();
+        }
+        self.table_queries.tick(now, self.lookout.asks(), &mut self.swarm.behaviour_mut().kad);
+        self.tell(Input::Tick);
+    }
+
+    fn cut_off(&mut self, cut: bool) {
+        self.is_cut = cut;
+        *self.swarm.behaviour_mut().limits.limits_mut() = limits(cut);
+        if cut {
+            let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+            for peer in connected {
+                // An error says that it is gone already.
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
+        } else {
+            self.redial.again(self.now());
+        }
+    }
+
+    /// Does what the core says, and what follows from it.
+    fn act(&mut self) {
+        while let Some(output) = self.core.poll() {
+            self.output(output);
+        }
+        let now = self.now();
+        let members = self.peers.members();
+        self.figures.members.send_if_modified(|known| std::mem::replace(known, members) != members);
+        let due = if self.is_cut { Vec::new() } else { self.redial.due(now, members) };
+        for (peer, addresses) in due {
+            let options =
+                DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::DisconnectedAndNotDialing);
+            if let Err(error) = self.swarm.dial(options.build()) {
+                tracing::debug!(%peer, %error, "not dialled");
+                if !self.swarm.is_connected(&peer) {
+                    self.redial.lost(&peer, now);
+                }
+            }
+        }
+        if !self.keeping && !self.housekeeping.is_empty() {
+            self.keeping = true;
+            let housekeeping = std::mem::take(&mut self.housekeeping);
+            let (cache, board, me) = (self.cache.clone(), self.board.clone(), self.me);
+            self.jobs.spawn_blocking(move || housekeeping.run(&cache, &board, me));
+        }
+        self.answer_waiting();
+    }
+
+    fn job_done(&mut self, done: Result<Done, JoinError>) {
+        match done {
+            Ok(Done::Looked { root, looked }) => self.tell(Input::Looked { root, looked }),
+            Ok(Done::Stored { hash, result }) => self.tell(Input::Stored { hash, result }),
+            Ok(Done::Read { token, blobs }) => {
+                if let Some((peer, channel)) = self.pending.take_blobs(token) {
+                    let response = BlobResponse::Blobs(blobs);
+                    self.sent(&peer, response.wire_bytes());
+                    let _ = self.swarm.behaviour_mut().blobs.send_response(channel, response);
+                }
+            }
+            Ok(Done::Kept) => self.keeping = false,
+            // A job that panicked is a fault of this program: what waits for it would wait for ever.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+/// What a watch says when it has changed; never, if there is none or nobody can change it any more.
+async fn changed(watched: &mut Option<watch::Receiver<bool>>) -> bool {
+    if let Some(receiver) = watched
+        && receiver.changed().await.is_ok()
+    {
+        return *receiver.borrow_and_update();
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,82 @@
+//! A strategy with a memory: what all of those do alike, whatever they fold by.
+
+use super::{
+    FoldError, Folded, Round, Strategy,
+    memory::{Form, Memory},
+    no_state,
+};
+use crate::weights::Weights;
+
+/// How a fold follows from what was remembered. It holds no state: on an error all is as before.
+pub(super) trait Remembers: Send {
+    /// Its name, and what its memory looks like.
+    fn form(&self) -> Form;
+
+    /// The fold, and what is remembered of it. The count of folds is not its affair.
+    fn fold(&self, memory: &Memory, round: &Round<'_>) -> Result<(Folded, Memory), FoldError>;
+
+    /// Whether its memory outlives the program. What one without keeps is x, for differences.
+    fn saves(&self) -> bool {
+        true
+    }
+
+    /// As [`Strategy::takes_steps`].
+    fn takes_steps(&self) -> bool;
+
+    /// As [`Strategy::needs_degrees`].
+    fn needs_degrees(&self) -> bool {
+        false
+    }
+}
+
+/// A strategy that folds so, with its memory.
+pub(super) struct Remembering<R> {
+    rule: R,
+    memory: Memory,
+}
+
+impl<R: Remembers> Remembering<R> {
+    pub(super) fn new(rule: R) -> Self {
+        Self { rule, memory: Memory::default() }
+    }
+}
+
+impl<R: Remembers> Strategy for Remembering<R> {
+    fn name(&self) -> &'static str {
+        self.rule.form().strategy
+    }
+
+    fn begin(&mut self, initial: &Weights) {
+        self.memory = Memory { x: Some(initial.clone()), ..Memory::default() };
+    }
+
+    fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError> {
+        let (folded, memory) = self.rule.fold(&self.memory, round)?;
+        self.memory = Memory { folds: self.memory.folds + 1, ..memory };
+        Ok(folded)
+    }
+
+    fn save(&self) -> Vec<u8> {
+        if self.rule.saves() { self.memory.encode(&self.rule.form()) } else { Vec::new() }
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {
+        if self.rule.saves() {
+            self.memory = Memory::decode(state, &self.rule.form())?;
+            return Ok(());
+        }
+        no_state(self.name(), state)
+    }
+
+    fn folds(&self) -> u64 {
+        self.memory.folds
+    }
+
+    fn takes_steps(&self) -> bool {
+        self.rule.takes_steps()
+    }
+
+    fn needs_degrees(&self) -> bool {
+        self.rule.needs_degrees()
+    }
+}
