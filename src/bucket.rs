@@ -31,7 +31,7 @@ mod figures;
 mod listing;
 mod mirror;
 mod names;
-mod pace;
+mod poll_interval;
 mod poller;
 mod record;
 mod routes;
@@ -123,8 +123,8 @@ impl Health {
     }
 }
 
-/// What the tasks share.
-struct Shared {
+/// A bucket that is connected, and what is known of it: what its tasks share.
+struct OpenBucket {
     store: Store,
     options: BucketOptions,
     me: PeerId,
@@ -156,11 +156,11 @@ struct Shared {
 
 /// A node's part in a bucket. Dropping it ends its tasks; what is not uploaded yet is when the cache is opened again.
 pub(crate) struct Bucket {
-    shared: Arc<Shared>,
+    shared: Arc<OpenBucket>,
     runtime: Option<Runtime>,
 }
 
-impl Shared {
+impl OpenBucket {
     /// Not to be held across an await, nor taken with the board's set held.
     fn mirror(&self) -> MutexGuard<'_, Mirror> {
         self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
@@ -336,13 +336,13 @@ impl Drop for Bucket {
     }
 }
 
-async fn begin(setup: Setup) -> Result<Arc<Shared>, BucketError> {
+async fn begin(setup: Setup) -> Result<Arc<OpenBucket>, BucketError> {
     let Setup { url, options, me, federation, board, cache, raise_above, learned } = setup;
     let counters = Arc::<Counters>::default();
     let connection = connect(&url, &options, counters.clone()).await?;
     let store = Store::new(connection, Place::new(url.prefix(), federation), url.to_string(), PATIENCE);
     let noted = poller::noted(&store, &cache).await;
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(OpenBucket {
         store,
         options,
         me,
@@ -387,7 +387,7 @@ async fn connect(url: &BucketUrl, _: &BucketOptions, _: Arc<Counters>) -> Result
 }
 
 /// Time since a fixed moment, for the mirror.
-impl Shared {
+impl OpenBucket {
     fn now(&self) -> Duration {
         self.began.elapsed()
     }

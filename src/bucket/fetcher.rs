@@ -1,7 +1,7 @@
 //! Brings values from a bucket into the cache.
 
 use super::{
-    BucketError, Shared,
+    BucketError, OpenBucket,
     mirror::Copy,
     names::{Name, PackId},
     record::{Head, MAX_RECORD_BYTES, Spot, split},
@@ -51,7 +51,11 @@ pub(crate) enum Unfetched {
 pub(super) type Fetches = BTreeMap<Root, SharedFuture<BoxFuture<'static, Result<(), Unfetched>>>>;
 
 /// Fetches a value once for all that want it.
-pub(super) async fn fetch(shared: &Arc<Shared>, runtime: &Handle, entry: Arc<SignedEntry>) -> Result<(), Unfetched> {
+pub(super) async fn fetch(
+    shared: &Arc<OpenBucket>,
+    runtime: &Handle,
+    entry: Arc<SignedEntry>,
+) -> Result<(), Unfetched> {
     let Some(root) = entry.root() else { return Err(Unfetched::Gone) };
     let fetching = {
         let mut fetches = shared.fetches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +65,7 @@ pub(super) async fn fetch(shared: &Arc<Shared>, runtime: &Handle, entry: Arc<Sig
 }
 
 fn begin(
-    shared: &Arc<Shared>,
+    shared: &Arc<OpenBucket>,
     runtime: &Handle,
     entry: Arc<SignedEntry>,
     root: Root,
@@ -83,7 +87,7 @@ struct Part {
     chunks: Vec<(ChunkHash, Range<u64>)>,
 }
 
-async fn fetch_value(shared: &Arc<Shared>, entry: &Arc<SignedEntry>, root: Root) -> Result<(), Unfetched> {
+async fn fetch_value(shared: &Arc<OpenBucket>, entry: &Arc<SignedEntry>, root: Root) -> Result<(), Unfetched> {
     let _pin = shared.cache.pin(root);
     let copies = shared.mirror().copies(entry);
     let mut result = Err(Unfetched::Gone);
@@ -102,7 +106,12 @@ async fn fetch_value(shared: &Arc<Shared>, entry: &Arc<SignedEntry>, root: Root)
     result
 }
 
-async fn fetch_copy(shared: &Arc<Shared>, entry: &Arc<SignedEntry>, root: Root, copy: Copy) -> Result<(), Unfetched> {
+async fn fetch_copy(
+    shared: &Arc<OpenBucket>,
+    entry: &Arc<SignedEntry>,
+    root: Root,
+    copy: Copy,
+) -> Result<(), Unfetched> {
     let (holder, name) = (copy.name.holder, Name::Entry(copy.name.clone()));
     let head = head(shared, entry, copy).await?;
     let manifest = Bytes::from(head.manifest.encode());
@@ -149,7 +158,7 @@ fn parts(places: &BTreeMap<ChunkHash, Spot>, missing: &[(ChunkHash, u64)]) -> Ve
 }
 
 async fn fetch_part(
-    shared: &Arc<Shared>,
+    shared: &Arc<OpenBucket>,
     entry: &SignedEntry,
     holder: PeerId,
     root: Root,
@@ -181,7 +190,13 @@ async fn fetch_part(
     result
 }
 
-async fn store(shared: &Arc<Shared>, root: Root, hash: BlobHash, bytes: Bytes, from: &Name) -> Result<(), Unfetched> {
+async fn store(
+    shared: &Arc<OpenBucket>,
+    root: Root,
+    hash: BlobHash,
+    bytes: Bytes,
+    from: &Name,
+) -> Result<(), Unfetched> {
     let cache = shared.cache.clone();
     let stored = tokio::task::spawn_blocking(move || cache.store_blob(root, hash, &bytes)).await;
     match stored.map_err(|error| error.to_string()).and_then(|stored| stored.map_err(|error| error.to_string())) {
@@ -193,7 +208,7 @@ async fn store(shared: &Arc<Shared>, root: Root, hash: BlobHash, bytes: Bytes, f
     }
 }
 
-async fn head(shared: &Arc<Shared>, entry: &SignedEntry, copy: Copy) -> Result<Head, Unfetched> {
+async fn head(shared: &Arc<OpenBucket>, entry: &SignedEntry, copy: Copy) -> Result<Head, Unfetched> {
     if let Some(head) = copy.head.and_then(|head| Head::decode(entry, &head).ok()) {
         return Ok(head);
     }
@@ -220,6 +235,6 @@ async fn head(shared: &Arc<Shared>, entry: &SignedEntry, copy: Copy) -> Result<H
     result
 }
 
-fn damaged(shared: &Shared, name: &Name, what: &str) -> Unfetched {
+fn damaged(shared: &OpenBucket, name: &Name, what: &str) -> Unfetched {
     Unfetched::Damaged { object: shared.store.path(name).to_string(), what: what.to_owned() }
 }

@@ -90,10 +90,11 @@ pub struct CachedFolder {
     routes: Option<watch::Receiver<Routes>>,
     /// Whether others were told that this author's identity was copied.
     proof_handed_over: AtomicBool,
-    shared: Arc<Shared>,
+    shared: Arc<CacheView>,
 }
 
-struct Shared {
+/// What an author sees in the cache, and puts there: the folder without network and bucket.
+struct CacheView {
     author: Author,
     board: Arc<Board>,
     cache: Cache,
@@ -176,7 +177,7 @@ impl CachedFolder {
             })?)),
             None => None,
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(CacheView {
             author: author.clone(),
             board: board.clone(),
             cache: cache.clone(),
@@ -305,7 +306,7 @@ impl CachedFolder {
 
     async fn off_runtime<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Shared) -> Result<T, FolderError> + Send + 'static,
+        work: impl FnOnce(&CacheView) -> Result<T, FolderError> + Send + 'static,
     ) -> Result<T, FolderError> {
         let shared = self.shared.clone();
         let joined = tokio::task::spawn_blocking(move || work(&shared)).await;
@@ -314,7 +315,7 @@ impl CachedFolder {
 
     async fn publish(
         &self,
-        make: impl FnOnce(&Shared) -> Result<Published, FolderError> + Send + 'static,
+        make: impl FnOnce(&CacheView) -> Result<Published, FolderError> + Send + 'static,
     ) -> Result<SignedEntry, FolderError> {
         self.check_identity().await?;
         let (network, bucket) = (self.network.clone(), self.bucket.clone());
@@ -383,7 +384,7 @@ impl CachedFolder {
     }
 }
 
-impl Shared {
+impl CacheView {
     fn put(&self, key: Key, value: &Weights, metadata: Metadata) -> Result<Published, FolderError> {
         let manifest = value.manifest();
         let (layout, length) = (manifest.layout().id(), manifest.layout().bytes());
