@@ -199,7 +199,7 @@ impl Bucket {
         let broken = |detail: String| BucketError {
             bucket: name.clone(),
             what: "starting".to_owned(),
-            trouble: Trouble::Endpoint,
+            trouble: Trouble::Threads,
             detail,
         };
         let runtime = Builder::new_multi_thread()
@@ -382,8 +382,8 @@ async fn connect(url: &BucketUrl, options: &BucketOptions, counters: Arc<Counter
 
 #[cfg(not(feature = "s3"))]
 async fn connect(url: &BucketUrl, _: &BucketOptions, _: Arc<Counters>) -> Result<Connection, BucketError> {
-    let detail = "this program was built without the feature s3".to_owned();
-    Err(BucketError { bucket: url.to_string(), what: "connecting".to_owned(), trouble: Trouble::Endpoint, detail })
+    let (what, detail) = ("connecting".to_owned(), String::new());
+    Err(BucketError { bucket: url.to_string(), what, trouble: Trouble::NotBuilt, detail })
 }
 
 /// Time since a fixed moment, for the mirror.

@@ -8,7 +8,7 @@ use super::{
     trouble::Trouble,
 };
 use crate::{
-    cache::{Look, Stored},
+    cache::{Cache, CacheError, Look, Stored},
     weights::{BlobHash, ChunkHash, Root, SignedEntry},
 };
 use bytes::Bytes;
@@ -42,9 +42,15 @@ pub(crate) enum Unfetched {
     /// The bucket can't be read.
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    /// The cache can't be written.
+    /// The cache can't be read or written.
     #[error("{0}")]
     Cache(String),
+    /// The cache lets go of what is stored in it before the value is whole.
+    #[error("the cache doesn't keep it")]
+    NotKept,
+    /// The task that fetched it has panicked, or ended with the runtime.
+    #[error("the task that fetched it has ended: {0}")]
+    Worker(String),
 }
 
 /// The values that are on their way.
@@ -76,7 +82,7 @@ fn begin(
         shared.fetches.lock().unwrap_or_else(PoisonError::into_inner).remove(&root);
         result
     });
-    let lost = |error: tokio::task::JoinError| Err(Unfetched::Cache(error.to_string()));
+    let lost = |error: tokio::task::JoinError| Err(Unfetched::Worker(error.to_string()));
     task.map(move |joined| joined.unwrap_or_else(lost)).boxed().shared()
 }
 
@@ -116,16 +122,10 @@ async fn fetch_copy(
     let head = head(shared, entry, copy).await?;
     let manifest = Bytes::from(head.manifest.encode());
     store(shared, root, root.into(), manifest, &name).await?;
-    let cache = shared.cache.clone();
-    let look = tokio::task::spawn_blocking(move || cache.look(root)).await;
-    let missing = match look.map_err(|error| error.to_string()).and_then(|look| look.map_err(|error| error.to_string()))
-    {
-        Ok(Look::Missing { chunks, .. }) => chunks,
-        Ok(Look::Whole { .. }) => return Ok(()),
-        Ok(Look::NoManifest) => {
-            return Err(Unfetched::Cache("its manifest was evicted as soon as it was there".to_owned()));
-        }
-        Err(error) => return Err(Unfetched::Cache(error)),
+    let missing = match with_cache(shared, move |cache| cache.look(root)).await? {
+        Look::Missing { chunks, .. } => chunks,
+        Look::Whole { .. } => return Ok(()),
+        Look::NoManifest => return Err(Unfetched::NotKept),
     };
     let mut parts = stream::iter(parts(&head.places(), &missing))
         .map(|part| fetch_part(shared, entry, holder, root, part))
@@ -197,14 +197,23 @@ async fn store(
     bytes: Bytes,
     from: &Name,
 ) -> Result<(), Unfetched> {
-    let cache = shared.cache.clone();
-    let stored = tokio::task::spawn_blocking(move || cache.store_blob(root, hash, &bytes)).await;
-    match stored.map_err(|error| error.to_string()).and_then(|stored| stored.map_err(|error| error.to_string())) {
+    match with_cache(shared, move |cache| cache.store_blob(root, hash, &bytes)).await? {
         // A chunk that no manifest names any more is one of a value that was given up: looking again tells.
-        Ok(Stored::Stored | Stored::Unnamed) => Ok(()),
-        Ok(Stored::WrongHash) => Err(damaged(shared, from, "doesn't hold what its author signed")),
-        Ok(Stored::NotManifest | Stored::WrongLength) => Err(damaged(shared, from, "holds what can't be a value")),
-        Err(error) => Err(Unfetched::Cache(error)),
+        Stored::Stored | Stored::Unnamed => Ok(()),
+        Stored::WrongHash => Err(damaged(shared, from, "doesn't hold what its author signed")),
+        Stored::NotManifest | Stored::WrongLength => Err(damaged(shared, from, "holds what can't be a value")),
+    }
+}
+
+/// Works with the cache on a blocking thread.
+async fn with_cache<T: Send + 'static>(
+    shared: &OpenBucket,
+    work: impl FnOnce(&Cache) -> Result<T, CacheError> + Send + 'static,
+) -> Result<T, Unfetched> {
+    let cache = shared.cache.clone();
+    match tokio::task::spawn_blocking(move || work(&cache)).await {
+        Ok(done) => done.map_err(|error| Unfetched::Cache(error.to_string())),
+        Err(lost) => Err(Unfetched::Worker(lost.to_string())),
     }
 }
 

@@ -75,7 +75,7 @@ async fn upload(shared: &OpenBucket, told: &mut BTreeSet<EntryHash>) -> Result<(
                 hopeless.insert(entry.hash());
             }
             // What the store won't have of one may be fine with another.
-            Err(error) if matches!(error.trouble, Trouble::Other | Trouble::NoPermission) => {
+            Err(error) if matches!(error.trouble, Trouble::Other | Trouble::Vanishes | Trouble::NoPermission) => {
                 hopeless.insert(entry.hash());
                 first_error = first_error.or(Some(error));
             }
@@ -172,7 +172,7 @@ async fn upload_entry(shared: &OpenBucket, entry: &Arc<SignedEntry>) -> Result<b
             return Ok(true);
         }
     }
-    Err(shared.store.error("uploading", Trouble::Other, "its packs vanish as soon as they are written".to_owned()))
+    Err(shared.store.error("uploading", Trouble::Vanishes, "its packs are gone as soon as they are written".to_owned()))
 }
 
 async fn write_record(shared: &OpenBucket, entry: &SignedEntry, record: Vec<u8>) -> Result<Written, BucketError> {

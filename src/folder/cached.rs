@@ -294,7 +294,9 @@ impl CachedFolder {
         match error {
             Unfetched::Gone if !self.shared.board.set().holds(&entry.hash()) => gone(entry),
             Unfetched::Damaged { .. } => FolderError::Damaged { key, what: error.to_string() },
-            Unfetched::Cache(reason) => FolderError::Worker(reason),
+            Unfetched::Cache(reason) => FolderError::Uncached { key, reason },
+            Unfetched::NotKept => FolderError::NotKept { key },
+            Unfetched::Worker(reason) => FolderError::Worker(reason),
             Unfetched::Gone | Unfetched::Bucket(_) if peers.is_empty() => {
                 FolderError::Unreachable { key, reason: error.to_string() }
             }
@@ -423,7 +425,9 @@ fn not_from_peers(entry: &Entry, error: &FetchError) -> FolderError {
         FetchError::Gone => gone(entry),
         FetchError::Unreachable { .. } => FolderError::Unreachable { key, reason: error.to_string() },
         FetchError::NotAsSigned => FolderError::Damaged { key, what: error.to_string() },
-        FetchError::Cache(reason) => FolderError::Worker(reason.clone()),
+        FetchError::Cache(reason) => FolderError::Uncached { key, reason: reason.clone() },
+        FetchError::NotKept => FolderError::NotKept { key },
+        FetchError::Ended => FolderError::Worker(error.to_string()),
     }
 }
 

@@ -87,7 +87,7 @@ impl Combination for QFedAvg {
         at.source.by_author().into_iter().for_each(|number| sum += denominators[number]);
         let coefficients: Vec<f64> = numerators.into_iter().map(|numerator| numerator / sum).collect();
         if !sum.is_finite() || coefficients.iter().any(|coefficient| !coefficient.is_finite()) {
-            return Err(FoldError::NotFinite { strategy: INFO.name, what: format!("Σh = {sum}") });
+            return Err(FoldError::NotFinite { strategy: INFO.name, what: format!("a coefficient, with Σh = {sum}") });
         }
         Ok(Plan::towards(at.source, at.x(), coefficients))
     }
@@ -168,7 +168,7 @@ impl Remembers for AsFlower {
         let total: f64 = hs.iter().sum();
         let shares: Vec<f64> = powers.iter().map(|power| self.rule.lipschitz * power / total).collect();
         if !total.is_finite() || shares.iter().any(|share| !share.is_finite()) {
-            return Err(FoldError::NotFinite { strategy: INFO.name, what: format!("Σh = {total}") });
+            return Err(FoldError::NotFinite { strategy: INFO.name, what: format!("a share, with Σh = {total}") });
         }
         let integers = source.newest(0..shares.len()).ok_or(FoldError::NoUpdates)?;
         let (layout, first) = (source.layout(), memory.wide.is_empty());
