@@ -1,8 +1,6 @@
-mod standing;
+mod in_buckets;
 
-pub use self::standing::Standing;
-
-use self::standing::Buckets;
+use self::in_buckets::Buckets;
 use super::Conflict;
 use crate::weights::{EntryHash, FederationId, Key, KeyPrefix, SignedEntry};
 use libp2p_identity::PeerId;

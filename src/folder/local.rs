@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use libp2p_identity::PeerId;
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -19,6 +22,9 @@ mod watcher;
 use directory::Directory;
 use scan::Scan;
 use watcher::Watcher;
+
+/// Bytes written and bytes read.
+type Counters = Arc<[AtomicU64; 2]>;
 
 /// `file://`: a shared folder in a directory, also on a network share.
 ///
@@ -155,7 +161,7 @@ impl DirectoryView {
             scan.wrote(&entry);
             self.directory.write_entry(&entry)?;
             self.board.insert(Arc::new(entry.clone())).map_err(refused)?;
-            self.directory.remove_superseded(&self.board, &entry, scan)?;
+            self.directory.remove_superseded(&self.board, &entry, |name| scan.knows_own(name))?;
             Ok(entry)
         })
     }
