@@ -1,3 +1,5 @@
+//! The set of entries that stand, and which one takes whose place: a state machine without I/O.
+
 mod in_buckets;
 
 use self::in_buckets::Buckets;

@@ -1,3 +1,5 @@
+//! A shared folder over the cache: what the network and the bucket bring is read there.
+
 use super::{
     Author, FolderError, HandedOver, NetworkFigures, SharedFolder, Traffic, Value, author::Draft, error::refused_own,
     value::ChunkStore,

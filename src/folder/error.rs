@@ -1,3 +1,5 @@
+//! What can go wrong in a shared folder.
+
 use crate::bucket::BucketError;
 use crate::cache::CacheError;
 use crate::entries::{MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Refused};

@@ -1,3 +1,5 @@
+//! `file://`: a shared folder in a directory.
+
 use super::{Author, FolderError, SharedFolder, Traffic, Value, author::Draft, error::refused_own};
 use crate::{
     entries::{Board, Conflict, Refused, Watch},
