@@ -31,7 +31,7 @@ mod figures;
 mod listing;
 mod mirror;
 mod names;
-mod pace;
+mod poll_interval;
 mod poller;
 mod record;
 mod routes;
@@ -123,8 +123,8 @@ impl Health {
     }
 }
 
-/// What the tasks share.
-struct Shared {
+/// A bucket that is connected, and what is known of it: what its tasks share.
+struct OpenBucket {
     store: Store,
     options: BucketOptions,
     me: PeerId,
@@ -156,11 +156,11 @@ struct Shared {
 
 /// A node's part in a bucket. Dropping it ends its tasks; what is not uploaded yet is when the cache is opened again.
 pub(crate) struct Bucket {
-    shared: Arc<Shared>,
+    shared: Arc<OpenBucket>,
     runtime: Option<Runtime>,
 }
 
-impl Shared {
+impl OpenBucket {
     /// Not to be held across an await, nor taken with the board's set held.
     fn mirror(&self) -> MutexGuard<'_, Mirror> {
         self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
@@ -199,7 +199,7 @@ impl Bucket {
         let broken = |detail: String| BucketError {
             bucket: name.clone(),
             what: "starting".to_owned(),
-            trouble: Trouble::Endpoint,
+            trouble: Trouble::Threads,
             detail,
         };
         let runtime = Builder::new_multi_thread()
@@ -336,13 +336,13 @@ impl Drop for Bucket {
     }
 }
 
-async fn begin(setup: Setup) -> Result<Arc<Shared>, BucketError> {
+async fn begin(setup: Setup) -> Result<Arc<OpenBucket>, BucketError> {
     let Setup { url, options, me, federation, board, cache, raise_above, learned } = setup;
     let counters = Arc::<Counters>::default();
     let connection = connect(&url, &options, counters.clone()).await?;
     let store = Store::new(connection, Place::new(url.prefix(), federation), url.to_string(), PATIENCE);
     let noted = poller::noted(&store, &cache).await;
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(OpenBucket {
         store,
         options,
         me,
@@ -382,12 +382,12 @@ async fn connect(url: &BucketUrl, options: &BucketOptions, counters: Arc<Counter
 
 #[cfg(not(feature = "s3"))]
 async fn connect(url: &BucketUrl, _: &BucketOptions, _: Arc<Counters>) -> Result<Connection, BucketError> {
-    let detail = "this program was built without the feature s3".to_owned();
-    Err(BucketError { bucket: url.to_string(), what: "connecting".to_owned(), trouble: Trouble::Endpoint, detail })
+    let (what, detail) = ("connecting".to_owned(), String::new());
+    Err(BucketError { bucket: url.to_string(), what, trouble: Trouble::NotBuilt, detail })
 }
 
 /// Time since a fixed moment, for the mirror.
-impl Shared {
+impl OpenBucket {
     fn now(&self) -> Duration {
         self.began.elapsed()
     }

@@ -22,6 +22,7 @@
 //! All of it blocks on the disk: call it off the async runtime. The lock on the bookkeeping is not held while chunks
 //! are read, written or flushed, so that peers are served during a put.
 
+mod contents;
 mod error;
 mod fetch;
 mod files;
@@ -30,7 +31,6 @@ mod open;
 mod peers;
 mod put;
 mod retention;
-mod state;
 mod value;
 
 pub use self::{
@@ -46,12 +46,12 @@ use crate::{
     entries::Conflict,
     weights::{EntryHash, FederationId, SignedEntry},
 };
+use contents::Contents;
 use error::failed;
 use files::Files;
 use index::Index;
 use libp2p_identity::PeerId;
 use peers::Peers;
-use state::State;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -88,10 +88,11 @@ pub struct Opened {
 /// The cache of one federation. Clones are handles to the same.
 #[derive(Clone)]
 pub struct Cache {
-    shared: Arc<Shared>,
+    shared: Arc<OpenCache>,
 }
 
-struct Shared {
+/// What the handles share.
+struct OpenCache {
     federation: FederationId,
     quota: u64,
     files: Files,
@@ -101,7 +102,7 @@ struct Shared {
 }
 
 struct Inner {
-    state: State,
+    state: Contents,
     /// Those that there are files of.
     entries: BTreeSet<EntryHash>,
     /// The authors that there are proofs against.
@@ -152,7 +153,7 @@ impl Cache {
             open: Some((found.index, lock)),
         };
         let (publishing, inner) = (RwLock::new(()), Mutex::new(inner));
-        let shared = Arc::new(Shared { federation, quota: options.quota, files, publishing, inner });
+        let shared = Arc::new(OpenCache { federation, quota: options.quota, files, publishing, inner });
         Ok(Opened { cache: Self { shared }, entries: found.entries, proofs: found.proofs, peers })
     }
 
@@ -225,7 +226,7 @@ impl Cache {
     }
 }
 
-impl Drop for Shared {
+impl Drop for OpenCache {
     fn drop(&mut self) {
         self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).close(self.files.dir());
     }

@@ -8,10 +8,12 @@ mod board;
 mod buckets;
 mod conflict;
 mod entry_set;
+mod standing;
 
 pub use self::{
     board::{Board, Watch},
     buckets::{BUCKETS, BucketSet, Fingerprints, Position},
     conflict::{Conflict, ProofError},
-    entry_set::{EntrySet, MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Refused, Standing, UPDATES_KEPT},
+    entry_set::{EntrySet, MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Refused, UPDATES_KEPT},
+    standing::Standing,
 };

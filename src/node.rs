@@ -46,6 +46,7 @@ use crate::{
     folder::FolderError,
     home::HomeError,
     strategy::{FoldError, StrategyError},
+    weights::WeightsError,
 };
 
 /// Why a node can't go on.
@@ -109,7 +110,21 @@ pub enum NodeError {
     /// A stop was requested while the node waited.
     #[error("stopped on request")]
     Stopped,
-    /// A worker thread failed.
+    /// What the node begins from can't be published as its first entry.
+    #[error("what this node begins from can't be published: {0}")]
+    Beginning(#[source] WeightsError),
+    /// The system gives no thread for a [`BlockingSession`].
+    #[error(
+        "this node's runtime can't be started: {source}; end what has many threads or files open, or raise the limits"
+    )]
+    Runtime {
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// A call of a [`BlockingSession`] has panicked, and its session is lost with it.
+    #[error("an earlier call of this session panicked, so it can't go on; open it again from its checkpoint")]
+    SessionLost,
+    /// A worker thread has panicked, or was ended with the runtime.
     #[error("a worker thread failed: {0}")]
     Worker(String),
 }

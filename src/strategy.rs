@@ -228,6 +228,14 @@ pub enum FoldError {
         /// Which number.
         what: String,
     },
+    /// Weights that no mean can be taken with.
+    #[error("{strategy} can't take a mean with these weights: {what}")]
+    Weights {
+        /// The strategy.
+        strategy: &'static str,
+        /// What is wrong with them, and what they must be.
+        what: String,
+    },
     /// A rule that takes steps from x was never told x, or an update is a difference to it.
     #[error("{strategy} starts from the weights of the last fold, or those that all began from, and was told none")]
     NotBegun {

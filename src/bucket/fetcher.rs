@@ -1,14 +1,14 @@
 //! Brings values from a bucket into the cache.
 
 use super::{
-    BucketError, Shared,
+    BucketError, OpenBucket,
     mirror::Copy,
     names::{Name, PackId},
     record::{Head, MAX_RECORD_BYTES, Spot, split},
     trouble::Trouble,
 };
 use crate::{
-    cache::{Look, Stored},
+    cache::{Cache, CacheError, Look, Stored},
     weights::{BlobHash, ChunkHash, Root, SignedEntry},
 };
 use bytes::Bytes;
@@ -42,16 +42,26 @@ pub(crate) enum Unfetched {
     /// The bucket can't be read.
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    /// The cache can't be written.
+    /// The cache can't be read or written.
     #[error("{0}")]
     Cache(String),
+    /// The cache lets go of what is stored in it before the value is whole.
+    #[error("the cache doesn't keep it")]
+    NotKept,
+    /// The task that fetched it has panicked, or ended with the runtime.
+    #[error("the task that fetched it has ended: {0}")]
+    Worker(String),
 }
 
 /// The values that are on their way.
 pub(super) type Fetches = BTreeMap<Root, SharedFuture<BoxFuture<'static, Result<(), Unfetched>>>>;
 
 /// Fetches a value once for all that want it.
-pub(super) async fn fetch(shared: &Arc<Shared>, runtime: &Handle, entry: Arc<SignedEntry>) -> Result<(), Unfetched> {
+pub(super) async fn fetch(
+    shared: &Arc<OpenBucket>,
+    runtime: &Handle,
+    entry: Arc<SignedEntry>,
+) -> Result<(), Unfetched> {
     let Some(root) = entry.root() else { return Err(Unfetched::Gone) };
     let fetching = {
         let mut fetches = shared.fetches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +71,7 @@ pub(super) async fn fetch(shared: &Arc<Shared>, runtime: &Handle, entry: Arc<Sig
 }
 
 fn begin(
-    shared: &Arc<Shared>,
+    shared: &Arc<OpenBucket>,
     runtime: &Handle,
     entry: Arc<SignedEntry>,
     root: Root,
@@ -72,7 +82,7 @@ fn begin(
         shared.fetches.lock().unwrap_or_else(PoisonError::into_inner).remove(&root);
         result
     });
-    let lost = |error: tokio::task::JoinError| Err(Unfetched::Cache(error.to_string()));
+    let lost = |error: tokio::task::JoinError| Err(Unfetched::Worker(error.to_string()));
     task.map(move |joined| joined.unwrap_or_else(lost)).boxed().shared()
 }
 
@@ -83,7 +93,7 @@ struct Part {
     chunks: Vec<(ChunkHash, Range<u64>)>,
 }
 
-async fn fetch_value(shared: &Arc<Shared>, entry: &Arc<SignedEntry>, root: Root) -> Result<(), Unfetched> {
+async fn fetch_value(shared: &Arc<OpenBucket>, entry: &Arc<SignedEntry>, root: Root) -> Result<(), Unfetched> {
     let _pin = shared.cache.pin(root);
     let copies = shared.mirror().copies(entry);
     let mut result = Err(Unfetched::Gone);
@@ -102,21 +112,20 @@ async fn fetch_value(shared: &Arc<Shared>, entry: &Arc<SignedEntry>, root: Root)
     result
 }
 
-async fn fetch_copy(shared: &Arc<Shared>, entry: &Arc<SignedEntry>, root: Root, copy: Copy) -> Result<(), Unfetched> {
+async fn fetch_copy(
+    shared: &Arc<OpenBucket>,
+    entry: &Arc<SignedEntry>,
+    root: Root,
+    copy: Copy,
+) -> Result<(), Unfetched> {
     let (holder, name) = (copy.name.holder, Name::Entry(copy.name.clone()));
     let head = head(shared, entry, copy).await?;
     let manifest = Bytes::from(head.manifest.encode());
     store(shared, root, root.into(), manifest, &name).await?;
-    let cache = shared.cache.clone();
-    let look = tokio::task::spawn_blocking(move || cache.look(root)).await;
-    let missing = match look.map_err(|error| error.to_string()).and_then(|look| look.map_err(|error| error.to_string()))
-    {
-        Ok(Look::Missing { chunks, .. }) => chunks,
-        Ok(Look::Whole { .. }) => return Ok(()),
-        Ok(Look::NoManifest) => {
-            return Err(Unfetched::Cache("its manifest was evicted as soon as it was there".to_owned()));
-        }
-        Err(error) => return Err(Unfetched::Cache(error)),
+    let missing = match with_cache(shared, move |cache| cache.look(root)).await? {
+        Look::Missing { chunks, .. } => chunks,
+        Look::Whole { .. } => return Ok(()),
+        Look::NoManifest => return Err(Unfetched::NotKept),
     };
     let mut parts = stream::iter(parts(&head.places(), &missing))
         .map(|part| fetch_part(shared, entry, holder, root, part))
@@ -149,7 +158,7 @@ fn parts(places: &BTreeMap<ChunkHash, Spot>, missing: &[(ChunkHash, u64)]) -> Ve
 }
 
 async fn fetch_part(
-    shared: &Arc<Shared>,
+    shared: &Arc<OpenBucket>,
     entry: &SignedEntry,
     holder: PeerId,
     root: Root,
@@ -181,19 +190,34 @@ async fn fetch_part(
     result
 }
 
-async fn store(shared: &Arc<Shared>, root: Root, hash: BlobHash, bytes: Bytes, from: &Name) -> Result<(), Unfetched> {
-    let cache = shared.cache.clone();
-    let stored = tokio::task::spawn_blocking(move || cache.store_blob(root, hash, &bytes)).await;
-    match stored.map_err(|error| error.to_string()).and_then(|stored| stored.map_err(|error| error.to_string())) {
+async fn store(
+    shared: &Arc<OpenBucket>,
+    root: Root,
+    hash: BlobHash,
+    bytes: Bytes,
+    from: &Name,
+) -> Result<(), Unfetched> {
+    match with_cache(shared, move |cache| cache.store_blob(root, hash, &bytes)).await? {
         // A chunk that no manifest names any more is one of a value that was given up: looking again tells.
-        Ok(Stored::Stored | Stored::Unnamed) => Ok(()),
-        Ok(Stored::WrongHash) => Err(damaged(shared, from, "doesn't hold what its author signed")),
-        Ok(Stored::NotManifest | Stored::WrongLength) => Err(damaged(shared, from, "holds what can't be a value")),
-        Err(error) => Err(Unfetched::Cache(error)),
+        Stored::Stored | Stored::Unnamed => Ok(()),
+        Stored::WrongHash => Err(damaged(shared, from, "doesn't hold what its author signed")),
+        Stored::NotManifest | Stored::WrongLength => Err(damaged(shared, from, "holds what can't be a value")),
     }
 }
 
-async fn head(shared: &Arc<Shared>, entry: &SignedEntry, copy: Copy) -> Result<Head, Unfetched> {
+/// Works with the cache on a blocking thread.
+async fn with_cache<T: Send + 'static>(
+    shared: &OpenBucket,
+    work: impl FnOnce(&Cache) -> Result<T, CacheError> + Send + 'static,
+) -> Result<T, Unfetched> {
+    let cache = shared.cache.clone();
+    match tokio::task::spawn_blocking(move || work(&cache)).await {
+        Ok(done) => done.map_err(|error| Unfetched::Cache(error.to_string())),
+        Err(lost) => Err(Unfetched::Worker(lost.to_string())),
+    }
+}
+
+async fn head(shared: &Arc<OpenBucket>, entry: &SignedEntry, copy: Copy) -> Result<Head, Unfetched> {
     if let Some(head) = copy.head.and_then(|head| Head::decode(entry, &head).ok()) {
         return Ok(head);
     }
@@ -220,6 +244,6 @@ async fn head(shared: &Arc<Shared>, entry: &SignedEntry, copy: Copy) -> Result<H
     result
 }
 
-fn damaged(shared: &Shared, name: &Name, what: &str) -> Unfetched {
+fn damaged(shared: &OpenBucket, name: &Name, what: &str) -> Unfetched {
     Unfetched::Damaged { object: shared.store.path(name).to_string(), what: what.to_owned() }
 }

@@ -1,10 +1,10 @@
 //! Looks at a bucket, and takes in what others have left there.
 
 use super::{
-    BucketError, Shared,
+    BucketError, OpenBucket,
     mirror::{Mark, judge},
     names::{EntryName, Name},
-    pace::Pace,
+    poll_interval::PollInterval,
     record::MAX_RECORD_BYTES,
     store::Store,
     trouble::Trouble,
@@ -27,16 +27,16 @@ use tokio::time::{Instant, sleep_until};
 const BATCH: usize = 256;
 
 /// Looks when it is time or somebody wishes it, for ever.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<OpenBucket>) {
     let mut wished = shared.wished.subscribe();
-    let mut pace = Pace::new(shared.options.poll.clone());
-    let (mut due, mut failures) = (Instant::now() + pace.after(true), 0);
+    let mut interval = PollInterval::new(shared.options.poll.clone());
+    let (mut due, mut failures) = (Instant::now() + interval.after(true), 0);
     loop {
         tokio::select! {
             _ = wished.changed() => {}
             () = shared.published.notified() => {
                 // Others answer it, as in a synchronous epoch: else two that wait for each other look ever less often.
-                due = due.min(Instant::now() + pace.after(true));
+                due = due.min(Instant::now() + interval.after(true));
                 continue;
             }
             () = sleep_until(due) => {}
@@ -47,7 +47,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             shared.seen.send_replace(wish);
         }
         failures = if looked.is_ok() { 0 } else { failures + 1 };
-        let mut next = pace.after(looked.unwrap_or(false));
+        let mut next = interval.after(looked.unwrap_or(false));
         if failures > 0 {
             // However seldom it is looked at: that it answers again is to be noticed soon.
             next = next.min(backoff(failures));
@@ -58,14 +58,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// One listing, and the entries in it that are new. Gives whether there were any.
-async fn look(shared: &Shared) -> Result<bool, BucketError> {
+async fn look(shared: &OpenBucket) -> Result<bool, BucketError> {
     let looked = look_once(shared).await;
     note(shared, &looked);
     looked
 }
 
 /// Says how a look went, to who follows it.
-pub(super) fn note(shared: &Shared, looked: &Result<bool, BucketError>) {
+pub(super) fn note(shared: &OpenBucket, looked: &Result<bool, BucketError>) {
     let error = looked.as_ref().err().cloned();
     if error.is_some() {
         shared.mirror().interrupted();
@@ -73,7 +73,7 @@ pub(super) fn note(shared: &Shared, looked: &Result<bool, BucketError>) {
     shared.change_health(|health| health.reading = error);
 }
 
-pub(super) async fn look_once(shared: &Shared) -> Result<bool, BucketError> {
+pub(super) async fn look_once(shared: &OpenBucket) -> Result<bool, BucketError> {
     let began = shared.now();
     let listed = shared.store.list(shared.me).await?;
     let (lost, misses) = {
@@ -146,7 +146,7 @@ pub(super) async fn look_once(shared: &Shared) -> Result<bool, BucketError> {
 }
 
 /// Reads what stands twice under one number of its author, and excludes the author if it has signed both.
-async fn compare_twice(shared: &Shared) -> Result<(), BucketError> {
+async fn compare_twice(shared: &OpenBucket) -> Result<(), BucketError> {
     let twice = shared.mirror().twice();
     for [(name, mark), (other, other_mark)] in twice {
         let records = [read(shared, name, mark).await, read(shared, other, other_mark).await];
@@ -176,7 +176,11 @@ async fn compare_twice(shared: &Shared) -> Result<(), BucketError> {
 }
 
 /// The bytes of an entry's object, none if it is too large to be one; `None` if it isn't there.
-async fn read(shared: &Shared, name: EntryName, mark: Mark) -> (EntryName, Mark, Result<Option<Bytes>, BucketError>) {
+async fn read(
+    shared: &OpenBucket,
+    name: EntryName,
+    mark: Mark,
+) -> (EntryName, Mark, Result<Option<Bytes>, BucketError>) {
     if mark.size > MAX_RECORD_BYTES {
         return (name, mark, Ok(Some(Bytes::new())));
     }
@@ -190,7 +194,7 @@ async fn read(shared: &Shared, name: EntryName, mark: Mark) -> (EntryName, Mark,
 }
 
 /// The entry that these bytes of an object are, unless they are refused.
-fn judged(shared: &Shared, name: &EntryName, mark: Mark, record: Bytes) -> Option<Arc<SignedEntry>> {
+fn judged(shared: &OpenBucket, name: &EntryName, mark: Mark, record: Bytes) -> Option<Arc<SignedEntry>> {
     let judged = if mark.size > MAX_RECORD_BYTES {
         let size = mark.size;
         shared.mirror().refuse(name, mark);
@@ -209,7 +213,7 @@ fn judged(shared: &Shared, name: &EntryName, mark: Mark, record: Bytes) -> Optio
 }
 
 /// Gives entries to the network, or takes them in here.
-async fn take_in(shared: &Shared, mut entries: Vec<Arc<SignedEntry>>) {
+async fn take_in(shared: &OpenBucket, mut entries: Vec<Arc<SignedEntry>>) {
     entries.retain(|entry| !shared.board.set().holds(&entry.hash()));
     if entries.is_empty() {
         return;
@@ -258,7 +262,7 @@ pub(super) async fn noted(store: &Store, cache: &Cache) -> BTreeMap<Name, Mark> 
 }
 
 /// Keeps what is to be known of the own objects after a restart.
-pub(super) async fn keep_notes(shared: &Shared) {
+pub(super) async fn keep_notes(shared: &OpenBucket) {
     let notes = shared.mirror().take_notes();
     if notes.is_empty() {
         return;

@@ -19,6 +19,12 @@ pub enum Trouble {
     WrongRegion,
     /// The endpoint is no URL, or needs leave to speak plain HTTP.
     Endpoint,
+    /// This program was built without the feature `s3`.
+    NotBuilt,
+    /// The system gives no threads to work with the bucket, or they ended at once.
+    Threads,
+    /// What was written is gone as soon as it is there.
+    Vanishes,
     /// The credentials have expired.
     Expired,
     /// This machine's clock differs too much from the store's.
@@ -49,7 +55,16 @@ pub struct BucketError {
 impl Trouble {
     /// Whether it stays until somebody mends something.
     pub fn is_final(self) -> bool {
-        !matches!(self, Self::Expired | Self::ClockSkew | Self::Busy | Self::Unreachable | Self::NotS3 | Self::Other)
+        !matches!(
+            self,
+            Self::Expired
+                | Self::ClockSkew
+                | Self::Busy
+                | Self::Unreachable
+                | Self::NotS3
+                | Self::Vanishes
+                | Self::Other
+        )
     }
 
     fn remedy(self) -> &'static str {
@@ -69,6 +84,14 @@ impl Trouble {
             }
             Self::WrongRegion => "the bucket is in another region: set AWS_REGION to the one that it was made in",
             Self::Endpoint => "the endpoint can't be used",
+            Self::NotBuilt => "this program was built without the feature s3: build it with it",
+            Self::Threads => {
+                "the threads that work with it can't be started: raise the limits of this machine's threads"
+            }
+            Self::Vanishes => {
+                "what is written vanishes at once: something else deletes in it, perhaps a rule for old objects; let it \
+                 leave the prefix alone"
+            }
             Self::Expired => "the credentials have expired: renew them; a running node asks for them anew",
             Self::ClockSkew => "this machine's clock differs too much from the store's: set it",
             Self::Busy => "the store is busy or fails inside",

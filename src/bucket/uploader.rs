@@ -1,7 +1,7 @@
 //! Writes what this node has published into a bucket, and removes what nothing there needs any more.
 
 use super::{
-    BucketError, Shared,
+    BucketError, OpenBucket,
     mirror::Written,
     names::{EntryName, Name, PackId},
     poller::{backoff, keep_notes},
@@ -30,7 +30,7 @@ const RELAYED_A_SECOND: u64 = 1 << 20;
 const ATTEMPTS: usize = 3;
 
 /// Uploads when there is something to, for ever.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<OpenBucket>) {
     let mut failures = 0;
     // Own entries whose values were found lost here, so that it is said once.
     let mut told = BTreeSet::new();
@@ -57,7 +57,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-async fn upload(shared: &Shared, told: &mut BTreeSet<EntryHash>) -> Result<(), BucketError> {
+async fn upload(shared: &OpenBucket, told: &mut BTreeSet<EntryHash>) -> Result<(), BucketError> {
     let (mut hopeless, mut first_error) = (BTreeSet::new(), None);
     loop {
         let next = {
@@ -75,7 +75,7 @@ async fn upload(shared: &Shared, told: &mut BTreeSet<EntryHash>) -> Result<(), B
                 hopeless.insert(entry.hash());
             }
             // What the store won't have of one may be fine with another.
-            Err(error) if matches!(error.trouble, Trouble::Other | Trouble::NoPermission) => {
+            Err(error) if matches!(error.trouble, Trouble::Other | Trouble::Vanishes | Trouble::NoPermission) => {
                 hopeless.insert(entry.hash());
                 first_error = first_error.or(Some(error));
             }
@@ -112,7 +112,7 @@ async fn upload(shared: &Shared, told: &mut BTreeSet<EntryHash>) -> Result<(), B
 }
 
 /// Brings entries into the bucket whose authors don't, as far as their values are here.
-async fn relay(shared: &Shared) -> Result<(), BucketError> {
+async fn relay(shared: &OpenBucket) -> Result<(), BucketError> {
     let due = {
         let after = |bytes: u64| shared.options.relay_after + Duration::from_secs(bytes / RELAYED_A_SECOND);
         let may = |author: &PeerId| shared.options.relayed.as_ref().is_none_or(|relayed| relayed.contains(author));
@@ -130,7 +130,7 @@ async fn relay(shared: &Shared) -> Result<(), BucketError> {
 }
 
 /// Whether it is in the bucket now, or no longer to be.
-async fn upload_entry(shared: &Shared, entry: &Arc<SignedEntry>) -> Result<bool, BucketError> {
+async fn upload_entry(shared: &OpenBucket, entry: &Arc<SignedEntry>) -> Result<bool, BucketError> {
     let stands = || shared.board.set().holds(&entry.hash());
     // As proof an entry needs no value, and nobody reads it.
     let is_proof = entry.key.author() == shared.me && shared.board.is_excluded(shared.me);
@@ -172,10 +172,10 @@ async fn upload_entry(shared: &Shared, entry: &Arc<SignedEntry>) -> Result<bool,
             return Ok(true);
         }
     }
-    Err(shared.store.error("uploading", Trouble::Other, "its packs vanish as soon as they are written".to_owned()))
+    Err(shared.store.error("uploading", Trouble::Vanishes, "its packs are gone as soon as they are written".to_owned()))
 }
 
-async fn write_record(shared: &Shared, entry: &SignedEntry, record: Vec<u8>) -> Result<Written, BucketError> {
+async fn write_record(shared: &OpenBucket, entry: &SignedEntry, record: Vec<u8>) -> Result<Written, BucketError> {
     let (name, size) = (Name::Entry(EntryName::held_by(shared.me, entry)), record.len() as u64);
     let payload = PutPayload::from(Bytes::from(record.clone()));
     let tag = match shared.store.create(&name, payload.clone()).await? {
@@ -201,7 +201,7 @@ struct Pack {
 }
 
 /// These chunks of a value, verified. `None` if one is damaged.
-async fn read_pack(shared: &Shared, value: Arc<CachedValue>, chunks: Vec<usize>) -> Option<Pack> {
+async fn read_pack(shared: &OpenBucket, value: Arc<CachedValue>, chunks: Vec<usize>) -> Option<Pack> {
     let cache = shared.cache.clone();
     let read = tokio::task::spawn_blocking(move || {
         let (mut hasher, mut length) = (blake3::Hasher::new(), 0);

@@ -1,3 +1,5 @@
+//! Why the cache can't do something.
+
 use crate::weights::{Key, Root};
 use std::{
     io,

@@ -1,6 +1,6 @@
 //! What is there, what is missing, and storing and giving of blobs.
 
-use super::{Cache, CacheError, CachedValue, Pin, error::failed, files::Checked, state::distinct_chunks};
+use super::{Cache, CacheError, CachedValue, Pin, contents::distinct_chunks, error::failed, files::Checked};
 use crate::weights::{BlobHash, CHUNK_BYTES, ChunkHash, Manifest, Root};
 use bytes::Bytes;
 use std::{collections::HashSet, io, sync::Arc};
@@ -188,7 +188,7 @@ impl super::Inner {
     }
 
     /// Takes note of a value, if there are chunks.
-    fn learn(&mut self, root: Root, chunks: Option<Arc<[super::state::Chunk]>>) {
+    fn learn(&mut self, root: Root, chunks: Option<Arc<[super::contents::Chunk]>>) {
         if let Some(chunks) = chunks {
             self.state.learn(root, chunks, None);
             self.touch(root);

@@ -2,11 +2,11 @@
 
 use super::{
     CacheError,
+    contents::{Chunk, Contents, distinct_chunks},
     error::failed,
     files::{Checked, Files},
     index::{Index, Recorded},
     peers::Peers,
-    state::{Chunk, State, distinct_chunks},
 };
 use crate::{
     durable_file,
@@ -39,7 +39,7 @@ pub(super) fn lock(dir: &Path) -> Result<File, CacheError> {
 
 /// Leaves word that the cache was closed, and which blobs its index lists. It is not in the index: one that fell back to
 /// an earlier state, as databases do when their newest pages are damaged, is to be found out.
-pub(super) fn mark_closed(dir: &Path, state: &State) -> Result<(), CacheError> {
+pub(super) fn mark_closed(dir: &Path, state: &Contents) -> Result<(), CacheError> {
     let path = dir.join(CLOSED);
     let digest = digest(state.blobs().into_iter().collect());
     durable_file::replace(&path, true, |file| file.write_all(&digest)).map_err(failed("writing", &path))
@@ -70,7 +70,7 @@ fn digest(mut blobs: Vec<(BlobHash, u64)>) -> [u8; 32] {
 /// What was found.
 pub(super) struct Found {
     pub(super) index: Index,
-    pub(super) state: State,
+    pub(super) state: Contents,
     pub(super) entries: Vec<Arc<SignedEntry>>,
     pub(super) proofs: Vec<Conflict>,
     pub(super) peers: Peers,
@@ -84,7 +84,7 @@ pub(super) fn take_stock(files: &Files, federation: FederationId) -> Result<Foun
     let believed = closed.is_some_and(|mark| mark == digest(recorded.blobs.clone()));
     let entries = files.read_entries(federation)?;
     let proofs = files.read_proofs(federation)?;
-    let mut state = State::default();
+    let mut state = Contents::default();
     let stored = if believed { recorded.blobs.clone() } else { files.list_blobs()? };
     if !believed && !stored.is_empty() {
         tracing::info!(path = %files.dir().display(), blobs = stored.len(), "the cache was not closed, or its index lost: its files were listed");
@@ -106,7 +106,7 @@ pub(super) fn take_stock(files: &Files, federation: FederationId) -> Result<Foun
 /// Learns the values that the index or an entry names and whose manifest is there.
 fn learn_values(
     files: &Files,
-    state: &mut State,
+    state: &mut Contents,
     recorded: &Recorded,
     entries: &[Arc<SignedEntry>],
 ) -> Result<(), CacheError> {
@@ -141,7 +141,7 @@ fn learn_values(
 
 /// Removes chunks that are not as long as any manifest says: a kill of the system may leave such files of what was
 /// fetched and not flushed.
-fn remove_misfits(files: &Files, state: &mut State, stored: &[(BlobHash, u64)]) -> Result<(), CacheError> {
+fn remove_misfits(files: &Files, state: &mut Contents, stored: &[(BlobHash, u64)]) -> Result<(), CacheError> {
     let listed: HashSet<Chunk> = state.listed().collect();
     for &(hash, length) in stored {
         let misfits = state.is_named(hash) && !state.has_manifest(Root::from_bytes(*hash.as_bytes()));
@@ -160,7 +160,7 @@ fn remove_misfits(files: &Files, state: &mut State, stored: &[(BlobHash, u64)]) 
 }
 
 /// Makes the index say what is so.
-fn record(index: &mut Index, recorded: &Recorded, state: &State) {
+fn record(index: &mut Index, recorded: &Recorded, state: &Contents) {
     let (blobs, values) = (state.blobs(), state.values());
     let recorded_blobs: HashSet<(BlobHash, u64)> = recorded.blobs.iter().copied().collect();
     let recorded_values: HashSet<(Root, u64)> = recorded.values.iter().copied().collect();

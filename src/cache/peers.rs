@@ -1,3 +1,5 @@
+//! The peers that a node met, to be dialled when it starts again.
+
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

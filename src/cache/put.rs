@@ -1,6 +1,6 @@
 //! Writing what this node publishes, and keeping others' entries.
 
-use super::{Cache, CacheError, Pin, error::failed, files::Partial, state::distinct_chunks};
+use super::{Cache, CacheError, Pin, contents::distinct_chunks, error::failed, files::Partial};
 use crate::{
     durable_file,
     entries::{Conflict, MAX_AUTHORS},

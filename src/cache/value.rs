@@ -1,3 +1,5 @@
+//! Values that are read from the cache, and kept in it as long as they are.
+
 use super::Cache;
 use crate::weights::{Manifest, Root};
 use bytes::Bytes;

@@ -4,6 +4,11 @@ use crate::cli::rfc_3339;
 use serde::Serialize;
 use std::time::SystemTime;
 
+/// The phase in which the nodes meet.
+pub(super) const TOGETHER: &str = "together";
+/// The phase in which each is for itself.
+pub(super) const ALONE: &str = "alone";
+
 /// A line that a demo with `--json` writes of its own.
 #[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub(crate) struct DemoLine {

@@ -2,9 +2,8 @@
 //! piped, JSON lines with `--json`.
 
 use super::{
-    event::{DemoEvent, DemoLine},
-    phase::ALONE,
-    table::Summary,
+    event::{ALONE, DemoEvent, DemoLine},
+    table::{Summary, amount},
 };
 use crate::{
     bucket::BucketFigures,
@@ -340,16 +339,6 @@ fn stale_text(updates: &[FoldedUpdate], name: impl Fn(&str) -> String) -> String
         staleness => format!("{} ({staleness} stale)", name(&update.author)),
     });
     peers.collect::<Vec<_>>().join(", ")
-}
-
-/// Bytes in few characters.
-pub(super) fn amount(bytes: u64) -> String {
-    const KIB: f64 = 1024.0;
-    match bytes as f64 {
-        few if few < KIB => format!("{bytes} B"),
-        some if some < KIB * KIB => format!("{:.0} KiB", some / KIB),
-        many => format!("{:.1} MiB", many / (KIB * KIB)),
-    }
 }
 
 #[cfg(test)]

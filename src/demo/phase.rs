@@ -5,9 +5,10 @@ use super::{
     bucket::Bucket,
     cuts::{Cut, Cuts},
     directory::Directory,
+    event::{ALONE, TOGETHER},
     live::Live,
     process::{Message, NodeProcess},
-    verdict::Dealings,
+    table::NodeResult,
 };
 use crate::{
     bucket::BucketFigures,
@@ -26,10 +27,6 @@ use std::{
 };
 use tokio::runtime::Builder;
 
-/// The phase in which the nodes meet.
-const TOGETHER: &str = "together";
-/// The phase in which each is for itself.
-pub(super) const ALONE: &str = "alone";
 /// Events that may wait for the display.
 const MESSAGES: usize = 256;
 /// Epochs that the others complete while a killed node is away.
@@ -49,28 +46,6 @@ pub(super) enum Outcome {
     Finished(Vec<NodeResult>),
     /// A stop was requested.
     Stopped,
-}
-
-/// What became of a node.
-#[derive(Debug, Clone, Default)]
-pub(super) struct NodeResult {
-    /// Its peer id.
-    pub(super) peer: String,
-    /// Different examples it trained on in an epoch.
-    pub(super) num_examples: u64,
-    /// Share of the test set that its final weights get right.
-    pub(super) accuracy: f64,
-    /// Seconds it ran, over all its starts.
-    pub(super) seconds: f64,
-    /// Peers that it was connected to at its end.
-    pub(super) peers: usize,
-    /// Bytes sent to peers and received from them, over all its starts.
-    pub(super) sent: u64,
-    pub(super) received: u64,
-    /// What the bucket has cost, over all its starts.
-    pub(super) bucket: Option<BucketFigures>,
-    /// What it has had of the others.
-    pub(super) dealings: Dealings,
 }
 
 /// How nodes reach each other.

@@ -2,11 +2,35 @@
 
 use super::{
     event::{Figures, NodeFigures},
-    live::amount,
-    phase::NodeResult,
+    verdict::Dealings,
 };
-use crate::cli::{Column, Sheet};
+use crate::{
+    bucket::BucketFigures,
+    cli::{Column, Sheet},
+};
 use std::time::Duration;
+
+/// What became of a node.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NodeResult {
+    /// Its peer id.
+    pub(super) peer: String,
+    /// Different examples it trained on in an epoch.
+    pub(super) num_examples: u64,
+    /// Share of the test set that its final weights get right.
+    pub(super) accuracy: f64,
+    /// Seconds it ran, over all its starts.
+    pub(super) seconds: f64,
+    /// Peers that it was connected to at its end.
+    pub(super) peers: usize,
+    /// Bytes sent to peers and received from them, over all its starts.
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    /// What the bucket has cost, over all its starts.
+    pub(super) bucket: Option<BucketFigures>,
+    /// What it has had of the others.
+    pub(super) dealings: Dealings,
+}
 
 /// Each node together and alone.
 pub(super) struct Summary {
@@ -104,5 +128,15 @@ impl Summary {
             seconds: self.took.as_secs_f64(),
             sentence: self.sentence(),
         }
+    }
+}
+
+/// Bytes in few characters.
+pub(super) fn amount(bytes: u64) -> String {
+    const KIB: f64 = 1024.0;
+    match bytes as f64 {
+        few if few < KIB => format!("{bytes} B"),
+        some if some < KIB * KIB => format!("{:.0} KiB", some / KIB),
+        many => format!("{:.1} MiB", many / (KIB * KIB)),
     }
 }

@@ -1,3 +1,5 @@
+//! An entry set that can be waited on.
+
 use super::{Conflict, EntrySet, Refused};
 use crate::weights::{Digest, FederationId, SignedEntry};
 use libp2p_identity::PeerId;

@@ -1,3 +1,5 @@
+//! The buckets that an entry set is compared by: fingerprints, sets of buckets, places in them.
+
 use super::Standing;
 use crate::weights::Digest;
 use libp2p_identity::PeerId;

@@ -1,3 +1,5 @@
+//! The proof that two nodes sign as one author.
+
 use crate::weights::{EntryError, SignedEntry};
 use libp2p_identity::PeerId;
 use std::{fmt, sync::Arc};

@@ -1,8 +1,8 @@
-mod standing;
+//! The set of entries that stand, and which one takes whose place: a state machine without I/O.
 
-pub use self::standing::Standing;
+mod in_buckets;
 
-use self::standing::Buckets;
+use self::in_buckets::Buckets;
 use super::Conflict;
 use crate::weights::{EntryHash, FederationId, Key, KeyPrefix, SignedEntry};
 use libp2p_identity::PeerId;

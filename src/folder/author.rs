@@ -1,3 +1,5 @@
+//! Who signs what is put into a folder.
+
 use super::FolderError;
 use crate::{
     home::{Home, Sequences},

@@ -1,3 +1,5 @@
+//! A shared folder over the cache: what the network and the bucket bring is read there.
+
 use super::{
     Author, FolderError, HandedOver, NetworkFigures, SharedFolder, Traffic, Value, author::Draft, error::refused_own,
     value::ChunkStore,
@@ -90,10 +92,11 @@ pub struct CachedFolder {
     routes: Option<watch::Receiver<Routes>>,
     /// Whether others were told that this author's identity was copied.
     proof_handed_over: AtomicBool,
-    shared: Arc<Shared>,
+    shared: Arc<CacheView>,
 }
 
-struct Shared {
+/// What an author sees in the cache, and puts there: the folder without network and bucket.
+struct CacheView {
     author: Author,
     board: Arc<Board>,
     cache: Cache,
@@ -176,7 +179,7 @@ impl CachedFolder {
             })?)),
             None => None,
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(CacheView {
             author: author.clone(),
             board: board.clone(),
             cache: cache.clone(),
@@ -293,7 +296,9 @@ impl CachedFolder {
         match error {
             Unfetched::Gone if !self.shared.board.set().holds(&entry.hash()) => gone(entry),
             Unfetched::Damaged { .. } => FolderError::Damaged { key, what: error.to_string() },
-            Unfetched::Cache(reason) => FolderError::Worker(reason),
+            Unfetched::Cache(reason) => FolderError::Uncached { key, reason },
+            Unfetched::NotKept => FolderError::NotKept { key },
+            Unfetched::Worker(reason) => FolderError::Worker(reason),
             Unfetched::Gone | Unfetched::Bucket(_) if peers.is_empty() => {
                 FolderError::Unreachable { key, reason: error.to_string() }
             }
@@ -305,7 +310,7 @@ impl CachedFolder {
 
     async fn off_runtime<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Shared) -> Result<T, FolderError> + Send + 'static,
+        work: impl FnOnce(&CacheView) -> Result<T, FolderError> + Send + 'static,
     ) -> Result<T, FolderError> {
         let shared = self.shared.clone();
         let joined = tokio::task::spawn_blocking(move || work(&shared)).await;
@@ -314,7 +319,7 @@ impl CachedFolder {
 
     async fn publish(
         &self,
-        make: impl FnOnce(&Shared) -> Result<Published, FolderError> + Send + 'static,
+        make: impl FnOnce(&CacheView) -> Result<Published, FolderError> + Send + 'static,
     ) -> Result<SignedEntry, FolderError> {
         self.check_identity().await?;
         let (network, bucket) = (self.network.clone(), self.bucket.clone());
@@ -383,7 +388,7 @@ impl CachedFolder {
     }
 }
 
-impl Shared {
+impl CacheView {
     fn put(&self, key: Key, value: &Weights, metadata: Metadata) -> Result<Published, FolderError> {
         let manifest = value.manifest();
         let (layout, length) = (manifest.layout().id(), manifest.layout().bytes());
@@ -422,7 +427,9 @@ fn not_from_peers(entry: &Entry, error: &FetchError) -> FolderError {
         FetchError::Gone => gone(entry),
         FetchError::Unreachable { .. } => FolderError::Unreachable { key, reason: error.to_string() },
         FetchError::NotAsSigned => FolderError::Damaged { key, what: error.to_string() },
-        FetchError::Cache(reason) => FolderError::Worker(reason.clone()),
+        FetchError::Cache(reason) => FolderError::Uncached { key, reason: reason.clone() },
+        FetchError::NotKept => FolderError::NotKept { key },
+        FetchError::Ended => FolderError::Worker(error.to_string()),
     }
 }
 

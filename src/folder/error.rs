@@ -1,3 +1,5 @@
+//! What can go wrong in a shared folder.
+
 use crate::bucket::BucketError;
 use crate::cache::CacheError;
 use crate::entries::{MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Refused};
@@ -95,7 +97,21 @@ pub enum FolderError {
         /// The identity.
         author: PeerId,
     },
-    /// A background task of the folder failed.
+    /// A value that arrived can't be put into the cache, or not be read there.
+    #[error("the value of {key} can't be kept in the cache: {reason}")]
+    Uncached {
+        /// Its key.
+        key: Key,
+        /// What the cache says.
+        reason: String,
+    },
+    /// The cache lets go of the value before it is whole.
+    #[error("the cache doesn't keep the value of {key}; raise its quota (--cache-quota)")]
+    NotKept {
+        /// Its key.
+        key: Key,
+    },
+    /// A background task of the folder has panicked, or ended with its runtime.
     #[error("the folder's worker failed: {0}")]
     Worker(String),
 }

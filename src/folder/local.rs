@@ -1,3 +1,5 @@
+//! `file://`: a shared folder in a directory.
+
 use super::{Author, FolderError, SharedFolder, Traffic, Value, author::Draft, error::refused_own};
 use crate::{
     entries::{Board, Conflict, Refused, Watch},
@@ -7,7 +9,10 @@ use async_trait::async_trait;
 use libp2p_identity::PeerId;
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -19,6 +24,9 @@ mod watcher;
 use directory::Directory;
 use scan::Scan;
 use watcher::Watcher;
+
+/// Bytes written and bytes read.
+type Counters = Arc<[AtomicU64; 2]>;
 
 /// `file://`: a shared folder in a directory, also on a network share.
 ///
@@ -32,11 +40,12 @@ use watcher::Watcher;
 /// removes the old entry; the old value stays until the author's next change, so that who has just listed can still
 /// read. There are no locks and no flags to wait for. A reader that can't write the directory can still read.
 pub struct LocalFolder {
-    shared: Arc<Shared>,
+    shared: Arc<DirectoryView>,
     watcher: Mutex<Weak<Watcher>>,
 }
 
-struct Shared {
+/// What an author sees of a directory, and writes there.
+struct DirectoryView {
     author: Author,
     directory: Directory,
     board: Arc<Board>,
@@ -52,7 +61,7 @@ impl LocalFolder {
     pub fn open(dir: &Path, author: Author) -> Result<Self, FolderError> {
         let directory = Directory::create(dir, author.federation(), author.peer_id())?;
         let board = Arc::new(Board::new(author.federation()));
-        let shared = Shared { scan: Mutex::new(Scan::new(&author)), author, directory, board };
+        let shared = DirectoryView { scan: Mutex::new(Scan::new(&author)), author, directory, board };
         shared.with_scan(|scan| scan.take_stock(&shared.directory, &shared.board))?;
         if !shared.board.is_excluded(shared.author.peer_id()) {
             shared.directory.remove_unnamed_values(&shared.board)?;
@@ -65,7 +74,7 @@ impl LocalFolder {
     pub fn open_to_read(dir: &Path, author: Author) -> Result<Self, FolderError> {
         let directory = Directory::existing(dir, author.federation(), author.peer_id());
         let board = Arc::new(Board::new(author.federation()));
-        let shared = Shared { scan: Mutex::new(Scan::new(&author)), author, directory, board };
+        let shared = DirectoryView { scan: Mutex::new(Scan::new(&author)), author, directory, board };
         if shared.root().exists() {
             shared.with_scan(|scan| scan.take_stock(&shared.directory, &shared.board))?;
         }
@@ -91,7 +100,7 @@ impl LocalFolder {
 
     async fn off_runtime<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Shared) -> Result<T, FolderError> + Send + 'static,
+        work: impl FnOnce(&DirectoryView) -> Result<T, FolderError> + Send + 'static,
     ) -> Result<T, FolderError> {
         let shared = self.shared.clone();
         let joined = tokio::task::spawn_blocking(move || work(&shared)).await;
@@ -99,7 +108,7 @@ impl LocalFolder {
     }
 }
 
-impl Shared {
+impl DirectoryView {
     /// The directory's own path, for messages and for the watcher.
     fn root(&self) -> &Path {
         self.directory.federation_dir()
@@ -154,7 +163,7 @@ impl Shared {
             scan.wrote(&entry);
             self.directory.write_entry(&entry)?;
             self.board.insert(Arc::new(entry.clone())).map_err(refused)?;
-            self.directory.remove_superseded(&self.board, &entry, scan)?;
+            self.directory.remove_superseded(&self.board, &entry, |name| scan.knows_own(name))?;
             Ok(entry)
         })
     }

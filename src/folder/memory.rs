@@ -1,3 +1,5 @@
+//! `memory:`: a shared folder in one process, for tests, simulations, and training alone.
+
 use super::{Author, FolderError, SharedFolder, Traffic, Value, author::Draft, error::refused_own, value::ChunkStore};
 use crate::{
     entries::{Board, Conflict, Refused, Watch},

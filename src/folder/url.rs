@@ -1,3 +1,5 @@
+//! What `--folder` names, and opening it.
+
 use super::{
     Author, FolderError, LocalFolder, MemoryFolder, MemoryStorage, SharedFolder,
     cached::{CachedFolder, CachedOptions},

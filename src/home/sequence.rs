@@ -1,3 +1,5 @@
+//! The sequence numbers of an author's entries, kept so that none is given twice.
+
 use crate::durable_file;
 use std::{
     fs, io,
@@ -34,8 +36,10 @@ pub enum SequenceError {
 }
 
 #[derive(Debug)]
-struct State {
+struct Numbers {
+    /// The last one that was given, or was seen with an entry of this author.
     last: u64,
+    /// The last one that is reserved on the disk.
     reserved: u64,
 }
 
@@ -44,14 +48,14 @@ struct State {
 /// A number is reserved on the disk before it is given. Gaps are allowed, so a restart goes on above the reservation.
 #[derive(Debug)]
 pub struct Sequences {
-    state: Mutex<State>,
+    state: Mutex<Numbers>,
     file: Option<PathBuf>,
 }
 
 impl Sequences {
     /// Numbers that live as long as the process: for tests and simulations.
     pub fn in_memory() -> Self {
-        Self { state: Mutex::new(State { last: 0, reserved: 0 }), file: None }
+        Self { state: Mutex::new(Numbers { last: 0, reserved: 0 }), file: None }
     }
 
     /// Numbers above the one in the file, or from 1 if there is no file.
@@ -64,7 +68,7 @@ impl Sequences {
             }
             Err(source) => return Err(SequenceError::Io { path: file, source }),
         };
-        Ok(Self { state: Mutex::new(State { last, reserved: last }), file: Some(file) })
+        Ok(Self { state: Mutex::new(Numbers { last, reserved: last }), file: Some(file) })
     }
 
     /// A number above every earlier one. May write to the disk: call it off the async runtime.

@@ -26,7 +26,7 @@ impl BlockingSession {
     /// Starts the runtime and makes the session in it.
     pub fn new(make: impl FnOnce() -> Result<Session, NodeError>) -> Result<Self, NodeError> {
         let built = Builder::new_multi_thread().worker_threads(1).thread_name("peerfold").enable_all().build();
-        let runtime = built.map_err(|error| NodeError::Worker(error.to_string()))?;
+        let runtime = built.map_err(|source| NodeError::Runtime { source })?;
         let session = {
             let _inside = runtime.enter();
             make()?
@@ -83,15 +83,16 @@ impl BlockingSession {
         &mut self,
         operation: impl for<'a> FnOnce(&'a mut Session) -> Operation<'a, T> + Send + 'static,
     ) -> Result<T, NodeError> {
-        let lost = || NodeError::Worker("the node's task ended early".to_owned());
-        let (Some(runtime), Some(mut session)) = (&self.runtime, self.session.take()) else { return Err(lost()) };
+        let (Some(runtime), Some(mut session)) = (&self.runtime, self.session.take()) else {
+            return Err(NodeError::SessionLost);
+        };
         let (done, waiting) = mpsc::sync_channel(1);
         runtime.spawn(async move {
             let result = operation(&mut session).await;
             // The receiver is the caller, which waits.
             let _ = done.send((result, session));
         });
-        let (result, session) = waiting.recv().map_err(|_| lost())?;
+        let (result, session) = waiting.recv().map_err(|_| NodeError::SessionLost)?;
         self.session = Some(session);
         Ok(result)
     }

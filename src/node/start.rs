@@ -182,8 +182,7 @@ pub(super) async fn first_weights(
     // Of integers alone a mean is only to be had by rounding; else they come from the newest update, as in every fold.
     let only_integers = weights.layout().tensors().iter().all(|tensor| !tensor.dtype.is_float());
     let integers = if only_integers { "mean" } else { "newest" };
-    let mean = StrategySpec::new("fedavg").with("integers", integers).build();
-    let mut mean = mean.map_err(|error| NodeError::Worker(error.to_string()))?;
+    let mut mean = StrategySpec::new("fedavg").with("integers", integers).build()?;
     let mut from: Vec<FoldedFrom> = fresh.iter().map(|(arrived, _)| arrived.folded_from(0.0)).collect();
     let folded = off_runtime(move || super::fold::fold_peers(mean.as_mut(), &fresh)).await?;
     match folded {
@@ -202,8 +201,8 @@ pub(super) async fn first_weights(
 /// Publishes what the node begins from, as its first entry, which also tells the others that it is there. Published
 /// again if it then begins from something else.
 pub(super) async fn publish_beginning(participant: &Participant, beginning: &Beginning) -> Result<(), NodeError> {
-    let json = serde_json::to_vec(beginning).map_err(|error| NodeError::Worker(error.to_string()))?;
-    let artifact = Weights::artifact(json).map_err(|error| NodeError::Worker(error.to_string()))?;
+    let json = serde_json::to_vec(beginning).expect("it is of texts and numbers, and written to memory");
+    let artifact = Weights::artifact(json).map_err(NodeError::Beginning)?;
     participant.folder().put(&Key::start(participant.peer_id()), &artifact, Metadata::default()).await?;
     Ok(())
 }

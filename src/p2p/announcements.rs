@@ -1,3 +1,5 @@
+//! Who has announced itself as a member of which federation, within bounds.
+
 use libp2p::kad::{
     ProviderRecord, RecordKey,
     store::{MemoryStore, MemoryStoreConfig, RecordStore},

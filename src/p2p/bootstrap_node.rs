@@ -1,3 +1,5 @@
+//! A bootstrap node: in no federation, it serves the table in which nodes find each other.
+
 use super::{
     NetworkError,
     addresses::{PeerAddress, can_be_dialled, is_loopback, usable},

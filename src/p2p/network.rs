@@ -203,7 +203,7 @@ impl Network {
     pub(crate) async fn fetch(&self, entry: Arc<SignedEntry>) -> Result<(), FetchError> {
         let (done, fetched) = oneshot::channel();
         self.ask(Command::Fetch(entry, done)).await;
-        fetched.await.unwrap_or_else(|_| Err(FetchError::Cache("the network has ended".to_owned())))
+        fetched.await.unwrap_or_else(|_| Err(FetchError::Ended))
     }
 
     /// Waits until what is this node's own outlives it, or the proof against it if it is excluded, at most as long as

@@ -1,3 +1,5 @@
+//! How a node's network stands, in figures and names.
+
 use serde::{Deserialize, Serialize};
 
 /// A transport.

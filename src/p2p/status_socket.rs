@@ -1,3 +1,5 @@
+//! The socket in a node's home where this machine's owner asks how the network stands.
+
 use super::{NETWORK_SOCKET, NetworkError, NetworkStatus};
 use crate::home::Home;
 use std::{

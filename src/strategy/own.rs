@@ -19,17 +19,21 @@ const BLOCK: usize = 256;
 /// need not add up to 1. Sums are taken in f64, by author, and rounded once; integer tensors are those of the newest of
 /// the updates whose weight is above 0. Reads one piece of at most eight updates at a time.
 ///
-/// Errors if there are no updates, layouts differ, an update is a difference or can't be read, or the weights are none.
+/// Errors if there are no updates, layouts differ, an update is a difference or can't be read, or with
+/// [`FoldError::Weights`] if the weights are not such.
 pub fn weighted_mean(round: &Round<'_>, weights: &[f64]) -> Result<Folded, FoldError> {
     let source = Source::check(round, None, true, OWN)?;
-    let number_of = |what: String| FoldError::NotFinite { strategy: OWN, what };
+    let wrong = |what: String| FoldError::Weights { strategy: OWN, what };
     if weights.len() != round.updates.len() {
-        return Err(number_of(format!("{} weights for {} updates", weights.len(), round.updates.len())));
+        let (weights, updates) = (weights.len(), round.updates.len());
+        return Err(wrong(format!("there are {weights} for {updates} updates; give one for each")));
     }
     let total: f64 = weights.iter().sum();
     if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) || !total.is_finite() || total <= 0.0 {
         let weights = weights.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
-        return Err(number_of(format!("the weights {weights}")));
+        return Err(wrong(format!(
+            "{weights}; each must be a number from 0, their sum above 0, and all of them finite"
+        )));
     }
     let counted: Vec<usize> = (0..weights.len()).filter(|&number| weights[number] > 0.0).collect();
     let weights: Vec<f64> = counted.iter().map(|&number| weights[number]).collect();
@@ -71,4 +75,28 @@ pub fn fold_coordinates(round: &Round<'_>, fold: impl Fn(&mut [f64]) -> f64 + Sy
     };
     let (weights, _) = engine::fold_floats(source.layout(), count, &[], integers, scratch, work)?;
     Ok(Folded::new(weights, vec![1.0 / count as f64; count]))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::{strategy::Update, weights::Weights};
+    use libp2p_identity::PeerId;
+
+    #[test]
+    fn wrong_weights_are_told_as_such() {
+        let value = Weights::artifact(vec![1u8]).unwrap();
+        let updates = [Update::new(PeerId::random(), &value, 1), Update::new(PeerId::random(), &value, 1)];
+        let round = Round { number: 1, updates: &updates, failures: 0 };
+        for (weights, told) in [
+            (&[1.0][..], "there are 1 for 2 updates"),
+            (&[1.0, -1.0], "1, -1; each must be"),
+            (&[0.0, 0.0], "0, 0; each must be"),
+            (&[1.0, f64::NAN], "1, NaN; each must be"),
+        ] {
+            let error = weighted_mean(&round, weights).unwrap_err();
+            assert!(matches!(&error, FoldError::Weights { what, .. } if what.starts_with(told)), "{error}");
+        }
+    }
 }

@@ -87,7 +87,7 @@ impl Combination for QFedAvg {
         at.source.by_author().into_iter().for_each(|number| sum += denominators[number]);
         let coefficients: Vec<f64> = numerators.into_iter().map(|numerator| numerator / sum).collect();
         if !sum.is_finite() || coefficients.iter().any(|coefficient| !coefficient.is_finite()) {
-            return Err(FoldError::NotFinite { strategy: INFO.name, what: format!("Σh = {sum}") });
+            return Err(FoldError::NotFinite { strategy: INFO.name, what: format!("a coefficient, with Σh = {sum}") });
         }
         Ok(Plan::towards(at.source, at.x(), coefficients))
     }
@@ -168,36 +168,37 @@ impl Remembers for AsFlower {
         let total: f64 = hs.iter().sum();
         let shares: Vec<f64> = powers.iter().map(|power| self.rule.lipschitz * power / total).collect();
         if !total.is_finite() || shares.iter().any(|share| !share.is_finite()) {
-            return Err(FoldError::NotFinite { strategy: INFO.name, what: format!("Σh = {total}") });
+            return Err(FoldError::NotFinite { strategy: INFO.name, what: format!("a share, with Σh = {total}") });
         }
         let integers = source.newest(0..shares.len()).ok_or(FoldError::NoUpdates)?;
         let (layout, first) = (source.layout(), memory.wide.is_empty());
         let beside: Vec<Plane> = form.wide.then_some(Plane::Wide).into_iter().collect();
-        let work = |scratch: &mut Scratch, dtype: DType, piece: &Piece, weights: &mut [u8], outputs: &mut [&mut [u8]]| {
-            let Scratch { x: before, sum, update } = scratch;
-            let (elements, single) = (weights.len() / dtype.size() as usize, dtype != DType::F64);
-            [&mut *before, &mut *sum, &mut *update].into_iter().for_each(|values| values.resize(elements, 0.0));
-            sum.fill(0.0);
-            match memory.wide.is_empty() {
-                true => decode(dtype, &part(x, piece), before),
-                false => decode(DType::F64, &Plane::Wide.part(layout, &memory.wide, piece), before),
-            }
-            for (number, &power) in powers.iter().enumerate() {
-                decode(dtype, &source.input(number).read(piece)?, update);
-                self.add(sum, before, update, (power, total, first, single));
-            }
-            for (sum, x) in sum.iter_mut().zip(&*before) {
-                *sum = match self.reference {
-                    Reference::Flwr141Message => x - *sum / total,
-                    _ => x - *sum,
-                };
-            }
-            encode(dtype, sum, weights);
-            if let Some(wide) = outputs.first_mut() {
-                encode(DType::F64, sum, wide);
-            }
-            Ok(())
-        };
+        let work =
+            |scratch: &mut Scratch, dtype: DType, piece: &Piece, weights: &mut [u8], outputs: &mut [&mut [u8]]| {
+                let Scratch { x: before, sum, update } = scratch;
+                let (elements, single) = (weights.len() / dtype.size() as usize, dtype != DType::F64);
+                [&mut *before, &mut *sum, &mut *update].into_iter().for_each(|values| values.resize(elements, 0.0));
+                sum.fill(0.0);
+                match memory.wide.is_empty() {
+                    true => decode(dtype, &part(x, piece), before),
+                    false => decode(DType::F64, &Plane::Wide.part(layout, &memory.wide, piece), before),
+                }
+                for (number, &power) in powers.iter().enumerate() {
+                    decode(dtype, &source.input(number).read(piece)?, update);
+                    self.add(sum, before, update, (power, total, first, single));
+                }
+                for (sum, x) in sum.iter_mut().zip(&*before) {
+                    *sum = match self.reference {
+                        Reference::Flwr141Message => x - *sum / total,
+                        _ => x - *sum,
+                    };
+                }
+                encode(dtype, sum, weights);
+                if let Some(wide) = outputs.first_mut() {
+                    encode(DType::F64, sum, wide);
+                }
+                Ok(())
+            };
         let (weights, mut planes) = engine::fold_floats(layout, 1, &beside, integers, Scratch::default, work)?;
         let (x, wide) = (Some(weights.clone()), planes.next().unwrap_or_default());
         Ok((Folded::new(weights, shares), Memory { x, wide, ..Memory::default() }))

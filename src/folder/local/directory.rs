@@ -1,6 +1,6 @@
 //! The names of the files, and how they are written and removed.
 
-use super::{failed, scan::Scan, value_file};
+use super::{Counters, failed, value_file};
 use crate::{
     durable_file,
     entries::Board,
@@ -13,18 +13,12 @@ use std::{
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::Ordering,
     time::SystemTime,
 };
 
 pub(super) const ENTRY: &str = "entry";
 const VALUE: &str = "value";
-
-/// Bytes written and bytes read.
-pub(super) type Counters = Arc<[AtomicU64; 2]>;
 
 pub(super) struct Directory {
     federation: PathBuf,
@@ -115,19 +109,19 @@ impl Directory {
     }
 
     /// Removes the author's entries that `newest` or an earlier one took the place of, and the values that were unnamed
-    /// before `newest` was written. What the scan hasn't seen yet is left: it may be the proof of a copied identity.
+    /// before `newest` was written. A name that isn't known yet is left: it may be the proof of a copied identity.
     pub(super) fn remove_superseded(
         &self,
         board: &Board,
         newest: &SignedEntry,
-        scan: &Scan,
+        is_known: impl Fn(&str) -> bool,
     ) -> Result<(), FolderError> {
         let standing: Vec<_> = board.set().of_author(newest.key.author()).cloned().collect();
         let named: BTreeSet<String> = standing.iter().map(|entry| Self::entry_name(entry)).collect();
         let mut roots: BTreeSet<Root> = standing.iter().filter_map(|entry| entry.root()).collect();
         let mut superseded = Vec::new();
         for name in self.own_files(ENTRY)? {
-            if named.contains(&name) || !scan.knows_own(&name) {
+            if named.contains(&name) || !is_known(&name) {
                 continue;
             }
             let path = self.own.join(&name);

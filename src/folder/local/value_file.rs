@@ -1,6 +1,6 @@
 //! One value in one file: the manifest's length (4 bytes, little-endian), the manifest, the chunks one after another.
 
-use super::{directory::Counters, failed};
+use super::{Counters, failed};
 use crate::{
     descriptors::SharedFile,
     folder::{FolderError, Value, value::ChunkStore},

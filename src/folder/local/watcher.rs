@@ -1,6 +1,6 @@
 //! The thread that looks for changes while someone watches.
 
-use super::Shared;
+use super::DirectoryView;
 use notify::{RecursiveMode, Watcher as _};
 use std::{
     sync::{
@@ -27,7 +27,7 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn start(shared: &Arc<Shared>) -> Self {
+    pub(super) fn start(shared: &Arc<DirectoryView>) -> Self {
         let (wake, woken) = mpsc::sync_channel(1);
         let changed = wake.clone();
         let notifications = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {

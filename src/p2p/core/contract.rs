@@ -19,7 +19,7 @@ pub type Token = u64;
 pub enum RequestFailed {
     /// The peer doesn't speak the protocol: it is no node, a bootstrap node perhaps.
     Unsupported,
-    /// It is gone, was too slow, or sent what can't be decoded.
+    /// It is gone, or was too slow.
     Failed,
     /// It sent what can't be decoded.
     Malformed,
@@ -169,9 +169,15 @@ pub enum FetchError {
     /// The author signed an entry for a value that isn't so.
     #[error("its manifest is of another layout or length than its entry says")]
     NotAsSigned,
-    /// The cache failed.
+    /// The cache can't be read or written.
     #[error("{0}")]
     Cache(String),
+    /// The cache lets go of what is stored in it before the value is whole.
+    #[error("the cache doesn't keep it; is its quota too small?")]
+    NotKept,
+    /// The node has left the network.
+    #[error("the network of this node has ended")]
+    Ended,
 }
 
 /// What to do.

@@ -116,8 +116,7 @@ impl Core {
             Looked::Missing(chunks) => chunks.into_iter().map(|(hash, length)| (hash.into(), Some(length))).collect(),
         };
         if job.lookups > MAX_LOOKUPS {
-            let error = "it doesn't keep what is stored in it; is its quota too small?".to_owned();
-            return self.fail(root, FetchError::Cache(error));
+            return self.fail(root, FetchError::NotKept);
         }
         job.todo = missing.into_iter().collect();
         if job.todo.is_empty() {

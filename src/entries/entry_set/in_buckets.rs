@@ -2,7 +2,7 @@
 
 use super::EntrySet;
 use crate::{
-    entries::{BUCKETS, BucketSet, Conflict, Fingerprints, Position, buckets::bucket_of},
+    entries::{BUCKETS, BucketSet, Fingerprints, Position, Standing, buckets::bucket_of},
     weights::{Digest, KeyPrefix, SignedEntry},
 };
 use libp2p_identity::PeerId;
@@ -11,15 +11,6 @@ use std::{
     ops::Bound,
     sync::{Arc, OnceLock},
 };
-
-/// What stands in an entry set, and is told to peers.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Standing {
-    /// The newest entry of a key.
-    Entry(Arc<SignedEntry>),
-    /// Why an author is excluded, in the place of all its entries.
-    Proof(Conflict),
-}
 
 #[derive(Debug, Default)]
 struct Bucket {

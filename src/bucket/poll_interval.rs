@@ -7,12 +7,12 @@ use std::{ops::RangeInclusive, time::Duration};
 /// It stays about a quarter of what has been waited for already, so nodes that wait for each other in turn don't hold up
 /// each other more than that.
 #[derive(Debug, Clone)]
-pub(crate) struct Pace {
+pub(crate) struct PollInterval {
     bounds: RangeInclusive<Duration>,
     now: Duration,
 }
 
-impl Pace {
+impl PollInterval {
     /// From the shortest time to the longest.
     pub(crate) fn new(bounds: RangeInclusive<Duration>) -> Self {
         Self { now: *bounds.start(), bounds }
@@ -33,13 +33,13 @@ mod tests {
     #[test]
     fn it_grows_until_there_is_news() {
         let seconds = Duration::from_secs;
-        let mut pace = Pace::new(seconds(16)..=seconds(30));
-        let mut after = |news| pace.after(news).as_secs();
+        let mut interval = PollInterval::new(seconds(16)..=seconds(30));
+        let mut after = |news| interval.after(news).as_secs();
         let quiet = [after(false), after(false), after(false), after(false), after(false)];
         assert_eq!(quiet, [16, 20, 25, 30, 30]);
         assert_eq!([after(true), after(false), after(false)], [16, 20, 25]);
         // Bounds the wrong way around.
-        let mut pace = Pace::new(seconds(9)..=seconds(5));
-        assert_eq!([pace.after(false), pace.after(false)], [seconds(9), seconds(9)]);
+        let mut interval = PollInterval::new(seconds(9)..=seconds(5));
+        assert_eq!([interval.after(false), interval.after(false)], [seconds(9), seconds(9)]);
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn distinct_chunks(manifest: &Manifest) -> Option<Arc<[Chunk]>> {
 /// A value whose manifest is known.
 struct Known {
     chunks: Arc<[Chunk]>,
-    /// When it was used last, by the state's clock.
+    /// When it was used last, by the contents' clock.
     used: u64,
     /// When it was learnt last.
     since: u64,
@@ -39,7 +39,7 @@ struct Blob {
 
 /// Values refer to blobs, equal ones to the same: a blob is to be kept as long as a known value names it.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct Contents {
     values: HashMap<Root, Known>,
     blobs: HashMap<BlobHash, Blob>,
     /// Blobs that were stored when the last value that names them was forgotten.
@@ -51,7 +51,7 @@ pub(super) struct State {
     clock: u64,
 }
 
-impl State {
+impl Contents {
     /// Takes note of a value. `used` is its place in the order of uses, if it has one from earlier.
     pub(super) fn learn(&mut self, root: Root, chunks: Arc<[Chunk]>, used: Option<u64>) {
         self.clock = self.clock.max(used.unwrap_or(0)) + 1;
