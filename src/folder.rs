@@ -30,7 +30,10 @@ use crate::{
 };
 use async_trait::async_trait;
 use libp2p_identity::PeerId;
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::sync::watch;
 
 /// Bytes that a folder handle has moved since it was opened.
@@ -87,11 +90,11 @@ pub trait SharedFolder: Send + Sync {
     ///
     /// Errors: [`FolderError::NotAuthor`] for another author's key, [`FolderError::Entry`] for metadata over a limit,
     /// [`FolderError::Io`] when the storage can't be written.
-    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError>;
+    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError>;
 
     /// The newest entry of every key that begins with `prefix`, in order of keys, without tombstones and without the
     /// entries of excluded authors. Moves no value.
-    async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError>;
+    async fn list(&self, prefix: &str) -> Result<Vec<Arc<SignedEntry>>, FolderError>;
 
     /// A handle to the value of an entry. It keeps giving this value after an overwrite; what it gives is verified
     /// against the entry's root.
@@ -106,7 +109,7 @@ pub trait SharedFolder: Send + Sync {
 
     /// Removes a key of the handle's author and leaves a tombstone, which no older entry can undo. Removing what isn't
     /// there leaves a tombstone too.
-    async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError>;
+    async fn remove(&self, key: &Key) -> Result<Arc<SignedEntry>, FolderError>;
 
     /// One hash over all entries and tombstones: equal for two handles exactly if they know the same.
     async fn digest(&self) -> Result<Digest, FolderError>;

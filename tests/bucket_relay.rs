@@ -54,7 +54,7 @@ async fn open(seed: u8, network: Option<Vec<PeerAddress>>, bucket: Option<&Serve
 }
 
 impl Member {
-    async fn publish(&self, number: u64) -> SignedEntry {
+    async fn publish(&self, number: u64) -> Arc<SignedEntry> {
         let key = Key::update(self.folder.author(), number);
         self.folder.put(&key, &numbered(number), epoch(number)).await.unwrap()
     }
@@ -62,7 +62,7 @@ impl Member {
     /// Waits until it has heard of the entry and has its value, whole.
     async fn has(&self, entry: &SignedEntry) {
         let mut watch = self.folder.watch(&entry.key.to_string());
-        let heard = timeout(PATIENCE, async { while watch.next().await != *entry {} }).await;
+        let heard = timeout(PATIENCE, async { while *watch.next().await != *entry {} }).await;
         heard.unwrap_or_else(|_| panic!("{} has not heard of {}", self.folder.author(), entry.key));
         let value = self.folder.get(entry).await.unwrap();
         assert_eq!(value.manifest().root(), entry.root().unwrap());

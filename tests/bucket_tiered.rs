@@ -241,7 +241,7 @@ struct Member {
     proxy: FaultProxy,
     folder: CachedFolder,
     networked: bool,
-    newest: Option<(SignedEntry, u64)>,
+    newest: Option<(Arc<SignedEntry>, u64)>,
 }
 
 impl Member {

@@ -3,13 +3,14 @@
 
 mod nodes;
 
-use nodes::{Peer, Recorder, local, options, patiently, peers, value_of, weights};
+use nodes::{Peer, Recorder, faulty::FaultyFolder, local, options, patiently, peers, value_of, weights};
 use peerfold::{
     node::{AsyncNode, AsyncOptions, Event, LocalUpdate, ParticipantOptions},
     strategy::StrategySpec,
     weights::{DType, Tensor, TensorSpec, Weights},
 };
 use std::sync::Arc;
+use tokio::sync::Barrier;
 
 fn node(peer: &Peer, events: &Recorder, options: AsyncOptions) -> AsyncNode {
     AsyncNode::new(peer.participant(events), options)
@@ -59,6 +60,46 @@ async fn its_own_update_comes_first_and_what_peers_see_is_what_was_trained() {
     let published = peers[0].folder.list(&format!("{}/", peers[2].id)).await.unwrap();
     let roots: Vec<_> = published.iter().map(|entry| entry.root().unwrap()).collect();
     assert_eq!(roots, [weights(2.0).manifest().root()]);
+}
+
+/// A node over a folder with faults.
+fn faulty(peer: &Peer, events: &Recorder) -> (FaultyFolder, AsyncNode) {
+    let folder = FaultyFolder::new(peer.folder.clone());
+    let participant =
+        nodes::participant(Arc::new(folder.clone()), &StrategySpec::new("fedavg"), nodes::options(events));
+    (folder, AsyncNode::new(participant, AsyncOptions::default()))
+}
+
+#[tokio::test]
+async fn values_are_fetched_side_by_side_and_folded_by_author() {
+    let (_storage, peers) = peers(9);
+    for peer in &peers[1..] {
+        peer.publish(1, 1.0).await;
+    }
+    let events = Recorder::new();
+    let (folder, mut node) = faulty(&peers[0], &events);
+    // One after the other, not one of them would come.
+    folder.set(|faults| faults.together = Some(Arc::new(Barrier::new(8))));
+    patiently(node.exchange(&local(1, 1.0))).await.unwrap();
+    assert_eq!(events.folded_authors(), [ids(&peers.iter().collect::<Vec<_>>())]);
+    assert_eq!(events.rejected(), []);
+}
+
+#[tokio::test]
+async fn any_number_of_dead_peers_delay_nobody_elses_value() {
+    let (_storage, peers) = peers(40);
+    for peer in &peers[1..] {
+        peer.publish(1, 1.0).await;
+    }
+    let events = Recorder::new();
+    let (folder, mut node) = faulty(&peers[0], &events);
+    folder.set(|faults| faults.dead = peers[1..39].iter().map(|peer| peer.id).collect());
+    let exchange = tokio::spawn(async move { node.exchange(&local(1, 1.0)).await.map(|_| ()) });
+    let living = peers[39].id.to_string();
+    events.wait_for(|event| matches!(event, Event::Received { author, .. } if *author == living).then_some(())).await;
+    // The others are still waited for.
+    assert_eq!(events.rejected(), []);
+    exchange.abort();
 }
 
 #[tokio::test]

@@ -393,7 +393,7 @@ impl Opened {
         )
     }
 
-    async fn list(&self, prefix: &str) -> anyhow::Result<Vec<SignedEntry>> {
+    async fn list(&self, prefix: &str) -> anyhow::Result<Vec<Arc<SignedEntry>>> {
         self.ask().await?;
         Ok(self.folder.list(prefix).await?)
     }
@@ -416,7 +416,7 @@ async fn get(opened: &Opened, key: &str, output: &Path, layout: Option<SavedLayo
     let (author, name) = key.split_once('/').with_context(|| format!("{key:?} is no key: write AUTHOR/NAME"))?;
     let author = author.trim_start_matches('…');
     let entries = opened.list("").await?;
-    let found: Vec<&SignedEntry> = entries
+    let found: Vec<&Arc<SignedEntry>> = entries
         .iter()
         .filter(|entry| entry.key.name() == name && entry.key.author().to_string().ends_with(author))
         .collect();
@@ -437,7 +437,7 @@ async fn get(opened: &Opened, key: &str, output: &Path, layout: Option<SavedLayo
 }
 
 /// What `get` has written, and which weights these are.
-fn written_text(entry: &SignedEntry, entries: &[SignedEntry], output: &Path) -> String {
+fn written_text(entry: &SignedEntry, entries: &[Arc<SignedEntry>], output: &Path) -> String {
     let row = Row::of(entry, None);
     let author = short_peer(&row.author);
     let what = match row.kind {

@@ -315,7 +315,7 @@ impl CachedFolder {
     async fn publish(
         &self,
         make: impl FnOnce(&Shared) -> Result<Published, FolderError> + Send + 'static,
-    ) -> Result<SignedEntry, FolderError> {
+    ) -> Result<Arc<SignedEntry>, FolderError> {
         self.check_identity().await?;
         let (network, bucket) = (self.network.clone(), self.bucket.clone());
         if network.is_none()
@@ -335,7 +335,7 @@ impl CachedFolder {
             if let Some(bucket) = bucket {
                 bucket.published();
             }
-            Ok(SignedEntry::clone(&entry))
+            Ok(entry)
         });
         let published = published.await;
         if let Err(FolderError::CopiedIdentity { .. }) = published {
@@ -432,13 +432,13 @@ impl SharedFolder for CachedFolder {
         self.shared.author.peer_id()
     }
 
-    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
+    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError> {
         self.shared.author.check_owns(key)?;
         let (key, value) = (key.clone(), value.clone());
         self.publish(move |shared| shared.put(key, &value, metadata)).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError> {
+    async fn list(&self, prefix: &str) -> Result<Vec<Arc<SignedEntry>>, FolderError> {
         self.check_identity().await?;
         self.look().await;
         Ok(self.shared.board.list(prefix))
@@ -472,7 +472,7 @@ impl SharedFolder for CachedFolder {
         Watch::new(self.shared.board.clone(), prefix, ())
     }
 
-    async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError> {
+    async fn remove(&self, key: &Key) -> Result<Arc<SignedEntry>, FolderError> {
         self.shared.author.check_owns(key)?;
         let layout = self.shared.board.set().get(key).map(|entry| entry.layout);
         let draft = Draft::tombstone(key.clone(), layout);

@@ -126,7 +126,7 @@ impl Shared {
         Ok(())
     }
 
-    fn put(&self, key: Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
+    fn put(&self, key: Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError> {
         let manifest = value.manifest();
         let draft = Draft::put(key, manifest.layout().id(), manifest.root(), manifest.layout().bytes(), metadata);
         self.publish(draft, |directory| directory.write_value(&manifest, value))
@@ -136,7 +136,7 @@ impl Shared {
         &self,
         draft: Draft,
         write_value: impl FnOnce(&Directory) -> Result<(), FolderError>,
-    ) -> Result<SignedEntry, FolderError> {
+    ) -> Result<Arc<SignedEntry>, FolderError> {
         // One writer at a time: what is unnamed is decided and removed under the scan's lock.
         self.with_scan(|scan| {
             self.refresh_with(scan)?;
@@ -144,16 +144,16 @@ impl Shared {
             if let Some(standing) = standing.filter(|standing| draft.is_said_by(standing))
                 && (standing.root().is_none() || self.directory.value_is_whole(&standing))
             {
-                return Ok(SignedEntry::clone(&standing));
+                return Ok(standing);
             }
             // What can't be published is found out before anything is written.
             let refused = |refused: Refused| refused_own(refused, self.author.peer_id());
             self.board.set().check_room(&draft.key).map_err(refused)?;
-            let entry = self.author.sign(draft)?;
+            let entry = Arc::new(self.author.sign(draft)?);
             write_value(&self.directory)?;
             scan.wrote(&entry);
             self.directory.write_entry(&entry)?;
-            self.board.insert(Arc::new(entry.clone())).map_err(refused)?;
+            self.board.insert(entry.clone()).map_err(refused)?;
             self.directory.remove_superseded(&self.board, &entry, scan)?;
             Ok(entry)
         })
@@ -166,13 +166,13 @@ impl SharedFolder for LocalFolder {
         self.shared.author.peer_id()
     }
 
-    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
+    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError> {
         self.shared.author.check_owns(key)?;
         let (key, value) = (key.clone(), value.clone());
         self.off_runtime(move |shared| shared.put(key, &value, metadata)).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError> {
+    async fn list(&self, prefix: &str) -> Result<Vec<Arc<SignedEntry>>, FolderError> {
         let prefix = prefix.to_owned();
         self.off_runtime(move |shared| shared.refresh().map(|()| shared.board.list(&prefix))).await
     }
@@ -194,7 +194,7 @@ impl SharedFolder for LocalFolder {
         Watch::new(self.shared.board.clone(), prefix, (watcher, self.shared.clone()))
     }
 
-    async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError> {
+    async fn remove(&self, key: &Key) -> Result<Arc<SignedEntry>, FolderError> {
         self.shared.author.check_owns(key)?;
         let key = key.clone();
         self.off_runtime(move |shared| {

@@ -107,14 +107,14 @@ pub async fn a_copied_identity_is_found_out<H: Harness>() {
     if H::NETWORK {
         eventually(async || !copy.conflicts().await.unwrap().is_empty()).await;
     }
-    let copied = |result: Result<SignedEntry, FolderError>| matches!(result, Err(FolderError::CopiedIdentity { author }) if author == peer(1));
+    let copied = |result: Result<Arc<SignedEntry>, FolderError>| matches!(result, Err(FolderError::CopiedIdentity { author }) if author == peer(1));
     assert!(copied(copy.put(&key(1, "b"), &numbered(2), epoch(1)).await));
     eventually(async || !third.conflicts().await.unwrap().is_empty()).await;
     let [conflict] = third.conflicts().await.unwrap().try_into().unwrap();
     assert_eq!(conflict.author(), peer(1));
-    let mut proof = [&first, &second].map(SignedEntry::clone);
-    proof.sort_by_key(SignedEntry::hash);
-    assert_eq!(conflict.entries.each_ref().map(|entry| SignedEntry::clone(entry)), proof);
+    let mut proof = [first.clone(), second.clone()];
+    proof.sort_by_key(|entry| entry.hash());
+    assert_eq!(conflict.entries, proof);
     // Nothing of it counts any more, and others aren't disturbed.
     assert_eq!(third.list("").await.unwrap(), [honest.clone()]);
     for handle in [&original, &copy] {

@@ -82,7 +82,7 @@ pub async fn fetch_at_last(folder: &dyn SharedFolder, entry: &Entry) -> Result<W
 /// Waits until the handle has learned of this entry.
 pub async fn learn(folder: &dyn SharedFolder, entry: &SignedEntry) {
     let mut watch = folder.watch(&entry.key.to_string());
-    while watch.next().await != *entry {}
+    while *watch.next().await != *entry {}
 }
 
 /// Waits until two handles know the same.
