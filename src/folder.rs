@@ -7,6 +7,7 @@
 mod author;
 mod cached;
 mod error;
+mod figures;
 mod local;
 mod memory;
 mod url;
@@ -16,6 +17,7 @@ pub use self::{
     author::Author,
     cached::{CachedFolder, CachedOptions},
     error::FolderError,
+    figures::{FolderFigures, Traffic},
     local::LocalFolder,
     memory::{MemoryFolder, MemoryStorage},
     url::{FolderUrl, FolderUrlError, OpenOptions},
@@ -23,7 +25,7 @@ pub use self::{
 };
 
 use crate::{
-    bucket::{BucketFigures, Routes},
+    bucket::Routes,
     entries::{Conflict, Watch},
     p2p::{self, Surroundings},
     weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
@@ -35,26 +37,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::sync::watch;
-
-/// Bytes that a folder handle has moved since it was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Traffic {
-    /// Bytes of entries, manifests and chunks written.
-    pub written: u64,
-    /// Bytes of entries, manifests and chunks read.
-    pub read: u64,
-}
-
-/// How a folder that is a network stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct NetworkFigures {
-    /// Members of the federation that are connected.
-    pub peers: usize,
-    /// Bytes of messages sent to peers since the folder was opened.
-    pub sent: u64,
-    /// Bytes of messages received from peers since then.
-    pub received: u64,
-}
 
 /// Where what a handle has published is, apart from its own disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -117,23 +99,13 @@ pub trait SharedFolder: Send + Sync {
     /// Authors who signed two different entries under one number, each with the proof. Nothing of theirs is listed.
     async fn conflicts(&self) -> Result<Vec<Conflict>, FolderError>;
 
-    /// What this handle has moved so far.
-    fn traffic(&self) -> Traffic;
-
-    /// How the network stands, for a folder that is one.
-    fn network(&self) -> Option<NetworkFigures> {
-        None
-    }
+    /// What this handle has moved so far, and how what the folder is made of stands.
+    fn figures(&self) -> FolderFigures;
 
     /// When the entry was written, where the folder knows: by the file system's or the store's clock. A network doesn't:
     /// entries carry no time.
     async fn written_at(&self, entry: &SignedEntry) -> Option<SystemTime> {
         let _ = entry;
-        None
-    }
-
-    /// What the bucket has cost, for a folder that has one.
-    fn bucket(&self) -> Option<BucketFigures> {
         None
     }
 

@@ -18,6 +18,7 @@ mod comparison;
 mod complaints;
 mod config;
 mod event;
+mod figures;
 mod fold;
 mod participant;
 mod progress;
@@ -38,6 +39,7 @@ pub use self::{
     choice::StrategyChoice,
     config::{NodeConfig, Pace},
     event::{Event, EventSink, FoldedUpdate, Origin, UnaveragedTensors},
+    figures::{Figures, FoldFigures, RunFigures, TrainingFigures},
     participant::{Participant, ParticipantOptions},
     progress::Progress,
     roster::Roster,

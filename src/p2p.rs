@@ -8,6 +8,7 @@ mod announcements;
 mod behaviour;
 mod bootstrap_node;
 pub mod core;
+mod figures;
 mod lookout;
 mod message;
 pub(crate) mod network;
@@ -28,6 +29,7 @@ pub use self::status_socket::{StatusError, StatusSocket};
 pub use self::{
     bootstrap_node::{BootstrapFigures, BootstrapNode},
     core::HandedOver,
+    figures::NetworkFigures,
     message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SyncRequest, SyncResponse},
     options::{AddressError, FederationName, NetworkOptions, PeerAddress, listen_address},
     peer_list::{PeerList, PeerListError},

@@ -5,7 +5,10 @@ mod nodes;
 
 use nodes::{Peer, Recorder, faulty::FaultyFolder, local, options, patiently, peers, value_of, weights};
 use peerfold::{
-    node::{AsyncNode, AsyncOptions, Event, LocalUpdate, ParticipantOptions},
+    node::{
+        AsyncNode, AsyncOptions, Event, Figures, FoldFigures, LocalUpdate, Origin, ParticipantOptions, Session,
+        SessionOptions, StartOptions, Stop, TrainingFigures,
+    },
     strategy::StrategySpec,
     weights::{DType, Tensor, TensorSpec, Weights},
 };
@@ -100,6 +103,42 @@ async fn any_number_of_dead_peers_delay_nobody_elses_value() {
     // The others are still waited for.
     assert_eq!(events.rejected(), []);
     exchange.abort();
+}
+
+#[tokio::test]
+async fn what_a_node_has_done_is_one_tree_of_figures() {
+    let (_storage, peers) = peers(4);
+    let events = Recorder::new();
+    let options = SessionOptions {
+        federation: nodes::federation(),
+        name: "test".to_owned(),
+        run_dir: None,
+        start: StartOptions::default(),
+        hyperparameters: Default::default(),
+        distinct: Default::default(),
+        publish_folded: false,
+        stop: Stop::new(),
+    };
+    let mut session = Session::new(node(&peers[0], &events, AsyncOptions::default()), options);
+    patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await.unwrap();
+    let before = session.figures();
+    assert_eq!((before.fold, before.training, before.run.epoch), Default::default());
+    peers[1].publish(1, 1.0).await;
+    peers[2].publish(1, f32::NAN).await;
+    peers[3].publish(1, 2.0).await;
+    for epoch in 1..=2 {
+        patiently(session.epoch_trained(local(epoch, 1.0), Default::default())).await.unwrap();
+    }
+    let figures = session.figures();
+    let fold = FoldFigures { received: 2, rejected: 1, folds: 2, folded: 4, ..FoldFigures::default() };
+    assert_eq!((figures.fold, figures.training), (fold, TrainingFigures { epochs: 2, examples: 20 }));
+    assert_eq!((figures.run.epoch, figures.folder), (2, peers[0].folder.figures()));
+    assert!(figures.folder.traffic.written > before.folder.traffic.written && figures.run.seconds > 0.0);
+    // A storage in memory has neither network nor bucket nor cache.
+    let json = serde_json::to_value(figures).unwrap();
+    assert_eq!(json["fold"]["folded"], 4);
+    assert_eq!(json["folder"].as_object().unwrap().keys().collect::<Vec<_>>(), ["traffic"]);
+    assert_eq!(serde_json::from_value::<Figures>(json).unwrap(), figures);
 }
 
 #[tokio::test]

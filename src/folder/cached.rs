@@ -1,9 +1,9 @@
 use super::{
-    Author, FolderError, HandedOver, NetworkFigures, SharedFolder, Traffic, Value, author::Draft, error::refused_own,
+    Author, FolderError, FolderFigures, HandedOver, SharedFolder, Traffic, Value, author::Draft, error::refused_own,
     value::ChunkStore,
 };
 use crate::{
-    bucket::{self, Bucket, BucketFigures, BucketOptions, BucketUrl, Routes, Unfetched},
+    bucket::{self, Bucket, BucketOptions, BucketUrl, Routes, Unfetched},
     cache::{Cache, CacheOptions, CachedValue, DEFAULT_QUOTA, Opened},
     entries::{Board, Conflict, Watch},
     p2p::{
@@ -234,7 +234,7 @@ impl CachedFolder {
 
     /// Looks into the bucket, where nobody else tells what is new.
     async fn look(&self) {
-        let alone = self.network.as_ref().is_none_or(|network| network.figures().0 == 0);
+        let alone = self.network.as_ref().is_none_or(|network| network.figures().peers == 0);
         if let Some(bucket) = self.bucket.as_ref().filter(|_| alone) {
             // What comes later is told by the watch.
             bucket.look(LOOK).await;
@@ -489,22 +489,17 @@ impl SharedFolder for CachedFolder {
         Ok(self.shared.board.conflicts())
     }
 
-    fn traffic(&self) -> Traffic {
-        let [written, read] = self.shared.traffic.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        Traffic { written, read }
-    }
-
-    fn network(&self) -> Option<NetworkFigures> {
-        let (peers, sent, received) = self.network.as_ref()?.figures();
-        Some(NetworkFigures { peers, sent, received })
+    fn figures(&self) -> FolderFigures {
+        FolderFigures {
+            traffic: Traffic::of(&self.shared.traffic),
+            network: self.network.as_ref().map(|network| network.figures()),
+            bucket: self.bucket.as_ref().map(|bucket| bucket.figures()),
+            cache: Some(self.shared.cache.figures()),
+        }
     }
 
     async fn written_at(&self, entry: &SignedEntry) -> Option<SystemTime> {
         self.bucket.as_ref().and_then(|bucket| bucket.written_at(entry))
-    }
-
-    fn bucket(&self) -> Option<BucketFigures> {
-        self.bucket.as_ref().map(|bucket| bucket.figures())
     }
 
     fn routes(&self) -> Option<watch::Receiver<Routes>> {

@@ -1,4 +1,4 @@
-use super::{Author, FolderError, SharedFolder, Traffic, Value, author::Draft, error::refused_own};
+use super::{Author, FolderError, FolderFigures, SharedFolder, Traffic, Value, author::Draft, error::refused_own};
 use crate::{
     entries::{Board, Conflict, Refused, Watch},
     weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use libp2p_identity::PeerId;
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::SystemTime,
 };
 
@@ -223,10 +223,8 @@ impl SharedFolder for LocalFolder {
         self.off_runtime(move |shared| Ok(shared.directory.written_at(&entry))).await.ok().flatten()
     }
 
-    fn traffic(&self) -> Traffic {
-        let counters = self.shared.directory.counters();
-        let [written, read] = counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        Traffic { written, read }
+    fn figures(&self) -> FolderFigures {
+        Traffic::of(self.shared.directory.counters()).into()
     }
 }
 

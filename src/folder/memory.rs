@@ -1,4 +1,7 @@
-use super::{Author, FolderError, SharedFolder, Traffic, Value, author::Draft, error::refused_own, value::ChunkStore};
+use super::{
+    Author, FolderError, FolderFigures, SharedFolder, Traffic, Value, author::Draft, error::refused_own,
+    value::ChunkStore,
+};
 use crate::{
     entries::{Board, Conflict, Refused, Watch},
     weights::{Digest, Entry, FederationId, Key, Manifest, Metadata, Root, SignedEntry, Weights},
@@ -214,8 +217,7 @@ impl SharedFolder for MemoryFolder {
         Ok(self.federation.board.conflicts())
     }
 
-    fn traffic(&self) -> Traffic {
-        let [written, read] = self.traffic.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        Traffic { written, read }
+    fn figures(&self) -> FolderFigures {
+        Traffic::of(&self.traffic).into()
     }
 }

@@ -1,6 +1,6 @@
 //! What was said of updates that don't count: once of each, as long as it stands in the folder.
 
-use super::{Event, EventSink, event::tell, roster::Stale};
+use super::{Event, EventSink, FoldFigures, event::tell, roster::Stale};
 use crate::weights::{EntryHash, SignedEntry};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,11 +25,13 @@ pub(super) struct Complaints {
     complained: BTreeMap<EntryHash, Complaint>,
     /// Those that were told as too old.
     left_out: BTreeSet<EntryHash>,
+    /// How many there were of each kind.
+    pub(super) counted: FoldFigures,
 }
 
 impl Complaints {
     pub(super) fn new(events: EventSink) -> Self {
-        Self { events, complained: BTreeMap::new(), left_out: BTreeSet::new() }
+        Self { events, complained: BTreeMap::new(), left_out: BTreeSet::new(), counted: FoldFigures::default() }
     }
 
     /// What was said of this entry last.
@@ -48,6 +50,10 @@ impl Complaints {
 
     pub(super) fn complain(&mut self, entry: &SignedEntry, complaint: Complaint, reason: &(dyn Display + Sync)) {
         if self.complained.insert(entry.hash(), complaint) != Some(complaint) {
+            match complaint {
+                Complaint::Rejected => self.counted.rejected += 1,
+                Complaint::OutOfReach => self.counted.out_of_reach += 1,
+            }
             let author = entry.key.author();
             let epoch = entry.metadata().map_or(0, |metadata| metadata.epoch);
             // It may name a peer's tensors, and goes to a terminal and a log.
@@ -70,6 +76,7 @@ impl Complaints {
     pub(super) fn leave_out(&mut self, stale: Vec<Stale>) {
         for (entry, staleness) in stale {
             if self.left_out.insert(entry.hash()) {
+                self.counted.left_out += 1;
                 let author = entry.key.author().to_string();
                 let epoch = entry.metadata().map_or(0, |metadata| metadata.epoch);
                 tell(&self.events, &Event::LeftOut { author, epoch, staleness });

@@ -1,7 +1,7 @@
 //! One member of a federation: what asynchronous and synchronous nodes do alike.
 
 use super::{
-    Checks, Event, EventSink, FoldedFrom, LocalUpdate, NodeError, Rejection, Roster, UnaveragedTensors,
+    Checks, Event, EventSink, FoldFigures, FoldedFrom, LocalUpdate, NodeError, Rejection, Roster, UnaveragedTensors,
     background::off_runtime,
     complaints::{Complaint, Complaints},
     event::tell,
@@ -58,6 +58,8 @@ pub struct Participant {
     excluded: BTreeSet<PeerId>,
     /// Chosen updates that could not be used, at the last look.
     failures: u64,
+    /// What was taken in and folded; the complaints count for themselves.
+    counted: FoldFigures,
     /// Whether an update of a peer's was folded since this was made.
     folded_peers: bool,
     /// The node's newest update, until it is in the folder.
@@ -87,6 +89,7 @@ impl Participant {
             arrived: BTreeMap::new(),
             excluded: BTreeSet::new(),
             failures: 0,
+            counted: FoldFigures::default(),
             folded_peers: false,
             unpublished: None,
             folded: None,
@@ -101,6 +104,12 @@ impl Participant {
     /// The folder it publishes in.
     pub fn folder(&self) -> &Arc<dyn SharedFolder> {
         &self.folder
+    }
+
+    /// What became of peers' updates.
+    pub(super) fn figures(&self) -> FoldFigures {
+        let FoldFigures { rejected, out_of_reach, left_out, .. } = self.complaints.counted;
+        FoldFigures { rejected, out_of_reach, left_out, ..self.counted }
     }
 
     /// What tensors it trains.
@@ -386,6 +395,7 @@ impl Participant {
         match verdict {
             Ok(value) => {
                 self.complaints.withdraw(entry);
+                self.counted.received += 1;
                 self.emit(&Event::Received {
                     author: entry.key.author().to_string(),
                     epoch: metadata.epoch,
@@ -456,12 +466,16 @@ impl Participant {
             Some(Ok(folded)) => folded,
             Some(Err(error)) => {
                 tracing::warn!(epoch, %error, "not folded");
+                self.counted.refused += 1;
                 self.emit(&Event::NotFolded { epoch, reason: error.to_string() });
                 return Ok(Outcome::Refused);
             }
         };
         self.roster.folded(inputs.iter().map(|input| input.author));
-        self.folded_peers |= inputs.iter().any(|input| input.author != self.peer_id());
+        let peers = inputs.iter().filter(|input| input.author != self.peer_id()).count();
+        self.folded_peers |= peers > 0;
+        self.counted.folds += 1;
+        self.counted.folded += peers as u64;
         for tensor in &turned_negative {
             tracing::warn!(
                 epoch,

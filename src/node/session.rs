@@ -1,6 +1,6 @@
 use super::{
-    AsyncNode, Beginning, Checkpoint, CheckpointError, Event, LocalUpdate, NodeError, Origin, Participant, Phase,
-    Progress, StartOptions, Stop, SyncNode,
+    AsyncNode, Beginning, Checkpoint, CheckpointError, Event, Figures, LocalUpdate, NodeError, Origin, Participant,
+    Phase, Progress, RunFigures, StartOptions, Stop, SyncNode, TrainingFigures,
     alone::Company,
     background::{AbortOnDrop, off_runtime},
     comparison::Comparison,
@@ -8,13 +8,17 @@ use super::{
     start::{First, LOOK_AROUND, first_weights, publish_beginning, root_of},
 };
 use crate::{
-    bucket::{BucketFigures, Routes},
-    folder::{HandedOver, NetworkFigures, Traffic},
+    bucket::Routes,
+    folder::HandedOver,
     strategy::Strategy,
     weights::{FederationId, Key, Metadata, Weights},
 };
 use bytes::Bytes;
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 /// An asynchronous or a synchronous node.
 pub enum Mode {
@@ -149,6 +153,8 @@ pub struct Session {
     /// Compares peers' starts with this node's; there once it has begun.
     comparison: Option<Comparison>,
     company: Company,
+    training: TrainingFigures,
+    made: Instant,
 }
 
 /// What a run's directory has of the middle of an epoch.
@@ -173,6 +179,8 @@ impl Session {
             routes: None,
             comparison: None,
             company: Company::default(),
+            training: TrainingFigures::default(),
+            made: Instant::now(),
         }
     }
 
@@ -351,6 +359,8 @@ impl Session {
         self.mode.participant().check_own(&local).await?;
         self.trainer = trainer;
         self.company.trained = Some(local.epoch);
+        self.training.epochs += 1;
+        self.training.examples += local.num_examples;
         let phase = Phase::Trained { num_examples: local.num_examples, metrics: local.metrics.clone() };
         fail::fail_point!("session::trained");
         self.save(phase, local.epoch, &local.weights).await?;
@@ -454,19 +464,16 @@ impl Session {
         self.options.stop.requested().await;
     }
 
-    /// What the session's folder has moved so far.
-    pub fn traffic(&self) -> Traffic {
-        self.mode.participant().folder().traffic()
-    }
-
-    /// How the network stands, if the session's folder is one.
-    pub fn network(&self) -> Option<NetworkFigures> {
-        self.mode.participant().folder().network()
-    }
-
-    /// What the bucket has cost so far, if the session's folder has one.
-    pub fn bucket(&self) -> Option<BucketFigures> {
-        self.mode.participant().folder().bucket()
+    /// All figures of the node as they are now, those of its folder among them.
+    pub fn figures(&self) -> Figures {
+        let participant = self.mode.participant();
+        let epoch = self.complete.as_ref().map_or(0, |(epoch, _)| *epoch);
+        Figures {
+            folder: participant.folder().figures(),
+            fold: participant.figures(),
+            training: self.training,
+            run: RunFigures { epoch, seconds: self.made.elapsed().as_secs_f64() },
+        }
     }
 
     /// Tells which ways to the others work, now and whenever it changes, as long as the session lives.

@@ -12,6 +12,7 @@ mod jobs;
 use super::status_socket::StatusSocket;
 use super::{
     core::{FetchError, HandedOver},
+    figures::{Counters, NetworkFigures},
     options::{NetworkOptions, PeerAddress},
     status::NetworkStatus,
     surroundings::Surroundings,
@@ -26,11 +27,7 @@ use driver::Driver;
 use libp2p_identity::Keypair;
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-        mpsc as std_mpsc,
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
     thread,
     time::Duration,
 };
@@ -89,14 +86,6 @@ enum Command {
     Status(oneshot::Sender<NetworkStatus>),
 }
 
-/// Figures that are read while the task works.
-#[derive(Default)]
-struct Figures {
-    members: watch::Sender<usize>,
-    sent: AtomicU64,
-    received: AtomicU64,
-}
-
 /// A node in the network. Dropping it leaves.
 pub(crate) struct Network {
     /// There until the drop.
@@ -104,7 +93,7 @@ pub(crate) struct Network {
     runtime: Option<Runtime>,
     ended: Mutex<std_mpsc::Receiver<()>>,
     listening: Vec<PeerAddress>,
-    figures: Arc<Figures>,
+    counters: Arc<Counters>,
 }
 
 impl Network {
@@ -126,10 +115,10 @@ impl Network {
         }
         let (ready, started) = std_mpsc::sync_channel(1);
         let (farewell, ended) = std_mpsc::sync_channel(1);
-        let figures = Arc::<Figures>::default();
-        let shown = figures.clone();
+        let counters = Arc::<Counters>::default();
+        let counted = counters.clone();
         runtime.spawn(async move {
-            match Driver::new(setup, shown, ready.clone()) {
+            match Driver::new(setup, counted, ready.clone()) {
                 Ok(driver) => driver.run(requests).await,
                 // The receiver is the caller, which waits.
                 Err(error) => drop(ready.send(Err(error))),
@@ -140,7 +129,7 @@ impl Network {
         match started.recv().map_err(|_| gone()).flatten() {
             Ok(listening) => {
                 let (commands, runtime, ended) = (Some(commands), Some(runtime), Mutex::new(ended));
-                Ok(Self { commands, runtime, ended, listening, figures })
+                Ok(Self { commands, runtime, ended, listening, counters })
             }
             Err(error) => {
                 runtime.shutdown_background();
@@ -154,15 +143,14 @@ impl Network {
         &self.listening
     }
 
-    /// Connected members, bytes sent, bytes received.
-    pub(crate) fn figures(&self) -> (usize, u64, u64) {
-        let Figures { members, sent, received } = self.figures.as_ref();
-        (*members.borrow(), sent.load(Ordering::Relaxed), received.load(Ordering::Relaxed))
+    /// How the node stands in it.
+    pub(crate) fn figures(&self) -> NetworkFigures {
+        self.counters.figures()
     }
 
     /// How many members are connected, as it changes.
     pub(crate) fn members(&self) -> watch::Receiver<usize> {
-        self.figures.members.subscribe()
+        self.counters.members.subscribe()
     }
 
     async fn ask(&self, command: Command) {

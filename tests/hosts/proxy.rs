@@ -10,7 +10,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use peerfold::{
     entries::{Board, Conflict, Watch},
-    folder::{ChunkStore, FolderError, SharedFolder, Traffic, Value},
+    folder::{ChunkStore, FolderError, FolderFigures, SharedFolder, Traffic, Value},
     p2p::NetworkStatus,
     weights::{Digest, Entry, Key, Manifest, Metadata, SignedEntry, Weights},
 };
@@ -213,9 +213,9 @@ impl SharedFolder for Proxy {
         Ok(proofs.iter().map(conflict).collect())
     }
 
-    fn traffic(&self) -> Traffic {
+    fn figures(&self) -> FolderFigures {
         match self.link.call_blocking(Request::Traffic) {
-            Ok(Answer::Traffic { written, read }) => Traffic { written, read },
+            Ok(Answer::Traffic { written, read }) => Traffic { written, read }.into(),
             _ => panic!("the process has ended"),
         }
     }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use libp2p_identity::PeerId;
 use peerfold::{
     entries::{Conflict, Watch},
-    folder::{FolderError, SharedFolder, Traffic, Value},
+    folder::{FolderError, FolderFigures, SharedFolder, Value},
     weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
 };
 use std::{
@@ -132,7 +132,7 @@ impl SharedFolder for FaultyFolder {
         self.inner.conflicts().await
     }
 
-    fn traffic(&self) -> Traffic {
-        self.inner.traffic()
+    fn figures(&self) -> FolderFigures {
+        self.inner.figures()
     }
 }

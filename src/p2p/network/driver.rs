@@ -1,7 +1,7 @@
 //! The task that does what the core says: it alone touches the swarm.
 
 use super::{
-    Command, Figures, Setup,
+    Command, Setup,
     connected::Peers,
     discovery::Discovery,
     jobs::{self, Done, Housekeeping},
@@ -16,6 +16,7 @@ use crate::{
             Core, CoreConfig, FetchError, HandedOver, Heard, Input, Limits, Output, RequestFailed, RequestId, Token,
             Verdict,
         },
+        figures::{Counters, NetworkFigures},
         lookout::{Facts, Lookout},
         message::{BlobRequest, BlobResponse, SyncRequest, SyncResponse},
         options::{FederationName, PeerAddress},
@@ -72,7 +73,7 @@ pub(super) struct Driver {
     board: Arc<Board>,
     cache: Cache,
     raise_above: Box<dyn Fn(u64) + Send>,
-    figures: Arc<Figures>,
+    counters: Arc<Counters>,
     began: Instant,
     jobs: JoinSet<Done>,
     housekeeping: Housekeeping,
@@ -102,7 +103,7 @@ pub(super) struct Driver {
 
 impl Driver {
     /// Listens, and knows what it needs. Inside the runtime.
-    pub(super) fn new(setup: Setup, figures: Arc<Figures>, ready: Ready) -> Result<Self, NetworkError> {
+    pub(super) fn new(setup: Setup, counters: Arc<Counters>, ready: Ready) -> Result<Self, NetworkError> {
         let Setup { keypair, federation, layout, board, cache, known, raise_above, options, .. } = setup;
         let me = keypair.public().to_peer_id();
         let behaviour = Behaviour::new(&keypair, federation, options.mdns);
@@ -139,7 +140,7 @@ impl Driver {
             board,
             cache,
             raise_above,
-            figures,
+            counters,
             began: Instant::now(),
             jobs: JoinSet::new(),
             // What the last run left may be over the quota of this one.
@@ -286,7 +287,7 @@ impl Driver {
         }
         let now = self.now();
         let members = self.peers.members();
-        self.figures.members.send_if_modified(|known| std::mem::replace(known, members) != members);
+        self.counters.members.send_if_modified(|known| std::mem::replace(known, members) != members);
         let due = if self.is_cut { Vec::new() } else { self.redial.due(now, members) };
         for (peer, addresses) in due {
             let options =
@@ -453,14 +454,14 @@ impl Driver {
     }
 
     pub(super) fn sent(&mut self, peer: &PeerId, bytes: u64) {
-        self.figures.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.counters.sent.fetch_add(bytes, Ordering::Relaxed);
         if let Some(peer) = self.peers.by_id.get_mut(peer) {
             peer.sent += bytes;
         }
     }
 
     fn received(&mut self, peer: &PeerId, bytes: u64) {
-        self.figures.received.fetch_add(bytes, Ordering::Relaxed);
+        self.counters.received.fetch_add(bytes, Ordering::Relaxed);
         let now = self.now();
         if let Some(peer) = self.peers.by_id.get_mut(peer) {
             peer.received += bytes;
@@ -655,7 +656,8 @@ impl Driver {
 
     fn status(&self) -> NetworkStatus {
         // Before the board is locked: no lock is taken under another one here.
-        let (cached, now) = (self.cache.used(), self.now());
+        let (cached, now) = (self.cache.figures().used, self.now());
+        let NetworkFigures { sent, received, .. } = self.counters.figures();
         let set = self.board.set();
         let entries = |author| set.of_author(author).count();
         NetworkStatus {
@@ -671,8 +673,8 @@ impl Driver {
                 .collect(),
             entries: set.iter("").count(),
             authors: set.authors().count(),
-            sent: self.figures.sent.load(Ordering::Relaxed),
-            received: self.figures.received.load(Ordering::Relaxed),
+            sent,
+            received,
             cached,
             peers: self.peers.status(now, |peer| self.redial.is_listed(peer), entries),
         }
