@@ -5,6 +5,7 @@ mod nodes;
 
 use nodes::{Peer, Recorder, faulty::FaultyFolder, local, options, patiently, peers, value_of, weights};
 use peerfold::{
+    entries::Membership,
     node::{
         AsyncNode, AsyncOptions, Event, Figures, FoldFigures, LocalUpdate, Origin, ParticipantOptions, Session,
         SessionOptions, StartOptions, Stop, TrainingFigures,
@@ -358,8 +359,8 @@ async fn other_federations_are_invisible_and_those_not_allowed_are_named() {
     }
     peers[1].publish(1, 2.0).await;
     peers[2].publish(1, 1000.0).await;
-    let allow = Some([peers[1].id].into());
-    let mut node = strict(&peers[0], ParticipantOptions { allow, ..options(&events) });
+    let membership = Arc::new(Membership::only([peers[1].id]));
+    let mut node = strict(&peers[0], ParticipantOptions { membership, ..options(&events) });
     for epoch in 1..=2 {
         let (folded, _) = patiently(node.exchange(&local(epoch, 0.0))).await.unwrap();
         assert_eq!(value_of(&folded), 1.0);

@@ -5,6 +5,7 @@ mod nodes;
 
 use nodes::{Peer, Recorder, faulty::FaultyFolder, federation, local, options, patiently, peers, value_of, weights};
 use peerfold::{
+    entries::Membership,
     node::{
         AsyncNode, AsyncOptions, Begun, Event, Members, NodeError, Origin, ParticipantOptions, Session, SessionOptions,
         StartOptions, Stop, SyncNode, SyncOptions,
@@ -173,9 +174,9 @@ async fn what_does_not_count_later_does_not_count_at_the_start() {
     peers[2].publish(2, 4.0).await;
     peers[3].publish(2, 9.0).await;
     let events = Recorder::new();
-    let allow = Some([peers[1].id, peers[2].id].into());
+    let membership = Arc::new(Membership::only([peers[1].id, peers[2].id]));
     let strategy = StrategySpec::new("fedavg");
-    let participant = peers[0].participant_with(&strategy, ParticipantOptions { allow, ..options(&events) });
+    let participant = peers[0].participant_with(&strategy, ParticipantOptions { membership, ..options(&events) });
     let mut session = Session::new(AsyncNode::new(participant, AsyncOptions::default()), wanting(2, NEVER));
     assert_eq!(value_of(&begin(&mut session).await.unwrap().weights), 4.0);
     assert_eq!(events.rejected().len(), 2);
@@ -185,9 +186,9 @@ async fn what_does_not_count_later_does_not_count_at_the_start() {
 async fn it_waits_for_peers_until_they_announce_themselves() {
     let (_storage, peers) = peers(4);
     let events = Recorder::new();
-    let allow = Some([peers[1].id, peers[2].id].into());
+    let membership = Arc::new(Membership::only([peers[1].id, peers[2].id]));
     let strategy = StrategySpec::new("fedavg");
-    let participant = peers[0].participant_with(&strategy, ParticipantOptions { allow, ..options(&events) });
+    let participant = peers[0].participant_with(&strategy, ParticipantOptions { membership, ..options(&events) });
     let mut session = Session::new(AsyncNode::new(participant, AsyncOptions::default()), wanting(2, NEVER));
     let task = tokio::spawn(async move { begin(&mut session).await });
     let present = |wanted| {

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     cache::DEFAULT_QUOTA,
     durable_file,
+    entries::Membership,
     folder::{Author, FolderUrl, OpenOptions, SharedFolder},
     home::Home,
     p2p::Surroundings,
@@ -320,6 +321,7 @@ impl Place {
         let federation = FederationId::new(&self.federation, &self.run);
         let options = |dir: PathBuf| -> Result<OpenOptions, SettingsError> {
             Ok(OpenOptions {
+                membership: Arc::new(Membership::open()),
                 readmitted: peers(&self.readmit, "readmit")?.unwrap_or_default(),
                 network: network_of(&settings, &url)?,
                 bucket: bucket_of(&settings)?,

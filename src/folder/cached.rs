@@ -5,7 +5,7 @@ use super::{
 use crate::{
     bucket::{self, Bucket, BucketOptions, BucketUrl, Routes, Unfetched},
     cache::{Cache, CacheOptions, CachedValue, DEFAULT_QUOTA, Opened},
-    entries::{Board, Conflict, Watch},
+    entries::{Board, Conflict, Membership, Watch},
     p2p::{
         NetworkOptions, NetworkStatus, PeerAddress, Surroundings,
         core::FetchError,
@@ -53,6 +53,8 @@ pub struct CachedOptions {
     pub layout: Option<LayoutId>,
     /// Authors to be trusted although they signed two entries under one number.
     pub readmitted: Vec<PeerId>,
+    /// Whose values are fetched unasked, kept for others that leave, and relayed into the bucket.
+    pub membership: Arc<Membership>,
 }
 
 impl CachedOptions {
@@ -66,6 +68,7 @@ impl CachedOptions {
             socket: None,
             layout: None,
             readmitted: Vec::new(),
+            membership: Arc::new(Membership::open()),
         }
     }
 }
@@ -139,7 +142,7 @@ impl CachedFolder {
     /// Errors: [`FolderError::Network`] if it can't listen, [`FolderError::Cache`] if the cache can't be used,
     /// [`FolderError::Bucket`] if the bucket needs mending. One that doesn't answer now is a warning.
     pub fn open(author: Author, options: CachedOptions) -> Result<Self, FolderError> {
-        let CachedOptions { network, bucket, cache_quota, dir, socket, layout, readmitted } = options;
+        let CachedOptions { network, bucket, cache_quota, dir, socket, layout, readmitted, membership } = options;
         let federation = author.federation();
         let opened = Cache::open(&dir, federation, CacheOptions { quota: cache_quota })?;
         let Opened { cache, entries, proofs, peers } = opened;
@@ -167,6 +170,7 @@ impl CachedFolder {
                 keypair: author.keypair().clone(),
                 federation,
                 layout,
+                membership: membership.clone(),
                 board: board.clone(),
                 cache: cache.clone(),
                 known: peers,
@@ -198,7 +202,7 @@ impl CachedFolder {
                 })
             });
             let (me, raise_above) = (author.peer_id(), Box::new(raise_above()));
-            let setup = bucket::Setup { url, options, me, federation, board, cache, raise_above, learned };
+            let setup = bucket::Setup { url, options, me, federation, membership, board, cache, raise_above, learned };
             let bucket = Arc::new(Bucket::start(setup)?);
             let members = folder.network.as_ref().map(|network| network.members());
             folder.routes = Some(bucket.spawn_routes(members));

@@ -2,6 +2,7 @@
 
 use super::{Beginning, Event, EventSink, NodeError, background::AbortOnDrop, background::off_runtime, event::tell};
 use crate::{
+    entries::Membership,
     folder::{FolderError, SharedFolder},
     weights::{Key, Root, SignedEntry},
 };
@@ -37,10 +38,10 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    /// Starts the task, which takes no look before it is [asked](Self::look). `allows` says whose start is of interest.
+    /// Starts the task, which takes no look before it is [asked](Self::look). Of interest are members' starts.
     pub(super) fn start(
         folder: Arc<dyn SharedFolder>,
-        allows: impl Fn(PeerId) -> bool + Send + Sync + 'static,
+        membership: Arc<Membership>,
         events: EventSink,
         own: Beginning,
     ) -> Self {
@@ -48,7 +49,7 @@ impl Comparison {
         let (finished, done) = watch::channel(0);
         // Each node has a sample of its own, and the same one at each try.
         let random = ChaCha8Rng::from_seed(*blake3::hash(&folder.author().to_bytes()).as_bytes());
-        let mut comparer = Comparer { folder, allows, events, own, random, compared: BTreeMap::new() };
+        let mut comparer = Comparer { folder, membership, events, own, random, compared: BTreeMap::new() };
         let task = tokio::spawn(async move {
             while asks.changed().await.is_ok() {
                 let look = *asks.borrow_and_update();
@@ -75,9 +76,9 @@ impl Comparison {
     }
 }
 
-struct Comparer<A> {
+struct Comparer {
     folder: Arc<dyn SharedFolder>,
-    allows: A,
+    membership: Arc<Membership>,
     events: EventSink,
     own: Beginning,
     random: ChaCha8Rng,
@@ -85,7 +86,7 @@ struct Comparer<A> {
     compared: BTreeMap<PeerId, (Root, Vec<String>)>,
 }
 
-impl<A: Fn(PeerId) -> bool + Sync> Comparer<A> {
+impl Comparer {
     /// Reads the starts of a sample of those that were not compared yet, side by side, and tells each author's
     /// differences once, by author id.
     async fn look(&mut self, number: u64) -> Result<(), NodeError> {
@@ -93,7 +94,7 @@ impl<A: Fn(PeerId) -> bool + Sync> Comparer<A> {
         let mut starts = self.folder.list("").await?;
         starts.retain(|entry| {
             let author = entry.key.author();
-            author != me && entry.key == Key::start(author) && (self.allows)(author)
+            author != me && entry.key == Key::start(author) && self.membership.allows(author)
         });
         let present: BTreeSet<PeerId> = starts.iter().map(|entry| entry.key.author()).collect();
         self.compared.retain(|author, _| present.contains(author));

@@ -11,6 +11,7 @@ use super::{
     values::{PATIENCE, Values, Verdict},
 };
 use crate::{
+    entries::Membership,
     folder::{FolderError, SharedFolder},
     strategy::{Folded, Strategy, Unaveraged},
     weights::{Key, Layout, MAX_METRICS, Metric, Root, SignedEntry},
@@ -32,8 +33,8 @@ pub struct ParticipantOptions {
     pub checks: Checks,
     /// Updates with a higher staleness τ are left out of a fold.
     pub max_staleness: u64,
-    /// The only authors whose updates count; everybody's if `None`.
-    pub allow: Option<BTreeSet<PeerId>>,
+    /// Whose updates count.
+    pub membership: Arc<Membership>,
     /// Where events go.
     pub events: EventSink,
 }
@@ -242,13 +243,13 @@ impl Participant {
         Ok(authors.iter().filter(|&&author| author != self.peer_id() && self.allows(author)).count())
     }
 
-    /// The only authors whose updates count; everybody's if `None`.
-    pub(super) fn allowed(&self) -> Option<&BTreeSet<PeerId>> {
-        self.options.allow.as_ref()
+    /// Whose updates count.
+    pub(super) fn membership(&self) -> &Arc<Membership> {
+        &self.options.membership
     }
 
     fn allows(&self, author: PeerId) -> bool {
-        self.options.allow.as_ref().is_none_or(|allowed| allowed.contains(&author))
+        self.options.membership.allows(author)
     }
 
     /// What this identity published last, in an earlier life: known only by the folder if the checkpoint is lost.

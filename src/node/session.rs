@@ -526,9 +526,8 @@ impl Session {
     fn compare_starts_with(&mut self, beginning: Beginning) {
         let participant = self.mode.participant();
         let (folder, events) = (participant.folder().clone(), participant.events());
-        let allowed = participant.allowed().cloned();
-        let allows = move |author| allowed.as_ref().is_none_or(|allowed| allowed.contains(&author));
-        self.comparison = Some(Comparison::start(folder, allows, events, beginning));
+        let membership = participant.membership().clone();
+        self.comparison = Some(Comparison::start(folder, membership, events, beginning));
         self.compare_starts();
     }
 

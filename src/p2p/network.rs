@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     cache::{Cache, KnownPeer},
-    entries::Board,
+    entries::{Board, Membership},
     weights::{FederationId, LayoutId, SignedEntry},
 };
 use driver::Driver;
@@ -52,6 +52,8 @@ pub(crate) struct Setup {
     pub(crate) federation: FederationId,
     /// Newest updates of this layout are fetched when they are announced.
     pub(crate) layout: Option<LayoutId>,
+    /// Whose values are fetched unasked, and kept for who leaves.
+    pub(crate) membership: Arc<Membership>,
     /// What is known, at the start what the cache had.
     pub(crate) board: Arc<Board>,
     pub(crate) cache: Cache,

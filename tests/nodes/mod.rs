@@ -6,6 +6,7 @@ pub mod hooked;
 
 use libp2p_identity::{Keypair, PeerId};
 use peerfold::{
+    entries::Membership,
     folder::{Author, MemoryFolder, MemoryStorage, SharedFolder},
     node::{Checks, Event, EventSink, FoldedUpdate, LocalUpdate, Participant, ParticipantOptions},
     strategy::StrategySpec,
@@ -104,7 +105,12 @@ pub fn participant(folder: Arc<dyn SharedFolder>, strategy: &StrategySpec, optio
 }
 
 pub fn options(events: &Recorder) -> ParticipantOptions {
-    ParticipantOptions { checks: Checks::default(), max_staleness: 10, allow: None, events: events.sink() }
+    ParticipantOptions {
+        checks: Checks::default(),
+        max_staleness: 10,
+        membership: Arc::new(Membership::open()),
+        events: events.sink(),
+    }
 }
 
 /// Peers over one storage.

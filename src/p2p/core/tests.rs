@@ -8,7 +8,7 @@ mod sync;
 
 use super::*;
 use crate::{
-    entries::Conflict,
+    entries::{Conflict, Membership},
     p2p::message::{Blob, BlobRequest, SyncRequest, SyncResponse},
     weights::{
         BlobHash, ChunkHash, Content, Entry, FederationId, Key, LayoutId, Metadata, Root, SignedEntry, Tensor,
@@ -114,11 +114,21 @@ impl Rig {
     }
 
     fn with(layout: Option<LayoutId>, limits: Limits, known: &[&Arc<SignedEntry>]) -> Self {
+        Self::admitting(Membership::open(), layout, limits, known)
+    }
+
+    fn admitting(
+        membership: Membership,
+        layout: Option<LayoutId>,
+        limits: Limits,
+        known: &[&Arc<SignedEntry>],
+    ) -> Self {
         let board = Arc::new(Board::new(federation()));
         for entry in known {
             board.insert(Arc::clone(entry)).unwrap();
         }
-        let config = CoreConfig { federation: federation(), me: peer(ME), layout, sync_every: seconds(60), limits };
+        let (me, membership) = (peer(ME), Arc::new(membership));
+        let config = CoreConfig { federation: federation(), me, layout, membership, sync_every: seconds(60), limits };
         let core = Core::new(config, board.clone(), 7);
         Self { core, board, now: Duration::ZERO, out: Vec::new(), tokens: 0 }
     }

@@ -104,7 +104,7 @@ pub(super) struct Driver {
 impl Driver {
     /// Listens, and knows what it needs. Inside the runtime.
     pub(super) fn new(setup: Setup, counters: Arc<Counters>, ready: Ready) -> Result<Self, NetworkError> {
-        let Setup { keypair, federation, layout, board, cache, known, raise_above, options, .. } = setup;
+        let Setup { keypair, federation, layout, membership, board, cache, known, raise_above, options, .. } = setup;
         let me = keypair.public().to_peer_id();
         let behaviour = Behaviour::new(&keypair, federation, options.mdns);
         let behaviour = behaviour.map_err(|reason| NetworkError::Start { reason })?;
@@ -126,7 +126,14 @@ impl Driver {
                 redial.listed(peer, address, Duration::ZERO);
             }
         }
-        let config = CoreConfig { federation, me, layout, sync_every: options.sync_every, limits: Limits::default() };
+        let config = CoreConfig {
+            federation,
+            me,
+            layout,
+            membership,
+            sync_every: options.sync_every,
+            limits: Limits::default(),
+        };
         Ok(Self {
             swarm,
             core: Core::new(config, board.clone(), options.seed),
