@@ -28,12 +28,17 @@ pub async fn a_forged_entry_is_refused<H: Harness>() {
     body[120] ^= 1;
     let mut version = genuine.clone();
     version[0] = 2;
+    // Under one number, and no proof of anything to who can't read them.
+    let [delta, later] = [&[&[1][..], &[7; 32]].concat()[..], &[0x80, 1, 2]]
+        .map(|encoding| encoded(1, &forge(1, "forged", 903, federation()), encoding));
     let oversize = [genuine.as_slice(), &[0; 1024]].concat();
     let trailing = [genuine.as_slice(), &[0]].concat();
     let forged = [
         flipped,
         body,
         version,
+        delta,
+        later,
         oversize,
         trailing,
         genuine[..genuine.len() - 1].to_vec(),

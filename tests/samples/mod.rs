@@ -112,6 +112,14 @@ pub fn forge(seed: u8, name: &str, sequence: u64, federation: FederationId) -> S
     SignedEntry::sign(Entry { federation, layout, key, sequence, content }, &keypair(seed)).unwrap()
 }
 
+/// An entry's bytes as a later version may sign them: how its value is encoded stands behind the body.
+pub fn encoded(seed: u8, entry: &SignedEntry, encoding: &[u8]) -> Vec<u8> {
+    let plain = entry.bytes();
+    let body = [&plain[..plain.len() - 64], encoding].concat();
+    let signature = keypair(seed).sign(&[b"peerfold/entry\0", &body[..]].concat()).unwrap();
+    [body, signature].concat()
+}
+
 /// Runs a task beside the case.
 pub fn beside<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
     tokio::spawn(task)

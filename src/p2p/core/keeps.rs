@@ -3,7 +3,7 @@
 use super::{Core, Output};
 use crate::{
     p2p::message::BlobRequest,
-    weights::{Content, EntryError, Root, SignedEntry},
+    weights::{Content, Root, SignedEntry},
 };
 use libp2p_identity::PeerId;
 use std::{
@@ -50,7 +50,7 @@ impl Core {
         self.found_member(peer);
         let entry = match SignedEntry::decode(entry) {
             Ok(entry) => Arc::new(entry),
-            Err(EntryError::Version { .. }) => return,
+            Err(error) if error.is_newer() => return,
             Err(error) => return self.strike(peer, &format!("it asked for what is no entry to be kept: {error}")),
         };
         if entry.key.author() != peer {

@@ -70,6 +70,14 @@ fn update(author: u8, epoch: u64) -> (Weights, Arc<SignedEntry>) {
     (weights, entry)
 }
 
+/// An entry as a later version may sign it: how its value is encoded stands behind the body.
+fn encoded(author: u8, entry: &SignedEntry, encoding: &[u8]) -> Vec<u8> {
+    let plain = entry.bytes();
+    let body = [&plain[..plain.len() - 64], encoding].concat();
+    let signature = keypair(author).sign(&[b"peerfold/entry\0", &body[..]].concat()).unwrap();
+    [body, signature].concat()
+}
+
 fn tombstone(author: u8, name: &str, sequence: u64) -> Arc<SignedEntry> {
     signed(author, name, sequence, Content::Tombstone, layout(0))
 }
