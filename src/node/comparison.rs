@@ -1,6 +1,10 @@
 //! Comparing what peers began from with what this node began from: beside the run, and for a few authors at a time.
 
-use super::{Beginning, Event, EventSink, NodeError, background::AbortOnDrop, background::off_runtime, event::tell};
+use super::{
+    Beginning, Event, EventSink, NodeError,
+    background::{AbortOnDrop, off_runtime},
+    event::tell,
+};
 use crate::{
     entries::Membership,
     folder::{FolderError, SharedFolder},

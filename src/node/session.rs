@@ -405,10 +405,13 @@ impl Session {
     /// checkpoint, and opening the session again publishes it. After an error it may be called again.
     ///
     /// If nothing of a peer's was folded in this run, that is an event. What peers began from is still told, if it is known
-    /// within a few seconds.
+    /// within a few seconds and no stop is requested.
     pub async fn finish(&mut self) -> Result<(), NodeError> {
         if let Some(comparison) = &self.comparison {
-            comparison.settle().await;
+            tokio::select! {
+                () = comparison.settle() => {}
+                () = self.options.stop.requested() => {}
+            }
         }
         if self.mode.folds() {
             self.company.tell_end(self.mode.participant(), &self.options.name);
