@@ -86,7 +86,7 @@ fn value(numbers: impl Iterator<Item = u64>) -> Weights {
     Weights::new(tensors.collect()).unwrap()
 }
 
-async fn learned(folder: &CachedFolder, key: &Key) -> peerfold::weights::SignedEntry {
+async fn learned(folder: &CachedFolder, key: &Key) -> Arc<peerfold::weights::SignedEntry> {
     let mut watch = folder.watch(&key.to_string());
     watch.next().await
 }

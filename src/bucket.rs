@@ -62,7 +62,7 @@ use self::{
 };
 use crate::{
     cache::Cache,
-    entries::Board,
+    entries::{Board, Membership},
     weights::{FederationId, SignedEntry},
 };
 use futures::future::BoxFuture;
@@ -101,6 +101,8 @@ pub(crate) struct Setup {
     pub(crate) options: BucketOptions,
     pub(crate) me: PeerId,
     pub(crate) federation: FederationId,
+    /// Whose updates are relayed.
+    pub(crate) membership: Arc<Membership>,
     pub(crate) board: Arc<Board>,
     pub(crate) cache: Cache,
     /// Called with numbers of own entries that the bucket shows: to go on above them.
@@ -129,6 +131,7 @@ struct OpenBucket {
     options: BucketOptions,
     me: PeerId,
     federation: FederationId,
+    membership: Arc<Membership>,
     board: Arc<Board>,
     cache: Cache,
     raise_above: Box<dyn Fn(u64) + Send + Sync>,
@@ -337,7 +340,7 @@ impl Drop for Bucket {
 }
 
 async fn begin(setup: Setup) -> Result<Arc<OpenBucket>, BucketError> {
-    let Setup { url, options, me, federation, board, cache, raise_above, learned } = setup;
+    let Setup { url, options, me, federation, membership, board, cache, raise_above, learned } = setup;
     let counters = Arc::<Counters>::default();
     let connection = connect(&url, &options, counters.clone()).await?;
     let store = Store::new(connection, Place::new(url.prefix(), federation), url.to_string(), PATIENCE);
@@ -347,6 +350,7 @@ async fn begin(setup: Setup) -> Result<Arc<OpenBucket>, BucketError> {
         options,
         me,
         federation,
+        membership,
         board,
         cache,
         raise_above,

@@ -25,6 +25,7 @@
 mod contents;
 mod error;
 mod fetch;
+mod figures;
 mod files;
 mod index;
 mod open;
@@ -36,6 +37,7 @@ mod value;
 pub use self::{
     error::CacheError,
     fetch::{Look, Stored},
+    figures::CacheFigures,
     peers::{KnownPeer, MAX_ADDRESS_BYTES, MAX_PEER_ADDRESSES, MAX_PEERS},
     retention::Retention,
     value::{CachedValue, Pin},
@@ -110,6 +112,8 @@ struct Inner {
     peers: Peers,
     /// Whether it was said that the quota is passed.
     over_quota: bool,
+    /// Values evicted since it was opened.
+    evicted: u64,
     /// `None` once it is closed. The lock comes last: others may open the cache when the index has been closed.
     open: Option<(Index, File)>,
 }
@@ -150,6 +154,7 @@ impl Cache {
             proofs: found.proofs.iter().map(Conflict::author).collect(),
             peers: found.peers,
             over_quota: false,
+            evicted: 0,
             open: Some((found.index, lock)),
         };
         let (publishing, inner) = (RwLock::new(()), Mutex::new(inner));
@@ -160,6 +165,12 @@ impl Cache {
     /// Bytes of the stored blobs.
     pub fn used(&self) -> u64 {
         self.inner().state.used()
+    }
+
+    /// How full it is.
+    pub fn figures(&self) -> CacheFigures {
+        let inner = self.inner();
+        CacheFigures { used: inner.state.used(), quota: self.shared.quota, evicted: inner.evicted }
     }
 
     /// When the file of an entry was written.

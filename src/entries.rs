@@ -3,11 +3,14 @@
 //! [`EntrySet`] is the state machine that every folder shares and that peers bring into agreement; a [`Board`] is one
 //! that can be waited on; a [`Watch`] follows it. Two sets are compared by the [`Fingerprints`] of their buckets, and
 //! what stands in the buckets that differ is paged through.
+//!
+//! A [`Membership`] says who may take part at all.
 
 mod board;
 mod buckets;
 mod conflict;
 mod entry_set;
+mod membership;
 mod standing;
 
 pub use self::{
@@ -15,5 +18,6 @@ pub use self::{
     buckets::{BUCKETS, BucketSet, Fingerprints, Position},
     conflict::{Conflict, ProofError},
     entry_set::{EntrySet, MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Refused, UPDATES_KEPT},
+    membership::Membership,
     standing::Standing,
 };

@@ -7,6 +7,7 @@
 mod author;
 mod cached;
 mod error;
+mod figures;
 mod local;
 mod memory;
 mod url;
@@ -16,6 +17,7 @@ pub use self::{
     author::Author,
     cached::{CachedFolder, CachedOptions},
     error::FolderError,
+    figures::{FolderFigures, Traffic},
     local::LocalFolder,
     memory::{MemoryFolder, MemoryStorage},
     url::{FolderUrl, FolderUrlError, OpenOptions},
@@ -23,35 +25,18 @@ pub use self::{
 };
 
 use crate::{
-    bucket::{BucketFigures, Routes},
+    bucket::Routes,
     entries::{Conflict, Watch},
     p2p::{self, Surroundings},
     weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
 };
 use async_trait::async_trait;
 use libp2p_identity::PeerId;
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::sync::watch;
-
-/// Bytes that a folder handle has moved since it was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Traffic {
-    /// Bytes of entries, manifests and chunks written.
-    pub written: u64,
-    /// Bytes of entries, manifests and chunks read.
-    pub read: u64,
-}
-
-/// How a folder that is a network stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct NetworkFigures {
-    /// Members of the federation that are connected.
-    pub peers: usize,
-    /// Bytes of messages sent to peers since the folder was opened.
-    pub sent: u64,
-    /// Bytes of messages received from peers since then.
-    pub received: u64,
-}
 
 /// Where what a handle has published is, apart from its own disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,11 +72,11 @@ pub trait SharedFolder: Send + Sync {
     ///
     /// Errors: [`FolderError::NotAuthor`] for another author's key, [`FolderError::Entry`] for metadata over a limit,
     /// [`FolderError::Io`] when the storage can't be written.
-    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError>;
+    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError>;
 
     /// The newest entry of every key that begins with `prefix`, in order of keys, without tombstones and without the
     /// entries of excluded authors. Moves no value.
-    async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError>;
+    async fn list(&self, prefix: &str) -> Result<Vec<Arc<SignedEntry>>, FolderError>;
 
     /// A handle to the value of an entry. It keeps giving this value after an overwrite; what it gives is verified
     /// against the entry's root.
@@ -106,7 +91,7 @@ pub trait SharedFolder: Send + Sync {
 
     /// Removes a key of the handle's author and leaves a tombstone, which no older entry can undo. Removing what isn't
     /// there leaves a tombstone too.
-    async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError>;
+    async fn remove(&self, key: &Key) -> Result<Arc<SignedEntry>, FolderError>;
 
     /// One hash over all entries and tombstones: equal for two handles exactly if they know the same.
     async fn digest(&self) -> Result<Digest, FolderError>;
@@ -114,23 +99,13 @@ pub trait SharedFolder: Send + Sync {
     /// Authors who signed two different entries under one number, each with the proof. Nothing of theirs is listed.
     async fn conflicts(&self) -> Result<Vec<Conflict>, FolderError>;
 
-    /// What this handle has moved so far.
-    fn traffic(&self) -> Traffic;
-
-    /// How the network stands, for a folder that is one.
-    fn network(&self) -> Option<NetworkFigures> {
-        None
-    }
+    /// What this handle has moved so far, and how what the folder is made of stands.
+    fn figures(&self) -> FolderFigures;
 
     /// When the entry was written, where the folder knows: by the file system's or the store's clock. A network doesn't:
     /// entries carry no time.
     async fn written_at(&self, entry: &SignedEntry) -> Option<SystemTime> {
         let _ = entry;
-        None
-    }
-
-    /// What the bucket has cost, for a folder that has one.
-    fn bucket(&self) -> Option<BucketFigures> {
         None
     }
 

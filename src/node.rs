@@ -9,12 +9,16 @@
 
 mod alone;
 mod asynchronous;
+mod background;
 mod blocking;
 mod checkpoint;
 mod checks;
 mod choice;
+mod comparison;
+mod complaints;
 mod config;
 mod event;
+mod figures;
 mod fold;
 mod participant;
 mod progress;
@@ -24,6 +28,8 @@ mod session;
 mod start;
 mod stop;
 mod synchronous;
+mod update;
+mod values;
 
 pub use self::{
     asynchronous::{AsyncNode, AsyncOptions},
@@ -33,13 +39,15 @@ pub use self::{
     choice::StrategyChoice,
     config::{NodeConfig, Pace},
     event::{Event, EventSink, FoldedUpdate, Origin, UnaveragedTensors},
-    participant::{LocalUpdate, Participant, ParticipantOptions},
+    figures::{Figures, FoldFigures, RunFigures, TrainingFigures},
+    participant::{Participant, ParticipantOptions},
     progress::Progress,
     roster::Roster,
     session::{Begun, Completed, Mode, Session, SessionOptions},
     start::{Beginning, StartOptions},
     stop::Stop,
     synchronous::{BelowQuorum, Members, SyncNode, SyncOptions},
+    update::LocalUpdate,
 };
 
 use crate::{

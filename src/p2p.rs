@@ -8,6 +8,7 @@ mod announcements;
 mod behaviour;
 mod bootstrap_node;
 pub mod core;
+mod figures;
 mod lookout;
 mod message;
 pub(crate) mod network;
@@ -29,6 +30,7 @@ pub use self::{
     addresses::{AddressError, PeerAddress, listen_address},
     bootstrap_node::{BootstrapFigures, BootstrapNode},
     core::HandedOver,
+    figures::NetworkFigures,
     message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SyncRequest, SyncResponse},
     options::{FederationName, NetworkOptions},
     peer_list::{PeerList, PeerListError},

@@ -5,6 +5,7 @@
 
 mod annotations;
 mod dtype;
+mod encoding;
 mod entry;
 mod hash;
 mod key;
@@ -16,6 +17,7 @@ mod safetensors;
 pub use self::{
     annotations::{Annotations, AnnotationsError, MAX_ANNOTATION_BYTES, MAX_ANNOTATIONS},
     dtype::DType,
+    encoding::Encoding,
     entry::{Content, Entry, EntryError, MAX_ENTRY_BYTES, MAX_METRIC_NAME, MAX_METRICS, Metadata, Metric, SignedEntry},
     hash::{BlobHash, ChunkHash, Digest, EntryHash, FederationId, LayoutId, ParseHashError, Root},
     key::{Key, KeyError, MAX_KEY_BYTES},

@@ -115,7 +115,7 @@ async fn upload(shared: &OpenBucket, told: &mut BTreeSet<EntryHash>) -> Result<(
 async fn relay(shared: &OpenBucket) -> Result<(), BucketError> {
     let due = {
         let after = |bytes: u64| shared.options.relay_after + Duration::from_secs(bytes / RELAYED_A_SECOND);
-        let may = |author: &PeerId| shared.options.relayed.as_ref().is_none_or(|relayed| relayed.contains(author));
+        let may = |author: &PeerId| shared.membership.allows(*author);
         let now = shared.now();
         let mut mirror = shared.mirror();
         let set = shared.board.set();

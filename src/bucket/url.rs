@@ -1,9 +1,9 @@
 //! Which bucket, and how to use it.
 
 use super::url_path;
-use libp2p_identity::PeerId;
+
 use object_store::path::Path;
-use std::{collections::BTreeSet, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 #[cfg(any(feature = "cli", feature = "s3"))]
 use url::Url;
 
@@ -135,8 +135,6 @@ pub struct BucketOptions {
     /// Behind a network: how long an author who has published, by the network, nothing new in the bucket is waited for,
     /// and a second for each MiB, until its newest update is relayed there.
     pub relay_after: Duration,
-    /// Behind a network: whose updates may be relayed; `None` for anybody's.
-    pub relayed: Option<BTreeSet<PeerId>>,
     /// Behind a network: how long to wait for peers to give a value before the bucket is asked.
     pub after: Duration,
 }
@@ -150,7 +148,6 @@ impl Default for BucketOptions {
             poll: Duration::from_secs(1)..=Duration::from_secs(30),
             grace: Duration::from_secs(300),
             relay_after: Duration::from_secs(10),
-            relayed: None,
             after: Duration::from_secs(3),
         }
     }

@@ -4,7 +4,7 @@ use super::{CacheError, error::failed};
 use crate::{
     durable_file,
     entries::Conflict,
-    weights::{BlobHash, EntryError, EntryHash, FederationId, MAX_ENTRY_BYTES, MAX_MANIFEST_BYTES, SignedEntry},
+    weights::{BlobHash, EntryHash, FederationId, MAX_ENTRY_BYTES, MAX_MANIFEST_BYTES, SignedEntry},
 };
 use libp2p_identity::PeerId;
 use std::{
@@ -189,7 +189,7 @@ impl Files {
             match SignedEntry::decode(&bytes) {
                 Ok(entry) if entry.federation != federation => discard(&path, "of another federation or run"),
                 Ok(entry) => found.push(Arc::new(entry)),
-                Err(error @ EntryError::Version { .. }) => {
+                Err(error) if error.is_newer() => {
                     tracing::warn!(path = %path.display(), %error, "entry passed over");
                 }
                 Err(error) => discard(&path, &error.to_string()),

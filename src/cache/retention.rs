@@ -91,8 +91,10 @@ impl Cache {
             inner.state.evictable()
         };
         for root in evictable.into_iter().filter(|root| Some(*root) != fetched) {
-            tracing::debug!(%root, "evicted");
-            self.forget_value(root)?;
+            if self.forget_value(root)? {
+                tracing::debug!(%root, "evicted");
+                self.open_inner()?.evicted += 1;
+            }
             if self.used() <= quota {
                 return Ok(());
             }
@@ -106,17 +108,17 @@ impl Cache {
         Ok(())
     }
 
-    /// Forgets a value, unless it was pinned meanwhile, and removes what it alone names.
-    fn forget_value(&self, root: Root) -> Result<(), CacheError> {
+    /// Forgets a value, unless it was pinned meanwhile, and removes what it alone names. Gives whether it did.
+    fn forget_value(&self, root: Root) -> Result<bool, CacheError> {
         {
             let mut inner = self.open_inner()?;
             if inner.state.is_pinned(root) {
-                return Ok(());
+                return Ok(false);
             }
             inner.state.forget(root);
             inner.index(|index| index.value_forgotten(root));
         }
-        self.remove_garbage()
+        self.remove_garbage().map(|()| true)
     }
 
     /// Removes the files of blobs that nothing names any more. A few at a time under the lock, so that nobody stores

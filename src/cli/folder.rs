@@ -10,6 +10,7 @@ use super::{
 use crate::{
     cache::DEFAULT_QUOTA,
     durable_file,
+    entries::Membership,
     folder::{Author, FolderUrl, OpenOptions, SharedFolder},
     home::Home,
     p2p::Surroundings,
@@ -320,6 +321,7 @@ impl Place {
         let federation = FederationId::new(&self.federation, &self.run);
         let options = |dir: PathBuf| -> Result<OpenOptions, SettingsError> {
             Ok(OpenOptions {
+                membership: Arc::new(Membership::open()),
                 readmitted: peers(&self.readmit, "readmit")?.unwrap_or_default(),
                 network: network_of(&settings, &url)?,
                 bucket: bucket_of(&settings)?,
@@ -393,7 +395,7 @@ impl Opened {
         )
     }
 
-    async fn list(&self, prefix: &str) -> anyhow::Result<Vec<SignedEntry>> {
+    async fn list(&self, prefix: &str) -> anyhow::Result<Vec<Arc<SignedEntry>>> {
         self.ask().await?;
         Ok(self.folder.list(prefix).await?)
     }
@@ -416,7 +418,7 @@ async fn get(opened: &Opened, key: &str, output: &Path, layout: Option<SavedLayo
     let (author, name) = key.split_once('/').with_context(|| format!("{key:?} is no key: write AUTHOR/NAME"))?;
     let author = author.trim_start_matches('…');
     let entries = opened.list("").await?;
-    let found: Vec<&SignedEntry> = entries
+    let found: Vec<&Arc<SignedEntry>> = entries
         .iter()
         .filter(|entry| entry.key.name() == name && entry.key.author().to_string().ends_with(author))
         .collect();
@@ -437,7 +439,7 @@ async fn get(opened: &Opened, key: &str, output: &Path, layout: Option<SavedLayo
 }
 
 /// What `get` has written, and which weights these are.
-fn written_text(entry: &SignedEntry, entries: &[SignedEntry], output: &Path) -> String {
+fn written_text(entry: &SignedEntry, entries: &[Arc<SignedEntry>], output: &Path) -> String {
     let row = Row::of(entry, None);
     let author = short_peer(&row.author);
     let what = match row.kind {

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     bucket::BucketFigures,
     durable_file,
+    folder::FolderFigures,
     node::{Begun, BlockingSession, Completed, Event, LocalUpdate, NodeError, Origin, Progress, Stop},
     train::{EpochLength, Evaluation, Examples, Model, SavedLayout, Steps, Train},
     weights::{Annotations, Metric, Weights},
@@ -124,7 +125,7 @@ impl Job {
         let seconds = self.began.elapsed().as_secs_f64();
         // Who reads of the end may kill the node, so the others have its update before.
         self.session.hand_over(self.linger)?;
-        let (traffic, network) = (self.session.traffic(), self.session.network());
+        let FolderFigures { traffic, network, bucket, .. } = self.session.figures().folder;
         outputs.events.event(&Event::Finished {
             epoch,
             metrics: metrics(None, evaluation),
@@ -136,7 +137,7 @@ impl Job {
             peers: network.map(|network| network.peers),
             sent: network.map(|network| network.sent),
             received: network.map(|network| network.received),
-            bucket: self.session.bucket(),
+            bucket,
         });
         published.context("the newest update is not in the shared folder; start the node again to publish it")?;
         saved?;
@@ -241,8 +242,7 @@ impl Job {
         };
         self.trainer.load_weights(&completed.weights)?;
         let evaluation = self.trainer.evaluate(&self.test, EVALUATION_BATCH)?;
-        let (traffic, network) = (self.session.traffic(), self.session.network());
-        let so_far = self.session.bucket();
+        let FolderFigures { traffic, network, bucket: so_far, .. } = self.session.figures().folder;
         let cost = so_far.map(|figures| figures - self.paid);
         self.paid = so_far.unwrap_or_default();
         outputs.events.event(&Event::EpochDone {

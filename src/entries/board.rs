@@ -61,9 +61,9 @@ impl Board {
     }
 
     /// Entries under a prefix that have a value, in order of their keys.
-    pub fn list(&self, prefix: &str) -> Vec<SignedEntry> {
+    pub fn list(&self, prefix: &str) -> Vec<Arc<SignedEntry>> {
         let set = self.set();
-        set.iter(prefix).filter(|entry| entry.root().is_some()).map(|entry| SignedEntry::clone(entry)).collect()
+        set.iter(prefix).filter(|entry| entry.root().is_some()).cloned().collect()
     }
 
     /// See [`EntrySet::digest`].
@@ -100,7 +100,7 @@ impl Watch {
     }
 
     /// The next entry, put or tombstone. Waits until there is one. Dropping the future loses nothing.
-    pub async fn next(&mut self) -> SignedEntry {
+    pub async fn next(&mut self) -> Arc<SignedEntry> {
         loop {
             self.revisions.mark_unchanged();
             if let Some(entry) = self.try_next() {
@@ -112,11 +112,11 @@ impl Watch {
     }
 
     /// The next entry that is known already.
-    pub fn try_next(&mut self) -> Option<SignedEntry> {
+    pub fn try_next(&mut self) -> Option<Arc<SignedEntry>> {
         let set = self.board.set();
         let found = set.changed_since(self.seen, &self.prefix);
         // What lies under other prefixes is not looked at again.
         self.seen = found.map_or(set.revision(), |(revision, _)| revision);
-        found.map(|(_, entry)| SignedEntry::clone(entry))
+        found.map(|(_, entry)| entry.clone())
     }
 }

@@ -1,13 +1,13 @@
 //! A shared folder over the cache: what the network and the bucket bring is read there.
 
 use super::{
-    Author, FolderError, HandedOver, NetworkFigures, SharedFolder, Traffic, Value, author::Draft, error::refused_own,
+    Author, FolderError, FolderFigures, HandedOver, SharedFolder, Traffic, Value, author::Draft, error::refused_own,
     value::ChunkStore,
 };
 use crate::{
-    bucket::{self, Bucket, BucketFigures, BucketOptions, BucketUrl, Routes, Unfetched},
+    bucket::{self, Bucket, BucketOptions, BucketUrl, Routes, Unfetched},
     cache::{Cache, CacheOptions, CachedValue, DEFAULT_QUOTA, Opened},
-    entries::{Board, Conflict, Watch},
+    entries::{Board, Conflict, Membership, Watch},
     p2p::{
         NetworkOptions, NetworkStatus, PeerAddress, Surroundings,
         core::FetchError,
@@ -55,6 +55,8 @@ pub struct CachedOptions {
     pub layout: Option<LayoutId>,
     /// Authors to be trusted although they signed two entries under one number.
     pub readmitted: Vec<PeerId>,
+    /// Whose values are fetched unasked, kept for others that leave, and relayed into the bucket.
+    pub membership: Arc<Membership>,
 }
 
 impl CachedOptions {
@@ -68,6 +70,7 @@ impl CachedOptions {
             socket: None,
             layout: None,
             readmitted: Vec::new(),
+            membership: Arc::new(Membership::open()),
         }
     }
 }
@@ -142,7 +145,7 @@ impl CachedFolder {
     /// Errors: [`FolderError::Network`] if it can't listen, [`FolderError::Cache`] if the cache can't be used,
     /// [`FolderError::Bucket`] if the bucket needs mending. One that doesn't answer now is a warning.
     pub fn open(author: Author, options: CachedOptions) -> Result<Self, FolderError> {
-        let CachedOptions { network, bucket, cache_quota, dir, socket, layout, readmitted } = options;
+        let CachedOptions { network, bucket, cache_quota, dir, socket, layout, readmitted, membership } = options;
         let federation = author.federation();
         let opened = Cache::open(&dir, federation, CacheOptions { quota: cache_quota })?;
         let Opened { cache, entries, proofs, peers } = opened;
@@ -170,6 +173,7 @@ impl CachedFolder {
                 keypair: author.keypair().clone(),
                 federation,
                 layout,
+                membership: membership.clone(),
                 board: board.clone(),
                 cache: cache.clone(),
                 known: peers,
@@ -201,7 +205,7 @@ impl CachedFolder {
                 })
             });
             let (me, raise_above) = (author.peer_id(), Box::new(raise_above()));
-            let setup = bucket::Setup { url, options, me, federation, board, cache, raise_above, learned };
+            let setup = bucket::Setup { url, options, me, federation, membership, board, cache, raise_above, learned };
             let bucket = Arc::new(Bucket::start(setup)?);
             let members = folder.network.as_ref().map(|network| network.members());
             folder.routes = Some(bucket.spawn_routes(members));
@@ -237,7 +241,7 @@ impl CachedFolder {
 
     /// Looks into the bucket, where nobody else tells what is new.
     async fn look(&self) {
-        let alone = self.network.as_ref().is_none_or(|network| network.figures().0 == 0);
+        let alone = self.network.as_ref().is_none_or(|network| network.figures().peers == 0);
         if let Some(bucket) = self.bucket.as_ref().filter(|_| alone) {
             // What comes later is told by the watch.
             bucket.look(LOOK).await;
@@ -320,7 +324,7 @@ impl CachedFolder {
     async fn publish(
         &self,
         make: impl FnOnce(&CacheView) -> Result<Published, FolderError> + Send + 'static,
-    ) -> Result<SignedEntry, FolderError> {
+    ) -> Result<Arc<SignedEntry>, FolderError> {
         self.check_identity().await?;
         let (network, bucket) = (self.network.clone(), self.bucket.clone());
         if network.is_none()
@@ -340,7 +344,7 @@ impl CachedFolder {
             if let Some(bucket) = bucket {
                 bucket.published();
             }
-            Ok(SignedEntry::clone(&entry))
+            Ok(entry)
         });
         let published = published.await;
         if let Err(FolderError::CopiedIdentity { .. }) = published {
@@ -439,13 +443,13 @@ impl SharedFolder for CachedFolder {
         self.shared.author.peer_id()
     }
 
-    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
+    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError> {
         self.shared.author.check_owns(key)?;
         let (key, value) = (key.clone(), value.clone());
         self.publish(move |shared| shared.put(key, &value, metadata)).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError> {
+    async fn list(&self, prefix: &str) -> Result<Vec<Arc<SignedEntry>>, FolderError> {
         self.check_identity().await?;
         self.look().await;
         Ok(self.shared.board.list(prefix))
@@ -479,7 +483,7 @@ impl SharedFolder for CachedFolder {
         Watch::new(self.shared.board.clone(), prefix, ())
     }
 
-    async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError> {
+    async fn remove(&self, key: &Key) -> Result<Arc<SignedEntry>, FolderError> {
         self.shared.author.check_owns(key)?;
         let layout = self.shared.board.set().get(key).map(|entry| entry.layout);
         let draft = Draft::tombstone(key.clone(), layout);
@@ -496,22 +500,17 @@ impl SharedFolder for CachedFolder {
         Ok(self.shared.board.conflicts())
     }
 
-    fn traffic(&self) -> Traffic {
-        let [written, read] = self.shared.traffic.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        Traffic { written, read }
-    }
-
-    fn network(&self) -> Option<NetworkFigures> {
-        let (peers, sent, received) = self.network.as_ref()?.figures();
-        Some(NetworkFigures { peers, sent, received })
+    fn figures(&self) -> FolderFigures {
+        FolderFigures {
+            traffic: Traffic::of(&self.shared.traffic),
+            network: self.network.as_ref().map(|network| network.figures()),
+            bucket: self.bucket.as_ref().map(|bucket| bucket.figures()),
+            cache: Some(self.shared.cache.figures()),
+        }
     }
 
     async fn written_at(&self, entry: &SignedEntry) -> Option<SystemTime> {
         self.bucket.as_ref().and_then(|bucket| bucket.written_at(entry))
-    }
-
-    fn bucket(&self) -> Option<BucketFigures> {
-        self.bucket.as_ref().map(|bucket| bucket.figures())
     }
 
     fn routes(&self) -> Option<watch::Receiver<Routes>> {

@@ -1,6 +1,6 @@
 //! `file://`: a shared folder in a directory.
 
-use super::{Author, FolderError, SharedFolder, Traffic, Value, author::Draft, error::refused_own};
+use super::{Author, FolderError, FolderFigures, SharedFolder, Traffic, Value, author::Draft, error::refused_own};
 use crate::{
     entries::{Board, Conflict, Refused, Watch},
     weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
@@ -9,10 +9,7 @@ use async_trait::async_trait;
 use libp2p_identity::PeerId;
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicU64},
     time::SystemTime,
 };
 
@@ -135,7 +132,7 @@ impl DirectoryView {
         Ok(())
     }
 
-    fn put(&self, key: Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
+    fn put(&self, key: Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError> {
         let manifest = value.manifest();
         let draft = Draft::put(key, manifest.layout().id(), manifest.root(), manifest.layout().bytes(), metadata);
         self.publish(draft, |directory| directory.write_value(&manifest, value))
@@ -145,7 +142,7 @@ impl DirectoryView {
         &self,
         draft: Draft,
         write_value: impl FnOnce(&Directory) -> Result<(), FolderError>,
-    ) -> Result<SignedEntry, FolderError> {
+    ) -> Result<Arc<SignedEntry>, FolderError> {
         // One writer at a time: what is unnamed is decided and removed under the scan's lock.
         self.with_scan(|scan| {
             self.refresh_with(scan)?;
@@ -153,16 +150,16 @@ impl DirectoryView {
             if let Some(standing) = standing.filter(|standing| draft.is_said_by(standing))
                 && (standing.root().is_none() || self.directory.value_is_whole(&standing))
             {
-                return Ok(SignedEntry::clone(&standing));
+                return Ok(standing);
             }
             // What can't be published is found out before anything is written.
             let refused = |refused: Refused| refused_own(refused, self.author.peer_id());
             self.board.set().check_room(&draft.key).map_err(refused)?;
-            let entry = self.author.sign(draft)?;
+            let entry = Arc::new(self.author.sign(draft)?);
             write_value(&self.directory)?;
             scan.wrote(&entry);
             self.directory.write_entry(&entry)?;
-            self.board.insert(Arc::new(entry.clone())).map_err(refused)?;
+            self.board.insert(entry.clone()).map_err(refused)?;
             self.directory.remove_superseded(&self.board, &entry, |name| scan.knows_own(name))?;
             Ok(entry)
         })
@@ -175,13 +172,13 @@ impl SharedFolder for LocalFolder {
         self.shared.author.peer_id()
     }
 
-    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
+    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError> {
         self.shared.author.check_owns(key)?;
         let (key, value) = (key.clone(), value.clone());
         self.off_runtime(move |shared| shared.put(key, &value, metadata)).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError> {
+    async fn list(&self, prefix: &str) -> Result<Vec<Arc<SignedEntry>>, FolderError> {
         let prefix = prefix.to_owned();
         self.off_runtime(move |shared| shared.refresh().map(|()| shared.board.list(&prefix))).await
     }
@@ -203,7 +200,7 @@ impl SharedFolder for LocalFolder {
         Watch::new(self.shared.board.clone(), prefix, (watcher, self.shared.clone()))
     }
 
-    async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError> {
+    async fn remove(&self, key: &Key) -> Result<Arc<SignedEntry>, FolderError> {
         self.shared.author.check_owns(key)?;
         let key = key.clone();
         self.off_runtime(move |shared| {
@@ -232,10 +229,8 @@ impl SharedFolder for LocalFolder {
         self.off_runtime(move |shared| Ok(shared.directory.written_at(&entry))).await.ok().flatten()
     }
 
-    fn traffic(&self) -> Traffic {
-        let counters = self.shared.directory.counters();
-        let [written, read] = counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        Traffic { written, read }
+    fn figures(&self) -> FolderFigures {
+        Traffic::of(self.shared.directory.counters()).into()
     }
 }
 

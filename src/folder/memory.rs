@@ -1,6 +1,9 @@
 //! `memory:`: a shared folder in one process, for tests, simulations, and training alone.
 
-use super::{Author, FolderError, SharedFolder, Traffic, Value, author::Draft, error::refused_own, value::ChunkStore};
+use super::{
+    Author, FolderError, FolderFigures, SharedFolder, Traffic, Value, author::Draft, error::refused_own,
+    value::ChunkStore,
+};
 use crate::{
     entries::{Board, Conflict, Refused, Watch},
     weights::{Digest, Entry, FederationId, Key, Manifest, Metadata, Root, SignedEntry, Weights},
@@ -137,7 +140,7 @@ fn publish(
     federation: &Federation,
     draft: Draft,
     value: Option<StoredValue>,
-) -> Result<SignedEntry, FolderError> {
+) -> Result<Arc<SignedEntry>, FolderError> {
     let _publishing = federation.publishing.lock().unwrap_or_else(PoisonError::into_inner);
     let refused = |refused: Refused| refused_own(refused, author.peer_id());
     federation.board.set().check_room(&draft.key).map_err(refused)?;
@@ -146,9 +149,10 @@ fn publish(
     }
     let standing = federation.board.set().get(&draft.key).cloned();
     let published = match standing.filter(|standing| draft.is_said_by(standing)) {
-        Some(standing) => Ok(SignedEntry::clone(&standing)),
+        Some(standing) => Ok(standing),
         None => author.sign(draft).and_then(|entry| {
-            federation.board.insert(Arc::new(entry.clone())).map_err(refused)?;
+            let entry = Arc::new(entry);
+            federation.board.insert(entry.clone()).map_err(refused)?;
             Ok(entry)
         }),
     };
@@ -162,7 +166,7 @@ impl SharedFolder for MemoryFolder {
         self.author.peer_id()
     }
 
-    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
+    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError> {
         self.author.check_owns(key)?;
         self.check_identity()?;
         let (key, value, traffic) = (key.clone(), value.clone(), self.traffic.clone());
@@ -178,7 +182,7 @@ impl SharedFolder for MemoryFolder {
         .await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError> {
+    async fn list(&self, prefix: &str) -> Result<Vec<Arc<SignedEntry>>, FolderError> {
         self.check_identity()?;
         Ok(self.federation.board.list(prefix))
     }
@@ -195,7 +199,7 @@ impl SharedFolder for MemoryFolder {
         Watch::new(self.federation.board.clone(), prefix, ())
     }
 
-    async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError> {
+    async fn remove(&self, key: &Key) -> Result<Arc<SignedEntry>, FolderError> {
         self.author.check_owns(key)?;
         self.check_identity()?;
         let key = key.clone();
@@ -215,8 +219,7 @@ impl SharedFolder for MemoryFolder {
         Ok(self.federation.board.conflicts())
     }
 
-    fn traffic(&self) -> Traffic {
-        let [written, read] = self.traffic.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        Traffic { written, read }
+    fn figures(&self) -> FolderFigures {
+        Traffic::of(&self.traffic).into()
     }
 }

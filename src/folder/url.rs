@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     bucket::{BucketOptions, BucketUrl, BucketUrlError, url_parts},
+    entries::Membership,
     p2p::NetworkOptions,
     weights::LayoutId,
 };
@@ -85,6 +86,8 @@ pub enum FolderUrl {
 pub struct OpenOptions {
     /// Authors to be trusted although they signed two entries under one number.
     pub readmitted: Vec<PeerId>,
+    /// Whose values are fetched unasked, kept and relayed.
+    pub membership: Arc<Membership>,
     /// How to take part in the network.
     pub network: NetworkOptions,
     /// How to use a bucket.
@@ -112,7 +115,7 @@ impl FolderUrl {
                 Arc::new(folder)
             }
             Self::P2p | Self::Bucket(_) => {
-                let OpenOptions { readmitted, network, bucket, fallback, cache_quota, dir, socket, layout } =
+                let OpenOptions { readmitted, membership, network, bucket, fallback, cache_quota, dir, socket, layout } =
                     options.clone();
                 let (network, url) = match self {
                     Self::Bucket(url) => (None, Some(url.clone())),
@@ -120,7 +123,8 @@ impl FolderUrl {
                 };
                 let bucket = url.map(|url| (url, bucket));
                 let dir = dir.join(CACHE);
-                let options = CachedOptions { network, bucket, cache_quota, dir, socket, layout, readmitted };
+                let options =
+                    CachedOptions { network, bucket, cache_quota, dir, socket, layout, readmitted, membership };
                 Arc::new(CachedFolder::open(author, options)?)
             }
         })

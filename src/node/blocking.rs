@@ -1,9 +1,5 @@
-use super::{Begun, Completed, LocalUpdate, NodeError, Origin, Session};
-use crate::{
-    bucket::BucketFigures,
-    folder::{HandedOver, NetworkFigures, Traffic},
-    weights::Weights,
-};
+use super::{Begun, Completed, Figures, LocalUpdate, NodeError, Origin, Session};
+use crate::{folder::HandedOver, weights::Weights};
 use bytes::Bytes;
 use std::{future::Future, pin::Pin, sync::mpsc, time::Duration};
 use tokio::runtime::{Builder, Runtime};
@@ -64,19 +60,9 @@ impl BlockingSession {
         self.wait(|session| Box::pin(session.stay()))
     }
 
-    /// How the network stands, if the folder is one.
-    pub fn network(&self) -> Option<NetworkFigures> {
-        self.session.as_ref().and_then(Session::network)
-    }
-
-    /// What the bucket has cost so far, if the folder has one.
-    pub fn bucket(&self) -> Option<BucketFigures> {
-        self.session.as_ref().and_then(Session::bucket)
-    }
-
-    /// What the folder has moved so far.
-    pub fn traffic(&self) -> Traffic {
-        self.session.as_ref().map(Session::traffic).unwrap_or_default()
+    /// See [`Session::figures`].
+    pub fn figures(&self) -> Figures {
+        self.session.as_ref().map(Session::figures).unwrap_or_default()
     }
 
     fn wait<T: Send + 'static>(

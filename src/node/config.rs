@@ -5,6 +5,7 @@ use super::{
 use crate::{
     bucket::{BucketOptions, BucketUrl},
     cache::DEFAULT_QUOTA,
+    entries::Membership,
     folder::{Author, FolderUrl, OpenOptions},
     home::Home,
     p2p::{FederationName, NETWORK_SOCKET, NetworkOptions},
@@ -12,11 +13,7 @@ use crate::{
     weights::{FederationId, Layout},
 };
 use libp2p_identity::PeerId;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How a node takes turns with its peers.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +35,7 @@ pub struct NodeConfig {
     pub folder: FolderUrl,
     /// How to take part in the network, if the folder is [`FolderUrl::P2p`].
     pub network: NetworkOptions,
-    /// How to use a bucket, if the folder is [`FolderUrl::Bucket`] or there is a fallback. Relayed are only the allowed.
+    /// How to use a bucket, if the folder is [`FolderUrl::Bucket`] or there is a fallback. Relayed are only the [allowed](Self::allow).
     pub bucket: BucketOptions,
     /// A bucket behind the network: what is published goes there too, and what no peer gives comes from there.
     pub fallback: Option<BucketUrl>,
@@ -113,6 +110,14 @@ impl NodeConfig {
         FederationId::new(&self.federation, &self.run)
     }
 
+    /// Who may take part: the participant, the network and the bucket ask this.
+    fn membership(&self) -> Membership {
+        match &self.allow {
+            Some(allowed) => Membership::only(allowed.iter().copied()),
+            None => Membership::open(),
+        }
+    }
+
     /// The federation as people are told of it: its name, and the run unless it is the first.
     fn shown_name(&self) -> String {
         match self.run.as_str() {
@@ -129,12 +134,13 @@ impl NodeConfig {
         let author = Author::from_home(home, self.federation_id());
         BlockingSession::new(|| {
             let me = author.peer_id();
-            let allow: Option<BTreeSet<PeerId>> = self.allow.as_ref().map(|ids| ids.iter().copied().collect());
+            let membership = Arc::new(self.membership());
             let named = FederationName { name: self.federation.clone(), run: self.run.clone() };
             let open = OpenOptions {
                 readmitted: self.readmit.clone(),
+                membership: membership.clone(),
                 network: NetworkOptions { named: Some(named), ..self.network.clone() },
-                bucket: BucketOptions { relayed: allow.clone(), ..self.bucket.clone() },
+                bucket: self.bucket.clone(),
                 fallback: self.fallback.clone(),
                 cache_quota: self.cache_quota,
                 dir: run_dir.clone(),
@@ -146,7 +152,7 @@ impl NodeConfig {
             let options = ParticipantOptions {
                 checks: self.checks.clone(),
                 max_staleness: self.max_staleness,
-                allow,
+                membership,
                 events: self.events.clone(),
             };
             let participant = Participant::new(folder, strategy, layout, options);

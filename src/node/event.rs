@@ -299,3 +299,9 @@ pub enum Event {
 
 /// Where events go. Called from the node's task: what blocks here holds the node up.
 pub type EventSink = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// Tells an event, to the log too.
+pub(super) fn tell(events: &EventSink, event: &Event) {
+    tracing::debug!(?event);
+    events(event);
+}

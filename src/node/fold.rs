@@ -2,7 +2,8 @@
 
 use super::{
     FoldedUpdate, LocalUpdate,
-    participant::{Arrived, Complaint, DEGREE},
+    complaints::Complaint,
+    update::{Arrived, DEGREE},
 };
 use crate::{
     strategy::{FoldError, Folded, Round, Strategy, Update},

@@ -1,50 +1,31 @@
+//! One member of a federation: what asynchronous and synchronous nodes do alike.
+
 use super::{
-    Checks, Event, EventSink, FoldedFrom, NodeError, Rejection, Roster, UnaveragedTensors,
+    Checks, Event, EventSink, FoldFigures, FoldedFrom, LocalUpdate, NodeError, Rejection, Roster, UnaveragedTensors,
+    background::off_runtime,
+    complaints::{Complaint, Complaints},
+    event::tell,
     fold::{Input, Outcome, Unread, fold_readable},
     roster::Stale,
+    update::{Arrived, DEGREE, Listing},
+    values::{PATIENCE, Values, Verdict},
 };
 use crate::{
-    folder::{FolderError, SharedFolder, Value},
+    entries::Membership,
+    folder::{FolderError, SharedFolder},
     strategy::{Folded, Strategy, Unaveraged},
-    weights::{EntryHash, Key, Layout, MAX_METRICS, Metadata, Metric, Root, SignedEntry, TensorReader, Weights},
+    weights::{Key, Layout, MAX_METRICS, Metric, Root, SignedEntry},
 };
+use futures::stream::{FuturesUnordered, StreamExt};
 use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// How often a listing is taken anew because a value was replaced between the listing and the reading.
 const LISTINGS: usize = 4;
-/// How long the values of one look may be on their way, all together; what comes later counts at the next look.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// What each of them has in any case: time enough for one that is there.
-const LEAST_PATIENCE: Duration = Duration::from_secs(1);
-/// The metric that says how many authors a node knows, for strategies that ask for it.
-pub(super) const DEGREE: &str = "degree";
-/// Most characters of the reason for a rejection.
-const MAX_REASON_CHARS: usize = 500;
-
-/// What a node publishes after an epoch.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LocalUpdate {
-    /// The trained weights, before any fold.
-    pub weights: Weights,
-    /// The epoch that they come after.
-    pub epoch: u64,
-    /// Examples trained on in it.
-    pub num_examples: u64,
-    /// Figures for the entry, in ascending order of their names; `loss` is what strategies look at.
-    pub metrics: Vec<Metric>,
-}
-
-impl LocalUpdate {
-    pub(super) fn metadata(&self) -> Metadata {
-        Metadata { epoch: self.epoch, num_examples: self.num_examples, metrics: self.metrics.clone() }
-    }
-}
 
 /// What asynchronous and synchronous nodes need alike.
 pub struct ParticipantOptions {
@@ -52,41 +33,10 @@ pub struct ParticipantOptions {
     pub checks: Checks,
     /// Updates with a higher staleness τ are left out of a fold.
     pub max_staleness: u64,
-    /// The only authors whose updates count; everybody's if `None`.
-    pub allow: Option<BTreeSet<PeerId>>,
+    /// Whose updates count.
+    pub membership: Arc<Membership>,
     /// Where events go.
     pub events: EventSink,
-}
-
-/// A peer's update that has passed the checks.
-#[derive(Clone)]
-pub(super) struct Arrived {
-    pub(super) entry: Arc<SignedEntry>,
-    pub(super) metadata: Metadata,
-    pub(super) value: Arc<Value>,
-}
-
-impl Arrived {
-    pub(super) fn author(&self) -> PeerId {
-        self.entry.key.author()
-    }
-
-    pub(super) fn folded_from(&self, weight: f64) -> FoldedFrom {
-        let Metadata { epoch, num_examples, .. } = self.metadata;
-        FoldedFrom { author: self.author().to_string(), epoch, num_examples, weight }
-    }
-}
-
-/// Other authors' updates, the newest first.
-pub(super) type Listing = BTreeMap<PeerId, Vec<Arc<SignedEntry>>>;
-
-/// What has been said of an update that doesn't count.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Complaint {
-    /// It will never count.
-    Rejected,
-    /// It could not be read, and is tried again.
-    OutOfReach,
 }
 
 /// One member of a federation: publishes, takes in, checks and folds. How long it waits and for whom is decided by
@@ -102,15 +52,15 @@ pub struct Participant {
     pub(super) roster: Roster,
     /// Checked updates by root, those of the last look only.
     arrived: BTreeMap<(PeerId, Root), Arrived>,
-    /// Updates in the folder that don't count, so that it is said once and nothing is read twice.
-    complained: BTreeMap<EntryHash, Complaint>,
-    /// Updates in the folder that were told as too old.
-    left_out: BTreeSet<EntryHash>,
+    /// Fetches the others' values and checks them.
+    values: Values,
+    /// What was said of updates in the folder that don't count.
+    complaints: Complaints,
     excluded: BTreeSet<PeerId>,
-    /// What peers say of their starts: the root that was compared, and the differences told.
-    compared: BTreeMap<PeerId, (Root, Vec<String>)>,
     /// Chosen updates that could not be used, at the last look.
     failures: u64,
+    /// What was taken in and folded; the complaints count for themselves.
+    counted: FoldFigures,
     /// Whether an update of a peer's was folded since this was made.
     folded_peers: bool,
     /// The node's newest update, until it is in the folder.
@@ -128,6 +78,8 @@ impl Participant {
         options: ParticipantOptions,
     ) -> Self {
         Self {
+            values: Values::new(folder.clone(), layout.clone(), options.checks.clone()),
+            complaints: Complaints::new(options.events.clone()),
             folder,
             strategy_name: strategy.name(),
             needs_degrees: strategy.needs_degrees(),
@@ -136,11 +88,9 @@ impl Participant {
             options,
             roster: Roster::default(),
             arrived: BTreeMap::new(),
-            complained: BTreeMap::new(),
-            left_out: BTreeSet::new(),
             excluded: BTreeSet::new(),
-            compared: BTreeMap::new(),
             failures: 0,
+            counted: FoldFigures::default(),
             folded_peers: false,
             unpublished: None,
             folded: None,
@@ -157,6 +107,12 @@ impl Participant {
         &self.folder
     }
 
+    /// What became of peers' updates.
+    pub(super) fn figures(&self) -> FoldFigures {
+        let FoldFigures { rejected, out_of_reach, left_out, .. } = self.complaints.counted;
+        FoldFigures { rejected, out_of_reach, left_out, ..self.counted }
+    }
+
     /// What tensors it trains.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
@@ -168,8 +124,7 @@ impl Participant {
     }
 
     pub(super) fn emit(&self, event: &Event) {
-        tracing::debug!(?event);
-        (self.options.events)(event);
+        tell(&self.options.events, event);
     }
 
     /// The strategy's name.
@@ -288,8 +243,13 @@ impl Participant {
         Ok(authors.iter().filter(|&&author| author != self.peer_id() && self.allows(author)).count())
     }
 
+    /// Whose updates count.
+    pub(super) fn membership(&self) -> &Arc<Membership> {
+        &self.options.membership
+    }
+
     fn allows(&self, author: PeerId) -> bool {
-        self.options.allow.as_ref().is_none_or(|allowed| allowed.contains(&author))
+        self.options.membership.allows(author)
     }
 
     /// What this identity published last, in an earlier life: known only by the folder if the checkpoint is lost.
@@ -297,7 +257,7 @@ impl Participant {
         let own = self.folder.list(&format!("{}/", self.peer_id())).await?;
         let layout = self.layout.id();
         let updates = own.into_iter().filter(|entry| entry.key.update_epoch().is_some() && entry.layout == layout);
-        Ok(updates.max_by_key(|entry| entry.sequence).map(Arc::new))
+        Ok(updates.max_by_key(|entry| entry.sequence))
     }
 
     /// The updates that stand in the folder, by author, the newest first, the node's own left out. Those of another
@@ -324,27 +284,25 @@ impl Participant {
             }
             present.insert(entry.hash());
             if !self.allows(author) {
-                self.reject(&entry, &"its author is not on this node's allow-list");
+                self.complaints.reject(&entry, &"its author is not on this node's allow-list");
             } else if entry.layout != layout {
-                self.reject(&entry, &"it has another layout than this node's model");
+                self.complaints.reject(&entry, &"it has another layout than this node's model");
             } else if metadata.epoch != epoch {
-                self.reject(&entry, &"its key and its entry name different epochs");
+                self.complaints.reject(&entry, &"its key and its entry name different epochs");
             } else if let Err(rejection) = self.options.checks.claim(epoch, metadata.num_examples) {
-                self.reject(&entry, &rejection);
+                self.complaints.reject(&entry, &rejection);
             } else {
-                updates.entry(author).or_default().push(Arc::new(entry));
+                updates.entry(author).or_default().push(entry);
             }
         }
-        // What was said of updates that are gone need not be remembered: a flood of them would fill the memory.
-        self.complained.retain(|hash, _| present.contains(hash));
-        self.left_out.retain(|hash| present.contains(hash));
+        self.complaints.retain(&present);
         for entries in updates.values_mut() {
             entries.sort_by_key(|entry| std::cmp::Reverse(entry.sequence));
             // The roster takes the newest; the older one stays for who waits for its epoch.
             if let Some((newest, root)) = entries.first().and_then(|entry| Some((entry, entry.root()?))) {
                 let epoch = newest.key.update_epoch().unwrap_or_default();
                 self.roster.saw(newest.key.author(), newest.sequence, root, epoch);
-                self.roster.doubt(newest.key.author(), self.complained.contains_key(&newest.hash()));
+                self.roster.doubt(newest.key.author(), self.complaints.of(newest).is_some());
             }
         }
         // Whom the folder shows no longer is forgotten, or any number of names would fill memory and checkpoint.
@@ -352,11 +310,12 @@ impl Participant {
         Ok(updates)
     }
 
-    /// Takes in the updates that `choose` picks of a listing: reads and checks each once, and remembers the verdict.
-    /// An update that was replaced meanwhile makes it list and choose again, and so does one that is found wanting: its
-    /// claim may have made others look stale. Forgets the values of all others.
+    /// Takes in the updates that `choose` picks of a listing, and gives them in the order of the choice: reads and checks
+    /// each once, all side by side, and remembers the verdict. An update that was replaced meanwhile makes it list and
+    /// choose again, and so does one that is found wanting: its claim may have made others look stale. Forgets the values
+    /// of all others.
     ///
-    /// Cancelling it loses nothing that has arrived.
+    /// What has not come within [`PATIENCE`] counts at the next look. Cancelling it loses nothing that has arrived.
     pub(super) async fn take_in(
         &mut self,
         mut choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
@@ -366,27 +325,18 @@ impl Participant {
         for _ in 0..LISTINGS {
             let listing = self.list_updates().await?;
             let chosen = choose(&listing, &self.roster);
-            taken.clear();
-            let wanted = chosen.len();
-            gone.clear();
-            let mut found_wanting = false;
-            for entry in chosen {
-                let complaint = self.complained.get(&entry.hash()).copied();
-                match self.arrive(entry.clone(), deadline).await {
-                    Ok(arrived) => taken.extend(arrived),
-                    Err(NodeError::Folder(FolderError::Gone { .. })) => gone.push(entry.clone()),
-                    Err(error) => return Err(error),
-                }
-                found_wanting |= self.complained.get(&entry.hash()).copied() != complaint;
-            }
-            self.failures = (wanted - taken.len()) as u64;
+            let complaints: Vec<_> = chosen.iter().map(|entry| self.complaints.of(entry)).collect();
+            (taken, gone) = self.arrive(&chosen, deadline).await?;
+            self.failures = (chosen.len() - taken.len()) as u64;
+            let found_wanting =
+                chosen.iter().zip(complaints).any(|(entry, before)| self.complaints.of(entry) != before);
             if gone.is_empty() && !found_wanting {
                 break;
             }
         }
         // An entry may come before its value, as on a share whose files arrive one by one: no watch tells of the value.
         for entry in gone {
-            self.complain(&entry, Complaint::OutOfReach, &"its value is not there yet");
+            self.complaints.complain(&entry, Complaint::OutOfReach, &"its value is not there yet");
         }
         let kept: BTreeSet<_> =
             taken.iter().filter_map(|arrived| Some((arrived.author(), arrived.entry.root()?))).collect();
@@ -397,101 +347,71 @@ impl Participant {
     /// Whether an update that stands in the folder could not be read when it was last tried: it may be later, and
     /// nothing will tell.
     pub(super) fn has_unread(&self) -> bool {
-        self.complained.values().any(|&complaint| complaint == Complaint::OutOfReach)
+        self.complaints.any_out_of_reach()
     }
 
-    async fn arrive(&mut self, entry: Arc<SignedEntry>, deadline: Instant) -> Result<Option<Arrived>, NodeError> {
-        let author = entry.key.author();
-        let (Some(root), Some(metadata)) = (entry.root(), entry.metadata()) else { return Ok(None) };
-        // The same weights may stand under a new number, with other claims.
-        if let Some(arrived) = self.arrived.get(&(author, root)).filter(|arrived| arrived.metadata == *metadata) {
-            return Ok(Some(arrived.clone()));
+    /// Those of the chosen updates that count, and those whose values are gone, both in the order of the choice. Each
+    /// verdict is noted when it comes, whoever is still waited for.
+    async fn arrive(
+        &mut self,
+        chosen: &[Arc<SignedEntry>],
+        deadline: Instant,
+    ) -> Result<(Vec<Arrived>, Vec<Arc<SignedEntry>>), NodeError> {
+        let mut arrived: Vec<Option<Arrived>> = chosen.iter().map(|entry| self.have(entry)).collect();
+        let mut gone = BTreeSet::new();
+        let mut fetches = FuturesUnordered::new();
+        for (place, entry) in chosen.iter().enumerate().filter(|(place, _)| arrived[*place].is_none()) {
+            let Some(metadata) = entry.metadata() else { continue };
+            if self.complaints.of(entry) == Some(Complaint::Rejected) {
+                continue;
+            }
+            // Of a peer's updates the listing has left out such claims, but not of its own from an earlier life.
+            if let Err(rejection) = self.options.checks.claim(metadata.epoch, metadata.num_examples) {
+                self.complaints.reject(entry, &rejection);
+                continue;
+            }
+            let fetch = self.values.fetch_and_check(entry.clone(), deadline);
+            fetches.push(async move { (place, fetch.await) });
         }
-        if self.complained.get(&entry.hash()) == Some(&Complaint::Rejected) {
-            return Ok(None);
+        while let Some((place, verdict)) = fetches.next().await {
+            match verdict {
+                Ok(verdict) => arrived[place] = self.judge(&chosen[place], verdict),
+                Err(NodeError::Folder(FolderError::Gone { .. })) => drop(gone.insert(place)),
+                Err(error) => return Err(error),
+            }
         }
-        let metadata = metadata.clone();
-        // Of a peer's updates the listing has left out such claims, but not of its own from an earlier life.
-        let verdict = match self.options.checks.claim(metadata.epoch, metadata.num_examples) {
-            Ok(()) => self.fetch_and_check(&entry, deadline).await?,
-            Err(rejection) => Err(rejection),
-        };
+        let gone = gone.into_iter().map(|place| chosen[place].clone());
+        Ok((arrived.into_iter().flatten().collect(), gone.collect()))
+    }
+
+    /// An update that has arrived before. The same weights may stand under a new number, with other claims.
+    fn have(&self, entry: &SignedEntry) -> Option<Arrived> {
+        let arrived = self.arrived.get(&(entry.key.author(), entry.root()?))?;
+        (Some(&arrived.metadata) == entry.metadata()).then(|| arrived.clone())
+    }
+
+    /// Notes what became of an update's value, and tells it.
+    fn judge(&mut self, entry: &Arc<SignedEntry>, verdict: Verdict) -> Option<Arrived> {
+        let (root, metadata) = (entry.root()?, entry.metadata()?.clone());
         match verdict {
             Ok(value) => {
-                self.complained.remove(&entry.hash());
+                self.complaints.withdraw(entry);
+                self.counted.received += 1;
                 self.emit(&Event::Received {
-                    author: author.to_string(),
+                    author: entry.key.author().to_string(),
                     epoch: metadata.epoch,
                     root: root.to_string(),
                     bytes: self.layout.bytes(),
                     num_examples: metadata.num_examples,
                 });
-                let arrived = Arrived { entry, metadata, value };
-                self.arrived.insert((author, root), arrived.clone());
-                Ok(Some(arrived))
+                let arrived = Arrived { entry: entry.clone(), metadata, value };
+                self.arrived.insert((arrived.author(), root), arrived.clone());
+                return Some(arrived);
             }
-            Err(Rejection::OutOfReach(reason)) => {
-                self.complain(&entry, Complaint::OutOfReach, &reason);
-                Ok(None)
-            }
-            Err(rejection) => {
-                self.reject(&entry, &rejection);
-                Ok(None)
-            }
+            Err(Rejection::OutOfReach(reason)) => self.complaints.complain(entry, Complaint::OutOfReach, &reason),
+            Err(rejection) => self.complaints.reject(entry, &rejection),
         }
-    }
-
-    /// A value that is damaged is had again once: a folder that can fetch it anew then does.
-    async fn fetch_and_check(
-        &self,
-        entry: &SignedEntry,
-        deadline: Instant,
-    ) -> Result<Result<Arc<Value>, Rejection>, NodeError> {
-        match self.fetch_and_check_once(entry, deadline).await? {
-            Err(Rejection::Damaged(_)) => self.fetch_and_check_once(entry, deadline).await,
-            verdict => Ok(verdict),
-        }
-    }
-
-    async fn fetch_and_check_once(
-        &self,
-        entry: &SignedEntry,
-        deadline: Instant,
-    ) -> Result<Result<Arc<Value>, Rejection>, NodeError> {
-        let Ok(got) = timeout_at(deadline.max(Instant::now() + LEAST_PATIENCE), self.folder.get(entry)).await else {
-            return Ok(Err(Rejection::OutOfReach("it is still on its way".to_owned())));
-        };
-        let value = match got {
-            Ok(value) => Arc::new(value),
-            Err(error @ FolderError::Damaged { .. }) => return Ok(Err(Rejection::Damaged(error.to_string()))),
-            // One peer's files being out of reach must not end this node.
-            Err(error) if error.may_pass() => return Ok(Err(Rejection::OutOfReach(error.to_string()))),
-            Err(error) => return Err(error.into()),
-        };
-        if let Some(difference) = self.layout.difference(value.layout()) {
-            return Ok(Err(Rejection::Layout { difference }));
-        }
-        let checks = self.options.checks.clone();
-        off_runtime(move || checks.weights(value.as_ref()).map(|()| value)).await
-    }
-
-    fn reject(&mut self, entry: &SignedEntry, reason: &(dyn std::fmt::Display + Sync)) {
-        self.complain(entry, Complaint::Rejected, reason);
-    }
-
-    fn complain(&mut self, entry: &SignedEntry, complaint: Complaint, reason: &(dyn std::fmt::Display + Sync)) {
-        if self.complained.insert(entry.hash(), complaint) != Some(complaint) {
-            let author = entry.key.author();
-            let epoch = entry.metadata().map_or(0, |metadata| metadata.epoch);
-            // It may name a peer's tensors, and goes to a terminal and a log.
-            let mut reason: String =
-                reason.to_string().chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect();
-            if complaint == Complaint::OutOfReach {
-                reason.push_str("; it is tried again");
-            }
-            tracing::warn!(%author, epoch, reason, "update rejected");
-            self.emit(&Event::Rejected { author: author.to_string(), epoch, reason });
-        }
+        None
     }
 
     /// Highest staleness τ of an update that is folded.
@@ -501,13 +421,7 @@ impl Participant {
 
     /// Tells of updates that they are too old, once of each as long as it stands.
     pub(super) fn leave_out(&mut self, stale: Vec<Stale>) {
-        for (entry, staleness) in stale {
-            if self.left_out.insert(entry.hash()) {
-                let author = entry.key.author().to_string();
-                let epoch = entry.metadata().map_or(0, |metadata| metadata.epoch);
-                self.emit(&Event::LeftOut { author, epoch, staleness });
-            }
-        }
+        self.complaints.leave_out(stale);
     }
 
     /// The updates with their staleness.
@@ -546,19 +460,23 @@ impl Participant {
             if let Some(root) = entry.root() {
                 self.arrived.remove(&(entry.key.author(), root));
             }
-            self.complain(&entry, complaint, &reason);
+            self.complaints.complain(&entry, complaint, &reason);
         }
         let Folded { weights, shares, unaveraged, turned_negative } = match folded {
             None => return Ok(Outcome::TooFew(inputs.len())),
             Some(Ok(folded)) => folded,
             Some(Err(error)) => {
                 tracing::warn!(epoch, %error, "not folded");
+                self.counted.refused += 1;
                 self.emit(&Event::NotFolded { epoch, reason: error.to_string() });
                 return Ok(Outcome::Refused);
             }
         };
         self.roster.folded(inputs.iter().map(|input| input.author));
-        self.folded_peers |= inputs.iter().any(|input| input.author != self.peer_id());
+        let peers = inputs.iter().filter(|input| input.author != self.peer_id()).count();
+        self.folded_peers |= peers > 0;
+        self.counted.folds += 1;
+        self.counted.folded += peers as u64;
         for tensor in &turned_negative {
             tracing::warn!(
                 epoch,
@@ -582,45 +500,4 @@ impl Participant {
         self.emit(&Event::Folded { epoch, round: number, updates, unaveraged, turned_negative });
         Ok(Outcome::Weights(weights))
     }
-
-    /// Compares what peers began from with what this node began from, and tells each peer's differences once.
-    pub(super) async fn compare_starts(&mut self, own: &super::Beginning) -> Result<(), NodeError> {
-        let mut present = BTreeSet::new();
-        for entry in self.folder.list("").await? {
-            let author = entry.key.author();
-            let Some(root) = entry.root().filter(|_| entry.key == Key::start(author)) else { continue };
-            if author == self.peer_id() || !self.allows(author) {
-                continue;
-            }
-            present.insert(author);
-            if self.compared.get(&author).is_some_and(|&(compared, _)| compared == root) {
-                continue;
-            }
-            // It is compared at the next epoch if it isn't here now.
-            let Ok(got) = timeout_at(Instant::now() + LEAST_PATIENCE, self.folder.get(&entry)).await else { continue };
-            let value = match got {
-                Ok(value) => value,
-                Err(FolderError::Gone { .. } | FolderError::Damaged { .. }) => continue,
-                Err(error) if error.may_pass() => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let read = off_runtime(move || super::Beginning::read(&value)).await?;
-            let differences = read.map(|theirs| own.differences(&theirs)).unwrap_or_else(|reason| {
-                tracing::warn!(%author, reason, "what a peer says of its start can't be read");
-                Vec::new()
-            });
-            // A node that began from a fold has put its start twice, and the second may differ in nothing new.
-            let told = self.compared.insert(author, (root, differences.clone()));
-            if !differences.is_empty() && told.is_none_or(|(_, told)| told != differences) {
-                self.emit(&Event::Mismatch { author: author.to_string(), differences });
-            }
-        }
-        self.compared.retain(|author, _| present.contains(author));
-        Ok(())
-    }
-}
-
-/// Runs blocking work on a thread of its own. When the caller is cancelled the work still ends.
-pub(super) async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, NodeError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| NodeError::Worker(error.to_string()))
 }

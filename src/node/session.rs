@@ -1,23 +1,24 @@
 use super::{
-    AsyncNode, Beginning, Checkpoint, CheckpointError, Event, LocalUpdate, NodeError, Origin, Participant, Phase,
-    Progress, StartOptions, Stop, SyncNode,
+    AsyncNode, Beginning, Checkpoint, CheckpointError, Event, Figures, LocalUpdate, NodeError, Origin, Participant,
+    Phase, Progress, RunFigures, StartOptions, Stop, SyncNode, TrainingFigures,
     alone::Company,
-    participant::off_runtime,
+    background::{AbortOnDrop, off_runtime},
+    comparison::Comparison,
     progress::{Base, base_of},
-    start::{First, first_weights, publish_beginning, root_of},
+    start::{First, LOOK_AROUND, first_weights, publish_beginning, root_of},
 };
 use crate::{
-    bucket::{BucketFigures, Routes},
-    folder::{HandedOver, NetworkFigures, Traffic},
+    bucket::Routes,
+    folder::HandedOver,
     strategy::Strategy,
     weights::{FederationId, Key, Metadata, Weights},
 };
 use bytes::Bytes;
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
-
-/// How long a node that begins waits at most for the answers of those who may be there. Who is out of reach is waited for
-/// ten seconds; this is for peers that are connected and too busy to say what they know.
-pub(super) const LOOK_AROUND: Duration = Duration::from_secs(30);
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 /// An asynchronous or a synchronous node.
 pub enum Mode {
@@ -149,7 +150,11 @@ pub struct Session {
     base: Option<Base>,
     /// Tells of the ways to the others.
     routes: Option<AbortOnDrop>,
+    /// Compares peers' starts with this node's; there once it has begun.
+    comparison: Option<Comparison>,
     company: Company,
+    training: TrainingFigures,
+    made: Instant,
 }
 
 /// What a run's directory has of the middle of an epoch.
@@ -158,15 +163,6 @@ enum SavedProgress {
     Found(Progress, Base),
     /// Why not.
     Unreadable(String),
-}
-
-/// A task that ends with its owner.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Session {
@@ -181,7 +177,10 @@ impl Session {
             complete: None,
             base: None,
             routes: None,
+            comparison: None,
             company: Company::default(),
+            training: TrainingFigures::default(),
+            made: Instant::now(),
         }
     }
 
@@ -290,8 +289,8 @@ impl Session {
         participant.with_strategy(move |strategy| strategy.begin(&first)).await?;
         self.started(&beginning, authors);
         self.tell_alone(false).await?;
-        self.beginning = Some(beginning);
-        self.compare_starts().await;
+        self.beginning = Some(beginning.clone());
+        self.compare_starts_with(beginning);
         self.trainer = trainer;
         self.save(Phase::Folded, epoch, &weights).await?;
         Ok(Begun { weights, epoch, origin, trainer: None, progress: None })
@@ -317,8 +316,8 @@ impl Session {
         if let Err(error) = publish_beginning(self.mode.participant(), &beginning).await {
             self.tolerate(epoch, error)?;
         }
-        self.beginning = Some(beginning);
-        self.compare_starts().await;
+        self.beginning = Some(beginning.clone());
+        self.compare_starts_with(beginning);
         match phase {
             Phase::Trained { num_examples, metrics } => {
                 let local = LocalUpdate { weights, epoch, num_examples, metrics };
@@ -360,6 +359,8 @@ impl Session {
         self.mode.participant().check_own(&local).await?;
         self.trainer = trainer;
         self.company.trained = Some(local.epoch);
+        self.training.epochs += 1;
+        self.training.examples += local.num_examples;
         let phase = Phase::Trained { num_examples: local.num_examples, metrics: local.metrics.clone() };
         fail::fail_point!("session::trained");
         self.save(phase, local.epoch, &local.weights).await?;
@@ -374,7 +375,7 @@ impl Session {
         let (weights, epoch) = self.mode.exchange(&local, &stop).await?;
         self.mode.participant_mut().made_of_own(&local, epoch);
         fail::fail_point!("session::folded");
-        self.compare_starts().await;
+        self.compare_starts();
         self.save_complete(epoch, &weights).await?;
         fail::fail_point!("session::folded-saved");
         self.publish_model(epoch, &weights).await?;
@@ -403,8 +404,15 @@ impl Session {
     /// Does nothing if it is published already. An error says that peers don't have the update; it stays in the
     /// checkpoint, and opening the session again publishes it. After an error it may be called again.
     ///
-    /// If nothing of a peer's was folded in this run, that is an event.
+    /// If nothing of a peer's was folded in this run, that is an event. What peers began from is still told, if it is known
+    /// within a few seconds and no stop is requested.
     pub async fn finish(&mut self) -> Result<(), NodeError> {
+        if let Some(comparison) = &self.comparison {
+            tokio::select! {
+                () = comparison.settle() => {}
+                () = self.options.stop.requested() => {}
+            }
+        }
         if self.mode.folds() {
             self.company.tell_end(self.mode.participant(), &self.options.name);
         }
@@ -459,19 +467,16 @@ impl Session {
         self.options.stop.requested().await;
     }
 
-    /// What the session's folder has moved so far.
-    pub fn traffic(&self) -> Traffic {
-        self.mode.participant().folder().traffic()
-    }
-
-    /// How the network stands, if the session's folder is one.
-    pub fn network(&self) -> Option<NetworkFigures> {
-        self.mode.participant().folder().network()
-    }
-
-    /// What the bucket has cost so far, if the session's folder has one.
-    pub fn bucket(&self) -> Option<BucketFigures> {
-        self.mode.participant().folder().bucket()
+    /// All figures of the node as they are now, those of its folder among them.
+    pub fn figures(&self) -> Figures {
+        let participant = self.mode.participant();
+        let epoch = self.complete.as_ref().map_or(0, |(epoch, _)| *epoch);
+        Figures {
+            folder: participant.folder().figures(),
+            fold: participant.figures(),
+            training: self.training,
+            run: RunFigures { epoch, seconds: self.made.elapsed().as_secs_f64() },
+        }
     }
 
     /// Tells which ways to the others work, now and whenever it changes, as long as the session lives.
@@ -520,13 +525,18 @@ impl Session {
         });
     }
 
-    /// What peers say of their starts is a warning; that it can't be read must not end an epoch.
-    async fn compare_starts(&mut self) {
-        if let Some(beginning) = &self.beginning
-            && let Err(error) = self.mode.participant_mut().compare_starts(beginning).await
-        {
-            tracing::debug!(%error, "comparing starts");
-        }
+    /// Begins to compare what peers began from with this, beside the run.
+    fn compare_starts_with(&mut self, beginning: Beginning) {
+        let participant = self.mode.participant();
+        let (folder, events) = (participant.folder().clone(), participant.events());
+        let membership = participant.membership().clone();
+        self.comparison = Some(Comparison::start(folder, membership, events, beginning));
+        self.compare_starts();
+    }
+
+    /// Waits for nothing: what is found comes as events.
+    fn compare_starts(&self) {
+        self.comparison.iter().for_each(Comparison::look);
     }
 
     /// Tells what has changed since the checkpoint, as a difference to this node itself.

@@ -1,6 +1,6 @@
 use super::{
-    Event, FoldedFrom, NodeError, Origin, Participant, Stop, participant::off_runtime, roster::lower_median,
-    session::LOOK_AROUND,
+    Event, FoldedFrom, NodeError, Origin, Participant, Stop, background::off_runtime, fold::fold_peers,
+    roster::lower_median,
 };
 use crate::{
     folder::Value,
@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
+/// How long a node that begins waits at most for the answers of those who may be there. Who is out of reach is waited for
+/// ten seconds; this is for peers that are connected and too busy to say what they know.
+pub(super) const LOOK_AROUND: Duration = Duration::from_secs(30);
 /// Longest description of a start that is read of a peer.
 const MAX_BEGINNING_BYTES: u64 = 64 * 1024;
 /// Most differences to a peer's start that are told, and the most characters of each: a peer wrote them.
@@ -184,7 +187,7 @@ pub(super) async fn first_weights(
     let integers = if only_integers { "mean" } else { "newest" };
     let mut mean = StrategySpec::new("fedavg").with("integers", integers).build()?;
     let mut from: Vec<FoldedFrom> = fresh.iter().map(|(arrived, _)| arrived.folded_from(0.0)).collect();
-    let folded = off_runtime(move || super::fold::fold_peers(mean.as_mut(), &fresh)).await?;
+    let folded = off_runtime(move || fold_peers(mean.as_mut(), &fresh)).await?;
     match folded {
         Ok(folded) => {
             from.iter_mut().zip(&folded.shares).for_each(|(update, share)| update.weight = *share);

@@ -1,8 +1,8 @@
 use super::{
     Event, LocalUpdate, NodeError, Participant, Stop,
     fold::Outcome,
-    participant::{Arrived, Listing},
     start::deadline_in,
+    update::{Arrived, Listing},
 };
 use crate::weights::{SignedEntry, Weights};
 use libp2p_identity::PeerId;

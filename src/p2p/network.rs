@@ -19,6 +19,7 @@ use super::status_socket::StatusSocket;
 use super::{
     addresses::PeerAddress,
     core::{FetchError, HandedOver},
+    figures::{Counters, NetworkFigures},
     options::NetworkOptions,
     status::NetworkStatus,
     surroundings::Surroundings,
@@ -26,18 +27,14 @@ use super::{
 };
 use crate::{
     cache::{Cache, KnownPeer},
-    entries::Board,
+    entries::{Board, Membership},
     weights::{FederationId, LayoutId, SignedEntry},
 };
 use driver::Driver;
 use libp2p_identity::Keypair;
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-        mpsc as std_mpsc,
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
     thread,
     time::Duration,
 };
@@ -62,6 +59,8 @@ pub(crate) struct Setup {
     pub(crate) federation: FederationId,
     /// Newest updates of this layout are fetched when they are announced.
     pub(crate) layout: Option<LayoutId>,
+    /// Whose values are fetched unasked, and kept for who leaves.
+    pub(crate) membership: Arc<Membership>,
     /// What is known, at the start what the cache had.
     pub(crate) board: Arc<Board>,
     pub(crate) cache: Cache,
@@ -96,14 +95,6 @@ enum Command {
     Status(oneshot::Sender<NetworkStatus>),
 }
 
-/// Figures that are read while the task works.
-#[derive(Default)]
-struct Figures {
-    members: watch::Sender<usize>,
-    sent: AtomicU64,
-    received: AtomicU64,
-}
-
 /// A node in the network. Dropping it leaves.
 pub(crate) struct Network {
     /// There until the drop.
@@ -111,7 +102,7 @@ pub(crate) struct Network {
     runtime: Option<Runtime>,
     ended: Mutex<std_mpsc::Receiver<()>>,
     listening: Vec<PeerAddress>,
-    figures: Arc<Figures>,
+    counters: Arc<Counters>,
 }
 
 impl Network {
@@ -133,10 +124,10 @@ impl Network {
         }
         let (ready, started) = std_mpsc::sync_channel(1);
         let (farewell, ended) = std_mpsc::sync_channel(1);
-        let figures = Arc::<Figures>::default();
-        let shown = figures.clone();
+        let counters = Arc::<Counters>::default();
+        let counted = counters.clone();
         runtime.spawn(async move {
-            match Driver::new(setup, shown, ready.clone()) {
+            match Driver::new(setup, counted, ready.clone()) {
                 Ok(driver) => driver.run(requests).await,
                 // The receiver is the caller, which waits.
                 Err(error) => drop(ready.send(Err(error))),
@@ -147,7 +138,7 @@ impl Network {
         match started.recv().map_err(|_| gone()).flatten() {
             Ok(listening) => {
                 let (commands, runtime, ended) = (Some(commands), Some(runtime), Mutex::new(ended));
-                Ok(Self { commands, runtime, ended, listening, figures })
+                Ok(Self { commands, runtime, ended, listening, counters })
             }
             Err(error) => {
                 runtime.shutdown_background();
@@ -161,15 +152,14 @@ impl Network {
         &self.listening
     }
 
-    /// Connected members, bytes sent, bytes received.
-    pub(crate) fn figures(&self) -> (usize, u64, u64) {
-        let Figures { members, sent, received } = self.figures.as_ref();
-        (*members.borrow(), sent.load(Ordering::Relaxed), received.load(Ordering::Relaxed))
+    /// How the node stands in it.
+    pub(crate) fn figures(&self) -> NetworkFigures {
+        self.counters.figures()
     }
 
     /// How many members are connected, as it changes.
     pub(crate) fn members(&self) -> watch::Receiver<usize> {
-        self.figures.members.subscribe()
+        self.counters.members.subscribe()
     }
 
     async fn ask(&self, command: Command) {

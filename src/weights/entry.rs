@@ -1,4 +1,4 @@
-use super::{EntryHash, FederationId, Key, KeyError, LayoutId, Root};
+use super::{Encoding, EntryHash, FederationId, Key, KeyError, LayoutId, Root};
 use libp2p_identity::{Keypair, PeerId, PublicKey, ed25519};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -115,6 +115,15 @@ pub enum EntryError {
         /// The version found.
         got: u8,
     },
+    /// Its value is encoded in a way that a newer version of this program knows: to be ignored, not punished. Its author
+    /// has signed it.
+    #[error("the value of {key} is {encoding}, and this program reads plain ones only")]
+    Encoding {
+        /// The entry's key.
+        key: Key,
+        /// How.
+        encoding: Encoding,
+    },
     /// More than [`MAX_ENTRY_BYTES`].
     #[error("an entry of {got} bytes, but at most {MAX_ENTRY_BYTES} are allowed")]
     TooLong {
@@ -151,6 +160,14 @@ pub enum EntryError {
     },
 }
 
+impl EntryError {
+    /// Whether a newer version of this program wrote it, so that who passes it on is not to blame.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Version { .. } | Self::Encoding { .. })
+    }
+}
+
+/// What is signed. Behind it stands an [`Encoding`], if the value has one.
 #[derive(Serialize, Deserialize)]
 struct Encoded {
     version: u8,
@@ -204,6 +221,8 @@ impl SignedEntry {
     }
 
     /// Reads and verifies what [`bytes`](Self::bytes) gave. At most [`MAX_ENTRY_BYTES`] are looked at.
+    ///
+    /// What a newer version wrote is an error that [says so](EntryError::is_newer).
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
         if bytes.len() > MAX_ENTRY_BYTES {
             return Err(EntryError::TooLong { got: bytes.len() });
@@ -215,9 +234,13 @@ impl SignedEntry {
         }
         let body_length = bytes.len().checked_sub(SIGNATURE_BYTES).ok_or(EntryError::Malformed)?;
         let (body, signature) = bytes.split_at(body_length);
-        let encoded: Encoded = postcard::from_bytes(body).map_err(|_| EntryError::Malformed)?;
+        let (encoded, end): (Encoded, &[u8]) = postcard::take_from_bytes(body).map_err(|_| EntryError::Malformed)?;
         // One form only: otherwise one entry could have several hashes and pass for a cheat.
-        if postcard::to_stdvec(&encoded).ok().as_deref() != Some(body) {
+        if postcard::to_stdvec(&encoded).ok().as_deref() != body.strip_suffix(end) {
+            return Err(EntryError::Malformed);
+        }
+        let encoding = Encoding::parse(end).ok_or(EntryError::Malformed)?;
+        if encoding != Encoding::Plain && encoded.content == Content::Tombstone {
             return Err(EntryError::Malformed);
         }
         let public_key = ed25519::PublicKey::try_from_bytes(&encoded.author).map_err(|_| EntryError::Malformed)?;
@@ -229,6 +252,9 @@ impl SignedEntry {
         let Encoded { federation, layout, sequence, content, .. } = encoded;
         let entry = Entry { federation, layout, key, sequence, content };
         check_metrics(&entry)?;
+        if encoding != Encoding::Plain {
+            return Err(EntryError::Encoding { key: entry.key, encoding });
+        }
         Ok(Self::new(entry, bytes.to_owned()))
     }
 

@@ -244,7 +244,7 @@ async fn forged_entries_are_refused() {
         arrives(&reader, &entry, &value(1)).await;
         assert_eq!(reader.list("").await.unwrap(), [entry]);
         assert!(reader.routes().unwrap().borrow().bucket);
-        let received = reader.bucket().unwrap().received;
+        let received = reader.figures().bucket.unwrap().received;
         assert!(received < 1 << 20, "{received} bytes");
         // The author isn't held up by what is in its directory.
         let next = put(&author, "update/2", &value(2), 2).await;
@@ -326,7 +326,7 @@ async fn what_was_changed_while_its_author_was_away_is_written_again() {
         // What is in them is used again.
         let next = put(&author, "update/2", &weights(2), 2).await;
         arrives(&reader, &next, &weights(2)).await;
-        assert!(author.bucket().unwrap().sent < 700_000, "{:?}", author.bucket());
+        assert!(author.figures().bucket.unwrap().sent < 700_000, "{:?}", author.figures().bucket);
     })
     .await;
 }

@@ -51,7 +51,7 @@ async fn network_only(homes: &Homes, seed: u8, peers: &[&CachedFolder]) -> Cache
 }
 
 async fn connected(folder: &CachedFolder) {
-    eventually(async || folder.network().unwrap().peers > 0).await;
+    eventually(async || folder.figures().network.unwrap().peers > 0).await;
 }
 
 /// How often parts of values were asked for.
@@ -75,9 +75,9 @@ async fn what_peers_give_is_not_fetched_from_the_bucket_and_is_published_once() 
             learn(&second, &entry).await;
             assert_eq!(fetch(&second, &entry).await.unwrap(), value(epoch));
             // In the cache now: nobody is asked.
-            let received = second.network().unwrap().received;
+            let received = second.figures().network.unwrap().received;
             assert_eq!(fetch(&second, &entry).await.unwrap(), value(epoch));
-            assert!(second.network().unwrap().received - received < 100_000);
+            assert!(second.figures().network.unwrap().received - received < 100_000);
         }
         assert_eq!(reads(&server), 0);
         first.hand_over(SOON).await;
@@ -221,7 +221,7 @@ async fn the_bucket_is_asked_after_a_while_when_peers_give_no_answer() {
         let entry = put(&first, "update/2", &value(2), 2).await;
         first.hand_over(Duration::from_secs(2)).await;
         learn(&second, &entry).await;
-        assert_eq!(second.network().unwrap().peers, 1);
+        assert_eq!(second.figures().network.unwrap().peers, 1);
         let asked = Instant::now();
         assert_eq!(fetch(&second, &entry).await.unwrap(), value(2));
         assert!(asked.elapsed() >= after, "{:?}", asked.elapsed());
@@ -237,7 +237,7 @@ struct Member {
     proxy: FaultProxy,
     folder: CachedFolder,
     networked: bool,
-    newest: Option<(SignedEntry, u64)>,
+    newest: Option<(Arc<SignedEntry>, u64)>,
 }
 
 impl Member {

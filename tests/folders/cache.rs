@@ -381,7 +381,13 @@ fn what_is_not_the_caches_own_is_removed_or_passed_over() {
     let dir = tempfile::tempdir().unwrap();
     let value = small(1);
     let good = entry(1, "a", 1, &value.manifest());
-    let later = BlobHash::of(&[250; 100]).to_string();
+    // Entries of later versions.
+    let later = [vec![250; 100], {
+        let body = [&good.bytes()[..good.bytes().len() - 64], &[2, 1]].concat();
+        let signature = keypair(1).sign(&[b"peerfold/entry\0", &body[..]].concat()).unwrap();
+        [body, signature].concat()
+    }];
+    let name_of = |bytes: &[u8]| BlobHash::of(bytes).to_string();
     {
         let cache = open(dir.path(), ROOMY).cache;
         drop(cache.put_value(&value.manifest(), &value).unwrap());
@@ -398,7 +404,9 @@ fn what_is_not_the_caches_own_is_removed_or_passed_over() {
         ] {
             fs::write(dir.path().join("entries").join(name), bytes).unwrap();
         }
-        fs::write(dir.path().join("entries").join(&later), [250; 100]).unwrap();
+        for bytes in &later {
+            fs::write(dir.path().join("entries").join(name_of(bytes)), bytes).unwrap();
+        }
         fs::write(dir.path().join("proofs").join(author(1).to_base58()), b"rubbish").unwrap();
         fs::create_dir_all(dir.path().join("blobs/00")).unwrap();
         fs::write(dir.path().join("blobs/00/nonsense"), b"rubbish").unwrap();
@@ -411,10 +419,10 @@ fn what_is_not_the_caches_own_is_removed_or_passed_over() {
     let opened = open(dir.path(), ROOMY);
     assert_eq!(opened.entries, [Arc::new(good.clone())]);
     assert!(opened.proofs.is_empty());
-    // The entry of a later version is not this one's to remove.
+    // The entries of later versions are not this one's to remove.
     let left: Vec<_> = files(&dir.path().join("entries"));
-    let mut expected =
-        vec![dir.path().join("entries").join(&later), dir.path().join("entries").join(good.hash().to_string())];
+    let names = later.iter().map(|bytes| name_of(bytes)).chain([good.hash().to_string()]);
+    let mut expected: Vec<_> = names.map(|name| dir.path().join("entries").join(name)).collect();
     expected.sort();
     assert_eq!(left, expected);
     assert_eq!(blob_bytes(dir.path()), opened.cache.used());

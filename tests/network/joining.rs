@@ -6,9 +6,9 @@ use crate::{
     samples::*,
 };
 use peerfold::{folder::SharedFolder, weights::Key, weights::SignedEntry};
-use std::fs;
+use std::{fs, sync::Arc};
 
-async fn publish(node: &Node, number: u64) -> SignedEntry {
+async fn publish(node: &Node, number: u64) -> Arc<SignedEntry> {
     node.put(&Key::update(node.id(), number), &numbered(number), epoch(number)).await.unwrap()
 }
 

@@ -33,7 +33,7 @@ async fn start(home: PathBuf, training: bool, bootstrap: Vec<String>) -> Arc<Pro
 }
 
 /// What must stand after these puts, all of one author: the newest of each key, and two updates.
-fn standing(entries: &[SignedEntry]) -> BTreeMap<Key, SignedEntry> {
+fn standing(entries: &[Arc<SignedEntry>]) -> BTreeMap<Key, Arc<SignedEntry>> {
     let mut newest = BTreeMap::new();
     let mut updates = Vec::new();
     for entry in entries {
@@ -47,7 +47,7 @@ fn standing(entries: &[SignedEntry]) -> BTreeMap<Key, SignedEntry> {
 }
 
 /// Puts one value after the other, until the process is killed. The last one may be there or not.
-async fn put_until_killed(node: Arc<Proxy>, first: u64, returned: Arc<Mutex<Vec<SignedEntry>>>) {
+async fn put_until_killed(node: Arc<Proxy>, first: u64, returned: Arc<Mutex<Vec<Arc<SignedEntry>>>>) {
     for number in first.. {
         let key = match number % 3 {
             0 => Key::update(node.author(), number),
@@ -82,7 +82,7 @@ async fn fetch_until_killed(node: Arc<Proxy>, fetched: Arc<Mutex<u64>>) {
 }
 
 /// Everything that a node alone shows is either what its author published or can't be had.
-async fn verify_alone(node: &Proxy) -> Vec<SignedEntry> {
+async fn verify_alone(node: &Proxy) -> Vec<Arc<SignedEntry>> {
     let listed = node.list("").await.unwrap();
     for entry in &listed {
         match fetch(node, entry).await {
@@ -139,7 +139,7 @@ network_tests! {
             let writer = start(writes.clone(), false, vec![]).await;
             let listed = verify_alone(&writer).await;
             let returned = returned.lock().unwrap();
-            assert!(returned.is_sorted_by_key(|entry: &SignedEntry| entry.sequence), "a number was given twice");
+            assert!(returned.is_sorted_by_key(|entry: &Arc<SignedEntry>| entry.sequence), "a number was given twice");
             for (key, entry) in standing(&returned) {
                 // One put more may be there than has returned: the one that was cut off. It may have pushed an update out.
                 let newest = listed.iter().find(|found| found.key == key);

@@ -32,7 +32,7 @@ enum Lie {
 
 /// Tells a node of an entry that is genuine, says that it holds the value, and lies when it is asked. Ends when the node
 /// lets it go.
-async fn lie(node: PeerAddress, entry: SignedEntry, manifest: Manifest, lie: Lie, asked: Arc<AtomicUsize>) {
+async fn lie(node: PeerAddress, entry: Arc<SignedEntry>, manifest: Manifest, lie: Lie, asked: Arc<AtomicUsize>) {
     let federation: FederationId = entry.federation;
     let mut rogue = Rogue::new(federation);
     rogue.dial(&node);

@@ -11,7 +11,7 @@ use peerfold::{
     folder::{FolderError, SharedFolder},
     weights::{DType, Key, Metadata, SignedEntry, Tensor, TensorSpec, Weights},
 };
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 const MIB: usize = 1 << 20;
 
@@ -25,7 +25,7 @@ fn layers(numbers: &[u8]) -> Weights {
     Weights::new(numbers.iter().enumerate().map(tensor).collect()).unwrap()
 }
 
-async fn publish(node: &Node, number: u64, value: &Weights) -> SignedEntry {
+async fn publish(node: &Node, number: u64, value: &Weights) -> Arc<SignedEntry> {
     node.put(&Key::update(node.id(), number), value, Metadata { epoch: number, ..Metadata::default() }).await.unwrap()
 }
 

@@ -15,7 +15,7 @@ use peerfold::{
 };
 use std::{path::PathBuf, sync::Arc};
 
-async fn publish(folder: &dyn SharedFolder, name: &str, number: u64) -> SignedEntry {
+async fn publish(folder: &dyn SharedFolder, name: &str, number: u64) -> Arc<SignedEntry> {
     folder.put(&Key::new(folder.author(), name).unwrap(), &numbered(number), epoch(number)).await.unwrap()
 }
 

@@ -2,13 +2,18 @@
 
 use crate::nodes;
 
-use nodes::{Peer, Recorder, local, options, patiently, peers, value_of, weights};
+use nodes::{Peer, Recorder, faulty::FaultyFolder, local, options, patiently, peers, value_of, weights};
 use peerfold::{
-    node::{AsyncNode, AsyncOptions, Event, LocalUpdate, ParticipantOptions},
+    entries::Membership,
+    node::{
+        AsyncNode, AsyncOptions, Event, Figures, FoldFigures, LocalUpdate, Origin, ParticipantOptions, Session,
+        SessionOptions, StartOptions, Stop, TrainingFigures,
+    },
     strategy::StrategySpec,
     weights::{DType, Tensor, TensorSpec, Weights},
 };
 use std::sync::Arc;
+use tokio::sync::Barrier;
 
 fn node(peer: &Peer, events: &Recorder, options: AsyncOptions) -> AsyncNode {
     AsyncNode::new(peer.participant(events), options)
@@ -58,6 +63,82 @@ async fn its_own_update_comes_first_and_what_peers_see_is_what_was_trained() {
     let published = peers[0].folder.list(&format!("{}/", peers[2].id)).await.unwrap();
     let roots: Vec<_> = published.iter().map(|entry| entry.root().unwrap()).collect();
     assert_eq!(roots, [weights(2.0).manifest().root()]);
+}
+
+/// A node over a folder with faults.
+fn faulty(peer: &Peer, events: &Recorder) -> (FaultyFolder, AsyncNode) {
+    let folder = FaultyFolder::new(peer.folder.clone());
+    let participant =
+        nodes::participant(Arc::new(folder.clone()), &StrategySpec::new("fedavg"), nodes::options(events));
+    (folder, AsyncNode::new(participant, AsyncOptions::default()))
+}
+
+#[tokio::test]
+async fn values_are_fetched_side_by_side_and_folded_by_author() {
+    let (_storage, peers) = peers(9);
+    for peer in &peers[1..] {
+        peer.publish(1, 1.0).await;
+    }
+    let events = Recorder::new();
+    let (folder, mut node) = faulty(&peers[0], &events);
+    // One after the other, not one of them would come.
+    folder.set(|faults| faults.together = Some(Arc::new(Barrier::new(8))));
+    patiently(node.exchange(&local(1, 1.0))).await.unwrap();
+    assert_eq!(events.folded_authors(), [ids(&peers.iter().collect::<Vec<_>>())]);
+    assert_eq!(events.rejected(), []);
+}
+
+#[tokio::test]
+async fn any_number_of_dead_peers_delay_nobody_elses_value() {
+    let (_storage, peers) = peers(40);
+    for peer in &peers[1..] {
+        peer.publish(1, 1.0).await;
+    }
+    let events = Recorder::new();
+    let (folder, mut node) = faulty(&peers[0], &events);
+    folder.set(|faults| faults.dead = peers[1..39].iter().map(|peer| peer.id).collect());
+    let exchange = tokio::spawn(async move { node.exchange(&local(1, 1.0)).await.map(|_| ()) });
+    let living = peers[39].id.to_string();
+    events.wait_for(|event| matches!(event, Event::Received { author, .. } if *author == living).then_some(())).await;
+    // The others are still waited for.
+    assert_eq!(events.rejected(), []);
+    exchange.abort();
+}
+
+#[tokio::test]
+async fn what_a_node_has_done_is_one_tree_of_figures() {
+    let (_storage, peers) = peers(4);
+    let events = Recorder::new();
+    let options = SessionOptions {
+        federation: nodes::federation(),
+        name: "test".to_owned(),
+        run_dir: None,
+        start: StartOptions::default(),
+        hyperparameters: Default::default(),
+        distinct: Default::default(),
+        publish_folded: false,
+        stop: Stop::new(),
+    };
+    let mut session = Session::new(node(&peers[0], &events, AsyncOptions::default()), options);
+    patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await.unwrap();
+    let before = session.figures();
+    assert_eq!((before.fold, before.training, before.run.epoch), Default::default());
+    peers[1].publish(1, 1.0).await;
+    peers[2].publish(1, f32::NAN).await;
+    peers[3].publish(1, 2.0).await;
+    for epoch in 1..=2 {
+        patiently(session.epoch_trained(local(epoch, 1.0), Default::default())).await.unwrap();
+    }
+    let figures = session.figures();
+    let fold = FoldFigures { received: 2, rejected: 1, folds: 2, folded: 4, ..FoldFigures::default() };
+    assert_eq!((figures.fold, figures.training), (fold, TrainingFigures { epochs: 2, examples: 20 }));
+    assert_eq!((figures.run.epoch, figures.folder), (2, peers[0].folder.figures()));
+    assert!(figures.folder.traffic.written > before.folder.traffic.written && figures.run.seconds > 0.0);
+    // A storage in memory has neither network nor bucket nor cache.
+    let json = serde_json::to_value(figures).unwrap();
+    assert_eq!(json["fold"]["folded"], 4);
+    assert_eq!(json["folder"].as_object().unwrap().keys().collect::<Vec<_>>(), ["traffic"]);
+    assert_eq!(serde_json::from_value::<Figures>(json).unwrap(), figures);
 }
 
 #[tokio::test]
@@ -277,8 +358,8 @@ async fn other_federations_are_invisible_and_those_not_allowed_are_named() {
     }
     peers[1].publish(1, 2.0).await;
     peers[2].publish(1, 1000.0).await;
-    let allow = Some([peers[1].id].into());
-    let mut node = strict(&peers[0], ParticipantOptions { allow, ..options(&events) });
+    let membership = Arc::new(Membership::only([peers[1].id]));
+    let mut node = strict(&peers[0], ParticipantOptions { membership, ..options(&events) });
     for epoch in 1..=2 {
         let (folded, _) = patiently(node.exchange(&local(epoch, 0.0))).await.unwrap();
         assert_eq!(value_of(&folded), 1.0);

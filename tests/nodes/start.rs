@@ -2,8 +2,9 @@
 
 use crate::nodes;
 
-use nodes::{Peer, Recorder, federation, local, options, patiently, peers, value_of, weights};
+use nodes::{Peer, Recorder, faulty::FaultyFolder, federation, local, options, patiently, peers, value_of, weights};
 use peerfold::{
+    entries::Membership,
     node::{
         AsyncNode, AsyncOptions, Begun, Event, Members, NodeError, Origin, ParticipantOptions, Session, SessionOptions,
         StartOptions, Stop, SyncNode, SyncOptions,
@@ -11,7 +12,11 @@ use peerfold::{
     strategy::StrategySpec,
     weights::Weights,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Far longer than any case waits.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -39,11 +44,15 @@ async fn begin(session: &mut Session) -> Result<Begun, NodeError> {
     patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await
 }
 
-fn mismatches(events: &Recorder) -> Vec<(String, Vec<String>)> {
-    events.pick(|event| match event {
+fn mismatch(event: &Event) -> Option<(String, Vec<String>)> {
+    match event {
         Event::Mismatch { author, differences } => Some((author.clone(), differences.clone())),
         _ => None,
-    })
+    }
+}
+
+fn mismatches(events: &Recorder) -> Vec<(String, Vec<String>)> {
+    events.pick(mismatch)
 }
 
 #[tokio::test]
@@ -164,9 +173,9 @@ async fn what_does_not_count_later_does_not_count_at_the_start() {
     peers[2].publish(2, 4.0).await;
     peers[3].publish(2, 9.0).await;
     let events = Recorder::new();
-    let allow = Some([peers[1].id, peers[2].id].into());
+    let membership = Arc::new(Membership::only([peers[1].id, peers[2].id]));
     let strategy = StrategySpec::new("fedavg");
-    let participant = peers[0].participant_with(&strategy, ParticipantOptions { allow, ..options(&events) });
+    let participant = peers[0].participant_with(&strategy, ParticipantOptions { membership, ..options(&events) });
     let mut session = Session::new(AsyncNode::new(participant, AsyncOptions::default()), wanting(2, NEVER));
     assert_eq!(value_of(&begin(&mut session).await.unwrap().weights), 4.0);
     assert_eq!(events.rejected().len(), 2);
@@ -176,9 +185,9 @@ async fn what_does_not_count_later_does_not_count_at_the_start() {
 async fn it_waits_for_peers_until_they_announce_themselves() {
     let (_storage, peers) = peers(4);
     let events = Recorder::new();
-    let allow = Some([peers[1].id, peers[2].id].into());
+    let membership = Arc::new(Membership::only([peers[1].id, peers[2].id]));
     let strategy = StrategySpec::new("fedavg");
-    let participant = peers[0].participant_with(&strategy, ParticipantOptions { allow, ..options(&events) });
+    let participant = peers[0].participant_with(&strategy, ParticipantOptions { membership, ..options(&events) });
     let mut session = Session::new(AsyncNode::new(participant, AsyncOptions::default()), wanting(2, NEVER));
     let task = tokio::spawn(async move { begin(&mut session).await });
     let present = |wanted| {
@@ -259,7 +268,7 @@ async fn what_differs_from_a_peer_is_told_once_by_name() {
     for epoch in 1..=3 {
         patiently(node.epoch_trained(local(epoch, 1.0), Default::default())).await.unwrap();
     }
-    let told = mismatches(&events);
+    let told = events.wait_for_all(2, mismatch).await;
     let authors: Vec<_> = told.iter().map(|(author, _)| author.clone()).collect();
     // Both said the very same.
     assert_eq!(authors, [peers[1].id.to_string(), peers[2].id.to_string()]);
@@ -274,6 +283,8 @@ async fn what_differs_from_a_peer_is_told_once_by_name() {
         peers[1].publish_start(start).await;
         patiently(node.epoch_trained(local(epoch, 1.0), Default::default())).await.unwrap();
     }
+    events.wait_for_all(3, mismatch).await;
+    patiently(node.finish()).await.unwrap();
     assert_eq!(mismatches(&events).len(), 3);
 }
 
@@ -303,6 +314,12 @@ async fn who_has_what_each_should_have_to_itself_is_told_and_who_changes_its_own
         let difference = "partition: 0/2, here the same, but each node should have its own".to_owned();
         vec![(peers[of].id.to_string(), vec![difference])]
     };
+    for at in [0, 2] {
+        events[at].wait_for(mismatch).await;
+    }
+    for node in &mut nodes {
+        patiently(node.finish()).await.unwrap();
+    }
     let all: Vec<_> = events.iter().map(mismatches).collect();
     assert_eq!(all, [told(2), vec![], told(0), vec![]]);
 
@@ -319,6 +336,59 @@ async fn who_has_what_each_should_have_to_itself_is_told_and_who_changes_its_own
     }
     let changed = vec![(peers[0].id.to_string(), vec!["partition: 1/2, until this start 0/2".to_owned()])];
     assert_eq!(said, [vec![], vec![], changed, vec![]]);
+}
+
+/// What a peer says of its start comes only in the middle of an epoch: whoever waited for it before would never have it.
+#[tokio::test]
+async fn starts_are_compared_beside_the_epochs() {
+    let (_storage, peers) = peers(2);
+    peers[1].publish_start(r#"{"origin":"seed","weights":"","epoch":0,"hyperparameters":{"lr":"0.5"}}"#).await;
+    let events = Recorder::new();
+    let folder = FaultyFolder::new(peers[0].folder.clone());
+    folder.set(|faults| faults.starts_wait = Some(Arc::default()));
+    let participant = nodes::participant(Arc::new(folder), &StrategySpec::new("fedavg"), options(&events));
+    let mut node = Session::new(AsyncNode::new(participant, AsyncOptions::default()), wanting(0, NEVER));
+    begin(&mut node).await.unwrap();
+    assert_eq!(mismatches(&events), []);
+    let epochs = async {
+        let mut epoch = 0;
+        while mismatches(&events).is_empty() {
+            epoch += 1;
+            node.epoch_trained(local(epoch, 1.0), Default::default()).await.unwrap();
+        }
+    };
+    patiently(epochs).await;
+    assert_eq!(mismatches(&events)[0].0, peers[1].id.to_string());
+}
+
+#[tokio::test]
+async fn of_many_starts_a_few_are_compared_at_a_time_until_all_are() {
+    let mut told = Vec::new();
+    for me in [0, 0, 1] {
+        let (_storage, peers) = peers(40);
+        for (_, peer) in peers.iter().enumerate().filter(|(at, _)| *at != me) {
+            peer.publish_start(r#"{"origin":"seed","weights":"","epoch":0,"hyperparameters":{"lr":"0.5"}}"#).await;
+        }
+        let events = Recorder::new();
+        let mut node = session(&peers[me], &events, wanting(0, NEVER));
+        begin(&mut node).await.unwrap();
+        events.wait_for_all(16, mismatch).await;
+        patiently(node.finish()).await.unwrap();
+        let first: Vec<String> = mismatches(&events).into_iter().map(|(author, _)| author).collect();
+        assert!(
+            first.len() == 16 && first.is_sorted_by_key(|author| author.parse::<libp2p_identity::PeerId>().unwrap())
+        );
+        told.push(first);
+        for epoch in 1..=2 {
+            patiently(node.epoch_trained(local(epoch, 1.0), Default::default())).await.unwrap();
+            events.wait_for_all(39.min(16 * (epoch as usize + 1)), mismatch).await;
+        }
+        patiently(node.finish()).await.unwrap();
+        let authors: BTreeSet<String> = mismatches(&events).into_iter().map(|(author, _)| author).collect();
+        assert_eq!((authors.len(), mismatches(&events).len()), (39, 39));
+    }
+    // A node's sample is its own.
+    assert!(told[0] == told[1] && told[0] != told[2]);
 }
 
 #[tokio::test]
@@ -367,6 +437,8 @@ async fn a_hostile_start_harms_nothing() {
     for epoch in 1..=2 {
         patiently(node.epoch_trained(local(epoch, 1.0), Default::default())).await.unwrap();
     }
+    events.wait_for_all(2, mismatch).await;
+    patiently(node.finish()).await.unwrap();
     let told = mismatches(&events);
     let authors: Vec<_> = told.iter().map(|(author, _)| author.clone()).collect();
     assert_eq!(authors, [4, 5].map(|at| peers[at].id.to_string()));

@@ -36,7 +36,7 @@ struct Run {
     home: tempfile::TempDir,
     storage: MemoryStorage,
     events: Recorder,
-    published: Arc<Mutex<Vec<SignedEntry>>>,
+    published: Arc<Mutex<Vec<Arc<SignedEntry>>>>,
 }
 
 fn fedavgm() -> StrategySpec {

@@ -39,6 +39,22 @@ fn entry() -> SignedEntry {
     SignedEntry::sign(Entry { federation, layout, key, sequence: 42, content }, &keypair).unwrap()
 }
 
+/// The entry as a later version signs it, whose value is a difference to the one of zeros, compressed by number 1.
+fn packed() -> Vec<u8> {
+    let keypair = Keypair::ed25519_from_bytes([7; 32]).unwrap();
+    let plain = entry();
+    let body = [&plain.bytes()[..plain.bytes().len() - 64], &[3], &[0; 32], &[1]].concat();
+    let signature = keypair.sign(&[b"peerfold/entry\0", &body[..]].concat()).unwrap();
+    [body, signature].concat()
+}
+
+#[test]
+fn an_entry_has_room_for_an_encoding() {
+    let encoding = Encoding::Packed { base: Some(Root::from_bytes([0; 32])), compression: Some(1) };
+    let expected = EntryError::Encoding { key: entry().key.clone(), encoding };
+    assert_eq!(SignedEntry::decode(&packed()), Err(expected));
+}
+
 #[test]
 fn answers_are_as_ever() {
     let manifest = weights().manifest();
@@ -54,6 +70,7 @@ fn answers_are_as_ever() {
         ("root", manifest.root().to_string()),
         ("entry bytes", entry.bytes().len().to_string()),
         ("entry", entry.hash().to_string()),
+        ("packed entry", EntryHash::of(&packed()).to_string()),
         ("digest", set.digest().to_string()),
         ("empty root", Weights::new(vec![]).unwrap().manifest().root().to_string()),
         ("artifact root", Weights::artifact("hello").unwrap().manifest().root().to_string()),

@@ -89,6 +89,15 @@ fn entry() -> impl Strategy<Value = Entry> {
     )
 }
 
+/// What may stand behind an entry's body: flags, and about as much as they ask for.
+fn end() -> impl Strategy<Value = Vec<u8>> {
+    let length = prop_oneof![0usize..3, 31usize..36];
+    let rest = length.prop_flat_map(|length| vec(any::<u8>(), length));
+    let end =
+        (prop_oneof![4 => 0u8..4, 1 => any::<u8>()], rest).prop_map(|(flags, rest)| [&[flags], &rest[..]].concat());
+    prop_oneof![1 => Just(Vec::new()), 8 => end]
+}
+
 fn ranges(layout: &Layout, at: &[(Index, Index, Index)]) -> Vec<(usize, Range<u64>)> {
     let tensors = layout.tensors();
     let range = |(tensor, from, to): &(Index, Index, Index)| {
@@ -130,6 +139,34 @@ proptest! {
         bytes.splice(at..end, with);
         if let Ok(manifest) = Manifest::decode(&bytes) {
             prop_assert_eq!(manifest.encode(), bytes);
+        }
+    }
+
+    /// What stands behind the body is ignored if it is an encoding of a value, and refused if it is none.
+    #[test]
+    fn what_a_later_version_encodes_is_known_as_such(entry in entry(), end in end()) {
+        let signed = SignedEntry::sign(entry.clone(), &keypair()).unwrap();
+        let plain = signed.bytes();
+        let body = [&plain[..plain.len() - 64], &end[..]].concat();
+        let signature = keypair().sign(&[b"peerfold/entry\0", &body[..]].concat()).unwrap();
+        let mut bytes = [body, signature].concat();
+        let is_encoding = match end.as_slice() {
+            [0, ..] | [1] | [3] => false,
+            [1, base @ ..] => base.len() == 32,
+            [2, number @ ..] => number.len() == 1,
+            [3, rest @ ..] => rest.len() == 33,
+            _ => true,
+        };
+        match SignedEntry::decode(&bytes) {
+            Ok(decoded) => prop_assert!(end.is_empty() && decoded == signed),
+            Err(EntryError::Encoding { key, .. }) => {
+                prop_assert!(is_encoding && !end.is_empty() && key == entry.key && entry.root().is_some());
+                *bytes.last_mut().unwrap() ^= 1;
+                let forged = SignedEntry::decode(&bytes);
+                prop_assert!(matches!(forged, Err(EntryError::Signature { .. })), "{:?}", forged);
+            }
+            Err(EntryError::Malformed) => prop_assert!(!is_encoding || entry.root().is_none()),
+            Err(error) => prop_assert!(false, "{}", error),
         }
     }
 
@@ -270,7 +307,8 @@ fn the_largest_entry_fits() {
     };
     assert_eq!(entry.key.to_string().len(), MAX_KEY_BYTES);
     let signed = SignedEntry::sign(entry, &keypair()).unwrap();
-    assert!(signed.bytes().len() <= MAX_ENTRY_BYTES, "{}", signed.bytes().len());
+    // With every encoding that is assigned.
+    assert!(signed.bytes().len() + 34 <= MAX_ENTRY_BYTES, "{}", signed.bytes().len());
 }
 
 #[test]

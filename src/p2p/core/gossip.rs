@@ -29,7 +29,7 @@ impl Core {
         }
         match SignedEntry::decode(data) {
             Ok(entry) => Ok(if self.take_in(Arc::new(entry)) { Verdict::Accept } else { Verdict::Ignore }),
-            Err(EntryError::Version { .. }) => Ok(Verdict::Ignore),
+            Err(error) if error.is_newer() => Ok(Verdict::Ignore),
             Err(error) => Err(error),
         }
     }

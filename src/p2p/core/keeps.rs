@@ -3,7 +3,7 @@
 use super::{Core, Output};
 use crate::{
     p2p::message::BlobRequest,
-    weights::{Content, EntryError, Root, SignedEntry},
+    weights::{Content, Root, SignedEntry},
 };
 use libp2p_identity::PeerId;
 use std::{
@@ -42,7 +42,7 @@ impl Keeps {
 
 impl Core {
     /// A peer asks for a value of its own to be kept. Of others' values, and of those that are too long to be fetched
-    /// unasked, it asks in vain.
+    /// unasked, it asks in vain; so does who may not take part.
     pub(super) fn keep(&mut self, peer: PeerId, entry: &[u8]) {
         if !self.peers.contains_key(&peer) {
             return;
@@ -50,7 +50,7 @@ impl Core {
         self.found_member(peer);
         let entry = match SignedEntry::decode(entry) {
             Ok(entry) => Arc::new(entry),
-            Err(EntryError::Version { .. }) => return,
+            Err(error) if error.is_newer() => return,
             Err(error) => return self.strike(peer, &format!("it asked for what is no entry to be kept: {error}")),
         };
         if entry.key.author() != peer {
@@ -60,7 +60,7 @@ impl Core {
             self.set_changed(Some(peer));
         }
         let Content::Put { root, length, .. } = entry.content else { return };
-        let stands = self.board.set().holds(&entry.hash());
+        let stands = self.config.membership.allows(peer) && self.board.set().holds(&entry.hash());
         if stands && length <= self.config.limits.prefetch_bytes && self.keeps.admit(peer, root) {
             self.want(entry);
         }

@@ -68,7 +68,8 @@ impl Core {
     }
 
     fn worth_fetching(&self, set: &EntrySet, author: PeerId) -> Option<Arc<SignedEntry>> {
-        let layout = self.config.layout.filter(|_| author != self.config.me)?;
+        let wanted = author != self.config.me && self.config.membership.allows(author);
+        let layout = self.config.layout.filter(|_| wanted)?;
         let entry = set.newest_update(author)?;
         let short = matches!(entry.content, Content::Put { length, .. } if length <= self.config.limits.prefetch_bytes);
         let rejected = self.prefetches.rejected.get(&author) == Some(&entry.hash());

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     entries::{BucketSet, Conflict, Fingerprints, Position, ProofError},
     p2p::message::{Item, MAX_ITEMS, SyncRequest, SyncResponse},
-    weights::{EntryError, FederationId, SignedEntry},
+    weights::{FederationId, SignedEntry},
 };
 use libp2p_identity::PeerId;
 use rand_chacha::rand_core::Rng;
@@ -266,7 +266,7 @@ impl Core {
             Item::Proof([one, other]) => Conflict::decode([one, other]).map(|proof| self.take_in_proof(proof)),
         };
         match taken_in {
-            Err(ProofError::Entry(EntryError::Version { .. })) => Ok(false),
+            Err(ProofError::Entry(error)) if error.is_newer() => Ok(false),
             result => result,
         }
     }

@@ -8,7 +8,7 @@ mod sync;
 
 use super::*;
 use crate::{
-    entries::Conflict,
+    entries::{Conflict, Membership},
     p2p::message::{Blob, BlobRequest, SyncRequest, SyncResponse},
     weights::{
         BlobHash, ChunkHash, Content, Entry, FederationId, Key, LayoutId, Metadata, Root, SignedEntry, Tensor,
@@ -70,6 +70,14 @@ fn update(author: u8, epoch: u64) -> (Weights, Arc<SignedEntry>) {
     (weights, entry)
 }
 
+/// An entry as a later version may sign it: how its value is encoded stands behind the body.
+fn encoded(author: u8, entry: &SignedEntry, encoding: &[u8]) -> Vec<u8> {
+    let plain = entry.bytes();
+    let body = [&plain[..plain.len() - 64], encoding].concat();
+    let signature = keypair(author).sign(&[b"peerfold/entry\0", &body[..]].concat()).unwrap();
+    [body, signature].concat()
+}
+
 fn tombstone(author: u8, name: &str, sequence: u64) -> Arc<SignedEntry> {
     signed(author, name, sequence, Content::Tombstone, layout(0))
 }
@@ -114,11 +122,21 @@ impl Rig {
     }
 
     fn with(layout: Option<LayoutId>, limits: Limits, known: &[&Arc<SignedEntry>]) -> Self {
+        Self::admitting(Membership::open(), layout, limits, known)
+    }
+
+    fn admitting(
+        membership: Membership,
+        layout: Option<LayoutId>,
+        limits: Limits,
+        known: &[&Arc<SignedEntry>],
+    ) -> Self {
         let board = Arc::new(Board::new(federation()));
         for entry in known {
             board.insert(Arc::clone(entry)).unwrap();
         }
-        let config = CoreConfig { federation: federation(), me: peer(ME), layout, sync_every: seconds(60), limits };
+        let (me, membership) = (peer(ME), Arc::new(membership));
+        let config = CoreConfig { federation: federation(), me, layout, membership, sync_every: seconds(60), limits };
         let core = Core::new(config, board.clone(), 7);
         Self { core, board, now: Duration::ZERO, out: Vec::new(), tokens: 0 }
     }

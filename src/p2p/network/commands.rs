@@ -4,12 +4,12 @@ use super::{Command, driver::Driver};
 use crate::p2p::{
     addresses::{PeerAddress, can_be_dialled},
     core::{FetchError, Heard, Input},
+    figures::NetworkFigures,
     lookout::Facts,
     status::NetworkStatus,
     surroundings::Surroundings,
 };
 use libp2p_identity::PeerId;
-use std::sync::atomic::Ordering;
 
 impl Driver {
     pub(super) fn command(&mut self, command: Command) {
@@ -95,7 +95,8 @@ impl Driver {
 
     fn status(&self) -> NetworkStatus {
         // Before the board is locked: no lock is taken under another one here.
-        let (cached, now) = (self.cache.used(), self.now());
+        let (cached, now) = (self.cache.figures().used, self.now());
+        let NetworkFigures { sent, received, .. } = self.counters.figures();
         let set = self.board.set();
         let entries = |author| set.of_author(author).count();
         NetworkStatus {
@@ -111,8 +112,8 @@ impl Driver {
                 .collect(),
             entries: set.iter("").count(),
             authors: set.authors().count(),
-            sent: self.figures.sent.load(Ordering::Relaxed),
-            received: self.figures.received.load(Ordering::Relaxed),
+            sent,
+            received,
             cached,
             peers: self.peers.status(now, |peer| self.redial.is_listed(peer), entries),
         }

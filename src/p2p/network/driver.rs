@@ -4,7 +4,7 @@
 //! which runs them.
 
 use super::{
-    Figures, Setup,
+    Setup,
     connected::Peers,
     jobs::{Done, Housekeeping},
     pending::Pending,
@@ -17,6 +17,7 @@ use crate::{
         addresses::PeerAddress,
         behaviour::Behaviour,
         core::{Core, CoreConfig, FetchError, HandedOver, Input, Limits},
+        figures::Counters,
         lookout::Lookout,
         options::FederationName,
         redial::Redial,
@@ -72,7 +73,7 @@ pub(super) struct Driver {
     /// Called with the numbers of own entries that peers show.
     pub(super) raise_above: Box<dyn Fn(u64) + Send>,
     /// Shared with the handle.
-    pub(super) figures: Arc<Figures>,
+    pub(super) counters: Arc<Counters>,
     /// When the task began: the core's time counts from it.
     pub(super) began: Instant,
     /// What blocks, each until it is done; at the end they are waited for.
@@ -105,8 +106,8 @@ pub(super) struct Driver {
 
 impl Driver {
     /// Listens, and knows what it needs. Inside the runtime.
-    pub(super) fn new(setup: Setup, figures: Arc<Figures>, ready: Ready) -> Result<Self, NetworkError> {
-        let Setup { keypair, federation, layout, board, cache, known, raise_above, options, .. } = setup;
+    pub(super) fn new(setup: Setup, counters: Arc<Counters>, ready: Ready) -> Result<Self, NetworkError> {
+        let Setup { keypair, federation, layout, membership, board, cache, known, raise_above, options, .. } = setup;
         let me = keypair.public().to_peer_id();
         let behaviour = Behaviour::new(&keypair, federation, options.mdns);
         let behaviour = behaviour.map_err(|reason| NetworkError::Start { reason })?;
@@ -128,7 +129,14 @@ impl Driver {
                 redial.listed(peer, address, Duration::ZERO);
             }
         }
-        let config = CoreConfig { federation, me, layout, sync_every: options.sync_every, limits: Limits::default() };
+        let config = CoreConfig {
+            federation,
+            me,
+            layout,
+            membership,
+            sync_every: options.sync_every,
+            limits: Limits::default(),
+        };
         Ok(Self {
             swarm,
             core: Core::new(config, board.clone(), options.seed),
@@ -142,7 +150,7 @@ impl Driver {
             board,
             cache,
             raise_above,
-            figures,
+            counters,
             began: Instant::now(),
             jobs: JoinSet::new(),
             // What the last run left may be over the quota of this one.
@@ -185,14 +193,14 @@ impl Driver {
     }
 
     pub(super) fn sent(&mut self, peer: &PeerId, bytes: u64) {
-        self.figures.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.counters.sent.fetch_add(bytes, Ordering::Relaxed);
         if let Some(peer) = self.peers.by_id.get_mut(peer) {
             peer.sent += bytes;
         }
     }
 
     pub(super) fn received(&mut self, peer: &PeerId, bytes: u64) {
-        self.figures.received.fetch_add(bytes, Ordering::Relaxed);
+        self.counters.received.fetch_add(bytes, Ordering::Relaxed);
         let now = self.now();
         if let Some(peer) = self.peers.by_id.get_mut(peer) {
             peer.received += bytes;

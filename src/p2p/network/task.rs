@@ -100,7 +100,7 @@ impl Driver {
         }
         let now = self.now();
         let members = self.peers.members();
-        self.figures.members.send_if_modified(|known| std::mem::replace(known, members) != members);
+        self.counters.members.send_if_modified(|known| std::mem::replace(known, members) != members);
         let due = if self.is_cut { Vec::new() } else { self.redial.due(now, members) };
         for (peer, addresses) in due {
             let options =

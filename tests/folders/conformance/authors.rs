@@ -28,12 +28,17 @@ pub async fn a_forged_entry_is_refused<H: Harness>() {
     body[120] ^= 1;
     let mut version = genuine.clone();
     version[0] = 2;
+    // Under one number, and no proof of anything to who can't read them.
+    let [delta, later] = [&[&[1][..], &[7; 32]].concat()[..], &[0x80, 1, 2]]
+        .map(|encoding| encoded(1, &forge(1, "forged", 903, federation()), encoding));
     let oversize = [genuine.as_slice(), &[0; 1024]].concat();
     let trailing = [genuine.as_slice(), &[0]].concat();
     let forged = [
         flipped,
         body,
         version,
+        delta,
+        later,
         oversize,
         trailing,
         genuine[..genuine.len() - 1].to_vec(),
@@ -107,14 +112,14 @@ pub async fn a_copied_identity_is_found_out<H: Harness>() {
     if H::NETWORK {
         eventually(async || !copy.conflicts().await.unwrap().is_empty()).await;
     }
-    let copied = |result: Result<SignedEntry, FolderError>| matches!(result, Err(FolderError::CopiedIdentity { author }) if author == peer(1));
+    let copied = |result: Result<Arc<SignedEntry>, FolderError>| matches!(result, Err(FolderError::CopiedIdentity { author }) if author == peer(1));
     assert!(copied(copy.put(&key(1, "b"), &numbered(2), epoch(1)).await));
     eventually(async || !third.conflicts().await.unwrap().is_empty()).await;
     let [conflict] = third.conflicts().await.unwrap().try_into().unwrap();
     assert_eq!(conflict.author(), peer(1));
-    let mut proof = [&first, &second].map(SignedEntry::clone);
-    proof.sort_by_key(SignedEntry::hash);
-    assert_eq!(conflict.entries.each_ref().map(|entry| SignedEntry::clone(entry)), proof);
+    let mut proof = [first.clone(), second.clone()];
+    proof.sort_by_key(|entry| entry.hash());
+    assert_eq!(conflict.entries, proof);
     // Nothing of it counts any more, and others aren't disturbed.
     assert_eq!(third.list("").await.unwrap(), [honest.clone()]);
     for handle in [&original, &copy] {

@@ -46,7 +46,7 @@ pub async fn list_is_ordered_and_honours_prefixes<H: Harness>() {
 pub async fn overwriting_replaces<H: Harness>() {
     let storage = H::new().await;
     let (writer, reader) = (storage.open(author(1)).await, storage.open(author(2)).await);
-    let mut entries: Vec<SignedEntry> = Vec::new();
+    let mut entries: Vec<Arc<SignedEntry>> = Vec::new();
     for number in 0..4 {
         let entry = writer.put(&key(1, "k"), &numbered(number), epoch(number)).await.unwrap();
         assert!(entries.last().is_none_or(|before| before.sequence < entry.sequence));

@@ -60,11 +60,11 @@ impl Writer {
     }
 
     /// The entry of the next put that has returned; `None` when the process has ended.
-    fn returned(&mut self) -> Option<SignedEntry> {
+    fn returned(&mut self) -> Option<Arc<SignedEntry>> {
         let hex = self.lines.by_ref().find_map(|line| Some(line.ok()?.strip_prefix(RETURNED)?.to_owned()))?;
         let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16));
         // A line that the kill cut short is of a put that may not have returned.
-        SignedEntry::decode(&bytes.collect::<Result<Vec<_>, _>>().ok()?).ok()
+        SignedEntry::decode(&bytes.collect::<Result<Vec<_>, _>>().ok()?).ok().map(Arc::new)
     }
 }
 
@@ -76,7 +76,7 @@ impl Drop for Writer {
 }
 
 /// What must stand after these puts: the newest of each key, and two updates.
-fn standing(entries: &[SignedEntry]) -> BTreeMap<Key, SignedEntry> {
+fn standing(entries: &[Arc<SignedEntry>]) -> BTreeMap<Key, Arc<SignedEntry>> {
     let mut newest = BTreeMap::new();
     let mut updates = Vec::new();
     for entry in entries {
@@ -119,7 +119,7 @@ async fn four_processes_write_and_one_reads() {
         let reader = reader.clone();
         async move {
             let mut expected = None;
-            let mut told: BTreeMap<Key, SignedEntry> = BTreeMap::new();
+            let mut told: BTreeMap<Key, Arc<SignedEntry>> = BTreeMap::new();
             let mut all_written = all_written;
             loop {
                 tokio::select! {
@@ -133,7 +133,7 @@ async fn four_processes_write_and_one_reads() {
                     }
                     written = &mut all_written, if expected.is_none() => expected = Some(written.unwrap()),
                 }
-                let complete = |expected: &mut BTreeMap<Key, SignedEntry>| {
+                let complete = |expected: &mut BTreeMap<Key, Arc<SignedEntry>>| {
                     expected.iter().all(|(key, entry)| told.get(key) == Some(entry))
                 };
                 if let Some(expected) = expected.take_if(complete) {
@@ -156,7 +156,7 @@ async fn a_killed_writer_loses_nothing_that_was_returned() {
     let storage = Local::new().await;
     let home = tempfile::tempdir().unwrap();
     let watcher = storage.open(author(9)).await;
-    let mut last: Option<SignedEntry> = None;
+    let mut last: Option<Arc<SignedEntry>> = None;
     for round in 0..8usize {
         let first = round as u64 * 1000;
         let mut writer = Writer::start(storage.dir.path(), home.path(), first, 900);

@@ -115,7 +115,7 @@ pub async fn be_told<H: Harness>(folder: &H::Folder, entry: &SignedEntry) {
 
 /// The next entries that a watch tells of one author, who published them in this order. Over a network an entry that is
 /// lost on the way comes later than the next.
-pub async fn next_entries<H: Harness>(watch: &mut Watch, count: usize) -> Vec<SignedEntry> {
+pub async fn next_entries<H: Harness>(watch: &mut Watch, count: usize) -> Vec<Arc<SignedEntry>> {
     let mut told = Vec::new();
     while told.len() < count {
         told.push(watch.next().await);
@@ -124,7 +124,7 @@ pub async fn next_entries<H: Harness>(watch: &mut Watch, count: usize) -> Vec<Si
 }
 
 /// What a watch has told of one author, in the order in which it was published if that is also how it is told.
-pub fn in_order<H: Harness>(mut told: Vec<SignedEntry>) -> Vec<SignedEntry> {
+pub fn in_order<H: Harness>(mut told: Vec<Arc<SignedEntry>>) -> Vec<Arc<SignedEntry>> {
     if H::NETWORK {
         told.sort_by_key(|entry| entry.sequence);
     }

@@ -54,7 +54,7 @@ pub async fn list_moves_no_value<H: Harness>() {
     let (writer, reader) = (storage.open(author(1)).await, storage.open(author(2)).await);
     let value = artifact(vec![7; 8 * MIB]);
     let entry = writer.put(&key(1, "big"), &value, epoch(4)).await.unwrap();
-    assert!(writer.traffic().written >= 8 * MIB as u64);
+    assert!(writer.figures().traffic.written >= 8 * MIB as u64);
     learn(&*reader, &entry).await;
     for _ in 0..10 {
         let listed = reader.list("").await.unwrap();
@@ -62,9 +62,9 @@ pub async fn list_moves_no_value<H: Harness>() {
         let Content::Put { length, .. } = listed[0].content else { panic!("a tombstone") };
         assert_eq!(length, 8 * MIB as u64);
     }
-    assert!(reader.traffic().read < MIB as u64, "{:?}", reader.traffic());
+    assert!(reader.figures().traffic.read < MIB as u64, "{:?}", reader.figures().traffic);
     fetch(&*reader, &entry).await.unwrap();
-    assert!(reader.traffic().read >= 8 * MIB as u64);
+    assert!(reader.figures().traffic.read >= 8 * MIB as u64);
 }
 
 pub async fn a_large_value<H: Harness>() {

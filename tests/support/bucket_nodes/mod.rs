@@ -12,7 +12,7 @@ use peerfold::{
     p2p::NetworkOptions,
     weights::{DType, Entry, SignedEntry, Tensor, TensorSpec, Weights},
 };
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
@@ -114,7 +114,7 @@ pub async fn fails_with(folder: &CachedFolder, words: &str) {
 }
 
 /// A put must not wait for the bucket.
-pub async fn put(folder: &CachedFolder, name: &str, weights: &Weights, epoch: u64) -> SignedEntry {
+pub async fn put(folder: &CachedFolder, name: &str, weights: &Weights, epoch: u64) -> Arc<SignedEntry> {
     let key = peerfold::weights::Key::new(folder.author(), name).unwrap();
     let putting = folder.put(&key, weights, crate::samples::epoch(epoch));
     tokio::time::timeout(SOON, putting).await.expect("a put waits for nobody").unwrap()

@@ -126,7 +126,7 @@ impl Host {
             Request::Remove { key } => Answer::Entry(folder.remove(&parse_key(&key)).await?.bytes().to_vec()),
             Request::Digest => Answer::Digest(folder.digest().await?),
             Request::Conflicts => Answer::of_conflicts(&folder.conflicts().await?),
-            Request::Traffic => Answer::of_traffic(folder.traffic()),
+            Request::Traffic => Answer::of_traffic(folder.figures().traffic),
             Request::Readmit { author } => {
                 folder.readmit(parse_peer(&author));
                 Answer::Done

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use peerfold::{
     entries::{Board, Conflict, Watch},
-    folder::{ChunkStore, FolderError, SharedFolder, Traffic, Value},
+    folder::{ChunkStore, FolderError, FolderFigures, SharedFolder, Traffic, Value},
     p2p::NetworkStatus,
     weights::{Digest, Entry, Key, Manifest, Metadata, SignedEntry, Weights},
 };
@@ -74,7 +74,7 @@ impl Proxy {
             move || {
                 while let Some(message) = read_frame(&mut incoming) {
                     match message {
-                        FromHost::Told(entry) => take_in(&board, parse_entry(&entry)),
+                        FromHost::Told(entry) => take_in(&board, Arc::new(parse_entry(&entry))),
                         FromHost::Answer(id, answer) => link.answered(id, answer),
                         FromHost::Ready(_) | FromHost::Failed(_) => unreachable!("said once"),
                     }
@@ -104,9 +104,9 @@ impl Proxy {
         }
     }
 
-    async fn entry(&self, request: Request) -> Result<SignedEntry, FolderError> {
+    async fn entry(&self, request: Request) -> Result<Arc<SignedEntry>, FolderError> {
         let Answer::Entry(entry) = self.link.call(request).await? else { unreachable!() };
-        let entry = parse_entry(&entry);
+        let entry = Arc::new(parse_entry(&entry));
         // What was put is there when `put` returns, whenever the watch tells it.
         take_in(&self.board, entry.clone());
         Ok(entry)
@@ -114,9 +114,9 @@ impl Proxy {
 }
 
 /// Excluding is the host's affair: here an author is trusted, or a readmitted one would be excluded again.
-fn take_in(board: &Board, entry: SignedEntry) {
+fn take_in(board: &Board, entry: Arc<SignedEntry>) {
     board.readmit(entry.key.author());
-    board.insert(Arc::new(entry)).unwrap();
+    board.insert(entry).unwrap();
 }
 
 struct KillOnDrop(Option<Child>);
@@ -177,15 +177,15 @@ impl SharedFolder for Proxy {
         self.author
     }
 
-    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
+    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError> {
         self.entry(Request::Put { key: key.to_string(), value: tensors_of(value), metadata }).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError> {
+    async fn list(&self, prefix: &str) -> Result<Vec<Arc<SignedEntry>>, FolderError> {
         let Answer::Entries(entries) = self.link.call(Request::List { prefix: prefix.to_owned() }).await? else {
             unreachable!()
         };
-        Ok(entries.iter().map(|entry| parse_entry(entry)).collect())
+        Ok(entries.iter().map(|entry| Arc::new(parse_entry(entry))).collect())
     }
 
     async fn get(&self, entry: &Entry) -> Result<Value, FolderError> {
@@ -199,7 +199,7 @@ impl SharedFolder for Proxy {
         Watch::new(self.board.clone(), prefix, ())
     }
 
-    async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError> {
+    async fn remove(&self, key: &Key) -> Result<Arc<SignedEntry>, FolderError> {
         self.entry(Request::Remove { key: key.to_string() }).await
     }
 
@@ -213,9 +213,9 @@ impl SharedFolder for Proxy {
         Ok(proofs.iter().map(conflict).collect())
     }
 
-    fn traffic(&self) -> Traffic {
+    fn figures(&self) -> FolderFigures {
         match self.link.call_blocking(Request::Traffic) {
-            Ok(Answer::Traffic { written, read }) => Traffic { written, read },
+            Ok(Answer::Traffic { written, read }) => Traffic { written, read }.into(),
             _ => panic!("the process has ended"),
         }
     }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use libp2p_identity::PeerId;
 use peerfold::{
     entries::{Conflict, Watch},
-    folder::{FolderError, SharedFolder, Traffic, Value},
+    folder::{FolderError, FolderFigures, SharedFolder, Value},
     weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
 };
 use std::{
@@ -14,6 +14,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
 };
+use tokio::sync::{Barrier, Notify};
 
 type Hook = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
@@ -27,6 +28,12 @@ pub struct Faults {
     pub gone: Vec<PeerId>,
     /// Runs once, between a listing and the first value that is opened after it.
     pub before_get: Option<Hook>,
+    /// Authors whose values never come.
+    pub dead: Vec<PeerId>,
+    /// Values come when so many are asked for at once.
+    pub together: Option<Arc<Barrier>>,
+    /// What authors say of their starts comes only while this node publishes an update.
+    pub starts_wait: Option<Arc<Notify>>,
     /// Values that were asked for.
     pub opened: Vec<Key>,
 }
@@ -37,7 +44,7 @@ pub struct FaultyFolder {
     inner: Arc<dyn SharedFolder>,
     pub faults: Arc<Mutex<Faults>>,
     /// Entries that stood when a `put` returned.
-    pub published: Arc<Mutex<Vec<SignedEntry>>>,
+    pub published: Arc<Mutex<Vec<Arc<SignedEntry>>>>,
 }
 
 impl FaultyFolder {
@@ -51,6 +58,10 @@ impl FaultyFolder {
 
     pub fn before_get<F: Future<Output = ()> + Send + 'static>(&self, hook: impl FnOnce() -> F + Send + 'static) {
         self.set(|faults| faults.before_get = Some(Box::new(|| Box::pin(hook()))));
+    }
+
+    fn held<T>(&self, what: impl FnOnce(&Faults) -> T) -> T {
+        what(&self.faults.lock().unwrap())
     }
 
     fn fail(&self, what: &'static str, wanted: impl Fn(&Faults) -> bool) -> Result<(), FolderError> {
@@ -68,14 +79,17 @@ impl SharedFolder for FaultyFolder {
         self.inner.author()
     }
 
-    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
+    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError> {
         self.fail("writing", |faults| faults.put)?;
+        if let Some(starts) = self.held(|faults| faults.starts_wait.clone()).filter(|_| key.update_epoch().is_some()) {
+            starts.notify_waiters();
+        }
         let entry = self.inner.put(key, value, metadata).await?;
         self.published.lock().unwrap().push(entry.clone());
         Ok(entry)
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError> {
+    async fn list(&self, prefix: &str) -> Result<Vec<Arc<SignedEntry>>, FolderError> {
         self.fail("listing", |faults| faults.list)?;
         self.inner.list(prefix).await
     }
@@ -85,6 +99,15 @@ impl SharedFolder for FaultyFolder {
         self.fail("reading", |faults| faults.get.contains(&entry.key.author()))?;
         if self.faults.lock().unwrap().gone.contains(&entry.key.author()) {
             return Err(FolderError::Gone { key: entry.key.clone(), sequence: entry.sequence });
+        }
+        if self.held(|faults| faults.dead.contains(&entry.key.author())) {
+            std::future::pending::<()>().await;
+        }
+        if let Some(starts) = self.held(|faults| faults.starts_wait.clone()).filter(|_| entry.key.name() == "start") {
+            starts.notified().await;
+        }
+        if let Some(together) = self.held(|faults| faults.together.clone()) {
+            together.wait().await;
         }
         let hook = self.faults.lock().unwrap().before_get.take();
         if let Some(hook) = hook {
@@ -97,7 +120,7 @@ impl SharedFolder for FaultyFolder {
         self.inner.watch(prefix)
     }
 
-    async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError> {
+    async fn remove(&self, key: &Key) -> Result<Arc<SignedEntry>, FolderError> {
         self.inner.remove(key).await
     }
 
@@ -109,7 +132,7 @@ impl SharedFolder for FaultyFolder {
         self.inner.conflicts().await
     }
 
-    fn traffic(&self) -> Traffic {
-        self.inner.traffic()
+    fn figures(&self) -> FolderFigures {
+        self.inner.figures()
     }
 }

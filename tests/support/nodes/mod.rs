@@ -6,6 +6,7 @@ pub mod hooked;
 
 use libp2p_identity::{Keypair, PeerId};
 use peerfold::{
+    entries::Membership,
     folder::{Author, MemoryFolder, MemoryStorage, SharedFolder},
     node::{Checks, Event, EventSink, FoldedUpdate, LocalUpdate, Participant, ParticipantOptions},
     strategy::StrategySpec,
@@ -75,11 +76,11 @@ impl Peer {
         Self { id: author.peer_id(), folder: Arc::new(MemoryFolder::new(storage, author)) }
     }
 
-    pub async fn publish(&self, epoch: u64, value: f32) -> SignedEntry {
+    pub async fn publish(&self, epoch: u64, value: f32) -> Arc<SignedEntry> {
         self.publish_weights(epoch, &weights(value), 10).await
     }
 
-    pub async fn publish_weights(&self, epoch: u64, weights: &Weights, num_examples: u64) -> SignedEntry {
+    pub async fn publish_weights(&self, epoch: u64, weights: &Weights, num_examples: u64) -> Arc<SignedEntry> {
         let metadata = Metadata { epoch, num_examples, ..Metadata::default() };
         self.folder.put(&Key::update(self.id, epoch), weights, metadata).await.unwrap()
     }
@@ -104,7 +105,12 @@ pub fn participant(folder: Arc<dyn SharedFolder>, strategy: &StrategySpec, optio
 }
 
 pub fn options(events: &Recorder) -> ParticipantOptions {
-    ParticipantOptions { checks: Checks::default(), max_staleness: 10, allow: None, events: events.sink() }
+    ParticipantOptions {
+        checks: Checks::default(),
+        max_staleness: 10,
+        membership: Arc::new(Membership::open()),
+        events: events.sink(),
+    }
 }
 
 /// Peers over one storage.
@@ -148,19 +154,25 @@ impl Recorder {
         self.all().iter().filter_map(pick).collect()
     }
 
-    /// Waits until an event is there that `pick` takes, an earlier one too.
-    pub async fn wait_for<T>(&self, pick: impl Fn(&Event) -> Option<T>) -> T {
+    /// Waits until there are so many events that `pick` takes.
+    pub async fn wait_for_all<T>(&self, number: usize, pick: impl Fn(&Event) -> Option<T>) -> Vec<T> {
         let mut count = self.count.subscribe();
         let found = async {
             loop {
                 count.mark_unchanged();
-                if let Some(found) = self.pick(&pick).into_iter().next() {
+                let found = self.pick(&pick);
+                if found.len() >= number {
                     return found;
                 }
                 count.changed().await.unwrap();
             }
         };
         patiently(found).await
+    }
+
+    /// Waits until an event is there that `pick` takes, an earlier one too.
+    pub async fn wait_for<T>(&self, pick: impl Fn(&Event) -> Option<T>) -> T {
+        self.wait_for_all(1, pick).await.remove(0)
     }
 
     /// Authors and reasons of the rejections.

@@ -82,7 +82,7 @@ pub async fn fetch_at_last(folder: &dyn SharedFolder, entry: &Entry) -> Result<W
 /// Waits until the handle has learned of this entry.
 pub async fn learn(folder: &dyn SharedFolder, entry: &SignedEntry) {
     let mut watch = folder.watch(&entry.key.to_string());
-    while watch.next().await != *entry {}
+    while *watch.next().await != *entry {}
 }
 
 /// Waits until two handles know the same.
@@ -110,6 +110,14 @@ pub fn forge(seed: u8, name: &str, sequence: u64, federation: FederationId) -> S
         Content::Put { root: manifest.root(), length: manifest.layout().bytes(), metadata: Metadata::default() };
     let (layout, key) = (manifest.layout().id(), key(seed, name));
     SignedEntry::sign(Entry { federation, layout, key, sequence, content }, &keypair(seed)).unwrap()
+}
+
+/// An entry's bytes as a later version may sign them: how its value is encoded stands behind the body.
+pub fn encoded(seed: u8, entry: &SignedEntry, encoding: &[u8]) -> Vec<u8> {
+    let plain = entry.bytes();
+    let body = [&plain[..plain.len() - 64], encoding].concat();
+    let signature = keypair(seed).sign(&[b"peerfold/entry\0", &body[..]].concat()).unwrap();
+    [body, signature].concat()
 }
 
 /// Runs a task beside the case.

@@ -195,7 +195,7 @@ impl World {
                 if !entries.is_empty() {
                     let entry = entries[self.random.random_range(0..entries.len())].clone();
                     self.nodes[node].wants.insert(entry.root().unwrap());
-                    self.input(node, Input::Want(Arc::new(entry)));
+                    self.input(node, Input::Want(entry));
                 }
             }
             Script::Cheat(node) => self.cheat(node),
@@ -302,7 +302,7 @@ impl World {
             Output::OwnSequence(sequence) => node.sequence = node.sequence.max(sequence),
             Output::Fetched { root, result } => {
                 node.wants.remove(&root);
-                let whole = |entry: &SignedEntry| {
+                let whole = |entry: &Arc<SignedEntry>| {
                     entry.root() != Some(root) || node.cache.look_up(entry) == peerfold::p2p::core::Looked::Whole
                 };
                 assert!(result.is_err() || node.board.list("").iter().all(whole), "it isn't there");

@@ -97,6 +97,7 @@ impl Node {
             federation: self.federation,
             me: self.peer,
             layout: Some(self.layout()),
+            membership: Default::default(),
             sync_every: Duration::from_secs(20),
             limits: Limits { request_bytes: 100_000, ..Limits::default() },
         };

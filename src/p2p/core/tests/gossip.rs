@@ -16,7 +16,19 @@ fn each_message_gets_its_verdict() {
     assert_eq!(rig.gossip(1, data(&SignedEntry::sign(elsewhere, &keypair(2)).unwrap())), Verdict::Ignore);
     // A newer version's.
     assert_eq!(rig.gossip(1, vec![2, 0, 0]), Verdict::Ignore);
+    let later = update(2, 3).1;
+    for encoding in [&[2, 1][..], &[0x80], &[0x81, 1, 2, 3]] {
+        assert_eq!(rig.gossip(1, encoded(2, &later, encoding)), Verdict::Ignore);
+    }
+    let digest = rig.board.digest();
     assert!(rig.bans().is_empty());
+    // Signed by its author or not, it must be an entry.
+    let mut forged = encoded(2, &later, &[2, 1]);
+    *forged.last_mut().unwrap() ^= 1;
+    for wrong in [forged, encoded(2, &later, &[2]), encoded(2, &tombstone(2, "start", 10), &[2, 1])] {
+        assert_eq!(rig.gossip(1, wrong), Verdict::Reject);
+    }
+    assert_eq!((rig.bans(), rig.board.digest()), (vec![peer(1)], digest));
 }
 
 #[test]

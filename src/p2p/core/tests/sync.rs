@@ -266,7 +266,11 @@ fn of_a_page_what_is_right_is_kept_and_what_is_wrong_ends_it() {
     let right = |name: &str, number| Item::Entry(tombstone(9, name, number).bytes().to_vec());
     let newer_version = Item::Entry(vec![2, 2, 2]);
     let no_proof = Item::Proof([tombstone(8, "a", 1).bytes().to_vec(), tombstone(8, "a", 2).bytes().to_vec()]);
-    page(&mut rig, vec![right("a", 1), newer_version, right("b", 2), no_proof, right("c", 3)], None);
+    let newer_encoding = Item::Entry(encoded(7, &update(7, 1).1, &[0x80]));
+    let newer_proof = Item::Proof([4, 5].map(|flags| encoded(7, &update(7, 1).1, &[flags])));
+    let newer = [newer_version, newer_encoding, newer_proof];
+    let items = [&[right("a", 1)], &newer[..], &[right("b", 2), no_proof, right("c", 3)]].concat();
+    page(&mut rig, items, None);
     assert_eq!(rig.board.set().iter("").count(), 2);
     assert!(!rig.board.is_excluded(peer(8)));
     assert!(rig.bans().is_empty());

@@ -1,0 +1,92 @@
+//! What was said of updates that don't count: once of each, as long as it stands in the folder.
+
+use super::{Event, EventSink, FoldFigures, event::tell, roster::Stale};
+use crate::weights::{EntryHash, SignedEntry};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
+
+/// Most characters of the reason for a rejection.
+const MAX_REASON_CHARS: usize = 500;
+
+/// Why an update doesn't count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Complaint {
+    /// It will never count.
+    Rejected,
+    /// It could not be read, and is tried again.
+    OutOfReach,
+}
+
+/// The updates in the folder that don't count, so that it is said once and nothing is read twice.
+pub(super) struct Complaints {
+    events: EventSink,
+    complained: BTreeMap<EntryHash, Complaint>,
+    /// Those that were told as too old.
+    left_out: BTreeSet<EntryHash>,
+    /// How many there were of each kind.
+    pub(super) counted: FoldFigures,
+}
+
+impl Complaints {
+    pub(super) fn new(events: EventSink) -> Self {
+        Self { events, complained: BTreeMap::new(), left_out: BTreeSet::new(), counted: FoldFigures::default() }
+    }
+
+    /// What was said of this entry last.
+    pub(super) fn of(&self, entry: &SignedEntry) -> Option<Complaint> {
+        self.complained.get(&entry.hash()).copied()
+    }
+
+    /// Whether an update that stands in the folder could not be read when it was last tried.
+    pub(super) fn any_out_of_reach(&self) -> bool {
+        self.complained.values().any(|&complaint| complaint == Complaint::OutOfReach)
+    }
+
+    pub(super) fn reject(&mut self, entry: &SignedEntry, reason: &(dyn Display + Sync)) {
+        self.complain(entry, Complaint::Rejected, reason);
+    }
+
+    pub(super) fn complain(&mut self, entry: &SignedEntry, complaint: Complaint, reason: &(dyn Display + Sync)) {
+        if self.complained.insert(entry.hash(), complaint) != Some(complaint) {
+            match complaint {
+                Complaint::Rejected => self.counted.rejected += 1,
+                Complaint::OutOfReach => self.counted.out_of_reach += 1,
+            }
+            let author = entry.key.author();
+            let epoch = entry.metadata().map_or(0, |metadata| metadata.epoch);
+            // It may name a peer's tensors, and goes to a terminal and a log.
+            let mut reason: String =
+                reason.to_string().chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect();
+            if complaint == Complaint::OutOfReach {
+                reason.push_str("; it is tried again");
+            }
+            tracing::warn!(%author, epoch, reason, "update rejected");
+            tell(&self.events, &Event::Rejected { author: author.to_string(), epoch, reason });
+        }
+    }
+
+    /// The update counts after all.
+    pub(super) fn withdraw(&mut self, entry: &SignedEntry) {
+        self.complained.remove(&entry.hash());
+    }
+
+    /// Tells of updates that they are too old.
+    pub(super) fn leave_out(&mut self, stale: Vec<Stale>) {
+        for (entry, staleness) in stale {
+            if self.left_out.insert(entry.hash()) {
+                self.counted.left_out += 1;
+                let author = entry.key.author().to_string();
+                let epoch = entry.metadata().map_or(0, |metadata| metadata.epoch);
+                tell(&self.events, &Event::LeftOut { author, epoch, staleness });
+            }
+        }
+    }
+
+    /// Forgets what was said of updates that are gone: a flood of them would fill the memory.
+    pub(super) fn retain(&mut self, present: &BTreeSet<EntryHash>) {
+        self.complained.retain(|hash, _| present.contains(hash));
+        self.left_out.retain(|hash| present.contains(hash));
+    }
+}

@@ -1,0 +1,53 @@
+//! Updates: what a node publishes after an epoch, and a peer's that has arrived.
+
+use super::FoldedFrom;
+use crate::{
+    folder::Value,
+    weights::{Metadata, Metric, SignedEntry, Weights},
+};
+use libp2p_identity::PeerId;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The metric that says how many authors a node knows, for strategies that ask for it.
+pub(super) const DEGREE: &str = "degree";
+
+/// What a node publishes after an epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalUpdate {
+    /// The trained weights, before any fold.
+    pub weights: Weights,
+    /// The epoch that they come after.
+    pub epoch: u64,
+    /// Examples trained on in it.
+    pub num_examples: u64,
+    /// Figures for the entry, in ascending order of their names; `loss` is what strategies look at.
+    pub metrics: Vec<Metric>,
+}
+
+impl LocalUpdate {
+    pub(super) fn metadata(&self) -> Metadata {
+        Metadata { epoch: self.epoch, num_examples: self.num_examples, metrics: self.metrics.clone() }
+    }
+}
+
+/// A peer's update that has passed the checks.
+#[derive(Clone)]
+pub(super) struct Arrived {
+    pub(super) entry: Arc<SignedEntry>,
+    pub(super) metadata: Metadata,
+    pub(super) value: Arc<Value>,
+}
+
+impl Arrived {
+    pub(super) fn author(&self) -> PeerId {
+        self.entry.key.author()
+    }
+
+    pub(super) fn folded_from(&self, weight: f64) -> FoldedFrom {
+        let Metadata { epoch, num_examples, .. } = self.metadata;
+        FoldedFrom { author: self.author().to_string(), epoch, num_examples, weight }
+    }
+}
+
+/// Other authors' updates, the newest first.
+pub(super) type Listing = BTreeMap<PeerId, Vec<Arc<SignedEntry>>>;

@@ -1,0 +1,93 @@
+//! The values of peers' updates: fetched and checked side by side, so that who is slow or dead delays nobody else's.
+
+use super::{Checks, NodeError, Rejection, background::off_runtime};
+use crate::{
+    folder::{FolderError, SharedFolder, Value},
+    weights::{Layout, SignedEntry, TensorReader},
+};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
+
+/// How long the values of one look may be on their way, all together; what comes later counts at the next look.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// What each of them has in any case: time enough for one that is there.
+pub(super) const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+/// Values that are opened or checked at once. Each takes a thread and a chunk of at most 1 MiB, and a few of them keep
+/// a disk and the processors busy; what moves over a network is bounded by the folder itself.
+const AT_ONCE: usize = 16;
+
+/// What became of a value: itself, or why it doesn't count.
+pub(super) type Verdict = Result<Arc<Value>, Rejection>;
+
+/// Fetches and checks the values of updates.
+#[derive(Clone)]
+pub(super) struct Values {
+    folder: Arc<dyn SharedFolder>,
+    layout: Arc<Layout>,
+    checks: Checks,
+    /// A place for each of those [at once](AT_ONCE).
+    places: Arc<Semaphore>,
+}
+
+impl Values {
+    pub(super) fn new(folder: Arc<dyn SharedFolder>, layout: Arc<Layout>, checks: Checks) -> Self {
+        Self { folder, layout, checks, places: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// Fetches the value of an entry, until the deadline, and checks it. A value that is damaged is had again once: a
+    /// folder that can fetch it anew then does.
+    ///
+    /// The future borrows nothing, so that any number of them can be under way. Dropping it gives up.
+    pub(super) fn fetch_and_check(
+        &self,
+        entry: Arc<SignedEntry>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Verdict, NodeError>> + Send + 'static {
+        let values = self.clone();
+        async move {
+            match values.fetch_and_check_once(&entry, deadline).await? {
+                Err(Rejection::Damaged(_)) => values.fetch_and_check_once(&entry, deadline).await,
+                verdict => Ok(verdict),
+            }
+        }
+    }
+
+    async fn fetch_and_check_once(&self, entry: &SignedEntry, deadline: Instant) -> Result<Verdict, NodeError> {
+        let Some(got) = self.get(entry, deadline).await else {
+            return Ok(Err(Rejection::OutOfReach("it is still on its way".to_owned())));
+        };
+        let value = match got {
+            Ok(value) => Arc::new(value),
+            Err(error @ FolderError::Damaged { .. }) => return Ok(Err(Rejection::Damaged(error.to_string()))),
+            // One peer's files being out of reach must not end this node.
+            Err(error) if error.may_pass() => return Ok(Err(Rejection::OutOfReach(error.to_string()))),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(difference) = self.layout.difference(value.layout()) {
+            return Ok(Err(Rejection::Layout { difference }));
+        }
+        let (checks, place) = (self.checks.clone(), self.places.clone().acquire_owned().await);
+        off_runtime(move || {
+            // Here, as the work goes on when its caller is cancelled.
+            let _place = place;
+            checks.weights(value.as_ref()).map(|()| value)
+        })
+        .await
+    }
+
+    /// `None` if it has not come by the deadline. One that doesn't come at once gives its place up and waits on
+    /// without: any number of dead peers takes no place from the others for longer.
+    async fn get(&self, entry: &SignedEntry, deadline: Instant) -> Option<Result<Value, FolderError>> {
+        let place = self.places.acquire().await;
+        let mut got = pin!(self.folder.get(entry));
+        let at_least = Instant::now() + LEAST_PATIENCE;
+        if let Ok(got) = timeout_at(at_least, &mut got).await {
+            return Some(got);
+        }
+        drop(place);
+        timeout_at(deadline.max(at_least), got).await.ok()
+    }
+}

@@ -1,0 +1,34 @@
+//! What a node's part in the network has moved so far.
+
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+
+/// How a node stands in the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NetworkFigures {
+    /// Members of the federation that are connected.
+    pub peers: usize,
+    /// Bytes of messages sent to peers since the node joined.
+    pub sent: u64,
+    /// Bytes of messages received from peers since then.
+    pub received: u64,
+}
+
+/// The figures while they grow.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) members: watch::Sender<usize>,
+    pub(crate) sent: AtomicU64,
+    pub(crate) received: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn figures(&self) -> NetworkFigures {
+        NetworkFigures {
+            peers: *self.members.borrow(),
+            sent: self.sent.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+        }
+    }
+}
