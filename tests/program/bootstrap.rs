@@ -6,7 +6,10 @@ use libp2p::{
     Multiaddr, StreamProtocol, Swarm, SwarmBuilder, identify, kad,
     multiaddr::Protocol,
     noise,
-    swarm::{NetworkBehaviour, SwarmEvent},
+    swarm::{
+        NetworkBehaviour, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
     tcp, yamux,
 };
 use libp2p_identity::PeerId;
@@ -187,8 +190,8 @@ async fn members_of_a_federation_find_each_other_through_it() {
         }
     };
     assert_eq!(found, first_id);
-    // And where it listens, so that it can be dialled.
-    second.dial(found).unwrap();
+    // And where it listens, so that it can be dialled. The query may have dialled it already.
+    second.dial(DialOpts::peer_id(found).condition(PeerCondition::Always).build()).unwrap();
     let endpoint = wait(&mut second, |event| match event {
         SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } if peer_id == first_id => Some(endpoint),
         _ => None,
