@@ -9,7 +9,10 @@ use super::{
     state::{Form, Kept, State},
 };
 use crate::weights::{Layout, Weights};
-use std::sync::Arc;
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 /// A rule that finds coefficients.
 pub(super) trait Combination: Send + Sync {
@@ -150,6 +153,10 @@ impl<R: Combination> Strategy for Combined<R> {
 
     fn save(&self) -> Vec<u8> {
         if R::MEMORY { self.state.encode(&self.form()) } else { Vec::new() }
+    }
+
+    fn save_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        if R::MEMORY { self.state.write(&self.form(), out) } else { Ok(()) }
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {

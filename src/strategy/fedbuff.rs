@@ -9,6 +9,7 @@ use super::{
     state::{Form, Kept, State, newest_by_author},
 };
 use crate::weights::Weights;
+use std::io::{self, Write};
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
     name: "fedbuff",
@@ -159,6 +160,10 @@ impl Strategy for FedBuff {
 
     fn save(&self) -> Vec<u8> {
         self.state.encode(&self.form())
+    }
+
+    fn save_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.state.write(&self.form(), out)
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::weights::{DType, Weights};
 use bytes::Bytes;
+use std::io::{self, Write};
 
 /// Elements that go through all updates at a time.
 const BLOCK: usize = 2048;
@@ -214,6 +215,10 @@ impl<R: Mixing> Strategy for Mixed<R> {
 
     fn save(&self) -> Vec<u8> {
         self.state.encode(&self.form())
+    }
+
+    fn save_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.state.write(&self.form(), out)
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {

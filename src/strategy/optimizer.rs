@@ -12,6 +12,7 @@ use super::{
 };
 use crate::weights::{DType, Piece, Weights};
 use bytes::Bytes;
+use std::io::{self, Write};
 
 /// A step that is the same for every coordinate.
 pub(super) trait Rule: Send + Sync {
@@ -159,6 +160,10 @@ impl<R: Rule> Strategy for Optimizer<R> {
 
     fn save(&self) -> Vec<u8> {
         self.state.encode(&self.form())
+    }
+
+    fn save_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.state.write(&self.form(), out)
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {

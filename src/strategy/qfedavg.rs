@@ -11,6 +11,7 @@ use super::{
     state::{Form, State},
 };
 use crate::weights::{DType, Weights};
+use std::io::{self, Write};
 
 pub(super) const INFO: StrategyInfo = StrategyInfo {
     name: "qfedavg",
@@ -228,6 +229,10 @@ impl Strategy for AsFlower {
 
     fn save(&self) -> Vec<u8> {
         self.state.encode(&self.form())
+    }
+
+    fn save_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.state.write(&self.form(), out)
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {
