@@ -9,6 +9,7 @@
 
 mod alone;
 mod asynchronous;
+mod blobs;
 mod blocking;
 mod checkpoint;
 mod checks;
@@ -19,6 +20,7 @@ mod fold;
 mod participant;
 mod progress;
 mod roster;
+mod saved_state;
 mod sealed;
 mod session;
 mod start;
@@ -36,6 +38,7 @@ pub use self::{
     participant::{LocalUpdate, Participant, ParticipantOptions},
     progress::Progress,
     roster::Roster,
+    saved_state::SavedState,
     session::{Begun, Completed, Mode, Session, SessionOptions},
     start::{Beginning, StartOptions},
     stop::Stop,

@@ -1,11 +1,10 @@
-use super::{Begun, Completed, LocalUpdate, NodeError, Origin, Session};
+use super::{Begun, Completed, LocalUpdate, NodeError, Origin, SavedState, Session};
 use crate::{
     bucket::BucketFigures,
     folder::{HandedOver, NetworkFigures, Traffic},
     weights::Weights,
 };
-use bytes::Bytes;
-use std::{future::Future, pin::Pin, sync::mpsc, time::Duration};
+use std::{future::Future, io::Write, pin::Pin, sync::mpsc, time::Duration};
 use tokio::runtime::{Builder, Runtime};
 
 type Operation<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -35,18 +34,26 @@ impl BlockingSession {
     }
 
     /// See [`Session::begin`].
-    pub fn begin(&mut self, initial: (Weights, Origin), trainer: Bytes) -> Result<Begun, NodeError> {
+    pub fn begin(&mut self, initial: (Weights, Origin), trainer: SavedState) -> Result<Begun, NodeError> {
         self.wait(move |session| Box::pin(session.begin(initial, trainer)))?
     }
 
+    /// See [`Session::write_state`].
+    pub fn write_state<E: From<NodeError>>(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<SavedState, E> {
+        self.session.as_ref().ok_or_else(lost)?.write_state(write)
+    }
+
     /// See [`Session::epoch_trained`].
-    pub fn epoch_trained(&mut self, local: LocalUpdate, trainer: Bytes) -> Result<Completed, NodeError> {
+    pub fn epoch_trained(&mut self, local: LocalUpdate, trainer: SavedState) -> Result<Completed, NodeError> {
         self.wait(move |session| Box::pin(session.epoch_trained(local, trainer)))?
     }
 
     /// See [`Session::save_progress`].
-    pub fn save_progress(&mut self, steps: u64, trainer: Bytes) -> Result<(), NodeError> {
-        self.wait(move |session| Box::pin(session.save_progress(steps, trainer)))?
+    pub fn save_progress(&mut self, steps: u64, weights: Weights, trainer: SavedState) -> Result<(), NodeError> {
+        self.wait(move |session| Box::pin(session.save_progress(steps, weights, trainer)))?
     }
 
     /// See [`Session::finish`].
@@ -83,7 +90,6 @@ impl BlockingSession {
         &mut self,
         operation: impl for<'a> FnOnce(&'a mut Session) -> Operation<'a, T> + Send + 'static,
     ) -> Result<T, NodeError> {
-        let lost = || NodeError::Worker("the node's task ended early".to_owned());
         let (Some(runtime), Some(mut session)) = (&self.runtime, self.session.take()) else { return Err(lost()) };
         let (done, waiting) = mpsc::sync_channel(1);
         runtime.spawn(async move {
@@ -95,6 +101,10 @@ impl BlockingSession {
         self.session = Some(session);
         Ok(result)
     }
+}
+
+fn lost() -> NodeError {
+    NodeError::Worker("the node's task ended early".to_owned())
 }
 
 impl Drop for BlockingSession {
