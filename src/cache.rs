@@ -46,7 +46,7 @@ pub use self::{
 use crate::{
     durable_file,
     entries::Conflict,
-    weights::{EntryHash, FederationId, SignedEntry},
+    weights::{BlobHash, EntryHash, FederationId, SignedEntry},
 };
 use contents::Contents;
 use error::failed;
@@ -58,7 +58,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     fs::File,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::SystemTime,
 };
@@ -176,6 +176,12 @@ impl Cache {
     /// When the file of an entry was written.
     pub fn entry_written_at(&self, entry: EntryHash) -> Option<SystemTime> {
         self.shared.files.entry_written_at(entry)
+    }
+
+    /// Where a blob is stored, if it is. The file is never written again under this name: it goes, or another takes its
+    /// place.
+    pub fn blob_path(&self, blob: BlobHash) -> PathBuf {
+        self.shared.files.blob(blob)
     }
 
     /// Remembers a peer in the place of what was known of it. Of more than [`MAX_PEERS`] the longest unseen are

@@ -40,6 +40,18 @@ fn write_beside(
     secret: bool,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<NamedTempFile> {
+    let mut file = unnamed(dir, secret)?;
+    let mut buffered = io::BufWriter::with_capacity(1 << 16, file.as_file_mut());
+    write(&mut buffered)?;
+    buffered.flush()?;
+    drop(buffered);
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+/// A file that gets its name when it is written, for names that follow from what is in it. Until then it is a leftover
+/// that [`remove_partial`] finds.
+pub(crate) fn unnamed(dir: &Path, secret: bool) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
     builder.prefix(PARTIAL);
     #[cfg(unix)]
@@ -47,13 +59,7 @@ fn write_beside(
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let mut file = builder.tempfile_in(dir)?;
-    let mut buffered = io::BufWriter::with_capacity(1 << 16, file.as_file_mut());
-    write(&mut buffered)?;
-    buffered.flush()?;
-    drop(buffered);
-    file.as_file().sync_all()?;
-    Ok(file)
+    builder.tempfile_in(dir)
 }
 
 /// The directory of a path; of a bare name, the current one.

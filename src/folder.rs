@@ -10,6 +10,7 @@ mod error;
 mod figures;
 mod local;
 mod memory;
+mod staged;
 mod url;
 mod value;
 
@@ -20,6 +21,7 @@ pub use self::{
     figures::{FolderFigures, Traffic},
     local::LocalFolder,
     memory::{MemoryFolder, MemoryStorage},
+    staged::{Staged, StagedFiles},
     url::{FolderUrl, FolderUrlError, OpenOptions},
     value::{ChunkStore, Value},
 };
@@ -73,6 +75,16 @@ pub trait SharedFolder: Send + Sync {
     /// Errors: [`FolderError::NotAuthor`] for another author's key, [`FolderError::Entry`] for metadata over a limit,
     /// [`FolderError::Io`] when the storage can't be written.
     async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError>;
+
+    /// Takes in a value that is to be put, without showing it to anybody: the first half of a [`put`](Self::put), which
+    /// doesn't write it again. Says in which files it has the bytes, so that who keeps them too can give those a second
+    /// name. When it returns they are on the disk, and stay as long as the [`Staged`] lives, or until the next value is
+    /// staged. A folder without files has nothing to do but to make the manifest.
+    ///
+    /// Errors: [`FolderError::Io`] and [`FolderError::Cache`] when the storage can't be written.
+    async fn stage(&self, value: &Weights) -> Result<Staged, FolderError> {
+        Staged::nowhere(value.clone()).await
+    }
 
     /// The newest entry of every key that begins with `prefix`, in order of keys, without tombstones and without the
     /// entries of excluded authors. Moves no value.

@@ -10,6 +10,7 @@
 mod alone;
 mod asynchronous;
 mod background;
+mod blobs;
 mod blocking;
 mod checkpoint;
 mod checks;
@@ -23,6 +24,7 @@ mod fold;
 mod participant;
 mod progress;
 mod roster;
+mod saved_state;
 mod sealed;
 mod session;
 mod start;
@@ -43,6 +45,7 @@ pub use self::{
     participant::{Participant, ParticipantOptions},
     progress::Progress,
     roster::Roster,
+    saved_state::SavedState,
     session::{Begun, Completed, Mode, Session, SessionOptions},
     start::{Beginning, StartOptions},
     stop::Stop,

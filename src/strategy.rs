@@ -81,6 +81,7 @@ pub use self::tensor_rules::{TENSOR_PARAMETERS, TensorRules, Treatment};
 
 use crate::weights::{ReadError, TensorReader, Weights};
 use libp2p_identity::PeerId;
+use std::io::{self, Write};
 
 /// An update as a strategy sees it.
 #[derive(Clone, Copy)]
@@ -300,6 +301,11 @@ pub trait Strategy: Send {
     /// The state, to survive a restart; empty for a rule without memory.
     fn save(&self) -> Vec<u8> {
         Vec::new()
+    }
+
+    /// Writes what [`save`](Self::save) gives, without a copy of it in memory where the rule can do so.
+    fn save_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&self.save())
     }
 
     /// Takes up a saved state, of the same strategy with the same `reference`; other parameters may have changed. On

@@ -39,6 +39,6 @@ pub use self::{
     saved_layout::{
         ForFileError, LAYOUT_ANNOTATION, ParseSavedLayoutError, SavedLayout, SavedLayoutError, for_file, from_saved,
     },
-    state::{StateError, restore_state, save_state},
+    state::{StateError, restore_optimizer, save_optimizer},
     trainer::{Evaluation, MAX_BATCH, MAX_THREADS, Steps, Train, TrainError, TrainOptions, Trainer, trainer},
 };

@@ -1,12 +1,14 @@
 //! The middle of an epoch as the program saves it, with all that decides the rest of the epoch.
 
 use crate::train::Steps;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+};
 
 /// Magic and version.
-const MAGIC: &[u8; 16] = b"peerfold pause 1";
+const MAGIC: &[u8; 16] = b"peerfold pause 2";
 
 /// What decides an epoch besides what it is trained from, by name: the data, their order, the steps.
 pub(super) type Recipe = BTreeMap<String, String>;
@@ -16,18 +18,24 @@ pub(super) type Recipe = BTreeMap<String, String>;
 pub(super) struct Paused {
     pub(super) recipe: Recipe,
     pub(super) steps: Steps,
-    /// The trainer's state after these steps.
-    pub(super) state: Bytes,
 }
 
 impl Paused {
-    pub(super) fn encode(&self) -> anyhow::Result<Bytes> {
-        Ok(Bytes::from([MAGIC.as_slice(), &postcard::to_stdvec(self)?].concat()))
+    /// Writes it before the trainer's state.
+    pub(super) fn write(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let encoded = postcard::to_stdvec(self)?;
+        out.write_all(MAGIC)?;
+        out.write_all(&u32::try_from(encoded.len())?.to_le_bytes())?;
+        Ok(out.write_all(&encoded)?)
     }
 
-    /// What [`encode`](Self::encode) made, if this program knows it.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        postcard::from_bytes(bytes.strip_prefix(MAGIC)?).ok()
+    /// What [`write`](Self::write) wrote, if this program knows it. What follows is left to be read.
+    pub(super) fn read(from: &mut dyn Read) -> Option<Self> {
+        let (mut magic, mut length, mut encoded) = ([0; MAGIC.len()], [0; 4], Vec::new());
+        from.read_exact(&mut magic).ok()?;
+        from.read_exact(&mut length).ok().filter(|()| magic == *MAGIC)?;
+        from.take(u64::from(u32::from_le_bytes(length))).read_to_end(&mut encoded).ok()?;
+        postcard::from_bytes(&encoded).ok()
     }
 
     /// In what an epoch by this recipe would be another one: `batch-size was 32 and is 16`.
@@ -59,17 +67,21 @@ mod tests {
     #[test]
     fn comes_back_as_it_was_and_nothing_else_does() {
         let steps = Steps { done: 17, loss_sum: f64::INFINITY, interrupted: true, ..Steps::default() };
-        let paused = Paused { recipe: recipe(&[("lr", "0.1")]), steps, state: Bytes::from_static(b"state") };
-        let bytes = paused.encode().unwrap();
-        assert_eq!(Paused::decode(&bytes), Some(paused));
-        assert!((0..bytes.len()).all(|length| Paused::decode(&bytes[..length]).is_none()));
-        assert_eq!(Paused::decode(b"whatever else a program may save"), None);
+        let paused = Paused { recipe: recipe(&[("lr", "0.1")]), steps };
+        let mut bytes = Vec::new();
+        paused.write(&mut bytes).unwrap();
+        let mut followed = [&bytes, &b"state"[..]].concat();
+        let mut from = &followed[..];
+        assert_eq!((Paused::read(&mut from), from), (Some(paused), &b"state"[..]));
+        assert!((0..bytes.len()).all(|length| Paused::read(&mut &bytes[..length]).is_none()));
+        followed[0] ^= 1;
+        assert_eq!(Paused::read(&mut &followed[..]), None);
     }
 
     #[test]
     fn differences_are_named() {
         let before = recipe(&[("batch-size", "32"), ("lr", "0.1"), ("steps-per-epoch", "60")]);
-        let paused = Paused { recipe: before.clone(), steps: Steps::default(), state: Bytes::new() };
+        let paused = Paused { recipe: before.clone(), steps: Steps::default() };
         assert_eq!(paused.differences(&before), Vec::<String>::new());
         let now = recipe(&[("batch-size", "16"), ("lr", "0.1"), ("period", "2.5")]);
         let expected =

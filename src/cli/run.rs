@@ -9,7 +9,7 @@ use crate::{
     bucket::BucketFigures,
     durable_file,
     folder::FolderFigures,
-    node::{Begun, BlockingSession, Completed, Event, LocalUpdate, NodeError, Origin, Progress, Stop},
+    node::{Begun, BlockingSession, Checkpoint, Completed, Event, LocalUpdate, NodeError, Origin, Progress, SavedState, Stop},
     train::{EpochLength, Evaluation, Examples, Model, SavedLayout, Steps, Train},
     weights::{Annotations, Metric, Weights},
 };
@@ -77,15 +77,16 @@ impl Job {
     /// Runs to the last epoch. A stop request is no error: what is complete is published and saved, and so is the middle
     /// of the epoch under way, from which the next run goes on.
     pub(super) fn run(mut self, initial: (Weights, Origin), outputs: &Outputs) -> anyhow::Result<()> {
-        let begun = match self.session.begin(initial, self.trainer.save()?.into()) {
+        let state = self.write_state(None)?;
+        let begun = match self.session.begin(initial, state) {
             Err(NodeError::Stopped) => return Ok(()),
             begun => begun?,
         };
         let Saving { out, model, layout, annotations, run_dir } = &outputs.saving;
         let annotations = init_file::kept(run_dir, begun.origin, annotations)?;
-        let Begun { mut weights, mut epoch, .. } = begun;
+        let Begun { weights, mut epoch, .. } = begun;
         if let Some(state) = begun.trainer {
-            self.trainer.restore(&state).context("the checkpoint's training state")?;
+            self.trainer.restore(&mut state.reader()?).context("the checkpoint's training state")?;
         }
         self.trainer.load_weights(&weights)?;
         if epoch >= self.epochs {
@@ -95,11 +96,11 @@ impl Job {
         if let Some(progress) = begun.progress.filter(|_| epoch < self.epochs) {
             before = self.take_up(progress, &weights, outputs);
         }
-        let (mut evaluation, mut saved) = (None, Ok(()));
+        let (mut evaluation, mut saved, mut complete) = (None, Ok(()), Some(weights));
         while epoch < self.epochs && !self.stop.is_requested() {
-            match self.epoch(epoch + 1, std::mem::take(&mut before), outputs)? {
+            match self.epoch(epoch + 1, std::mem::take(&mut before), &mut complete, outputs)? {
                 Ended::Complete(completed, measured) => {
-                    Completed { weights, epoch } = completed;
+                    (complete, epoch) = (Some(completed.weights), completed.epoch);
                     evaluation = Some(measured);
                 }
                 Ended::Stopped => break,
@@ -109,6 +110,11 @@ impl Job {
                 }
             }
         }
+        let weights = match complete {
+            Some(weights) => weights,
+            // Stopped while an epoch was exchanged: they are on the disk only.
+            None => Checkpoint::newest_complete(run_dir)?.context("the checkpoint is gone")?.weights,
+        };
         let evaluation = match evaluation {
             Some(evaluation) => evaluation,
             None => {
@@ -151,15 +157,17 @@ impl Job {
     /// Goes on in the middle of an epoch that began from `start`, if the rest of it would be trained as its beginning was.
     /// Gives the steps that are done.
     fn take_up(&mut self, progress: Progress, start: &Weights, outputs: &Outputs) -> Steps {
-        let Progress { epoch, steps, trainer } = progress;
-        let resumed = match Paused::decode(&trainer) {
-            None => Err("it was saved by another version of the program".to_owned()),
-            Some(paused) => match paused.differences(&self.recipe).join(", ") {
-                none if none.is_empty() => self.trainer.resume(&paused.state, start).map_err(|error| error.to_string()),
-                differences => Err(differences),
+        let Progress { epoch, steps, weights, trainer } = progress;
+        let resumed = trainer.reader().map_err(|error| error.to_string()).and_then(|mut from| {
+            let paused = Paused::read(&mut from);
+            let paused = paused.ok_or_else(|| "it was saved by another version of the program".to_owned())?;
+            let differences = paused.differences(&self.recipe).join(", ");
+            if !differences.is_empty() {
+                return Err(differences);
             }
-            .map(|()| paused.steps),
-        };
+            self.trainer.resume(&weights, &mut from, start).map_err(|error| error.to_string())?;
+            Ok(paused.steps)
+        });
         match resumed {
             Ok(before) => {
                 let steps_per_epoch = self.steps_per_epoch();
@@ -181,14 +189,22 @@ impl Job {
         }
     }
 
+    /// Writes the trainer's state, in the middle of an epoch after what says so.
+    fn write_state(&self, paused: Option<&Paused>) -> anyhow::Result<SavedState> {
+        self.session.write_state(|out| {
+            paused.map_or(Ok(()), |paused| paused.write(out))?;
+            Ok(self.trainer.save(out)?)
+        })
+    }
+
     /// Saves the middle of the epoch under way.
     fn save_progress(&mut self, epoch: u64, steps: Steps, stopping: bool, outputs: &Outputs) -> anyhow::Result<()> {
         // The beginning of an epoch is what the checkpoint has.
         if steps.done == 0 {
             return Ok(());
         }
-        let paused = Paused { recipe: self.recipe.clone(), steps, state: self.trainer.save()?.into() };
-        self.session.save_progress(steps.done, paused.encode()?)?;
+        let state = self.write_state(Some(&Paused { recipe: self.recipe.clone(), steps }))?;
+        self.session.save_progress(steps.done, self.trainer.weights()?, state)?;
         let (steps, steps_per_epoch) = (steps.done, self.steps_per_epoch());
         outputs.events.event(&Event::ProgressSaved { epoch, steps, steps_per_epoch, stopping });
         Ok(())
@@ -216,8 +232,15 @@ impl Job {
         }
     }
 
-    /// One epoch, of which the steps in `before` are done.
-    fn epoch(&mut self, epoch: u64, before: Steps, outputs: &Outputs) -> anyhow::Result<Ended> {
+    /// One epoch, of which the steps in `before` are done. When it is trained the weights of the one before are dropped:
+    /// there is room for those that are published and those of the fold.
+    fn epoch(
+        &mut self,
+        epoch: u64,
+        before: Steps,
+        complete: &mut Option<Weights>,
+        outputs: &Outputs,
+    ) -> anyhow::Result<Ended> {
         let began = Instant::now();
         let steps = self.train(epoch, before, outputs)?;
         if steps.interrupted {
@@ -230,13 +253,16 @@ impl Job {
             });
         }
         let loss = steps.loss().unwrap_or(f64::NAN);
+        *complete = None;
+        // Its copy in memory is gone before there is one of the weights.
+        let state = self.write_state(None)?;
         let local = LocalUpdate {
             weights: self.trainer.weights()?,
             epoch,
             num_examples: self.trainer.examples_seen(self.length.first_step(epoch), steps.done),
             metrics: vec![Metric { name: "loss".to_owned(), value: loss }],
         };
-        let completed = match self.session.epoch_trained(local, self.trainer.save()?.into()) {
+        let completed = match self.session.epoch_trained(local, state) {
             Err(NodeError::Stopped) => return Ok(Ended::Stopped),
             completed => completed?,
         };

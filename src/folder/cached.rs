@@ -1,8 +1,8 @@
 //! A shared folder over the cache: what the network and the bucket bring is read there.
 
 use super::{
-    Author, FolderError, FolderFigures, HandedOver, SharedFolder, Traffic, Value, author::Draft, error::refused_own,
-    value::ChunkStore,
+    Author, FolderError, FolderFigures, HandedOver, SharedFolder, Staged, StagedFiles, Traffic, Value, author::Draft,
+    error::refused_own, value::ChunkStore,
 };
 use crate::{
     bucket::{self, Bucket, BucketOptions, BucketUrl, Routes, Unfetched},
@@ -447,6 +447,18 @@ impl SharedFolder for CachedFolder {
         self.shared.author.check_owns(key)?;
         let (key, value) = (key.clone(), value.clone());
         self.publish(move |shared| shared.put(key, &value, metadata)).await
+    }
+
+    async fn stage(&self, value: &Weights) -> Result<Staged, FolderError> {
+        let value = value.clone();
+        self.off_runtime(move |shared| {
+            let manifest = value.manifest();
+            let pin = shared.cache.put_value(&manifest, &value)?;
+            let chunks = manifest.chunks().iter().map(|&chunk| shared.cache.blob_path(chunk.into()));
+            let files = StagedFiles::Chunks(chunks.collect());
+            Ok(Staged::new(manifest, files, pin))
+        })
+        .await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Arc<SignedEntry>>, FolderError> {

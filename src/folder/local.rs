@@ -1,9 +1,11 @@
 //! `file://`: a shared folder in a directory.
 
-use super::{Author, FolderError, FolderFigures, SharedFolder, Traffic, Value, author::Draft, error::refused_own};
+use super::{
+    Author, FolderError, FolderFigures, SharedFolder, Staged, Traffic, Value, author::Draft, error::refused_own,
+};
 use crate::{
     entries::{Board, Conflict, Refused, Watch},
-    weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
+    weights::{Digest, Entry, Key, Metadata, Root, SignedEntry, Weights},
 };
 use async_trait::async_trait;
 use libp2p_identity::PeerId;
@@ -47,6 +49,8 @@ struct DirectoryView {
     directory: Directory,
     board: Arc<Board>,
     scan: Mutex<Scan>,
+    /// The value that was staged last: on the disk, and perhaps named by no entry yet.
+    staged: Mutex<Option<Root>>,
 }
 
 impl LocalFolder {
@@ -58,7 +62,8 @@ impl LocalFolder {
     pub fn open(dir: &Path, author: Author) -> Result<Self, FolderError> {
         let directory = Directory::create(dir, author.federation(), author.peer_id())?;
         let board = Arc::new(Board::new(author.federation()));
-        let shared = DirectoryView { scan: Mutex::new(Scan::new(&author)), author, directory, board };
+        let scan = Mutex::new(Scan::new(&author));
+        let shared = DirectoryView { scan, author, directory, board, staged: Mutex::default() };
         shared.with_scan(|scan| scan.take_stock(&shared.directory, &shared.board))?;
         if !shared.board.is_excluded(shared.author.peer_id()) {
             shared.directory.remove_unnamed_values(&shared.board)?;
@@ -71,7 +76,8 @@ impl LocalFolder {
     pub fn open_to_read(dir: &Path, author: Author) -> Result<Self, FolderError> {
         let directory = Directory::existing(dir, author.federation(), author.peer_id());
         let board = Arc::new(Board::new(author.federation()));
-        let shared = DirectoryView { scan: Mutex::new(Scan::new(&author)), author, directory, board };
+        let scan = Mutex::new(Scan::new(&author));
+        let shared = DirectoryView { scan, author, directory, board, staged: Mutex::default() };
         if shared.root().exists() {
             shared.with_scan(|scan| scan.take_stock(&shared.directory, &shared.board))?;
         }
@@ -135,7 +141,29 @@ impl DirectoryView {
     fn put(&self, key: Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError> {
         let manifest = value.manifest();
         let draft = Draft::put(key, manifest.layout().id(), manifest.root(), manifest.layout().bytes(), metadata);
-        self.publish(draft, |directory| directory.write_value(&manifest, value))
+        let staged = self.staged();
+        self.publish(draft, |directory| match staged {
+            Some(root) if root == manifest.root() && directory.has_value(&manifest) => Ok(()),
+            _ => directory.write_value(&manifest, value),
+        })
+    }
+
+    fn staged(&self) -> Option<Root> {
+        *self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stage(&self, value: &Weights) -> Result<Staged, FolderError> {
+        let manifest = value.manifest();
+        let root = manifest.root();
+        // Under the lock that what is unnamed is removed under.
+        self.with_scan(|_| {
+            if self.staged() != Some(root) || !self.directory.has_value(&manifest) {
+                self.directory.write_value(&manifest, value)?;
+                *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(root);
+            }
+            let files = self.directory.own_value_files(&manifest);
+            Ok(Staged::new(manifest, files, ()))
+        })
     }
 
     fn publish(
@@ -160,7 +188,7 @@ impl DirectoryView {
             scan.wrote(&entry);
             self.directory.write_entry(&entry)?;
             self.board.insert(entry.clone()).map_err(refused)?;
-            self.directory.remove_superseded(&self.board, &entry, |name| scan.knows_own(name))?;
+            self.directory.remove_superseded(&self.board, &entry, |name| scan.knows_own(name), self.staged())?;
             Ok(entry)
         })
     }
@@ -176,6 +204,11 @@ impl SharedFolder for LocalFolder {
         self.shared.author.check_owns(key)?;
         let (key, value) = (key.clone(), value.clone());
         self.off_runtime(move |shared| shared.put(key, &value, metadata)).await
+    }
+
+    async fn stage(&self, value: &Weights) -> Result<Staged, FolderError> {
+        let value = value.clone();
+        self.off_runtime(move |shared| shared.stage(&value)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Arc<SignedEntry>>, FolderError> {

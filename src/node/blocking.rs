@@ -1,7 +1,6 @@
-use super::{Begun, Completed, Figures, LocalUpdate, NodeError, Origin, Session};
+use super::{Begun, Completed, Figures, LocalUpdate, NodeError, Origin, SavedState, Session};
 use crate::{folder::HandedOver, weights::Weights};
-use bytes::Bytes;
-use std::{future::Future, pin::Pin, sync::mpsc, time::Duration};
+use std::{future::Future, io::Write, pin::Pin, sync::mpsc, time::Duration};
 use tokio::runtime::{Builder, Runtime};
 
 type Operation<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -31,18 +30,26 @@ impl BlockingSession {
     }
 
     /// See [`Session::begin`].
-    pub fn begin(&mut self, initial: (Weights, Origin), trainer: Bytes) -> Result<Begun, NodeError> {
+    pub fn begin(&mut self, initial: (Weights, Origin), trainer: SavedState) -> Result<Begun, NodeError> {
         self.wait(move |session| Box::pin(session.begin(initial, trainer)))?
     }
 
+    /// See [`Session::write_state`].
+    pub fn write_state<E: From<NodeError>>(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<SavedState, E> {
+        self.session.as_ref().ok_or(NodeError::SessionLost)?.write_state(write)
+    }
+
     /// See [`Session::epoch_trained`].
-    pub fn epoch_trained(&mut self, local: LocalUpdate, trainer: Bytes) -> Result<Completed, NodeError> {
+    pub fn epoch_trained(&mut self, local: LocalUpdate, trainer: SavedState) -> Result<Completed, NodeError> {
         self.wait(move |session| Box::pin(session.epoch_trained(local, trainer)))?
     }
 
     /// See [`Session::save_progress`].
-    pub fn save_progress(&mut self, steps: u64, trainer: Bytes) -> Result<(), NodeError> {
-        self.wait(move |session| Box::pin(session.save_progress(steps, trainer)))?
+    pub fn save_progress(&mut self, steps: u64, weights: Weights, trainer: SavedState) -> Result<(), NodeError> {
+        self.wait(move |session| Box::pin(session.save_progress(steps, weights, trainer)))?
     }
 
     /// See [`Session::finish`].

@@ -1,27 +1,32 @@
-//! What a node needs to go on after it was killed, in one file; and beside it, while an epoch is trained but not folded,
-//! the one of the last complete epoch, for who wants the newest folded weights.
+//! What a node needs to go on after it was killed: a small file, the head, that names the [blobs](super::blobs) with
+//! weights, optimizer and strategy. Beside it, while an epoch is trained but not folded, lies the head of the last complete
+//! epoch, for who wants the newest folded weights.
 
 use super::{
-    Beginning, Origin, Roster,
+    Beginning, Origin, Roster, SavedState,
+    blobs::{BlobError, BlobId, Blobs, SavedWeights},
     sealed::{self, HASH_BYTES},
 };
-use crate::weights::{Layout, Metric, Tensor, TensorSpec, Weights, WeightsError};
-use bytes::Bytes;
+use crate::{
+    folder::Staged,
+    weights::{Layout, Manifest, Metric, Root, Weights},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 const FILE: &str = "checkpoint";
 /// The last complete epoch's, as long as [`FILE`] is of a later one that isn't folded.
 const COMPLETE: &str = "checkpoint.complete";
-/// How often both files are read anew because the node has replaced one meanwhile.
-const LOOKS: usize = 5;
+/// How often they are read anew because the node has replaced one meanwhile.
+const LOOKS: usize = 20;
 /// Magic and version.
-const MAGIC: &[u8; 8] = b"PFCKPT\x00\x02";
+const MAGIC: &[u8; 8] = b"PFCKPT\x00\x03";
 
 /// Why a checkpoint can't be used or written.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,20 @@ pub enum CheckpointError {
         path: PathBuf,
         /// How.
         what: String,
+    },
+    /// Another version of the program wrote it.
+    #[error(
+        "the checkpoint {} has format {found}, and this version of peerfold reads {known}; go on with the version that \
+         wrote it, or remove it to begin anew from the peers' updates, under the same identity",
+        path.display()
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u8,
+        /// The one that this program reads.
+        known: u8,
     },
     /// It belongs to a run with other settings.
     #[error(
@@ -112,9 +131,9 @@ pub struct Checkpoint {
     /// Trained or folded weights, by the phase.
     pub weights: Weights,
     /// Optimizer, data cursor and whatever else the training program needs, as it made it at the end of the epoch.
-    pub trainer: Bytes,
+    pub trainer: SavedState,
     /// The strategy's name and state.
-    pub strategy: (String, Bytes),
+    pub strategy: (String, SavedState),
     /// Peers and staleness.
     pub roster: Roster,
     /// Members of a synchronous federation, as bytes of their peer ids.
@@ -126,32 +145,56 @@ pub struct Checkpoint {
     pub folded_from: Vec<FoldedFrom>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Encoded {
+/// A checkpoint as its file has it. The phase comes first: see [`is_complete`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Head {
     phase: Phase,
     epoch: u64,
-    tensors: Vec<(TensorSpec, Bytes)>,
-    trainer: Bytes,
-    strategy: (String, Bytes),
+    weights: SavedWeights,
+    trainer: BlobId,
+    strategy: (String, BlobId),
     roster: Roster,
     members: Vec<Vec<u8>>,
     beginning: SavedBeginning,
+    folded_from: Vec<FoldedFrom>,
 }
 
-/// A [`Beginning`] as the first versions saved it.
-#[derive(Serialize, Deserialize)]
+/// A [`Beginning`] without what JSON may leave out.
+#[derive(Debug, Serialize, Deserialize)]
 struct SavedBeginning {
     origin: Origin,
     weights: String,
     epoch: u64,
     hyperparameters: BTreeMap<String, String>,
+    distinct: BTreeMap<String, String>,
 }
 
-/// What later versions have added, after the rest: older ones don't read so far, and their files end there.
-#[derive(Default, Serialize, Deserialize)]
-struct Added {
-    distinct: BTreeMap<String, String>,
-    folded_from: Vec<FoldedFrom>,
+impl From<Beginning> for SavedBeginning {
+    fn from(beginning: Beginning) -> Self {
+        let Beginning { origin, weights, epoch, hyperparameters, distinct } = beginning;
+        Self { origin, weights, epoch, hyperparameters, distinct }
+    }
+}
+
+impl From<SavedBeginning> for Beginning {
+    fn from(saved: SavedBeginning) -> Self {
+        let SavedBeginning { origin, weights, epoch, hyperparameters, distinct } = saved;
+        Self { origin, weights, epoch, hyperparameters, distinct }
+    }
+}
+
+impl Head {
+    /// The head in this file, if there is one. No blob is looked at.
+    fn read(path: &Path) -> Result<Option<Self>, CheckpointError> {
+        let Some(body) = sealed::read(path, MAGIC)? else { return Ok(None) };
+        let decoded = postcard::from_bytes(&body);
+        decoded.map(Some).map_err(|error| CheckpointError::Damaged { path: path.to_owned(), what: error.to_string() })
+    }
+
+    /// The blobs that it names.
+    fn names(&self) -> [String; 3] {
+        [self.weights.name(), self.trainer.name(), self.strategy.1.name()]
+    }
 }
 
 impl Checkpoint {
@@ -160,27 +203,28 @@ impl Checkpoint {
         run_dir.join(FILE)
     }
 
-    /// Replaces the checkpoint in `run_dir`. A crash leaves the old one or the new one. Blocks on the disk.
-    pub fn save(&self, run_dir: &Path) -> Result<(), CheckpointError> {
+    /// Replaces the checkpoint in `run_dir`, and gives the root of its weights. What is equal to a blob that is there, or
+    /// to what the folder has `staged`, isn't written again. A crash leaves the old checkpoint or the new one. Blocks on
+    /// the disk.
+    pub(super) fn save(&self, run_dir: &Path, blobs: &Blobs, staged: Option<&Staged>) -> Result<Root, CheckpointError> {
         let path = Self::path(run_dir);
-        let encoded = Encoded {
+        let manifest = match staged {
+            Some(staged) => staged.manifest().clone(),
+            None => self.weights.manifest(),
+        };
+        let kept = Kept::new(self, &manifest, blobs, staged).map_err(|error| error.of(&path))?;
+        let head = Head {
             phase: self.phase.clone(),
             epoch: self.epoch,
-            tensors: self.weights.tensors().map(|(spec, data)| (spec.clone(), data.clone())).collect(),
-            trainer: self.trainer.clone(),
-            strategy: self.strategy.clone(),
+            weights: kept.weights,
+            trainer: kept.trainer,
+            strategy: (self.strategy.0.clone(), kept.strategy),
             roster: self.roster.clone(),
             members: self.members.clone(),
-            beginning: SavedBeginning {
-                origin: self.beginning.origin,
-                weights: self.beginning.weights.clone(),
-                epoch: self.beginning.epoch,
-                hyperparameters: self.beginning.hyperparameters.clone(),
-            },
+            beginning: self.beginning.clone().into(),
+            folded_from: self.folded_from.clone(),
         };
-        let added = Added { distinct: self.beginning.distinct.clone(), folded_from: self.folded_from.clone() };
-        let body = postcard::to_stdvec(&encoded).and_then(|body| postcard::to_extend(&added, body));
-        let body = body.map_err(|error| CheckpointError::Io {
+        let body = postcard::to_stdvec(&head).map_err(|error| CheckpointError::Io {
             what: "writing",
             path: path.clone(),
             source: io::Error::other(error),
@@ -193,52 +237,58 @@ impl Checkpoint {
             // Not there but after an epoch that wasn't; what stays costs nothing but room.
             let _ = fs::remove_file(run_dir.join(COMPLETE));
         }
-        Ok(())
+        Ok(head.weights.root())
     }
 
     /// Reads the checkpoint in `run_dir`, if there is one. Blocks on the disk.
     pub fn load(run_dir: &Path) -> Result<Option<Self>, CheckpointError> {
-        Self::read(Self::path(run_dir))
+        Self::read(&Self::path(run_dir), &Arc::new(Blobs::new(run_dir)))
     }
 
     /// Reads the checkpoint of the newest complete epoch in `run_dir`, also while a node runs there: its weights are the
     /// newest folded ones. `None` if there is no checkpoint; one that isn't complete if there is no other. Blocks on the
     /// disk.
     pub fn newest_complete(run_dir: &Path) -> Result<Option<Self>, CheckpointError> {
+        let blobs = Arc::new(Blobs::new(run_dir));
+        let paths = [Self::path(run_dir), run_dir.join(COMPLETE)];
         for _ in 0..LOOKS {
-            match Self::load(run_dir)? {
-                Some(checkpoint) if !checkpoint.phase.is_complete() => {}
-                checkpoint => return Ok(checkpoint),
-            }
-            if let Some(checkpoint) = Self::read(run_dir.join(COMPLETE))? {
-                return Ok(Some(checkpoint));
+            for path in &paths {
+                let before = fs::read(path).ok();
+                match Self::read(path, &blobs) {
+                    Ok(None) if *path == paths[0] => return Ok(None),
+                    Ok(Some(checkpoint)) if checkpoint.phase.is_complete() => return Ok(Some(checkpoint)),
+                    // Its blobs went because another took its place.
+                    Err(CheckpointError::Damaged { .. }) if fs::read(path).ok() != before => {}
+                    Err(error) => return Err(error),
+                    Ok(_) => {}
+                }
             }
             // The epoch was completed between the two looks.
         }
-        Self::load(run_dir)
+        Self::read(&paths[0], &blobs)
     }
 
-    fn read(path: PathBuf) -> Result<Option<Self>, CheckpointError> {
-        let Some(body) = sealed::read(&path, MAGIC)? else { return Ok(None) };
-        let damaged = |what: &str| CheckpointError::Damaged { path: path.clone(), what: what.to_owned() };
-        let (encoded, rest): (Encoded, _) =
-            postcard::take_from_bytes(&body).map_err(|error| damaged(&error.to_string()))?;
-        let added = if rest.is_empty() { Ok(Added::default()) } else { postcard::from_bytes(rest) };
-        let added = added.map_err(|error| damaged(&error.to_string()))?;
-        let SavedBeginning { origin, weights: first, epoch, hyperparameters } = encoded.beginning;
-        let beginning = Beginning { origin, weights: first, epoch, hyperparameters, distinct: added.distinct };
-        let tensors = encoded.tensors.into_iter().map(|(spec, data)| Tensor { spec, data }).collect();
-        let weights = Weights::new(tensors).map_err(|error: WeightsError| damaged(&error.to_string()))?;
+    /// The blobs that the checkpoints in `run_dir` name. An error says that they can't be known now.
+    pub(super) fn names(run_dir: &Path) -> Result<Vec<String>, CheckpointError> {
+        let newest = Head::read(&Self::path(run_dir))?;
+        let complete = readable(Head::read(&run_dir.join(COMPLETE)))?;
+        Ok(newest.iter().chain(&complete).flat_map(Head::names).collect())
+    }
+
+    /// The states of training program and strategy are not read yet.
+    pub(super) fn read(path: &Path, blobs: &Arc<Blobs>) -> Result<Option<Self>, CheckpointError> {
+        let Some(head) = Head::read(path)? else { return Ok(None) };
+        let trainer = SavedState::named(blobs, head.trainer);
         Ok(Some(Self {
-            phase: encoded.phase,
-            epoch: encoded.epoch,
-            weights,
-            trainer: encoded.trainer,
-            strategy: encoded.strategy,
-            roster: encoded.roster,
-            members: encoded.members,
-            beginning,
-            folded_from: added.folded_from,
+            weights: blobs.read_weights(&head.weights).map_err(|error| error.of(path))?,
+            strategy: (head.strategy.0, SavedState::named(blobs, head.strategy.1)),
+            phase: head.phase,
+            epoch: head.epoch,
+            trainer,
+            roster: head.roster,
+            members: head.members,
+            beginning: head.beginning.into(),
+            folded_from: head.folded_from,
         }))
     }
 
@@ -257,6 +307,36 @@ impl Checkpoint {
             return Err(settings(format!("the strategy {}, not {strategy}", self.strategy.0)));
         }
         Ok(())
+    }
+}
+
+/// A head that is damaged, or another version's, is as good as none; one that can't be read now is not.
+pub(super) fn readable<T>(head: Result<Option<T>, CheckpointError>) -> Result<Option<T>, CheckpointError> {
+    match head {
+        Err(CheckpointError::Damaged { .. } | CheckpointError::Version { .. }) => Ok(None),
+        head => head,
+    }
+}
+
+/// The blobs of a checkpoint that is to be written: on the disk, names included.
+struct Kept {
+    weights: SavedWeights,
+    trainer: BlobId,
+    strategy: BlobId,
+}
+
+impl Kept {
+    fn new(
+        checkpoint: &Checkpoint,
+        manifest: &Manifest,
+        blobs: &Blobs,
+        staged: Option<&Staged>,
+    ) -> Result<Self, BlobError> {
+        let weights = blobs.keep_weights(manifest, &checkpoint.weights, staged)?;
+        let trainer = checkpoint.trainer.keep(blobs)?;
+        let strategy = checkpoint.strategy.1.keep(blobs)?;
+        blobs.sync()?;
+        Ok(Self { weights, trainer, strategy })
     }
 }
 
@@ -291,7 +371,8 @@ fn is_complete(path: &Path) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::weights::DType;
+    use crate::weights::{DType, Tensor, TensorSpec};
+    use bytes::Bytes;
 
     fn checkpoint() -> Checkpoint {
         let spec = TensorSpec { name: "w".to_owned(), dtype: DType::F32, shape: vec![2] };
@@ -301,8 +382,8 @@ mod tests {
             phase: Phase::Trained { num_examples: 7, metrics },
             epoch: 3,
             weights,
-            trainer: Bytes::from_static(b"moments"),
-            strategy: ("fedavg".to_owned(), Bytes::new()),
+            trainer: Bytes::from_static(b"moments").into(),
+            strategy: ("fedavg".to_owned(), SavedState::default()),
             roster: Roster::default(),
             members: vec![vec![1, 2]],
             beginning: Beginning {
@@ -316,56 +397,56 @@ mod tests {
         }
     }
 
+    fn save(checkpoint: &Checkpoint, dir: &Path) {
+        let blobs = Blobs::new(dir);
+        checkpoint.save(dir, &blobs, None).unwrap();
+        blobs.sweep(&Checkpoint::names(dir).unwrap().into_iter().collect());
+    }
+
+    fn blobs(dir: &Path) -> Vec<PathBuf> {
+        fs::read_dir(dir.join("blobs")).unwrap().map(|file| file.unwrap().path()).collect()
+    }
+
     #[test]
     fn comes_back_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Checkpoint::load(dir.path()).unwrap(), None);
-        checkpoint().save(dir.path()).unwrap();
+        save(&checkpoint(), dir.path());
         assert_eq!(Checkpoint::load(dir.path()).unwrap(), Some(checkpoint()));
     }
 
     #[test]
     fn the_last_complete_epoch_stays_readable_until_the_next_is() {
         let dir = tempfile::tempdir().unwrap();
-        let at = |epoch, phase| Checkpoint { epoch, phase, ..checkpoint() };
-        let newest = || Checkpoint::newest_complete(dir.path()).unwrap().map(|checkpoint| checkpoint.epoch);
+        let other = |epoch: u64| {
+            let spec = TensorSpec { name: "w".to_owned(), dtype: DType::F32, shape: vec![2] };
+            Weights::new(vec![Tensor { spec, data: vec![epoch as u8; 8].into() }]).unwrap()
+        };
+        let at = |epoch, phase| Checkpoint { epoch, phase, weights: other(epoch), ..checkpoint() };
+        let newest = || Checkpoint::newest_complete(dir.path()).unwrap().map(|it| (it.epoch, it.weights));
         let unpublished = Phase::Unpublished { num_examples: 7, metrics: Vec::new() };
         assert_eq!(newest(), None);
         for complete in [Phase::Folded, unpublished] {
-            at(1, complete).save(dir.path()).unwrap();
-            assert_eq!(newest(), Some(1));
+            save(&at(1, complete), dir.path());
+            assert_eq!(newest(), Some((1, other(1))));
             // Also if it is saved twice, as after a restart.
             for _ in 0..2 {
-                at(2, checkpoint().phase).save(dir.path()).unwrap();
-                assert_eq!((newest(), Checkpoint::load(dir.path()).unwrap().unwrap().epoch), (Some(1), 2));
+                save(&at(2, checkpoint().phase), dir.path());
+                assert_eq!(newest(), Some((1, other(1))));
+                assert_eq!(Checkpoint::load(dir.path()).unwrap().unwrap().epoch, 2);
             }
-            at(2, Phase::Folded).save(dir.path()).unwrap();
-            assert_eq!(newest(), Some(2));
-            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+            save(&at(2, Phase::Folded), dir.path());
+            assert_eq!(newest(), Some((2, other(2))));
+            // The head and the directory of its blobs: weights and training state.
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+            assert_eq!(blobs(dir.path()).len(), 2);
         }
-    }
-
-    #[test]
-    fn what_was_added_may_be_missing() {
-        let dir = tempfile::tempdir().unwrap();
-        let bare = Checkpoint {
-            beginning: Beginning { distinct: BTreeMap::new(), ..checkpoint().beginning },
-            folded_from: Vec::new(),
-            ..checkpoint()
-        };
-        bare.save(dir.path()).unwrap();
-        let path = Checkpoint::path(dir.path());
-        let whole = fs::read(&path).unwrap();
-        // As the first versions wrote it: two empty collections less.
-        let body = &whole[MAGIC.len() + HASH_BYTES..whole.len() - 2];
-        fs::write(&path, [MAGIC, &blake3::hash(body).as_bytes()[..], body].concat()).unwrap();
-        assert_eq!(Checkpoint::load(dir.path()).unwrap(), Some(bare));
     }
 
     #[test]
     fn every_cut_and_every_changed_byte_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        checkpoint().save(dir.path()).unwrap();
+        save(&checkpoint(), dir.path());
         let path = Checkpoint::path(dir.path());
         let whole = fs::read(&path).unwrap();
         for cut in 0..whole.len() {
@@ -376,7 +457,62 @@ mod tests {
             let mut changed = whole.clone();
             changed[at] ^= 1;
             fs::write(&path, changed).unwrap();
-            assert!(matches!(Checkpoint::load(dir.path()), Err(CheckpointError::Damaged { .. })), "changed at {at}");
+            let error = Checkpoint::load(dir.path()).unwrap_err();
+            // The last byte of the magic number is the version.
+            let noticed = match error {
+                CheckpointError::Version { .. } => at == MAGIC.len() - 1,
+                error => matches!(error, CheckpointError::Damaged { .. }),
+            };
+            assert!(noticed, "changed at {at}");
         }
+    }
+
+    #[test]
+    fn a_blob_that_is_damaged_cut_or_missing_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = Checkpoint { strategy: ("fedavgm".to_owned(), b"x"[..].into()), ..checkpoint() };
+        save(&checkpoint, dir.path());
+        let path = Checkpoint::path(dir.path());
+        assert_eq!(blobs(dir.path()).len(), 3);
+        for blob in blobs(dir.path()) {
+            let whole = fs::read(&blob).unwrap();
+            let mut changed = whole.clone();
+            changed[0] ^= 1;
+            for (now, how) in [(Some(&changed[..]), ""), (Some(&whole[1..]), ""), (None, " is missing")] {
+                match now {
+                    Some(now) => fs::write(&blob, now).unwrap(),
+                    None => fs::remove_file(&blob).unwrap(),
+                }
+                let loaded = Checkpoint::load(dir.path());
+                let verified = loaded
+                    .map(Option::unwrap)
+                    .and_then(|it| it.trainer.verify(&path).and_then(|()| it.strategy.1.read(&path)));
+                let error = verified.unwrap_err().to_string();
+                assert!(error.contains(&format!("{}{how}", blob.display())) && error.contains("remove it"), "{error}");
+            }
+            fs::write(&blob, &whole).unwrap();
+        }
+        assert_eq!(Checkpoint::load(dir.path()).unwrap(), Some(checkpoint));
+    }
+
+    #[test]
+    fn a_head_that_cannot_be_read_now_lets_nothing_be_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        save(&checkpoint(), dir.path());
+        fs::write(dir.path().join(COMPLETE), "not one of ours").unwrap();
+        assert_eq!(Checkpoint::names(dir.path()).unwrap().len(), 3);
+        fs::remove_file(dir.path().join(COMPLETE)).unwrap();
+        fs::create_dir(dir.path().join(COMPLETE)).unwrap();
+        assert!(matches!(Checkpoint::names(dir.path()), Err(CheckpointError::Io { .. })));
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_version_is_refused_in_a_line_that_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(Checkpoint::path(dir.path()), [b"PFCKPT\x00\x02", &[7; 100][..]].concat()).unwrap();
+        let error = Checkpoint::load(dir.path()).unwrap_err();
+        assert!(matches!(error, CheckpointError::Version { found: 2, known: 3, .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("has format 2") && text.contains("remove it to begin anew") && !text.contains('\n'));
     }
 }

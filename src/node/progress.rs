@@ -1,20 +1,25 @@
-//! The middle of an epoch, in a file beside the checkpoint that it goes on from.
+//! The middle of an epoch: a head beside the checkpoint that it goes on from, which names blobs of its own.
 //!
 //! The checkpoint says from what the epoch is trained, and stays as it is: what can't be gone on with costs the steps
 //! that were done, and never the run.
 
-use super::{CheckpointError, sealed};
-use crate::weights::Weights;
-use bytes::Bytes;
+use super::{
+    CheckpointError, SavedState,
+    blobs::{BlobError, BlobId, Blobs, SavedWeights},
+    checkpoint::readable,
+    sealed,
+};
+use crate::weights::{Root, Weights};
 use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 const FILE: &str = "progress";
 /// Magic and version.
-const MAGIC: &[u8; 8] = b"PFPROG\x00\x01";
+const MAGIC: &[u8; 8] = b"PFPROG\x00\x02";
 
 /// An epoch that is trained in part.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,29 +28,32 @@ pub struct Progress {
     pub epoch: u64,
     /// Training steps done of it.
     pub steps: u64,
-    /// Whatever the training program needs to do the rest: weights, optimizer, sums.
-    pub trainer: Bytes,
+    /// The weights after these steps.
+    pub weights: Weights,
+    /// Whatever else the training program needs to do the rest: optimizer, sums.
+    pub trainer: SavedState,
 }
 
 /// Says from what an epoch is trained.
 pub(super) type Base = blake3::Hash;
 
-#[derive(Serialize, Deserialize)]
-struct Encoded {
+/// The middle of an epoch as its file has it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SavedProgress {
     base: [u8; 32],
-    epoch: u64,
-    steps: u64,
-    trainer: Bytes,
+    pub(super) epoch: u64,
+    pub(super) steps: u64,
+    weights: SavedWeights,
+    trainer: BlobId,
 }
 
 /// What the epoch after this complete one is trained from: its weights, and the training program's state after it.
 /// Whether its update is published yet makes no difference.
-pub(super) fn base_of(epoch: u64, weights: &Weights, trainer: &[u8]) -> Base {
-    let mut hasher = blake3::Hasher::new_derive_key("peerfold 2026 epoch base v1");
-    hasher.update(&epoch.to_le_bytes());
-    hasher.update(&(trainer.len() as u64).to_le_bytes());
-    hasher.update(trainer);
-    weights.tensors().for_each(|(_, data)| _ = hasher.update(data));
+pub(super) fn base_of(epoch: u64, weights: Root, trainer: &SavedState) -> Base {
+    let trainer = trainer.id();
+    let mut hasher = blake3::Hasher::new_derive_key("peerfold 2026 epoch base v2");
+    hasher.update(&epoch.to_le_bytes()).update(weights.as_bytes());
+    hasher.update(&trainer.length.to_le_bytes()).update(trainer.hash().as_bytes());
     hasher.finalize()
 }
 
@@ -55,27 +63,25 @@ impl Progress {
         run_dir.join(FILE)
     }
 
-    /// Replaces the file in `run_dir`. A crash leaves the old one or the new one. Blocks on the disk.
-    pub(super) fn save(self, run_dir: &Path, base: Base) -> Result<(), CheckpointError> {
+    /// Replaces the one in `run_dir`. A crash leaves the old one or the new one. Blocks on the disk.
+    pub(super) fn save(&self, run_dir: &Path, blobs: &Blobs, base: Base) -> Result<(), CheckpointError> {
         let path = Self::path(run_dir);
-        let Self { epoch, steps, trainer } = self;
-        let body = postcard::to_stdvec(&Encoded { base: base.into(), epoch, steps, trainer }).map_err(|error| {
-            CheckpointError::Io { what: "writing", path: path.clone(), source: io::Error::other(error) }
+        let keep = || {
+            let weights = blobs.keep_weights(&self.weights.manifest(), &self.weights, None)?;
+            let trainer = self.trainer.keep(blobs)?;
+            blobs.sync().map(|()| (weights, trainer))
+        };
+        let (weights, trainer) = keep().map_err(|error: BlobError| error.of(&path))?;
+        let saved = SavedProgress { base: base.into(), epoch: self.epoch, steps: self.steps, weights, trainer };
+        let body = postcard::to_stdvec(&saved).map_err(|error| CheckpointError::Io {
+            what: "writing",
+            path: path.clone(),
+            source: io::Error::other(error),
         })?;
         sealed::write(&path, MAGIC, &body)
     }
 
-    /// Reads the file in `run_dir`, if there is one. Blocks on the disk.
-    pub(super) fn load(run_dir: &Path) -> Result<Option<(Self, Base)>, CheckpointError> {
-        let path = Self::path(run_dir);
-        let Some(body) = sealed::read(&path, MAGIC)? else { return Ok(None) };
-        let decoded = postcard::from_bytes(&body);
-        let Encoded { base, epoch, steps, trainer } =
-            decoded.map_err(|error| CheckpointError::Damaged { path, what: error.to_string() })?;
-        Ok(Some((Self { epoch, steps, trainer }, base.into())))
-    }
-
-    /// Removes the file, if there is one. Blocks on the disk.
+    /// Removes the head, if there is one: its blobs are to be swept. Blocks on the disk.
     pub(super) fn remove(run_dir: &Path) -> Result<(), CheckpointError> {
         let path = Self::path(run_dir);
         match fs::remove_file(&path) {
@@ -84,6 +90,36 @@ impl Progress {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl SavedProgress {
+    /// The head in `run_dir`, if there is one. No blob is looked at. Blocks on the disk.
+    pub(super) fn read(run_dir: &Path) -> Result<Option<Self>, CheckpointError> {
+        let path = Progress::path(run_dir);
+        let Some(body) = sealed::read(&path, MAGIC)? else { return Ok(None) };
+        let decoded = postcard::from_bytes(&body);
+        decoded.map(Some).map_err(|error| CheckpointError::Damaged { path, what: error.to_string() })
+    }
+
+    /// What it was trained from.
+    pub(super) fn base(&self) -> Base {
+        self.base.into()
+    }
+
+    /// The blobs that the head in `run_dir` names. An error says that they can't be known now.
+    pub(super) fn names(run_dir: &Path) -> Result<Vec<String>, CheckpointError> {
+        let saved = readable(Self::read(run_dir))?;
+        Ok(saved.map_or_else(Vec::new, |saved| vec![saved.weights.name(), saved.trainer.name()]))
+    }
+
+    /// With all that it names, verified. Blocks on the disk.
+    pub(super) fn load(self, run_dir: &Path, blobs: &Arc<Blobs>) -> Result<Progress, CheckpointError> {
+        let path = Progress::path(run_dir);
+        let weights = blobs.read_weights(&self.weights).map_err(|error| error.of(&path))?;
+        let trainer = SavedState::named(blobs, self.trainer);
+        trainer.verify(&path)?;
+        Ok(Progress { epoch: self.epoch, steps: self.steps, weights, trainer })
     }
 }
 
@@ -98,44 +134,65 @@ mod tests {
         Weights::new(vec![Tensor { spec, data: vec![first, 2].into() }]).unwrap()
     }
 
+    fn state(bytes: &'static [u8]) -> SavedState {
+        SavedState::from(bytes)
+    }
+
+    fn base(epoch: u64, first: u8, trainer: &'static [u8]) -> Base {
+        base_of(epoch, weights(first).manifest().root(), &state(trainer))
+    }
+
+    fn progress() -> Progress {
+        Progress { epoch: 3, steps: 17, weights: weights(7), trainer: state(b"moments") }
+    }
+
+    fn load(dir: &Path) -> Result<Option<(Progress, Base)>, CheckpointError> {
+        let Some(saved) = SavedProgress::read(dir)? else { return Ok(None) };
+        let base = saved.base();
+        Ok(Some((saved.load(dir, &Arc::new(Blobs::new(dir)))?, base)))
+    }
+
     #[test]
     fn comes_back_as_it_was_until_it_is_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let progress = Progress { epoch: 3, steps: 17, trainer: Bytes::from_static(b"moments") };
-        let base = base_of(2, &weights(1), b"state");
-        assert_eq!(Progress::load(dir.path()).unwrap(), None);
-        progress.clone().save(dir.path(), base).unwrap();
-        assert_eq!(Progress::load(dir.path()).unwrap(), Some((progress, base)));
+        let base = base(2, 1, b"state");
+        assert_eq!(load(dir.path()).unwrap(), None);
+        progress().save(dir.path(), &Blobs::new(dir.path()), base).unwrap();
+        assert_eq!(load(dir.path()).unwrap(), Some((progress(), base)));
         Progress::remove(dir.path()).unwrap();
         Progress::remove(dir.path()).unwrap();
-        assert_eq!(Progress::load(dir.path()).unwrap(), None);
+        assert_eq!(load(dir.path()).unwrap(), None);
     }
 
     #[test]
     fn every_cut_and_every_changed_byte_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        let progress = Progress { epoch: 3, steps: 17, trainer: Bytes::from_static(b"moments") };
-        progress.save(dir.path(), base_of(2, &weights(1), b"state")).unwrap();
-        let path = Progress::path(dir.path());
-        let whole = fs::read(&path).unwrap();
-        let mut variants: Vec<Vec<u8>> = (0..whole.len()).map(|cut| whole[..cut].to_vec()).collect();
-        variants.extend((0..whole.len()).map(|at| {
-            let mut changed = whole.clone();
-            changed[at] ^= 1;
-            changed
-        }));
-        for variant in variants {
-            fs::write(&path, &variant).unwrap();
-            let loaded = Progress::load(dir.path());
-            assert!(matches!(loaded, Err(CheckpointError::Damaged { .. })), "{variant:?}: {loaded:?}");
+        progress().save(dir.path(), &Blobs::new(dir.path()), base(2, 1, b"state")).unwrap();
+        let blobs = fs::read_dir(dir.path().join("blobs")).unwrap().map(|file| file.unwrap().path());
+        for path in blobs.chain([Progress::path(dir.path())]) {
+            let whole = fs::read(&path).unwrap();
+            let mut variants: Vec<Vec<u8>> = (0..whole.len()).map(|cut| whole[..cut].to_vec()).collect();
+            variants.extend((0..whole.len()).map(|at| {
+                let mut changed = whole.clone();
+                changed[at] ^= 1;
+                changed
+            }));
+            for variant in variants {
+                fs::write(&path, &variant).unwrap();
+                let loaded = load(dir.path());
+                assert!(
+                    matches!(loaded, Err(CheckpointError::Damaged { .. } | CheckpointError::Version { .. })),
+                    "{variant:?}: {loaded:?}"
+                );
+            }
+            fs::write(&path, &whole).unwrap();
         }
     }
 
     #[test]
     fn a_base_is_epoch_weights_and_state() {
-        let base = base_of(2, &weights(1), b"state");
-        assert_eq!(base, base_of(2, &weights(1), b"state"));
-        let others = [(3, 1, b"state"), (2, 2, b"state"), (2, 1, b"stats")];
-        assert!(others.into_iter().all(|(epoch, first, state)| base_of(epoch, &weights(first), state) != base));
+        assert_eq!(base(2, 1, b"state"), base(2, 1, b"state"));
+        let others = [base(3, 1, b"state"), base(2, 2, b"state"), base(2, 1, b"stats")];
+        assert!(others.into_iter().all(|other| other != base(2, 1, b"state")));
     }
 }

@@ -1,7 +1,8 @@
-//! Files of a run's directory that are whole, or known not to be: magic and version, the hash of the rest, the rest.
+//! Heads: small files of a run's directory that name [blobs](super::blobs), and are whole or known not to be. Magic and
+//! version, the hash of the rest, the rest.
 
 use super::CheckpointError;
-use crate::durable_file;
+use crate::{durable_file, weights::MAX_MANIFEST_BYTES};
 use bytes::Bytes;
 use std::{
     fs,
@@ -10,6 +11,8 @@ use std::{
 };
 
 pub(super) const HASH_BYTES: usize = 32;
+/// Most bytes of a head: a manifest of the greatest length, and as much again for members and all else.
+const MAX_BYTES: u64 = 2 * MAX_MANIFEST_BYTES as u64;
 
 /// Replaces the file. A crash leaves the old one or the new one. Blocks on the disk.
 pub(super) fn write(path: &Path, magic: &[u8; 8], body: &[u8]) -> Result<(), CheckpointError> {
@@ -28,9 +31,18 @@ pub(super) fn read(path: &Path, magic: &[u8; 8]) -> Result<Option<Bytes>, Checkp
     match fs::File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error(error)),
-        Ok(mut file) => file.read_to_end(&mut bytes).map_err(io_error)?,
+        Ok(file) => file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io_error)?,
     };
     let damaged = |what: &str| CheckpointError::Damaged { path: path.to_owned(), what: what.to_owned() };
+    let (kind, version) = magic.split_at(magic.len() - 1);
+    if let Some([found]) = bytes.get(..magic.len()).and_then(|found| found.strip_prefix(kind))
+        && [*found] != version
+    {
+        return Err(CheckpointError::Version { path: path.to_owned(), found: *found, known: version[0] });
+    }
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(damaged("it is longer than any"));
+    }
     let rest = bytes.strip_prefix(magic).ok_or_else(|| damaged("it doesn't begin as one of this version"))?;
     let (hash, body) = rest.split_at_checked(HASH_BYTES).ok_or_else(|| damaged("it is cut short"))?;
     if blake3::hash(body).as_bytes() != hash {

@@ -1,22 +1,24 @@
 use super::{
     AsyncNode, Beginning, Checkpoint, CheckpointError, Event, Figures, LocalUpdate, NodeError, Origin, Participant,
-    Phase, Progress, RunFigures, StartOptions, Stop, SyncNode, TrainingFigures,
+    Phase, Progress, RunFigures, SavedState, StartOptions, Stop, SyncNode, TrainingFigures,
     alone::Company,
     background::{AbortOnDrop, off_runtime},
+    blobs::Blobs,
     comparison::Comparison,
-    progress::{Base, base_of},
+    progress::{Base, SavedProgress, base_of},
     start::{First, LOOK_AROUND, first_weights, publish_beginning, root_of},
 };
 use crate::{
     bucket::Routes,
-    folder::HandedOver,
+    folder::{HandedOver, Staged},
     strategy::Strategy,
     weights::{FederationId, Key, Metadata, Weights},
 };
-use bytes::Bytes;
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -108,8 +110,8 @@ pub struct Begun {
     pub epoch: u64,
     /// Where the weights came from.
     pub origin: Origin,
-    /// What the training program saved with its last complete epoch. The weights in it are those before the fold.
-    pub trainer: Option<Bytes>,
+    /// What the training program saved with its last complete epoch, if it did so in this run.
+    pub trainer: Option<SavedState>,
     /// What was saved in the middle of the next epoch, which was trained from exactly these weights and this state.
     pub progress: Option<Progress>,
 }
@@ -125,10 +127,13 @@ pub struct Completed {
 
 /// A node with its checkpoints: the order of what happens in an epoch.
 ///
-/// 1. the program trains an epoch and calls [`epoch_trained`](Self::epoch_trained);
-/// 2. the checkpoint *trained(e)* is written: one file, renamed into place;
-/// 3. the update is put, the peers' are taken and folded;
-/// 4. the checkpoint *folded(e)* follows.
+/// 1. the program trains an epoch, writes its state by [`write_state`](Self::write_state) and calls
+///    [`epoch_trained`](Self::epoch_trained);
+/// 2. the folder takes the weights in, and the checkpoint *trained(e)* is written: what it is made of lies in files of
+///    its own, the weights in those of the folder where that can be; then one small file that names them is renamed into
+///    place;
+/// 3. the update is put, which shows what the folder has already; the peers' are taken and folded;
+/// 4. the checkpoint *folded(e)* follows, which names the same state and, unless nothing was folded, other weights.
 ///
 /// Killed before 2, the epoch is trained again from the same weights, data order and random numbers; killed after it,
 /// the same root is put again and nothing is trained twice. So no epoch is published twice with different weights.
@@ -141,13 +146,15 @@ pub struct Session {
     options: SessionOptions,
     /// What its first life began from; there once it has begun.
     beginning: Option<Beginning>,
-    trainer: Bytes,
+    trainer: SavedState,
+    /// What checkpoints are made of, if any are kept.
+    blobs: Option<Arc<Blobs>>,
     /// Whether the checkpoint says that its epoch is complete but not published.
     saved_unpublished: bool,
-    /// The last complete epoch and its weights, which the next one is trained from.
-    complete: Option<(u64, Weights)>,
-    /// Of these, once it was needed.
-    base: Option<Base>,
+    /// The last complete epoch, which the next one is trained from, and what it came to, if there is a checkpoint of it.
+    complete: Option<(u64, Option<Base>)>,
+    /// What the folder has taken in and not shown yet.
+    staged: Option<Staged>,
     /// Tells of the ways to the others.
     routes: Option<AbortOnDrop>,
     /// Compares peers' starts with this node's; there once it has begun.
@@ -158,9 +165,9 @@ pub struct Session {
 }
 
 /// What a run's directory has of the middle of an epoch.
-enum SavedProgress {
+enum Middle {
     None,
-    Found(Progress, Base),
+    Found(SavedProgress),
     /// Why not.
     Unreadable(String),
 }
@@ -170,12 +177,13 @@ impl Session {
     pub fn new(mode: impl Into<Mode>, options: SessionOptions) -> Self {
         Self {
             mode: mode.into(),
+            blobs: options.run_dir.as_deref().map(|run_dir| Arc::new(Blobs::new(run_dir))),
             options,
             beginning: None,
-            trainer: Bytes::new(),
+            trainer: SavedState::default(),
             saved_unpublished: false,
             complete: None,
-            base: None,
+            staged: None,
             routes: None,
             comparison: None,
             company: Company::default(),
@@ -188,12 +196,12 @@ impl Session {
     ///
     /// `initial` are the weights for a federation that has no update yet, with `Origin::Seed` or `Origin::Init`;
     /// `trainer` is the training program's state before its first step.
-    pub async fn begin(&mut self, initial: (Weights, Origin), trainer: Bytes) -> Result<Begun, NodeError> {
+    pub async fn begin(&mut self, initial: (Weights, Origin), trainer: SavedState) -> Result<Begun, NodeError> {
         let begun = self.try_begin(initial, trainer).await;
         self.tell_copied(begun)
     }
 
-    async fn try_begin(&mut self, initial: (Weights, Origin), trainer: Bytes) -> Result<Begun, NodeError> {
+    async fn try_begin(&mut self, initial: (Weights, Origin), trainer: SavedState) -> Result<Begun, NodeError> {
         let layout = self.mode.participant().layout().clone();
         if let Some(difference) = layout.difference(initial.0.layout()) {
             return Err(NodeError::Layout { what: "the initial weights".to_owned(), difference });
@@ -219,49 +227,76 @@ impl Session {
     }
 
     /// What was saved in the middle of the epoch after the last complete one, if it was trained from what that has left.
-    async fn take_up(&mut self, saved: SavedProgress) -> Result<Option<Progress>, NodeError> {
+    async fn take_up(&mut self, saved: Middle) -> Result<Option<Progress>, NodeError> {
+        let (Some(run_dir), Some(blobs)) = (self.options.run_dir.clone(), self.blobs.clone()) else { return Ok(None) };
         let (epoch, steps, reason) = match saved {
-            SavedProgress::None => return Ok(None),
-            SavedProgress::Unreadable(reason) => (None, None, reason),
-            SavedProgress::Found(progress, base) => {
-                let complete = self.complete.as_ref().map_or(0, |(epoch, _)| *epoch);
-                if progress.epoch == complete + 1 && self.base().await? == Some(base) {
-                    return Ok(Some(progress));
-                }
-                let reason = if progress.epoch <= complete {
+            Middle::None => return Ok(None),
+            Middle::Unreadable(reason) => (None, None, reason),
+            Middle::Found(saved) => {
+                let (complete, base) = self.complete.unwrap_or_default();
+                let (epoch, steps) = (saved.epoch, saved.steps);
+                let reason = if epoch <= complete {
                     format!("the node is at epoch {complete} already")
-                } else {
+                } else if epoch > complete + 1 || base != Some(saved.base()) {
                     "the checkpoint isn't the one that it goes on from".to_owned()
+                } else {
+                    let (run_dir, blobs) = (run_dir.clone(), blobs.clone());
+                    match off_runtime(move || saved.load(&run_dir, &blobs)).await? {
+                        Ok(progress) => return Ok(Some(progress)),
+                        Err(CheckpointError::Damaged { path, what }) => damaged(&path, &what),
+                        Err(error) => return Err(error.into()),
+                    }
                 };
-                (Some(progress.epoch), Some(progress.steps), reason)
+                (Some(epoch), Some(steps), reason)
             }
         };
         self.mode.participant().emit(&Event::ProgressDropped { epoch, steps, reason });
-        if let Some(run_dir) = self.options.run_dir.clone() {
-            off_runtime(move || Progress::remove(&run_dir)).await??;
-        }
-        Ok(None)
+        off_runtime(move || {
+            let _alone = blobs.alone();
+            Progress::remove(&run_dir)?;
+            sweep(&run_dir, &blobs);
+            Ok::<_, CheckpointError>(None)
+        })
+        .await?
+        .map_err(NodeError::from)
     }
 
-    /// What the next epoch is trained from.
-    async fn base(&mut self) -> Result<Option<Base>, NodeError> {
-        if let (None, Some((epoch, weights))) = (self.base, self.complete.clone()) {
-            let trainer = self.trainer.clone();
-            self.base = Some(off_runtime(move || base_of(epoch, &weights, &trainer)).await?);
-        }
-        Ok(self.base)
+    /// Writes the training program's state for [`epoch_trained`](Self::epoch_trained) or
+    /// [`save_progress`](Self::save_progress): whatever `write` writes, piece by piece, without the weights, which these
+    /// two are given. It lies on the disk when this returns, and is removed when neither a checkpoint nor a value of
+    /// [`SavedState`] needs it any more. A crash leaves nothing that counts.
+    ///
+    /// Blocks the calling thread. Without a directory for checkpoints it does nothing, and doesn't call `write`.
+    pub fn write_state<E: From<NodeError>>(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<SavedState, E> {
+        let (Some(run_dir), Some(blobs)) = (&self.options.run_dir, &self.blobs) else {
+            return Ok(SavedState::default());
+        };
+        let error = |error: super::blobs::BlobError| NodeError::from(error.of(&Checkpoint::path(run_dir)));
+        let mut writer = blobs.writer().map_err(error)?;
+        write(&mut writer)?;
+        Ok(SavedState::held(writer.finish().map_err(error)?))
     }
 
-    /// Saves the middle of the epoch after the last complete one: `steps` training steps are done of it, and `trainer`
-    /// is what the training program needs to do the rest. The next life gets it as [`Begun::progress`], until the epoch
-    /// is trained; the checkpoint stays as it is. A crash, or a cancellation, leaves what was saved before or this.
+    /// Saves the middle of the epoch after the last complete one: `steps` training steps are done of it, to these
+    /// weights, and `trainer` is what else the training program needs to do the rest. The next life gets it as
+    /// [`Begun::progress`], until the epoch is trained; the checkpoint stays as it is. A crash, or a cancellation, leaves
+    /// what was saved before or this.
     ///
     /// Does nothing before [`begin`](Self::begin), or without a directory for checkpoints.
-    pub async fn save_progress(&mut self, steps: u64, trainer: Bytes) -> Result<(), NodeError> {
-        let (Some(run_dir), Some(base)) = (self.options.run_dir.clone(), self.base().await?) else { return Ok(()) };
-        let epoch = self.complete.as_ref().map_or(0, |(epoch, _)| *epoch) + 1;
-        let progress = Progress { epoch, steps, trainer };
-        off_runtime(move || progress.save(&run_dir, base)).await??;
+    pub async fn save_progress(&mut self, steps: u64, weights: Weights, trainer: SavedState) -> Result<(), NodeError> {
+        let (Some(run_dir), Some(blobs)) = (self.options.run_dir.clone(), self.blobs.clone()) else { return Ok(()) };
+        let Some((epoch, Some(base))) = self.complete else { return Ok(()) };
+        let progress = Progress { epoch: epoch + 1, steps, weights, trainer };
+        let work = move || {
+            let _alone = blobs.alone();
+            progress.save(&run_dir, &blobs, base)?;
+            sweep(&run_dir, &blobs);
+            Ok::<_, CheckpointError>(())
+        };
+        off_runtime(work).await??;
         fail::fail_point!("session::progress-saved");
         Ok(())
     }
@@ -271,7 +306,7 @@ impl Session {
         result.inspect_err(|error| self.mode.participant_mut().tell_copied(error))
     }
 
-    async fn begin_anew(&mut self, initial: (Weights, Origin), trainer: Bytes) -> Result<Begun, NodeError> {
+    async fn begin_anew(&mut self, initial: (Weights, Origin), trainer: SavedState) -> Result<Begun, NodeError> {
         let (options, stop) = (self.options.start.clone(), self.options.stop.clone());
         let planned = self.beginning(&initial.0, initial.1, 0).await?;
         let together = matches!(self.mode, Mode::Sync(_));
@@ -333,7 +368,10 @@ impl Session {
             }
             Phase::Folded => self.publish_model(epoch, &weights).await?,
         }
-        self.complete = Some((epoch, weights.clone()));
+        if self.complete.is_none() {
+            // Nothing was saved anew: the checkpoint is of these.
+            self.complete = Some((epoch, Some(base_of(epoch, root_of(&weights).await?, &self.trainer))));
+        }
         if let Some(caught_up) = self.mode.catch_up(epoch).await? {
             (weights, epoch) = caught_up;
             self.save_complete(epoch, &weights).await?;
@@ -344,12 +382,17 @@ impl Session {
 
     /// Publishes a trained epoch and folds. `trainer` is the training program's state after the epoch.
     ///
+    /// With the weights of `local` and those of the fold there are two copies of the model in memory, beside what the
+    /// strategy remembers; the training program should hold no other meanwhile. On the disk each byte is written once:
+    /// the trained weights, which are the published value, the folded ones, and the state, if it was
+    /// [written](Self::write_state).
+    ///
     /// For a strategy that [needs degrees](Strategy::needs_degrees) the metric `degree` is added: the number of other
     /// authors that this node knows.
     ///
     /// On [`NodeError::Diverged`] nothing is saved: a restart trains the epoch again. On [`NodeError::Stopped`] the
     /// update is published and the checkpoint is *trained(e)*: a restart folds it.
-    pub async fn epoch_trained(&mut self, mut local: LocalUpdate, trainer: Bytes) -> Result<Completed, NodeError> {
+    pub async fn epoch_trained(&mut self, mut local: LocalUpdate, trainer: SavedState) -> Result<Completed, NodeError> {
         let layout = self.mode.participant().layout();
         if let Some(difference) = layout.difference(local.weights.layout()) {
             return Err(NodeError::Layout { what: "the trained weights".to_owned(), difference });
@@ -372,13 +415,18 @@ impl Session {
 
     async fn exchange(&mut self, local: LocalUpdate) -> Result<Completed, NodeError> {
         let stop = self.options.stop.clone();
-        let (weights, epoch) = self.mode.exchange(&local, &stop).await?;
+        let exchanged = self.mode.exchange(&local, &stop).await;
+        // The entry names it, or the folder has failed.
+        self.staged = None;
+        let (weights, epoch) = exchanged?;
         self.mode.participant_mut().made_of_own(&local, epoch);
+        drop(local);
         fail::fail_point!("session::folded");
         self.compare_starts();
         self.save_complete(epoch, &weights).await?;
         fail::fail_point!("session::folded-saved");
         self.publish_model(epoch, &weights).await?;
+        self.staged = None;
         Ok(Completed { weights, epoch })
     }
 
@@ -550,45 +598,72 @@ impl Session {
     }
 
     /// The checkpoint, if there is one, with its state of the strategy restored, and what was saved of the epoch after it.
-    async fn load(&mut self) -> Result<(Option<Checkpoint>, SavedProgress), NodeError> {
-        let Some(run_dir) = self.options.run_dir.clone() else { return Ok((None, SavedProgress::None)) };
+    async fn load(&mut self) -> Result<(Option<Checkpoint>, Middle), NodeError> {
+        let (Some(run_dir), Some(blobs)) = (self.options.run_dir.clone(), self.blobs.clone()) else {
+            return Ok((None, Middle::None));
+        };
         let participant = self.mode.participant();
         let (layout, strategy) = (participant.layout().clone(), participant.strategy_name());
         let work = move |rule: &mut dyn Strategy| {
+            let _alone = blobs.alone();
+            let path = Checkpoint::path(&run_dir);
             crate::durable_file::remove_partial(&run_dir).map_err(|source| CheckpointError::Io {
                 what: "cleaning up beside",
-                path: run_dir.clone(),
+                path: path.clone(),
                 source,
             })?;
-            let checkpoint = Checkpoint::load(&run_dir)?;
+            blobs.clean().map_err(|error| error.of(&path))?;
+            let checkpoint = Checkpoint::read(&path, &blobs)?;
             if let Some(checkpoint) = &checkpoint {
                 checkpoint.check(&run_dir, &layout, strategy)?;
-                rule.restore(&checkpoint.strategy.1)?;
+                checkpoint.trainer.verify(&path)?;
+                rule.restore(&checkpoint.strategy.1.read(&path)?)?;
             }
-            let progress = match Progress::load(&run_dir) {
-                Ok(None) => SavedProgress::None,
+            let progress = match SavedProgress::read(&run_dir) {
+                Ok(None) => Middle::None,
                 // A kill came between the checkpoint and the removal: it is in what was trained.
-                Ok(Some((progress, _))) if checkpoint.as_ref().is_some_and(|it| it.has_trained(progress.epoch)) => {
+                Ok(Some(progress)) if checkpoint.as_ref().is_some_and(|it| it.has_trained(progress.epoch)) => {
                     Progress::remove(&run_dir)?;
-                    SavedProgress::None
+                    Middle::None
                 }
-                Ok(Some((progress, base))) => SavedProgress::Found(progress, base),
-                Err(CheckpointError::Damaged { path, what }) => {
-                    SavedProgress::Unreadable(format!("the file {} is damaged ({what})", path.display()))
-                }
+                Ok(Some(progress)) => Middle::Found(progress),
+                Err(CheckpointError::Damaged { path, what }) => Middle::Unreadable(damaged(&path, &what)),
+                Err(CheckpointError::Version { path, .. }) => Middle::Unreadable(format!(
+                    "the file {} was written by another version of the program",
+                    path.display()
+                )),
                 Err(error) => return Err(error.into()),
             };
+            sweep(&run_dir, &blobs);
             Ok((checkpoint, progress))
         };
         participant.with_strategy(work).await?
     }
 
+    /// Writes a checkpoint. If its weights are published next, the folder takes them in first, so that both have the same
+    /// bytes on the disk.
     async fn save(&mut self, phase: Phase, epoch: u64, weights: &Weights) -> Result<(), NodeError> {
-        self.base = None;
-        self.complete = (!matches!(phase, Phase::Trained { .. })).then(|| (epoch, weights.clone()));
-        let (Some(run_dir), Some(beginning)) = (self.options.run_dir.clone(), self.beginning.clone()) else {
+        let is_trained = matches!(phase, Phase::Trained { .. });
+        self.complete = (!is_trained).then_some((epoch, None));
+        let (Some(run_dir), Some(blobs), Some(beginning)) =
+            (self.options.run_dir.clone(), self.blobs.clone(), self.beginning.clone())
+        else {
             return Ok(());
         };
+        // Of another value, if a caller was cancelled.
+        self.staged = None;
+        let is_published = is_trained || phase == Phase::Folded && self.options.publish_folded && epoch > 0;
+        let mut staged = None;
+        if is_published {
+            staged = match self.mode.participant().folder().stage(weights).await {
+                Ok(staged) => Some(staged),
+                // The checkpoint does without, and the put tells it.
+                Err(error) => {
+                    tracing::debug!(epoch, %error, "the folder doesn't take the weights in");
+                    None
+                }
+            };
+        }
         let participant = self.mode.participant();
         let folded_from = if phase.is_complete() { participant.folded_in(epoch).to_vec() } else { Vec::new() };
         let mut checkpoint = Checkpoint {
@@ -596,7 +671,7 @@ impl Session {
             phase,
             epoch,
             weights: weights.clone(),
-            strategy: (participant.strategy_name().to_owned(), Bytes::new()),
+            strategy: (participant.strategy_name().to_owned(), SavedState::default()),
             roster: participant.roster.clone(),
             trainer: self.trainer.clone(),
             members: match &self.mode {
@@ -605,17 +680,36 @@ impl Session {
             },
             beginning,
         };
-        let is_trained = matches!(checkpoint.phase, Phase::Trained { .. });
         let work = move |strategy: &mut dyn Strategy| {
-            checkpoint.strategy.1 = strategy.save().into();
-            checkpoint.save(&run_dir)?;
+            let _alone = blobs.alone();
+            let state = blobs.keep_written(|out| strategy.save_to(out));
+            let state = state.map_err(|error| error.of(&Checkpoint::path(&run_dir)))?;
+            checkpoint.strategy.1 = SavedState::named(&blobs, state);
+            let root = checkpoint.save(&run_dir, &blobs, staged.as_ref())?;
             if is_trained {
                 // Its middle is of no more use; left behind by a kill, it is removed by the next life.
                 Progress::remove(&run_dir)?;
             }
-            Ok::<(), CheckpointError>(())
+            sweep(&run_dir, &blobs);
+            Ok::<_, CheckpointError>((base_of(epoch, root, &checkpoint.trainer), staged))
         };
-        participant.with_strategy(work).await??;
+        let (base, staged) = participant.with_strategy(work).await??;
+        self.staged = staged;
+        if !is_trained {
+            self.complete = Some((epoch, Some(base)));
+        }
         Ok(())
     }
+}
+
+/// Removes the blobs in `run_dir` that no head names; none if that can't be known now.
+fn sweep(run_dir: &Path, blobs: &Blobs) {
+    match (Checkpoint::names(run_dir), SavedProgress::names(run_dir)) {
+        (Ok(names), Ok(more)) => blobs.sweep(&names.into_iter().chain(more).collect()),
+        (Err(error), _) | (_, Err(error)) => tracing::debug!(%error, "blobs that nothing names stay"),
+    }
+}
+
+fn damaged(path: &Path, what: &str) -> String {
+    format!("the file {} is damaged ({what})", path.display())
 }

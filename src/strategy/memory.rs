@@ -4,7 +4,11 @@ use super::{FoldError, Reference, engine::Plane};
 use crate::weights::{Layout, TensorSpec, Weights};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    sync::Arc,
+};
 
 const VERSION: u8 = 2;
 const HASH_BYTES: usize = 32;
@@ -107,8 +111,15 @@ struct KeptHeader {
 }
 
 impl Memory {
-    /// Hash, header, bytes. The hash makes sure that what was cut short or damaged is never taken up.
+    /// What [`write`](Self::write) writes.
     pub(super) fn encode(&self, form: &Form) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write(form, &mut bytes).expect("writing to memory");
+        bytes
+    }
+
+    /// Hash, header, bytes. The hash makes sure that what was cut short or damaged is never taken up.
+    pub(super) fn write(&self, form: &Form, out: &mut dyn Write) -> io::Result<()> {
         let header = Header {
             version: VERSION,
             strategy: form.strategy.to_owned(),
@@ -128,19 +139,17 @@ impl Memory {
                 })
                 .collect(),
         };
-        let header = postcard::to_stdvec(&header).expect("writing to memory, and no sequence without a length");
+        let header = postcard::to_stdvec(&header).map_err(io::Error::other)?;
         let x = self.x.iter().flat_map(|x| x.tensors().map(|(_, data)| data));
         let kept = self.kept.iter().filter_map(|kept| kept.weights.as_ref()).flat_map(Weights::tensors);
         let kept = kept.map(|(_, data)| data);
         let buffers: Vec<&Bytes> = x.chain(&self.wide).chain(self.moments.iter().flatten()).chain(kept).collect();
-        let length = buffers.iter().map(|buffer| buffer.len()).sum::<usize>();
-        let mut bytes = Vec::with_capacity(HASH_BYTES + header.len() + length);
-        bytes.extend_from_slice(&[0; HASH_BYTES]);
-        bytes.extend_from_slice(&header);
-        buffers.iter().for_each(|buffer| bytes.extend_from_slice(buffer));
-        let hash = hash(&bytes[HASH_BYTES..]);
-        bytes[..HASH_BYTES].copy_from_slice(hash.as_bytes());
-        bytes
+        let mut hasher = hasher();
+        hasher.update(&header);
+        buffers.iter().for_each(|buffer| _ = hasher.update(buffer));
+        out.write_all(hasher.finalize().as_bytes())?;
+        out.write_all(&header)?;
+        buffers.iter().try_for_each(|buffer| out.write_all(buffer))
     }
 
     /// Reads what [`encode`](Self::encode) wrote for a strategy of this form. Moments of another number, as after a
@@ -209,5 +218,9 @@ impl Memory {
 }
 
 fn hash(body: &[u8]) -> blake3::Hash {
-    blake3::Hasher::new_derive_key("peerfold 2026 strategy state v1").update(body).finalize()
+    hasher().update(body).finalize()
+}
+
+fn hasher() -> blake3::Hasher {
+    blake3::Hasher::new_derive_key("peerfold 2026 strategy state v1")
 }

@@ -12,7 +12,12 @@ use super::{
 };
 use crate::weights::{CHUNK_BYTES, DType, Layout, ReadError, TensorReader, Weights};
 use bytes::Bytes;
-use std::{cmp::Reverse, ops::Range, sync::Arc};
+use std::{
+    cmp::Reverse,
+    io::{self, Write},
+    ops::Range,
+    sync::Arc,
+};
 
 /// What a state begins with in which tensors are kept apart from the rule's.
 const MAGIC: &[u8; 16] = b"peerfold tensors";
@@ -211,6 +216,10 @@ impl Strategy for PerTensor {
         }
         let x = Memory { x: self.x.clone(), ..Memory::default() }.encode(&FORM);
         [MAGIC.as_slice(), &(x.len() as u64).to_le_bytes(), &x, &inner].concat()
+    }
+
+    fn save_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.x.is_none() { self.inner.save_to(out) } else { out.write_all(&self.save()) }
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {

@@ -6,6 +6,7 @@ use super::{
     no_state,
 };
 use crate::weights::Weights;
+use std::io::{self, Write};
 
 /// How a fold follows from what was remembered. It holds no state: on an error all is as before.
 pub(super) trait Remembers: Send {
@@ -58,6 +59,10 @@ impl<R: Remembers> Strategy for Remembering<R> {
 
     fn save(&self) -> Vec<u8> {
         if self.rule.saves() { self.memory.encode(&self.rule.form()) } else { Vec::new() }
+    }
+
+    fn save_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.rule.saves() { self.memory.write(&self.rule.form(), out) } else { Ok(()) }
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {

@@ -154,18 +154,18 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         O: Optimizer<M, B>,
     {
         let initial = module_weights::collect(model)?;
-        let state = state::save_state(model, optimizer)?;
         let home = Home::open(home_dir).map_err(NodeError::from)?;
         let mut config = config.clone();
         // As it is trained: with weights that were set.
         config.buffers.extend(module_weights::untrained(&module_weights::apply(model.clone(), &initial)?));
         let mut session = config.open(&home, initial.layout().clone())?;
-        let Begun { weights, epoch, trainer, progress, .. } = session.begin((initial, Origin::Seed), state.into())?;
-        let (mut begun, mut begun_optimizer) = (model.clone(), optimizer.clone());
+        let state = session.write_state(|out| Ok::<_, CallbackError>(state::save_optimizer(model, optimizer, out)?))?;
+        let Begun { weights, epoch, trainer, progress, .. } = session.begin((initial, Origin::Seed), state)?;
+        let mut begun_optimizer = optimizer.clone();
         if let Some(state) = trainer {
-            (begun, begun_optimizer) = state::restore_state(begun, begun_optimizer, &state)?;
+            begun_optimizer = state::restore_optimizer(model, begun_optimizer, &mut state.reader()?)?;
         }
-        (*model, *optimizer) = (module_weights::apply(begun, &weights)?, begun_optimizer);
+        (*model, *optimizer) = (module_weights::apply(model.clone(), &weights)?, begun_optimizer);
         let peer_id = home.keypair().public().to_peer_id();
         Ok(Self {
             session,
@@ -223,8 +223,10 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         O: Optimizer<M, B>,
     {
         let Some(progress) = self.progress.take() else { return Ok(None) };
-        let (partial, state) = Partial::decode(&progress.trainer)?;
-        (*model, *optimizer) = state::restore_state(model.clone(), optimizer.clone(), &state)?;
+        let mut from = progress.trainer.reader()?;
+        let partial = Partial::read(&mut from)?;
+        let restored = state::restore_optimizer(model, optimizer.clone(), &mut from)?;
+        (*model, *optimizer) = (module_weights::apply(model.clone(), &progress.weights)?, restored);
         self.seed_part(&partial);
         Ok(Some(partial))
     }
@@ -240,8 +242,11 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         M: AutodiffModule<B>,
         O: Optimizer<M, B>,
     {
-        let state = state::save_state(model, optimizer)?;
-        self.session.save_progress(partial.steps(), partial.clone().encode(state)?)?;
+        let state = self.session.write_state(|out| {
+            partial.write(out)?;
+            Ok::<_, CallbackError>(state::save_optimizer(model, optimizer, out)?)
+        })?;
+        self.session.save_progress(partial.steps(), module_weights::collect(model)?, state)?;
         self.seed_part(&partial);
         Ok(())
     }
@@ -269,11 +274,13 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
     {
         let epoch = self.epoch + 1;
         let metrics = metrics_of(&report).map_err(|what| CallbackError::Metrics { epoch, what })?;
+        // Its copy in memory is gone before there is one of the weights.
+        let state =
+            self.session.write_state(|out| Ok::<_, CallbackError>(state::save_optimizer(model, optimizer, out)?))?;
         let weights = module_weights::collect(model)?;
         let local = LocalUpdate { weights, epoch, num_examples: report.num_examples, metrics };
-        let state = state::save_state(model, optimizer)?;
         self.progress = None;
-        let completed = match self.session.epoch_trained(local, state.into()) {
+        let completed = match self.session.epoch_trained(local, state) {
             Err(NodeError::Stopped) => {
                 self.stopped = true;
                 return Ok(self.epoch);

@@ -1,11 +1,11 @@
 //! What a training loop of one's own saves of the middle of an epoch.
 
 use super::state::StateError;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::io::{Read, Write};
 
 /// Magic and version.
-const MAGIC: &[u8; 16] = b"peerfold part 1\0";
+const MAGIC: &[u8; 16] = b"peerfold part 2\0";
 
 /// How far an epoch of one's own training loop has come, for
 /// [`FederatedCallback::save_progress`](super::FederatedCallback::save_progress).
@@ -13,12 +13,6 @@ const MAGIC: &[u8; 16] = b"peerfold part 1\0";
 pub struct Partial {
     steps: u64,
     figures: Vec<(String, f64)>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Encoded {
-    partial: Partial,
-    state: Bytes,
 }
 
 impl Partial {
@@ -44,17 +38,25 @@ impl Partial {
         self.figures.iter().rev().find(|(figure, _)| figure == name).map(|(_, value)| *value)
     }
 
-    /// With the state of model and optimizer.
-    pub(super) fn encode(self, state: Vec<u8>) -> Result<Bytes, StateError> {
-        let encoded = postcard::to_stdvec(&Encoded { partial: self, state: state.into() });
-        let encoded = encoded.map_err(|_| StateError::Damaged { what: "it can't be encoded" })?;
-        Ok([MAGIC.as_slice(), &encoded].concat().into())
+    /// Writes it before the optimizer's state.
+    pub(super) fn write(&self, out: &mut dyn Write) -> Result<(), StateError> {
+        let encoded = postcard::to_stdvec(self).map_err(|_| StateError::Damaged { what: "it can't be encoded" })?;
+        let length =
+            u32::try_from(encoded.len()).map_err(|_| StateError::Damaged { what: "it has too many figures" })?;
+        out.write_all(MAGIC)?;
+        out.write_all(&length.to_le_bytes())?;
+        Ok(out.write_all(&encoded)?)
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<(Self, Bytes), StateError> {
-        let body = bytes.strip_prefix(MAGIC).ok_or(StateError::Damaged { what: "it is no part of an epoch" })?;
-        let Encoded { partial, state } =
-            postcard::from_bytes(body).map_err(|_| StateError::Damaged { what: "it can't be decoded" })?;
-        Ok((partial, state))
+    /// What [`write`](Self::write) wrote. What follows is left to be read.
+    pub(super) fn read(from: &mut dyn Read) -> Result<Self, StateError> {
+        let (mut magic, mut length, mut encoded) = ([0; MAGIC.len()], [0; 4], Vec::new());
+        from.read_exact(&mut magic)?;
+        if magic != *MAGIC {
+            return Err(StateError::Damaged { what: "it is no part of an epoch" });
+        }
+        from.read_exact(&mut length)?;
+        from.take(u64::from(u32::from_le_bytes(length))).read_to_end(&mut encoded)?;
+        postcard::from_bytes(&encoded).map_err(|_| StateError::Damaged { what: "it can't be decoded" })
     }
 }

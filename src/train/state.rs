@@ -1,19 +1,22 @@
-//! Model and optimizer as bytes, for checkpoints: of any module and any of burn's optimizers.
+//! An optimizer's state as bytes, for checkpoints: any of burn's optimizers, of any module, a parameter after the other.
 //!
-//! Weights go by their names, as a safetensors file. The optimizer's state is burn's own record of it, which goes by
-//! parameter ids that are drawn at random; they become names too, so that equal states are equal bytes. Magic number,
-//! hash, optimizer and layout are compared before burn sees anything of it.
+//! The state is burn's own record of it, which goes by parameter ids that are drawn at random; they become names, so
+//! that equal states are equal bytes. Magic number, optimizer, layout and hash are compared before burn sees anything
+//! of it. The weights are not in it: a checkpoint has them already.
 
+mod entries;
 mod record;
 
 use super::module_weights::{self, ModuleWeightsError};
-use crate::weights::{SafetensorsError, Weights, WeightsError};
+use crate::weights::{Layout, LayoutError, MAX_MANIFEST_BYTES, TensorSpec, WeightsError};
 use burn::{module::AutodiffModule, optim::Optimizer, tensor::backend::AutodiffBackend};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::io::{self, Read, Write};
 
-const MAGIC: &[u8; 16] = b"peerfold train 2";
+const MAGIC: &[u8; 16] = b"peerfold train 3";
 const HASH_BYTES: usize = 32;
+/// Most bytes of a header, which lists the model's tensors.
+const MAX_HEADER_BYTES: u32 = MAX_MANIFEST_BYTES as u32;
 
 /// Why bytes are no training state, or not this model's and optimizer's. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +27,12 @@ pub enum StateError {
         /// What is wrong.
         what: &'static str,
     },
-    /// The tensors can't be read.
-    #[error("the training state is not readable: {0}")]
-    Format(#[from] SafetensorsError),
+    /// It can't be read or written.
+    #[error("reading or writing the training state failed: {0}")]
+    Io(#[from] io::Error),
+    /// The tensors that it names are none that a model can have.
+    #[error("the training state is of no acceptable model: {0}")]
+    Layout(#[from] LayoutError),
     /// Another kind of optimizer has made it.
     #[error("the training state is of the optimizer {saved}, not of {expected}")]
     Optimizer {
@@ -63,58 +69,131 @@ pub enum StateError {
     Module(#[from] ModuleWeightsError),
 }
 
+/// Stands before the parts, each of which is CBOR. Behind them is the hash of all that.
 #[derive(Serialize, Deserialize)]
-struct Body {
+struct Header {
     optimizer: String,
-    weights: Bytes,
-    record: Bytes,
+    /// The model's.
+    tensors: Vec<TensorSpec>,
+    parts: Parts,
 }
 
-/// Model and optimizer as bytes, for a checkpoint: weights, and what the optimizer has gathered (moments, velocities,
-/// counters), bit for bit. Its settings (learning rate, betas and such) are not in them. Equal states give equal bytes,
-/// whatever the parameters' ids.
-pub fn save_state<B, M, O>(model: &M, optimizer: &O) -> Result<Vec<u8>, StateError>
-where
-    B: AutodiffBackend,
-    M: AutodiffModule<B>,
-    O: Optimizer<M, B>,
-{
-    let body = Body {
-        optimizer: optimizer_name(std::any::type_name::<O>()),
-        weights: module_weights::collect(model)?.to_safetensors()?.into(),
-        record: record::save::<B, M, O>(model, optimizer)?.into(),
-    };
-    let body = postcard::to_stdvec(&body).map_err(|_| StateError::Damaged { what: "it can't be encoded" })?;
-    Ok([MAGIC.as_slice(), blake3::hash(&body).as_bytes(), &body].concat())
+/// What follows the header.
+#[derive(Debug, Serialize, Deserialize)]
+enum Parts {
+    /// The values of a record that is a map, each with the name of its key and its length.
+    Entries(Vec<(String, u64)>),
+    /// A record of any other kind, in one part of this length.
+    Whole(u64),
 }
 
-/// Model and optimizer from bytes that [`save_state`] made of a model of this layout and an optimizer of this kind;
-/// both keep their settings, and the model its parameters' ids. All is checked before anything is changed.
+/// Writes what the optimizer has gathered (moments, velocities, counters), bit for bit. Its settings (learning rate,
+/// betas and such) are not in it, nor are the weights. Equal states give equal bytes, whatever the parameters' ids.
 ///
-/// The hash finds every accident, but is no signature: bytes that somebody has made up are another program's weights,
-/// and burn may panic on such.
-pub fn restore_state<B, M, O>(model: M, optimizer: O, bytes: &[u8]) -> Result<(M, O), StateError>
+/// Of an optimizer whose record goes by parameters, as those of burn do, burn copies the state once; it is written from
+/// there.
+pub fn save_optimizer<B, M, O>(model: &M, optimizer: &O, out: &mut dyn Write) -> Result<(), StateError>
 where
     B: AutodiffBackend,
     M: AutodiffModule<B>,
     O: Optimizer<M, B>,
 {
-    let rest = bytes.strip_prefix(MAGIC).ok_or(StateError::Damaged { what: "it does not begin as one" })?;
-    let (hash, body) = rest.split_at_checked(HASH_BYTES).ok_or(StateError::Damaged { what: "it is cut short" })?;
-    if blake3::hash(body).as_bytes() != hash {
-        return Err(StateError::Damaged { what: "its hash is wrong" });
+    let layout = module_weights::layout_of(model)?;
+    record::with_encoded::<B, M, O>(model, optimizer, |encoded| {
+        let header = Header {
+            optimizer: optimizer_name(std::any::type_name::<O>()),
+            tensors: layout.tensors().to_vec(),
+            parts: encoded.parts(),
+        };
+        let header = postcard::to_stdvec(&header).map_err(|_| StateError::Damaged { what: "it can't be encoded" })?;
+        let length = u32::try_from(header.len()).ok().filter(|&length| length <= MAX_HEADER_BYTES);
+        let length = length.ok_or(StateError::Damaged { what: "it has too many tensors" })?;
+        let mut out = Hashed { inner: out, hasher: blake3::Hasher::new() };
+        out.write_all(MAGIC)?;
+        out.write_all(&length.to_le_bytes())?;
+        out.write_all(&header)?;
+        encoded.write(&mut out)?;
+        let hash = out.hasher.finalize();
+        Ok(out.inner.write_all(hash.as_bytes())?)
+    })
+}
+
+/// An optimizer that goes on from what [`save_optimizer`] wrote, of a model of this layout and an optimizer of this
+/// kind; it keeps its settings. Reads exactly what was written, in pieces. All is checked before burn sees it.
+///
+/// The hash finds every accident, but is no signature: bytes that somebody has made up are another program's state,
+/// and burn may panic on such.
+pub fn restore_optimizer<B, M, O>(model: &M, optimizer: O, from: &mut dyn Read) -> Result<O, StateError>
+where
+    B: AutodiffBackend,
+    M: AutodiffModule<B>,
+    O: Optimizer<M, B>,
+{
+    let mut from = Hashed { inner: from, hasher: blake3::Hasher::new() };
+    let mut start = [0; MAGIC.len() + 4];
+    from.read_exact(&mut start).map_err(cut_short)?;
+    let (magic, length) = start.split_at(MAGIC.len());
+    if magic != MAGIC {
+        return Err(StateError::Damaged { what: "it does not begin as one of this version" });
     }
-    let body: Body = postcard::from_bytes(body).map_err(|_| StateError::Damaged { what: "it can't be decoded" })?;
+    let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]);
+    if length > MAX_HEADER_BYTES {
+        return Err(StateError::Damaged { what: "its header is too long" });
+    }
+    let mut header = Vec::new();
+    from.by_ref().take(u64::from(length)).read_to_end(&mut header)?;
+    let header = postcard::from_bytes(&header);
+    let Header { optimizer: saved, tensors, parts } =
+        header.map_err(|_| StateError::Damaged { what: "it can't be decoded" })?;
     let expected = optimizer_name(std::any::type_name::<O>());
-    if body.optimizer != expected {
-        return Err(StateError::Optimizer { saved: body.optimizer, expected });
+    if saved != expected {
+        return Err(StateError::Optimizer { saved, expected });
     }
-    let weights = Weights::from_safetensors(&body.weights)?;
-    if let Some(difference) = module_weights::layout_of(&model)?.difference(weights.layout()) {
+    if let Some(difference) = module_weights::layout_of(model)?.difference(&Layout::new(tensors)?) {
         return Err(ModuleWeightsError::Difference { difference }.into());
     }
-    let record = record::load::<B, M, O>(&model, &body.record)?;
-    Ok((module_weights::apply(model, &weights)?, optimizer.load_record(record)))
+    let record = record::decode::<B, M, O>(model, parts, &mut from, |from| {
+        let (hash, mut expected) = (from.hasher.finalize(), [0; HASH_BYTES]);
+        from.inner.read_exact(&mut expected).map_err(cut_short)?;
+        if *hash.as_bytes() != expected {
+            return Err(StateError::Damaged { what: "its hash is wrong" });
+        }
+        Ok(())
+    })?;
+    Ok(optimizer.load_record(record))
+}
+
+fn cut_short(error: io::Error) -> StateError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => StateError::Damaged { what: "it is cut short" },
+        _ => StateError::Io(error),
+    }
+}
+
+/// Hashes what passes.
+struct Hashed<T> {
+    inner: T,
+    hasher: blake3::Hasher,
+}
+
+impl Write for Hashed<&mut dyn Write> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl Read for Hashed<&mut dyn Read> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(bytes)?;
+        self.hasher.update(&bytes[..read]);
+        Ok(read)
+    }
 }
 
 /// `Adam` for `burn_optim::…::OptimizerAdaptor<burn_optim::…::Adam, my::Model<…>, …>`: neither paths, which versions of

@@ -20,6 +20,7 @@ use burn::{
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
 use std::{
+    io::{Read, Write},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -199,17 +200,17 @@ pub trait Train: Send {
     /// stay. Nothing changes if it is an error.
     fn load_weights(&mut self, weights: &Weights) -> Result<(), TrainError>;
 
-    /// Weights and optimizer as bytes; equal states give equal bytes. The number of steps done is the caller's to
-    /// remember.
-    fn save(&self) -> Result<Vec<u8>, TrainError>;
+    /// Writes the optimizer's state; equal states give equal bytes. The [weights](Self::weights) and the number of steps
+    /// done are the caller's to remember.
+    fn save(&self, out: &mut dyn Write) -> Result<(), TrainError>;
 
-    /// Goes on from what [`save`](Self::save) gave, bit for bit; with a proximal term, once the weights from which the
-    /// epoch began are [loaded](Self::load_weights). Nothing changes if it is an error.
-    fn restore(&mut self, state: &[u8]) -> Result<(), TrainError>;
+    /// Goes on with the optimizer that [`save`](Self::save) wrote, bit for bit, once the weights are
+    /// [loaded](Self::load_weights). Reads exactly what was written. Nothing changes if it is an error.
+    fn restore(&mut self, from: &mut dyn Read) -> Result<(), TrainError>;
 
-    /// Goes on in the middle of an epoch: from what [`save`](Self::save) gave there, with a proximal term that holds on
-    /// to `start`, the weights from which the epoch began. Nothing changes if it is an error.
-    fn resume(&mut self, state: &[u8], start: &Weights) -> Result<(), TrainError>;
+    /// Goes on in the middle of an epoch: with these weights and with what [`save`](Self::save) wrote there, and with a
+    /// proximal term that holds on to `start`, the weights from which the epoch began. Nothing changes if it is an error.
+    fn resume(&mut self, weights: &Weights, from: &mut dyn Read, start: &Weights) -> Result<(), TrainError>;
 
     /// The examples trained on.
     fn examples(&self) -> &Examples;
@@ -402,18 +403,18 @@ where
         Ok(())
     }
 
-    fn save(&self) -> Result<Vec<u8>, TrainError> {
-        Ok(state::save_state(&self.module, &self.optimizer)?)
+    fn save(&self, out: &mut dyn Write) -> Result<(), TrainError> {
+        Ok(state::save_optimizer(&self.module, &self.optimizer, out)?)
     }
 
-    fn restore(&mut self, bytes: &[u8]) -> Result<(), TrainError> {
-        (self.module, self.optimizer) = state::restore_state(self.module.clone(), self.optimizer.clone(), bytes)?;
-        self.hold_on();
+    fn restore(&mut self, from: &mut dyn Read) -> Result<(), TrainError> {
+        self.optimizer = state::restore_optimizer(&self.module, self.optimizer.clone(), from)?;
         Ok(())
     }
 
-    fn resume(&mut self, bytes: &[u8], start: &Weights) -> Result<(), TrainError> {
-        let (module, optimizer) = state::restore_state(self.module.clone(), self.optimizer.clone(), bytes)?;
+    fn resume(&mut self, weights: &Weights, from: &mut dyn Read, start: &Weights) -> Result<(), TrainError> {
+        let optimizer = state::restore_optimizer(&self.module, self.optimizer.clone(), from)?;
+        let module = module_weights::apply(self.module.clone(), weights)?;
         let start = module_weights::apply(module.clone(), start)?;
         (self.module, self.optimizer) = (module, optimizer);
         self.start = (self.options.proximal_mu > 0.0).then_some(start);

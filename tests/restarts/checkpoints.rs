@@ -13,7 +13,7 @@ use peerfold::{
     home::Home,
     node::{
         AsyncNode, AsyncOptions, BelowQuorum, Checkpoint, CheckpointError, Event, LocalUpdate, Members, NodeError,
-        Origin, Participant, Progress, Session, SessionOptions, StartOptions, Stop, SyncNode, SyncOptions,
+        Origin, Participant, Progress, SavedState, Session, SessionOptions, StartOptions, Stop, SyncNode, SyncOptions,
     },
     strategy::{FoldError, Folded, Round, Strategy, StrategySpec},
     weights::{Key, Metadata, Metric, SignedEntry, Tensor, TensorSpec, Weights},
@@ -21,6 +21,7 @@ use peerfold::{
 use std::{
     collections::BTreeMap,
     fs,
+    io::Read,
     path::Path,
     sync::{Arc, Mutex},
     task::Poll,
@@ -56,6 +57,12 @@ fn session_options(run_dir: &Path) -> SessionOptions {
     }
 }
 
+fn bytes(state: SavedState) -> Bytes {
+    let mut bytes = Vec::new();
+    state.reader().unwrap().read_to_end(&mut bytes).unwrap();
+    bytes.into()
+}
+
 /// An epoch of training: any arithmetic that depends on the weights, the epoch and the trainer's state.
 fn train(weights: &Weights, epoch: u64, trainer: &[u8]) -> (LocalUpdate, Bytes) {
     let steps = u64::from_le_bytes(trainer.try_into().unwrap()) + epoch;
@@ -89,11 +96,11 @@ impl Run {
         let participant = participant(Arc::new(folder), &fedavgm(), options(&self.events));
         let mut session = Session::new(AsyncNode::new(participant, AsyncOptions::default()), session_options(&run_dir));
         let start = Bytes::from(0u64.to_le_bytes().to_vec());
-        let begun = session.begin((weights(0.5), Origin::Seed), start.clone()).await.unwrap();
-        let (mut at, mut trainer) = ((begun.weights, begun.epoch), begun.trainer.unwrap_or(start));
+        let begun = session.begin((weights(0.5), Origin::Seed), start.clone().into()).await.unwrap();
+        let (mut at, mut trainer) = ((begun.weights, begun.epoch), begun.trainer.map_or(start, bytes));
         while at.1 < EPOCHS {
             let (local, state) = train(&at.0, at.1 + 1, &trainer);
-            let completed = session.epoch_trained(local, state.clone()).await.unwrap();
+            let completed = session.epoch_trained(local, state.clone().into()).await.unwrap();
             (at, trainer) = ((completed.weights, completed.epoch), state);
         }
         at.0
@@ -205,7 +212,7 @@ async fn a_checkpoint_that_cannot_be_used_is_a_clear_error() {
         let participant = Participant::new(folder, strategy.build().unwrap(), layout, options(&events));
         let mut session =
             Session::new(AsyncNode::new(participant, AsyncOptions::default()), session_options(dir.path()));
-        patiently(session.begin((initial, Origin::Seed), Bytes::new())).await
+        patiently(session.begin((initial, Origin::Seed), Default::default())).await
     };
     begin(&fedavgm(), weights(1.0)).await.unwrap();
     assert_eq!(begin(&fedavgm(), weights(2.0)).await.unwrap().weights, weights(1.0));
@@ -244,11 +251,11 @@ async fn a_synchronous_node_stopped_in_its_wait_goes_on_with_the_same_members() 
     };
     let events = Recorder::new();
     let (mut session, stop) = make(&events);
-    patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+    patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
     peers[2].publish(1, 4.0).await;
     let task = tokio::spawn(async move {
-        session.epoch_trained(nodes::local(1, 0.0), Bytes::new()).await.unwrap();
-        session.epoch_trained(nodes::local(2, 0.0), Bytes::new()).await
+        session.epoch_trained(nodes::local(1, 0.0), Default::default()).await.unwrap();
+        session.epoch_trained(nodes::local(2, 0.0), Default::default()).await
     });
     events.wait_for(|event| matches!(event, Event::Waiting { epoch: 2, .. }).then_some(())).await;
     stop.request();
@@ -258,7 +265,7 @@ async fn a_synchronous_node_stopped_in_its_wait_goes_on_with_the_same_members() 
     peers[1].publish(2, 100.0).await;
     let events = Recorder::new();
     let (mut session, _) = make(&events);
-    let task = tokio::spawn(async move { session.begin((weights(0.0), Origin::Seed), Bytes::new()).await });
+    let task = tokio::spawn(async move { session.begin((weights(0.0), Origin::Seed), Default::default()).await });
     events.wait_for(|event| matches!(event, Event::Waiting { epoch: 2, .. }).then_some(())).await;
     peers[2].publish(2, 6.0).await;
     let begun = patiently(task).await.unwrap().unwrap();
@@ -285,11 +292,11 @@ async fn the_last_update_is_put_again_when_the_folder_that_failed_is_repaired() 
         let (_storage, peers) = peers(1);
         let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
         let mut session = async_session(&folder, &events, session_options(dir.path()));
-        patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+        patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
         patiently(session.finish()).await.unwrap();
         folder.set(|faults| faults.put = true);
         for epoch in 1..=2 {
-            let completed = session.epoch_trained(nodes::local(epoch, epoch as f32), Bytes::new());
+            let completed = session.epoch_trained(nodes::local(epoch, epoch as f32), Default::default());
             assert_eq!(patiently(completed).await.unwrap().weights, weights(epoch as f32));
         }
         for _ in 0..2 {
@@ -299,7 +306,7 @@ async fn the_last_update_is_put_again_when_the_folder_that_failed_is_repaired() 
         // A restart before the repair loses nothing either.
         drop(session);
         let mut session = async_session(&folder, &events, session_options(dir.path()));
-        let begun = patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+        let begun = patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
         assert_eq!((begun.epoch, begun.weights), (2, weights(2.0)));
         assert!(epochs_of(&peers[0]).await.is_empty());
         folder.set(|faults| faults.put = false);
@@ -310,7 +317,7 @@ async fn the_last_update_is_put_again_when_the_folder_that_failed_is_repaired() 
         drop(session);
         let published = events.pick(|event| matches!(event, Event::Published { .. }).then_some(())).len();
         let mut session = async_session(&folder, &events, session_options(dir.path()));
-        let begun = patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+        let begun = patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
         assert_eq!((begun.epoch, begun.weights), (2, weights(2.0)));
         assert_eq!(epochs_of(&peers[0]).await, [2]);
         let again = events.pick(|event| matches!(event, Event::Published { .. }).then_some(())).len() - published;
@@ -331,10 +338,10 @@ async fn a_stopped_member_whose_folder_failed_publishes_at_the_end_and_still_has
     let options = session_options(dir.path());
     let stop = options.stop.clone();
     let mut session = Session::new(SyncNode::new(participant, pace, Members::first_seen(peers[0].id, 2)), options);
-    patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+    patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
     folder.set(|faults| faults.put = true);
     stop.request();
-    let stopped = patiently(session.epoch_trained(nodes::local(1, 1.0), Bytes::new())).await;
+    let stopped = patiently(session.epoch_trained(nodes::local(1, 1.0), Default::default())).await;
     assert!(matches!(stopped, Err(NodeError::Stopped)));
     folder.set(|faults| faults.put = false);
     patiently(session.finish()).await.unwrap();
@@ -354,7 +361,7 @@ async fn a_restart_publishes_the_first_start_with_the_settings_of_today() {
         let mut options = session_options(dir.path());
         options.hyperparameters = BTreeMap::from([("lr".to_owned(), rate.to_owned())]);
         let mut session = async_session(&folder, &events, options);
-        patiently(session.begin((weights(0.5), Origin::Seed), Bytes::new())).await.unwrap();
+        patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await.unwrap();
         session
     };
     let standing = async || {
@@ -364,7 +371,7 @@ async fn a_restart_publishes_the_first_start_with_the_settings_of_today() {
         (entry, serde_json::from_slice::<serde_json::Value>(&text).unwrap())
     };
     let mut session = begin("0.1").await;
-    patiently(session.epoch_trained(nodes::local(1, 3.0), Bytes::new())).await.unwrap();
+    patiently(session.epoch_trained(nodes::local(1, 3.0), Default::default())).await.unwrap();
     drop(session);
     let first = standing().await;
     assert_eq!(first.1["weights"], weights(0.5).manifest().root().to_string());
@@ -384,7 +391,7 @@ async fn a_restart_publishes_the_first_start_with_the_settings_of_today() {
     expected["hyperparameters"]["lr"] = "0.2".into();
     assert_eq!(standing().await.1, expected);
     // It is kept over many lives.
-    patiently(session.epoch_trained(nodes::local(2, 4.0), Bytes::new())).await.unwrap();
+    patiently(session.epoch_trained(nodes::local(2, 4.0), Default::default())).await.unwrap();
     drop((session, begin("0.2").await));
     assert_eq!(standing().await.1, expected);
 }
@@ -404,8 +411,8 @@ async fn the_strategy_works_off_the_runtime() {
         let participant = Participant::new(folder, Box::new(strategy), layout, options(&Recorder::new()));
         let node = AsyncNode::new(participant, AsyncOptions::default());
         let mut session = Session::new(node, session_options(dir.path()));
-        patiently(session.begin((weights(0.5), Origin::Seed), Bytes::new())).await.unwrap();
-        patiently(session.epoch_trained(nodes::local(epoch, 1.0), Bytes::new())).await.unwrap();
+        patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await.unwrap();
+        patiently(session.epoch_trained(nodes::local(epoch, 1.0), Default::default())).await.unwrap();
         let calls = calls.lock().unwrap();
         assert!(calls.iter().all(|(_, thread)| *thread != std::thread::current().id()));
         let methods = calls.iter().map(|(method, _)| *method);
@@ -461,11 +468,11 @@ async fn how_many_peers_are_known_is_published_where_it_is_asked_for_and_again_a
     let with_degree = |degree| vec![named("accuracy", 0.5), named("degree", degree), named("loss", 0.25)];
 
     let mut session = make();
-    patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
-    patiently(session.epoch_trained(trained(2), Bytes::new())).await.unwrap();
+    patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
+    patiently(session.epoch_trained(trained(2), Default::default())).await.unwrap();
     assert_eq!(*seen.lock().unwrap(), [Some(1), Some(7)]);
     fail::cfg("session::put", "panic").unwrap();
-    let killed = tokio::spawn(async move { session.epoch_trained(trained(3), Bytes::new()).await });
+    let killed = tokio::spawn(async move { session.epoch_trained(trained(3), Default::default()).await });
     assert!(patiently(killed).await.unwrap_err().is_panic());
     fail::remove("session::put");
     let first = newest().await;
@@ -475,16 +482,16 @@ async fn how_many_peers_are_known_is_published_where_it_is_asked_for_and_again_a
     publish(2, 1.5).await;
     publish(3, -1.0).await;
     let mut session = make();
-    patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
+    patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
     assert_eq!(newest().await, first, "the same entry");
     assert_eq!(*seen.lock().unwrap(), [Some(1), Some(7), None, None]);
-    patiently(session.epoch_trained(trained(4), Bytes::new())).await.unwrap();
+    patiently(session.epoch_trained(trained(4), Default::default())).await.unwrap();
     assert_eq!(seen.lock().unwrap()[0], Some(3));
 
     // One's own figure of that name gives way; where there is no room it is left out.
     let full = (0..16).map(|at| named(&format!("m{at:02}"), 0.5)).collect();
     for (epoch, metrics, degree) in [(5, vec![named("degree", 99.0)], Some(3)), (6, full, None)] {
-        patiently(session.epoch_trained(LocalUpdate { metrics, ..trained(epoch) }, Bytes::new())).await.unwrap();
+        patiently(session.epoch_trained(LocalUpdate { metrics, ..trained(epoch) }, Default::default())).await.unwrap();
         assert_eq!(seen.lock().unwrap()[0], degree);
     }
 }
@@ -497,8 +504,11 @@ async fn the_middle_of_an_epoch_is_gone_on_with_from_what_it_was_trained_from_on
     let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
     let begin = async |dir: &Path| {
         let mut session = async_session(&folder, &events, session_options(dir));
-        let begun = patiently(session.begin((weights(0.0), Origin::Seed), Bytes::new())).await.unwrap();
-        (session, begun.progress.map(|progress| (progress.epoch, progress.steps, progress.trainer)))
+        let begun = patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
+        (
+            session,
+            begun.progress.map(|progress| (progress.epoch, progress.steps, progress.weights, bytes(progress.trainer))),
+        )
     };
     let dropped = || {
         events.pick(|event| match event {
@@ -510,36 +520,36 @@ async fn the_middle_of_an_epoch_is_gone_on_with_from_what_it_was_trained_from_on
     let (mut session, none) = begin(dir.path()).await;
     assert_eq!(none, None);
     // What was saved last holds.
-    patiently(session.save_progress(3, Bytes::new())).await.unwrap();
-    patiently(session.save_progress(5, state.clone())).await.unwrap();
+    patiently(session.save_progress(3, weights(8.0), Default::default())).await.unwrap();
+    patiently(session.save_progress(5, weights(9.0), state.clone().into())).await.unwrap();
     for _ in 0..2 {
         let (_, progress) = begin(dir.path()).await;
-        assert_eq!(progress, Some((1, 5, state.clone())));
+        assert_eq!(progress, Some((1, 5, weights(9.0), state.clone())));
     }
     fs::copy(Progress::path(dir.path()), other.path().join("kept")).unwrap();
     // Trained: of no more use, even if a kill has left it there.
     let (mut session, _) = begin(dir.path()).await;
     folder.set(|faults| faults.put = true);
-    patiently(session.epoch_trained(nodes::local(1, 1.0), Bytes::new())).await.unwrap();
+    patiently(session.epoch_trained(nodes::local(1, 1.0), Default::default())).await.unwrap();
     assert!(!Progress::path(dir.path()).exists());
     fs::copy(other.path().join("kept"), Progress::path(dir.path())).unwrap();
     let (mut session, progress) = begin(dir.path()).await;
     assert_eq!((progress, Progress::path(dir.path()).exists()), (None, false));
     // That the epoch before could not be published, and then could be, changes nothing of what this one is trained from.
-    patiently(session.save_progress(7, state.clone())).await.unwrap();
+    patiently(session.save_progress(7, weights(9.0), state.clone().into())).await.unwrap();
     let (session, progress) = begin(dir.path()).await;
-    assert_eq!(progress, Some((2, 7, state.clone())));
+    assert_eq!(progress, Some((2, 7, weights(9.0), state.clone())));
     drop(session);
     folder.set(|faults| faults.put = false);
     for _ in 0..2 {
         let (mut session, progress) = begin(dir.path()).await;
-        assert_eq!(progress, Some((2, 7, state.clone())));
+        assert_eq!(progress, Some((2, 7, weights(9.0), state.clone())));
         patiently(session.finish()).await.unwrap();
     }
     assert_eq!(dropped(), []);
     // Of another run's second epoch.
     let (mut session, _) = begin(other.path()).await;
-    patiently(session.epoch_trained(nodes::local(1, 9.0), Bytes::new())).await.unwrap();
+    patiently(session.epoch_trained(nodes::local(1, 9.0), Default::default())).await.unwrap();
     fs::copy(Progress::path(dir.path()), Progress::path(other.path())).unwrap();
     drop(session);
     let (_, progress) = begin(other.path()).await;

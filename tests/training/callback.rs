@@ -10,7 +10,7 @@ use burn::{
 use peerfold::{
     node::BelowQuorum,
     prelude::*,
-    train::{Draws, collect, save_state},
+    train::{Draws, collect, save_optimizer},
     weights::Weights,
 };
 use std::{
@@ -205,7 +205,9 @@ fn the_middle_of_an_epoch_is_saved_by_the_loop_and_gone_on_with() {
             }
             federation.on_epoch_end(&mut net, &optimizer, Epoch::of(256).metric("loss", loss)).unwrap();
         }
-        (federation.epoch(), ends_after - left, Some((collect(&net).unwrap(), save_state(&net, &optimizer).unwrap())))
+        let mut state = Vec::new();
+        save_optimizer(&net, &optimizer, &mut state).unwrap();
+        (federation.epoch(), ends_after - left, Some((collect(&net).unwrap(), state)))
     };
     let straight = life("straight", 100);
     assert_eq!((straight.0, straight.1), (2, 24));

@@ -4,7 +4,7 @@ use super::{Counters, failed, value_file};
 use crate::{
     durable_file,
     entries::Board,
-    folder::{FolderError, Value},
+    folder::{FolderError, StagedFiles, Value},
     weights::{Entry, FederationId, MAX_ENTRY_BYTES, Manifest, Root, SignedEntry, Weights},
 };
 use libp2p_identity::PeerId;
@@ -79,7 +79,7 @@ impl Directory {
     }
 
     pub(super) fn write_value(&self, manifest: &Manifest, value: &Weights) -> Result<(), FolderError> {
-        let path = self.own.join(format!("{}.{VALUE}", manifest.root()));
+        let path = self.own_value_path(manifest.root());
         let mut written = 0;
         durable_file::replace(&path, false, |file| {
             written = value_file::write(file, manifest, value)?;
@@ -88,6 +88,21 @@ impl Directory {
         .map_err(failed("writing", &path))?;
         self.counters[0].fetch_add(written, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether there is a file for a value of this author's, as long as it must be.
+    pub(super) fn has_value(&self, manifest: &Manifest) -> bool {
+        let expected = value_file::start(manifest) + manifest.layout().bytes();
+        fs::metadata(self.own_value_path(manifest.root())).is_ok_and(|file| file.is_file() && file.len() == expected)
+    }
+
+    /// Where the bytes of a value of this author's lie.
+    pub(super) fn own_value_files(&self, manifest: &Manifest) -> StagedFiles {
+        StagedFiles::Whole { path: self.own_value_path(manifest.root()), start: value_file::start(manifest) }
+    }
+
+    fn own_value_path(&self, root: Root) -> PathBuf {
+        self.own.join(format!("{root}.{VALUE}"))
     }
 
     pub(super) fn open_value(&self, entry: &Entry) -> Result<Value, FolderError> {
@@ -109,16 +124,18 @@ impl Directory {
     }
 
     /// Removes the author's entries that `newest` or an earlier one took the place of, and the values that were unnamed
-    /// before `newest` was written. A name that isn't known yet is left: it may be the proof of a copied identity.
+    /// before `newest` was written, but for the one that is `staged`. A name that isn't known yet is left: it may be the
+    /// proof of a copied identity.
     pub(super) fn remove_superseded(
         &self,
         board: &Board,
         newest: &SignedEntry,
         is_known: impl Fn(&str) -> bool,
+        staged: Option<Root>,
     ) -> Result<(), FolderError> {
         let standing: Vec<_> = board.set().of_author(newest.key.author()).cloned().collect();
         let named: BTreeSet<String> = standing.iter().map(|entry| Self::entry_name(entry)).collect();
-        let mut roots: BTreeSet<Root> = standing.iter().filter_map(|entry| entry.root()).collect();
+        let mut roots: BTreeSet<Root> = standing.iter().filter_map(|entry| entry.root()).chain(staged).collect();
         let mut superseded = Vec::new();
         for name in self.own_files(ENTRY)? {
             if named.contains(&name) || !is_known(&name) {

@@ -28,6 +28,11 @@ pub(super) fn write(file: &mut dyn Write, manifest: &Manifest, value: &Weights) 
     Ok(PREFIX_BYTES + encoded.len() as u64 + manifest.layout().bytes())
 }
 
+/// Where the first chunk begins.
+pub(super) fn start(manifest: &Manifest) -> u64 {
+    PREFIX_BYTES + manifest.encode().len() as u64
+}
+
 /// Opens the value of an entry: manifest, root, layout and length are checked here, chunks when they are read.
 pub(super) fn open(mut file: File, path: PathBuf, entry: &Entry, counters: Counters) -> Result<Value, FolderError> {
     let damaged =

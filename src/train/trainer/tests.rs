@@ -25,6 +25,18 @@ fn trained(steps: u64) -> Box<dyn Train> {
     trainer
 }
 
+/// Weights and optimizer.
+fn state(trainer: &dyn Train) -> (Weights, Vec<u8>) {
+    let mut optimizer = Vec::new();
+    trainer.save(&mut optimizer).unwrap();
+    (trainer.weights().unwrap(), optimizer)
+}
+
+fn restore(trainer: &mut dyn Train, (weights, optimizer): &(Weights, Vec<u8>)) {
+    trainer.restore(&mut &optimizer[..]).unwrap();
+    trainer.load_weights(weights).unwrap();
+}
+
 #[test]
 fn the_digits_are_learnt() {
     let test = digits().test;
@@ -46,14 +58,14 @@ fn equal_seeds_give_equal_bits_with_any_number_of_threads() {
     let run = |threads| {
         let mut trainer = new(TrainOptions { threads, ..OPTIONS });
         let steps = trainer.train_steps(0, 30, &never).unwrap();
-        (steps, trainer.save().unwrap())
+        (steps, state(&*trainer))
     };
     let one = run(1);
     assert!(run(2) == one && run(5) == one);
     let other = |options| {
         let mut trainer = new(options);
         trainer.train_steps(0, 30, &never).unwrap();
-        trainer.save().unwrap()
+        state(&*trainer)
     };
     assert!(other(TrainOptions { data_seed: 3, ..OPTIONS }) != one.1);
     assert!(other(TrainOptions { model_seed: 3, ..OPTIONS }) != one.1);
@@ -70,7 +82,7 @@ fn the_convolutional_network_too_gives_equal_bits_with_any_number_of_threads() {
         let options = TrainOptions { threads, ..OPTIONS };
         let mut trainer = trainer(Model::Mnist, Device::Cpu, options, examples.clone()).unwrap();
         let steps = trainer.train_steps(0, 4, &never).unwrap();
-        (steps, trainer.save().unwrap(), trainer.evaluate(&examples, 32).unwrap())
+        (steps, state(&*trainer), trainer.evaluate(&examples, 32).unwrap())
     };
     let one = run(1);
     assert!(run(2) == one && run(3) == one && run(8) == one);
@@ -93,16 +105,16 @@ fn a_large_matrix_product_gives_equal_bits_with_any_number_of_threads() {
 
 #[test]
 fn a_restored_run_is_the_straight_run() {
-    let straight = trained(40).save().unwrap();
-    let state = trained(17).save().unwrap();
+    let straight = state(&*trained(40));
+    let saved = state(&*trained(17));
     let mut other = new(TrainOptions { model_seed: 77, ..OPTIONS });
     other.train_steps(0, 3, &never).unwrap();
-    other.restore(&state).unwrap();
-    assert_eq!(other.save().unwrap(), state);
+    restore(&mut *other, &saved);
+    assert!(state(&*other) == saved);
     other.train_steps(17, 23, &never).unwrap();
-    assert!(other.save().unwrap() == straight);
-    assert!(other.restore(&state[..100]).is_err());
-    assert!(other.save().unwrap() == straight);
+    assert!(state(&*other) == straight);
+    assert!(other.restore(&mut &saved.1[..100]).is_err());
+    assert!(state(&*other) == straight);
 }
 
 #[test]
@@ -110,9 +122,9 @@ fn loaded_weights_leave_the_optimizer_its_moments() {
     let mut kept = trained(20);
     let weights = kept.weights().unwrap();
     // A fold that gives back the same weights changes nothing at all.
-    let state = kept.save().unwrap();
+    let saved = state(&*kept);
     kept.load_weights(&weights).unwrap();
-    assert!(kept.save().unwrap() == state);
+    assert!(state(&*kept) == saved);
     // With the same weights but a fresh optimizer the next step is another one.
     let mut fresh = new(OPTIONS);
     fresh.load_weights(&weights).unwrap();
@@ -244,18 +256,18 @@ fn with_a_proximal_term_a_restart_between_epochs_changes_no_bit() {
     let options = TrainOptions { proximal_mu: 0.5, ..OPTIONS };
     let mut straight = new(options);
     straight.train_steps(0, 10, &never).unwrap();
-    let state = straight.save().unwrap();
+    let saved = state(&*straight);
     straight.load_weights(&folded()).unwrap();
     straight.train_steps(10, 10, &never).unwrap();
     // Killed before the end of its second epoch: it begins that epoch again.
     let mut restarted = new(TrainOptions { model_seed: 77, ..options });
-    restarted.restore(&state).unwrap();
+    restarted.restore(&mut &saved.1[..]).unwrap();
     restarted.load_weights(&folded()).unwrap();
     restarted.train_steps(10, 4, &never).unwrap();
-    restarted.restore(&state).unwrap();
+    restarted.restore(&mut &saved.1[..]).unwrap();
     restarted.load_weights(&folded()).unwrap();
     restarted.train_steps(10, 10, &never).unwrap();
-    assert!(restarted.save().unwrap() == straight.save().unwrap());
+    assert!(state(&*restarted) == state(&*straight));
 }
 
 #[test]
@@ -292,7 +304,7 @@ fn an_epoch_of_a_period_is_as_many_steps_of_its_own_as_fit() {
         // The same steps by their numbers.
         let mut other = new(OPTIONS);
         other.train_steps(2 << 32, steps.done, &never).unwrap();
-        assert!(other.save().unwrap() == trainer.save().unwrap());
+        assert!(state(&*other) == state(&*trainer));
     }
     let mut stopped = new(OPTIONS);
     let hour = EpochLength::Period(Duration::from_secs(3600));
@@ -316,13 +328,13 @@ fn an_epoch_in_pieces_is_the_whole_epoch() {
             let asked = AtomicU32::new(0);
             let stop = || asked.fetch_add(1, Ordering::Relaxed) >= piece;
             steps = pieces.train_epoch(2, length, steps, &stop).unwrap();
-            let state = pieces.save().unwrap();
+            let saved = state(&*pieces);
             pieces = new(TrainOptions { model_seed: 77, threads: 3, ..options });
-            pieces.resume(&state, &start).unwrap();
-            assert!(pieces.save().unwrap() == state);
+            pieces.resume(&saved.0, &mut &saved.1[..], &start).unwrap();
+            assert!(state(&*pieces) == saved);
         }
         assert_eq!(Steps { time: all.time, ..steps }, all, "mu {mu}");
-        assert!(pieces.save().unwrap() == whole.save().unwrap(), "mu {mu}");
+        assert!(state(&*pieces) == state(&*whole), "mu {mu}");
     }
 }
 
@@ -339,10 +351,10 @@ fn of_an_interrupted_period_the_rest_remains() {
     let steps = trainer.train_epoch(1, length, before, &never).unwrap();
     assert!(steps.done > 5 && !steps.interrupted, "{steps:?}");
     assert!(
-        trainer.save().unwrap() == {
+        state(&*trainer) == {
             let mut other = trained(5);
             other.train_steps(5, steps.done - 5, &never).unwrap();
-            other.save().unwrap()
+            state(&*other)
         }
     );
 }
@@ -354,7 +366,7 @@ fn an_epoch_of_steps_is_those_steps() {
         let steps = trainer.train_epoch(epoch, EpochLength::Steps(20), Steps::default(), &never).unwrap();
         assert_eq!((steps.done, steps.interrupted), (20, false));
     }
-    assert!(trainer.save().unwrap() == trained(40).save().unwrap());
+    assert!(state(&*trainer) == state(&*trained(40)));
 }
 
 #[test]

@@ -78,7 +78,8 @@ macro_rules! suite {
                     what_cannot_be_signed_leaves_nothing, keys_are_bounded, odd_keys,
                 ],
                 values: [
-                    every_dtype, empty_values, list_moves_no_value, a_large_value, a_handle_outlives_overwrites,
+                    every_dtype, empty_values, a_staged_value_is_shown_when_it_is_put, list_moves_no_value, a_large_value,
+                    a_handle_outlives_overwrites,
                     damage_is_an_error, ranges_are_checked, digest_ignores_what_was_read,
                 ],
                 watching: [

@@ -1,6 +1,7 @@
 //! What is put comes back, whole or not at all.
 
 use super::*;
+use peerfold::folder::StagedFiles;
 use peerfold::weights::{CHUNK_BYTES, ReadError, TensorReader};
 
 const MIB: usize = 1 << 20;
@@ -47,6 +48,34 @@ pub async fn empty_values<H: Harness>() {
         assert_eq!(fetch(&*reader, &entry).await.unwrap(), *value);
     }
     assert_eq!(reader.list("").await.unwrap().len(), 3);
+}
+
+pub async fn a_staged_value_is_shown_when_it_is_put<H: Harness>() {
+    let storage = H::new().await;
+    let (writer, reader) = (storage.open(author(1)).await, storage.open(author(2)).await);
+    let (value, length) = (numbered(1), numbered(1).layout().bytes());
+    let staged = writer.stage(&value).await.unwrap();
+    assert_eq!(*staged.manifest(), value.manifest());
+    // What the author publishes meanwhile doesn't make the folder clean it up.
+    for number in 2..5 {
+        let entry = writer.put(&key(1, "other"), &numbered(number), Metadata::default()).await.unwrap();
+        learn(&*reader, &entry).await;
+        assert_eq!(reader.list("").await.unwrap(), [entry]);
+    }
+    let chunks: Vec<Vec<u8>> = match staged.files() {
+        StagedFiles::None => Vec::new(),
+        StagedFiles::Whole { path, start } => vec![std::fs::read(path).unwrap().split_off(*start as usize)],
+        StagedFiles::Chunks(paths) => paths.iter().map(|path| std::fs::read(path).unwrap()).collect(),
+    };
+    let manifest = value.manifest();
+    let expected = (0..manifest.chunks().len()).flat_map(|chunk| manifest.chunk_bytes(&value, chunk).to_vec());
+    assert!(*staged.files() == StagedFiles::None || chunks.concat() == expected.collect::<Vec<u8>>());
+    let before = writer.traffic().written;
+    let entry = writer.put(&key(1, "staged"), &value, epoch(1)).await.unwrap();
+    assert!(writer.traffic().written <= before + length + 2000);
+    drop(staged);
+    learn(&*reader, &entry).await;
+    assert_eq!(fetch(&*reader, &entry).await.unwrap(), value);
 }
 
 pub async fn list_moves_no_value<H: Harness>() {
