@@ -13,6 +13,7 @@
 //! | `experiment` | data sets and how they are split |
 //! | `train` | burn: models, devices, the callback for modules of one's own |
 //! | `kernels` | convolution, pooling, Adam on the processor |
+//! | [`run`] | the loop of a federation's epochs, and what it drives |
 //! | [`node`] | asynchronous and synchronous nodes, checkpoints |
 //! | [`strategy`] | folding |
 //! | [`folder`] | the shared folder: memory, directory, network, bucket |
@@ -24,8 +25,8 @@
 //! | [`weights`] | tensors, layouts, manifests, signed entries |
 //! | [`file_format`] | what a file is that isn't what was expected |
 //!
-//! `ARCHITECTURE.md` in the repository is the map with the invariants. Who federates a burn module begins with the
-//! `prelude`.
+//! `ARCHITECTURE.md` in the repository is the map with the invariants. Who federates a model begins with the
+//! [`prelude`].
 
 #[cfg(feature = "bootstrap")]
 pub mod bootstrap;
@@ -47,10 +48,10 @@ pub mod home;
 pub mod kernels;
 pub mod node;
 pub mod p2p;
-#[cfg(feature = "train")]
 pub mod prelude;
 #[cfg(feature = "bootstrap")]
 mod program;
+pub mod run;
 pub mod strategy;
 #[cfg(feature = "train")]
 pub mod train;

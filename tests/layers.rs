@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["folder"],
     &["strategy"],
     &["node"],
+    &["run"],
     &["train"],
     &["experiment"],
     &["prelude"],

@@ -1,0 +1,13 @@
+//! The loop of a run, driven by learners that have no burn in them, and step by step.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "runs/bigrams.rs"]
+mod bigrams;
+#[path = "runs/interruptions.rs"]
+mod interruptions;
+#[path = "runs/language_model.rs"]
+mod language_model;
+#[path = "runs/outgoing.rs"]
+mod outgoing;
+#[path = "runs/steps.rs"]
+mod steps;
