@@ -7,6 +7,7 @@ mod addresses;
 mod announcements;
 mod behaviour;
 mod bootstrap_node;
+#[doc(hidden)]
 pub mod core;
 mod lookout;
 mod message;

@@ -9,5 +9,10 @@ mod interruptions;
 mod language_model;
 #[path = "runs/outgoing.rs"]
 mod outgoing;
+#[allow(dead_code)]
+#[path = "../examples/own_weights.rs"]
+mod own_weights;
 #[path = "runs/steps.rs"]
 mod steps;
+#[path = "runs/told.rs"]
+mod told;
