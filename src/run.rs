@@ -26,10 +26,10 @@ pub use self::{
     drive::federate,
     history::{EpochRecord, History, MAX_EPOCHS, MAX_FOLDED},
     learner::{Learner, LearnerError, Metrics, Steps, Trained},
-    life::{Middle, Run, RunOptions},
-    middle::Recipe,
+    life::{Run, RunOptions},
+    middle::{Middle, MiddleState, Recipe},
     outgoing::{Outgoing, Unchanged},
-    saved::{LearnerState, MiddleState},
+    saved::LearnerState,
 };
 
 use crate::node::NodeError;

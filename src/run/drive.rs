@@ -105,11 +105,11 @@ impl Run {
 
     /// Trains the rest of an epoch, and saves its middle as often as is wanted. Interrupted only by a stop request.
     fn train_epoch(&mut self, learner: &mut dyn Learner, epoch: u64, before: Steps) -> Result<Trained, RunError> {
-        let stop = self.stop().clone();
+        let stop = self.stop.clone();
         let mut steps = before;
         loop {
             let began = Instant::now();
-            let due = self.checkpoint_every().and_then(|every| began.checked_add(every));
+            let due = self.options.checkpoint_every.and_then(|every| began.checked_add(every));
             // At least a step lies between two saves.
             let asked = AtomicBool::new(false);
             let pause = || {

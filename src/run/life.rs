@@ -1,11 +1,8 @@
 //! A run's steps, in the order in which they come.
 
 use super::{
-    EpochRecord, History, LearnerError, LearnerState, Metrics, MiddleState, Outgoing, Recipe, RunError, Steps, Trained,
-    Unchanged,
-    history::LastFold,
-    middle::Header,
-    saved::{joined, parted, written},
+    EpochRecord, History, LearnerError, LearnerState, Metrics, Outgoing, Recipe, RunError, Trained, Unchanged,
+    history::LastFold, saved::written,
 };
 use crate::{
     bucket::BucketFigures,
@@ -19,8 +16,7 @@ use crate::{
 };
 use libp2p_identity::PeerId;
 use std::{
-    fmt::Display,
-    io::{Read, Write},
+    io::Write,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -52,24 +48,12 @@ impl Default for RunOptions {
     }
 }
 
-/// An epoch that was trained in part, to go on with.
-pub struct Middle<'a> {
-    /// How far it has come.
-    pub steps: Steps,
-    /// The weights after these steps.
-    pub weights: &'a Weights,
-    /// What else the learner had then.
-    pub state: &'a mut dyn Read,
-    /// The weights that the epoch began from.
-    pub start: &'a Weights,
-}
-
 /// The epoch that is trained now.
-struct UnderWay {
+pub(super) struct UnderWay {
     epoch: u64,
-    began: Instant,
+    pub(super) began: Instant,
     /// How long earlier lives have trained it.
-    before: Duration,
+    pub(super) before: Duration,
 }
 
 /// An epoch that is published and folded, until its weights are measured.
@@ -97,21 +81,21 @@ struct Figures {
 ///
 /// Dropping it leaves the federation, and makes the home free for another.
 pub struct Run {
-    session: BlockingSession,
-    events: EventSink,
-    stop: Stop,
+    pub(super) session: BlockingSession,
+    pub(super) events: EventSink,
+    pub(super) stop: Stop,
     linger: Duration,
-    options: RunOptions,
+    pub(super) options: RunOptions,
     origin: Origin,
     /// The last complete epoch.
-    epoch: u64,
+    pub(super) epoch: u64,
     /// What it has left.
-    weights: Weights,
+    pub(super) weights: Weights,
     /// The last epoch that is wanted, as far as was said.
     last: u64,
     /// What was saved of the next epoch in an earlier life.
-    progress: Option<Progress>,
-    under_way: Option<UnderWay>,
+    pub(super) progress: Option<Progress>,
+    pub(super) under_way: Option<UnderWay>,
     folded: Option<Folded>,
     /// Figures of the weights, once they were measured.
     pub(super) evaluation: Option<Metrics>,
@@ -205,41 +189,6 @@ impl Run {
         Some(epoch)
     }
 
-    /// Goes on in the middle of the epoch that [`next_epoch`](Self::next_epoch) gave, if an earlier life has saved it by
-    /// the same recipe: `resume` makes it the learner's. `None` if the epoch begins at its beginning; a second call gives
-    /// `None` too. If `resume` fails, what was saved is dropped, and its error is given.
-    pub fn take_up<T, E: Display>(&mut self, resume: impl FnOnce(Middle<'_>) -> Result<T, E>) -> Result<Option<T>, E> {
-        let Some(Progress { epoch, steps, trainer }) = self.progress.take() else { return Ok(None) };
-        let dropped = |reason| Event::ProgressDropped { epoch: Some(epoch), steps: Some(steps), reason };
-        let parts = parted(trainer).map(|(weights, state)| (weights, state.reader()));
-        let parts = parts.and_then(|(weights, mut from)| Some((Header::read(&mut from)?, weights, from)));
-        let Some((header, weights, mut from)) = parts else {
-            (self.events)(&dropped("it was saved by another version of the program".to_owned()));
-            return Ok(None);
-        };
-        let differences = header.differences(&self.options.recipe);
-        if !differences.is_empty() {
-            (self.events)(&dropped(differences.join(", ")));
-            return Ok(None);
-        }
-        let steps_before = Steps { interrupted: false, ..header.steps };
-        let middle = Middle { steps: steps_before, weights: &weights, state: &mut from, start: &self.weights };
-        match resume(middle) {
-            Ok(resumed) => {
-                if let Some(under_way) = &mut self.under_way {
-                    under_way.before = header.steps.time;
-                }
-                let steps_per_epoch = self.options.steps_per_epoch;
-                (self.events)(&Event::ProgressResumed { epoch, steps, steps_per_epoch });
-                Ok(Some(resumed))
-            }
-            Err(error) => {
-                (self.events)(&dropped(error.to_string()));
-                Err(error)
-            }
-        }
-    }
-
     /// Writes a learner's state after a complete epoch, for [`publish`](Self::publish): whatever `save` writes. It comes
     /// before the weights are copied, so that what `save` copies is gone by then.
     pub fn write_state(
@@ -247,55 +196,6 @@ impl Run {
         save: impl FnOnce(&mut dyn Write) -> Result<(), LearnerError>,
     ) -> Result<LearnerState, RunError> {
         written(save)
-    }
-
-    /// Writes a learner's state within the epoch under way, after these steps, for
-    /// [`save_progress`](Self::save_progress). Their time is counted by the run.
-    pub fn write_middle(
-        &self,
-        steps: Steps,
-        save: impl FnOnce(&mut dyn Write) -> Result<(), LearnerError>,
-    ) -> Result<MiddleState, RunError> {
-        let time = self.under_way.as_ref().map_or(steps.time, |way| way.before + way.began.elapsed());
-        self.middle_after(Steps { time, ..steps }, save)
-    }
-
-    /// [`write_middle`](Self::write_middle) where the time is known.
-    pub(super) fn middle_after(
-        &self,
-        steps: Steps,
-        save: impl FnOnce(&mut dyn Write) -> Result<(), LearnerError>,
-    ) -> Result<MiddleState, RunError> {
-        let header = Header { recipe: self.options.recipe.clone(), steps };
-        let state = written(|out| {
-            header.write(out)?;
-            save(out)
-        });
-        Ok(MiddleState { steps, state: state? })
-    }
-
-    /// Saves the middle of the epoch under way, in the home: these weights, and the learner's state that was
-    /// [written](Self::write_middle). A process that ends after it goes on there; what was saved before is replaced, and
-    /// removed with the epoch's end. A crash leaves what was saved before or this.
-    pub fn save_progress(&mut self, weights: Weights, middle: MiddleState) -> Result<(), RunError> {
-        let stopping = self.stop.is_requested();
-        self.save_middle(weights, middle, stopping)
-    }
-
-    pub(super) fn save_middle(
-        &mut self,
-        weights: Weights,
-        middle: MiddleState,
-        stopping: bool,
-    ) -> Result<(), RunError> {
-        let MiddleState { steps, state } = middle;
-        let epoch = self.epoch + 1;
-        let saving = RunError::learner(format!("saving the weights within epoch {epoch}"));
-        let bytes = joined(&weights, state).map_err(|error| saving(error.into()))?;
-        self.session.save_progress(steps.done, bytes)?;
-        let (steps, steps_per_epoch) = (steps.done, self.options.steps_per_epoch);
-        (self.events)(&Event::ProgressSaved { epoch, steps, steps_per_epoch, stopping });
-        Ok(())
     }
 
     /// The end of the epoch's training. The weights pass through what acts on them before they
@@ -461,14 +361,6 @@ impl Run {
     /// This node's name among its peers.
     pub fn peer_id(&self) -> PeerId {
         self.home.keypair().public().to_peer_id()
-    }
-
-    pub(super) fn checkpoint_every(&self) -> Option<Duration> {
-        self.options.checkpoint_every
-    }
-
-    pub(super) fn stop(&self) -> &Stop {
-        &self.stop
     }
 
     /// An epoch whose weights nobody has measured is done all the same.

@@ -1,9 +1,17 @@
-//! The middle of an epoch as it is saved: how far it has come, all that decides its rest, and the learner's state.
+//! The middle of an epoch: saved with how far it has come and all that decides its rest, and gone on with.
 
-use super::Steps;
+use super::{
+    LearnerError, LearnerState, Run, RunError, Steps,
+    saved::{joined, parted, written},
+};
+use crate::{
+    node::{Event, Progress},
+    weights::Weights,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     io::{self, Read, Write},
 };
 
@@ -61,6 +69,111 @@ impl Header {
         different
             .map(|name| format!("{name} was {} and is {}", shown(self.recipe.get(name)), shown(now.get(name))))
             .collect()
+    }
+}
+
+/// An epoch that was trained in part, to go on with.
+pub struct Middle<'a> {
+    /// How far it has come.
+    pub steps: Steps,
+    /// The weights after these steps.
+    pub weights: &'a Weights,
+    /// What else the learner had then.
+    pub state: &'a mut dyn Read,
+    /// The weights that the epoch began from.
+    pub start: &'a Weights,
+}
+
+/// What a learner has written within an epoch, with all that the rest of it needs to know.
+#[derive(Debug)]
+pub struct MiddleState {
+    steps: Steps,
+    state: LearnerState,
+}
+
+impl Run {
+    /// Goes on in the middle of the epoch that [`next_epoch`](Self::next_epoch) gave, if an earlier life has saved it by
+    /// the same recipe: `resume` makes it the learner's. `None` if the epoch begins at its beginning; a second call gives
+    /// `None` too. If `resume` fails, what was saved is dropped, and its error is given.
+    pub fn take_up<T, E: Display>(&mut self, resume: impl FnOnce(Middle<'_>) -> Result<T, E>) -> Result<Option<T>, E> {
+        let Some(Progress { epoch, steps, trainer }) = self.progress.take() else { return Ok(None) };
+        let dropped = |reason| Event::ProgressDropped { epoch: Some(epoch), steps: Some(steps), reason };
+        let parts = parted(trainer).map(|(weights, state)| (weights, state.reader()));
+        let parts = parts.and_then(|(weights, mut from)| Some((Header::read(&mut from)?, weights, from)));
+        let Some((header, weights, mut from)) = parts else {
+            (self.events)(&dropped("it was saved by another version of the program".to_owned()));
+            return Ok(None);
+        };
+        let differences = header.differences(&self.options.recipe);
+        if !differences.is_empty() {
+            (self.events)(&dropped(differences.join(", ")));
+            return Ok(None);
+        }
+        let steps_before = Steps { interrupted: false, ..header.steps };
+        let middle = Middle { steps: steps_before, weights: &weights, state: &mut from, start: &self.weights };
+        match resume(middle) {
+            Ok(resumed) => {
+                if let Some(under_way) = &mut self.under_way {
+                    under_way.before = header.steps.time;
+                }
+                let steps_per_epoch = self.options.steps_per_epoch;
+                (self.events)(&Event::ProgressResumed { epoch, steps, steps_per_epoch });
+                Ok(Some(resumed))
+            }
+            Err(error) => {
+                (self.events)(&dropped(error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes a learner's state within the epoch under way, after these steps, for
+    /// [`save_progress`](Self::save_progress). Their time is counted by the run.
+    pub fn write_middle(
+        &self,
+        steps: Steps,
+        save: impl FnOnce(&mut dyn Write) -> Result<(), LearnerError>,
+    ) -> Result<MiddleState, RunError> {
+        let time = self.under_way.as_ref().map_or(steps.time, |way| way.before + way.began.elapsed());
+        self.middle_after(Steps { time, ..steps }, save)
+    }
+
+    /// [`write_middle`](Self::write_middle) where the time is known.
+    pub(super) fn middle_after(
+        &self,
+        steps: Steps,
+        save: impl FnOnce(&mut dyn Write) -> Result<(), LearnerError>,
+    ) -> Result<MiddleState, RunError> {
+        let header = Header { recipe: self.options.recipe.clone(), steps };
+        let state = written(|out| {
+            header.write(out)?;
+            save(out)
+        });
+        Ok(MiddleState { steps, state: state? })
+    }
+
+    /// Saves the middle of the epoch under way, in the home: these weights, and the learner's state that was
+    /// [written](Self::write_middle). A process that ends after it goes on there; what was saved before is replaced, and
+    /// removed with the epoch's end. A crash leaves what was saved before or this.
+    pub fn save_progress(&mut self, weights: Weights, middle: MiddleState) -> Result<(), RunError> {
+        let stopping = self.stop.is_requested();
+        self.save_middle(weights, middle, stopping)
+    }
+
+    pub(super) fn save_middle(
+        &mut self,
+        weights: Weights,
+        middle: MiddleState,
+        stopping: bool,
+    ) -> Result<(), RunError> {
+        let MiddleState { steps, state } = middle;
+        let epoch = self.epoch + 1;
+        let saving = RunError::learner(format!("saving the weights within epoch {epoch}"));
+        let bytes = joined(&weights, state).map_err(|error| saving(error.into()))?;
+        self.session.save_progress(steps.done, bytes)?;
+        let (steps, steps_per_epoch) = (steps.done, self.options.steps_per_epoch);
+        (self.events)(&Event::ProgressSaved { epoch, steps, steps_per_epoch, stopping });
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A learner's state on its way into the home and back.
 
-use super::{LearnerError, RunError, Steps};
+use super::{LearnerError, RunError};
 use crate::weights::Weights;
 use bytes::{Buf, Bytes};
 use std::io::{self, Read, Write};
@@ -25,13 +25,6 @@ impl LearnerState {
     pub fn reader(&self) -> impl Read + use<> {
         self.0.clone().reader()
     }
-}
-
-/// What a learner has written in the middle of an epoch, with all that its rest needs to know.
-#[derive(Debug)]
-pub struct MiddleState {
-    pub(super) steps: Steps,
-    pub(super) state: LearnerState,
 }
 
 /// What `save` writes.

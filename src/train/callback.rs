@@ -13,7 +13,10 @@ use crate::{
 };
 use burn::{module::AutodiffModule, optim::Optimizer, tensor::backend::AutodiffBackend};
 use libp2p_identity::PeerId;
-use std::{io::Read, path::PathBuf};
+use std::{
+    io::{Read, Write},
+    path::PathBuf,
+};
 
 /// Why a module can't be federated, or not any longer.
 #[derive(Debug, thiserror::Error)]
@@ -177,13 +180,13 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         O: Optimizer<M, B>,
     {
         let initial = module_weights::collect(model)?;
-        let state = state::save_state(model, optimizer)?;
         let home = Home::open(home_dir).map_err(NodeError::from)?;
         let mut config = config.clone();
         // As it is trained: with weights that were set.
         config.buffers.extend(module_weights::untrained(&module_weights::apply(model.clone(), &initial)?));
         let initial = (initial, Origin::Seed);
-        let (run, saved) = Run::begin(&config, home, initial, |out| Ok(out.write_all(&state)?), RunOptions::default())?;
+        let save = |out: &mut dyn Write| Ok(out.write_all(&state::save_state(model, optimizer)?)?);
+        let (run, saved) = Run::begin(&config, home, initial, save, RunOptions::default())?;
         let (mut begun, mut begun_optimizer) = (model.clone(), optimizer.clone());
         if let Some(saved) = saved {
             let state = read(&mut saved.reader())?;
