@@ -47,10 +47,11 @@ impl Learner for Line {
     }
 
     fn load(&mut self, weights: &Weights) -> Result<(), LearnerError> {
-        match (weights.f32s("start").as_deref(), weights.f32s("slope").as_deref()) {
-            (Some(&[start]), Some(&[slope])) => Ok(self.weights = [start, slope]),
-            _ => Err("these are not the weights of a line".into()),
-        }
+        let (Some(start), Some(slope)) = (weights.f32s("start"), weights.f32s("slope")) else {
+            return Err("these are not the weights of a line".into());
+        };
+        self.weights = [start[0], slope[0]];
+        Ok(())
     }
 
     /// What a step does depends on its number alone, so that a restarted run is the uninterrupted one.
