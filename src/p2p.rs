@@ -29,13 +29,17 @@ pub use self::status_socket::{StatusError, StatusSocket};
 pub use self::{
     bootstrap_node::{BootstrapFigures, BootstrapNode},
     core::HandedOver,
-    message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SyncRequest, SyncResponse},
     options::{AddressError, FederationName, NetworkOptions, PeerAddress, listen_address},
     peer_list::{PeerList, PeerListError},
-    protocols::{BLOB_PROTOCOL, SYNC_PROTOCOL},
     status::{NetworkStatus, PeerRole, PeerStatus, Transport},
     surroundings::Surroundings,
     transport::NetworkError,
+};
+// Only tests speak the protocols by themselves.
+#[doc(hidden)]
+pub use self::{
+    message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SyncRequest, SyncResponse},
+    protocols::{BLOB_PROTOCOL, SYNC_PROTOCOL},
     wire::{BlobCodec, SyncCodec},
 };
 
