@@ -1,3 +1,5 @@
+//! A session for programs that are not async.
+
 use super::{Begun, Completed, LocalUpdate, NodeError, Origin, Session};
 use crate::{
     bucket::BucketFigures,

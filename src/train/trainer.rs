@@ -1,3 +1,5 @@
+//! A built-in model in training: steps, epochs, evaluation, and its state for a checkpoint.
+
 use super::{
     Adam, BatchOrder, Classifier, Cpu, Device, DeviceError, DigitsMlp, EpochLength, Examples, MnistCnn, Model,
     add_proximal_gradient,
