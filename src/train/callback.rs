@@ -108,7 +108,7 @@ impl Epoch {
 /// node's own, also while the program trains. They work outside tokio and inside any of its runtimes, whose thread
 /// they block as the training itself does; so does dropping it. Where other tasks should run meanwhile, the whole
 /// training belongs into `tokio::task::spawn_blocking`. To end a call that waits for peers, request the configuration's
-/// [`Stop`] from elsewhere.
+/// [`Stop`](crate::node::Stop) from elsewhere.
 ///
 /// **Crashes.** After each epoch the home has a checkpoint with weights, optimizer, strategy and epoch. A process that
 /// ends at any moment goes on from there with `join`; an epoch that was not trained to its end is trained again, one
