@@ -9,7 +9,6 @@ mod folder;
 mod init_file;
 mod model;
 mod node;
-mod paused;
 #[cfg(unix)]
 mod peers;
 mod run;

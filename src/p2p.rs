@@ -7,6 +7,7 @@ mod addresses;
 mod announcements;
 mod behaviour;
 mod bootstrap_node;
+#[doc(hidden)]
 pub mod core;
 mod figures;
 mod lookout;
@@ -31,13 +32,17 @@ pub use self::{
     bootstrap_node::{BootstrapFigures, BootstrapNode},
     core::HandedOver,
     figures::NetworkFigures,
-    message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SyncRequest, SyncResponse},
     options::{FederationName, NetworkOptions},
     peer_list::{PeerList, PeerListError},
-    protocols::{BLOB_PROTOCOL, SYNC_PROTOCOL},
     status::{NetworkStatus, PeerRole, PeerStatus, Transport},
     surroundings::Surroundings,
     transport::NetworkError,
+};
+// Only tests speak the protocols by themselves.
+#[doc(hidden)]
+pub use self::{
+    message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SyncRequest, SyncResponse},
+    protocols::{BLOB_PROTOCOL, SYNC_PROTOCOL},
     wire::{BlobCodec, SyncCodec},
 };
 

@@ -1,9 +1,13 @@
-//! What a program needs to federate a burn module of its own.
+//! What most programs that federate a model need. A program whose weights are plain arrays, or whose model lives
+//! elsewhere, drives a [`Run`], or lets one drive its [`Learner`]: `examples/own_weights.rs` does.
 //!
-//! Train as ever, and call [`FederatedCallback`] before the first epoch and at the end of each. Two processes that run
-//! this program with homes of their own learn together through a directory:
+//! # With burn
 //!
-//! ```
+//! Needs the feature `train`. Train as ever, and call `FederatedCallback` before the first epoch and at the end of each.
+//! Two processes that run this program with homes of their own learn together through a directory:
+//!
+#![cfg_attr(feature = "train", doc = "```")]
+#![cfg_attr(not(feature = "train"), doc = "```ignore")]
 //! use burn::{
 //!     backend::Autodiff,
 //!     nn::{Linear, LinearConfig},
@@ -44,11 +48,16 @@
 pub use crate::{
     folder::FolderUrl,
     node::{
-        AsyncOptions, BelowQuorum, Event, NodeConfig, NodeError, Pace, StartOptions, Stop, StrategyChoice, SyncOptions,
+        AsyncOptions, BelowQuorum, Event, LocalUpdate, NodeConfig, NodeError, Pace, StartOptions, Stop, StrategyChoice,
+        SyncOptions,
     },
     p2p::{NetworkOptions, PeerAddress, PeerList},
+    run::{History, Learner, LearnerError, Metrics, Outgoing, Run, RunError, RunOptions, Steps, Trained, federate},
     strategy::{FoldError, Folded, Round, Strategy, StrategySpec},
-    train::{
-        Adam, BatchOrder, CallbackError, Cpu, Epoch, FederatedCallback, Partial, add_proximal_gradient, init_seeded,
-    },
+    weights::Weights,
+};
+
+#[cfg(feature = "train")]
+pub use crate::train::{
+    Adam, BatchOrder, CallbackError, Cpu, Epoch, FederatedCallback, Partial, add_proximal_gradient, init_seeded,
 };

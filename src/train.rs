@@ -14,6 +14,7 @@ mod draws;
 mod epoch;
 mod examples;
 mod init;
+mod learner;
 mod model;
 mod module_weights;
 mod partial;
@@ -32,6 +33,7 @@ pub use self::{
     epoch::EpochLength,
     examples::{Examples, ExamplesError},
     init::init_seeded,
+    learner::ModelLearner,
     model::{Classifier, DigitsMlp, MnistCnn, Model, ParseModelError},
     module_weights::{ModuleWeightsError, apply, collect, layout_of},
     partial::Partial,
@@ -40,5 +42,5 @@ pub use self::{
         ForFileError, LAYOUT_ANNOTATION, ParseSavedLayoutError, SavedLayout, SavedLayoutError, for_file, from_saved,
     },
     state::{StateError, restore_optimizer, save_optimizer},
-    trainer::{Evaluation, MAX_BATCH, MAX_THREADS, Steps, Train, TrainError, TrainOptions, Trainer, trainer},
+    trainer::{Evaluation, MAX_BATCH, MAX_THREADS, Train, TrainError, TrainOptions, Trainer, trainer},
 };

@@ -137,6 +137,28 @@ impl Weights {
         }
     }
 
+    /// Weights of `f32` tensors: name, shape, and elements in row-major order.
+    ///
+    /// ```
+    /// # use peerfold::weights::Weights;
+    /// let weights = Weights::from_f32s(&[("bias", &[2], &[0.5, -0.5]), ("slope", &[], &[3.0])])?;
+    /// assert_eq!(weights.f32s("bias"), Some(vec![0.5, -0.5]));
+    /// # Ok::<(), peerfold::weights::WeightsError>(())
+    /// ```
+    pub fn from_f32s(tensors: &[(&str, &[u64], &[f32])]) -> Result<Self, WeightsError> {
+        let tensors = tensors.iter().map(|&(name, shape, elements)| Tensor {
+            spec: TensorSpec { name: name.to_owned(), dtype: DType::F32, shape: shape.to_vec() },
+            data: elements.iter().flat_map(|element| element.to_le_bytes()).collect(),
+        });
+        Self::new(tensors.collect())
+    }
+
+    /// A copy of the elements of an `f32` tensor; `None` if there is none of this name, or it is of another type.
+    pub fn f32s(&self, name: &str) -> Option<Vec<f32>> {
+        let (_, data) = self.get(name).filter(|(spec, _)| spec.dtype == DType::F32)?;
+        Some(data.as_chunks().0.iter().map(|element| f32::from_le_bytes(*element)).collect())
+    }
+
     /// Names, dtypes and shapes.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout

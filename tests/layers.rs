@@ -26,6 +26,7 @@ const LAYERS: &[&[&str]] = &[
     &["folder"],
     &["strategy"],
     &["node"],
+    &["run"],
     &["train"],
     &["experiment"],
     &["prelude"],

@@ -3,13 +3,12 @@
 use super::{
     events::EventOutput,
     init_file,
-    paused::Recipe,
-    run::{Job, Outputs, Saving},
+    run::{self, Saving, Until},
     settings::{NodeFlags, SettingsError, default_home, environment},
     suggest,
 };
 use crate::{
-    bucket::{BucketFigures, BucketOptions, BucketUrl, check_endpoint},
+    bucket::{BucketOptions, BucketUrl, check_endpoint},
     cache::DEFAULT_QUOTA,
     experiment::{DataSet, LabelSkew, PartitionError, digits, mnist},
     folder::{FolderUrl, FolderUrlError},
@@ -17,9 +16,11 @@ use crate::{
     node::{AsyncOptions, BelowQuorum, Checks, Event, NodeConfig, Origin, Pace, StartOptions, Stop, SyncOptions},
     p2p::{NetworkOptions, PeerList, listen_address},
     program::{did_you_mean, end_with_stdin, one_line, stop_on_signals},
+    run::{Recipe, RunOptions},
     strategy::{StrategyError, StrategySpec},
     train::{
-        Device, Draws, EpochLength, MAX_BATCH, MAX_THREADS, Model, ParseModelError, SavedLayout, TrainOptions, trainer,
+        Device, Draws, EpochLength, MAX_BATCH, MAX_THREADS, Model, ModelLearner, ParseModelError, SavedLayout,
+        TrainOptions, trainer,
     },
     weights::Annotations,
 };
@@ -501,7 +502,6 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool, output: &EventOut
     let part = Arc::new(split.part(&train, index)?);
     drop(train);
     let trainer = trainer(model, device, options, part)?;
-    let layout = Arc::new(trainer.layout()?);
     let (initial, annotations) = match init {
         Some((weights, annotations)) => ((weights, Origin::Init), annotations),
         None => ((trainer.weights()?, Origin::Seed), Annotations::default()),
@@ -552,26 +552,17 @@ pub(super) fn run(settings: &NodeFlags, ends_with_stdin: bool, output: &EventOut
         distinct,
         publish_folded: settings.publish_folded == Some(true),
         events: output.sink(),
-        stop: stop.clone(),
+        stop,
         ..NodeConfig::new(federation, folder)
     };
     let run_dir = home.run_dir(&config.federation_id())?;
-    let session = config.open(&home, layout)?;
-    let stay = settings.stay == Some(true);
-    let job = Job {
-        trainer,
-        session,
-        test,
-        epochs,
-        length,
-        checkpoint_every,
-        recipe,
-        linger,
-        stay,
-        stop,
-        began,
-        paid: BucketFigures::default(),
-    };
     let saving = Saving { out: settings.out.clone(), model, layout: saved, annotations, run_dir };
-    job.run(initial, &Outputs { events: output.clone(), saving })
+    let steps_per_epoch = match length {
+        EpochLength::Steps(steps) => Some(steps),
+        EpochLength::Period(_) => None,
+    };
+    let options = RunOptions { checkpoint_every, recipe, steps_per_epoch, began, ..RunOptions::default() };
+    let mut learner = ModelLearner::new(trainer, length, test);
+    let until = Until { epochs, stay: settings.stay == Some(true) };
+    run::run((&config, home), &mut learner, initial, options, &until, &saving, output)
 }

@@ -1,3 +1,5 @@
+//! A session for programs that are not async.
+
 use super::{Begun, Completed, Figures, LocalUpdate, NodeError, Origin, SavedState, Session};
 use crate::{folder::HandedOver, weights::Weights};
 use std::{future::Future, io::Write, pin::Pin, sync::mpsc, time::Duration};

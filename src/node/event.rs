@@ -238,7 +238,7 @@ pub enum Event {
         epoch: u64,
         /// Epochs the run is to have.
         epochs: u64,
-        /// `loss` on the training batches; `test_loss` and `accuracy` (0 to 1) of the weights after the fold.
+        /// Of a built-in model `loss` on the training batches; `test_loss` and `accuracy` (0 to 1) after the fold.
         metrics: BTreeMap<String, f64>,
         /// Training steps.
         steps: u64,
@@ -265,7 +265,7 @@ pub enum Event {
     Finished {
         /// The epoch it is at.
         epoch: u64,
-        /// `test_loss` and `accuracy` (0 to 1) of the final weights.
+        /// Of a built-in model `test_loss` and `accuracy` (0 to 1) of the final weights.
         metrics: BTreeMap<String, f64>,
         /// Whether a signal ended it before its last epoch.
         stopped: bool,

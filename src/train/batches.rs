@@ -1,3 +1,5 @@
+//! The order in which examples are trained on.
+
 use super::Draws;
 
 /// The order in which examples are trained on: an endless sequence of passes, each over all examples in an order of

@@ -1,3 +1,5 @@
+//! The callback for burn modules: a [run](crate::run) whose loop is the program's own.
+
 use super::{
     Draws, Partial,
     module_weights::{self, ModuleWeightsError},
@@ -5,12 +7,15 @@ use super::{
 };
 use crate::{
     home::Home,
-    node::{Begun, BlockingSession, LocalUpdate, NodeConfig, NodeError, Origin, Progress, Stop},
-    weights::{MAX_METRIC_NAME, MAX_METRICS, Metadata, Metric},
+    node::{Completed, NodeConfig, NodeError, Origin},
+    run::{History, Metrics, Middle, Outgoing, Run, RunError, RunOptions, Steps, Trained},
 };
 use burn::{module::AutodiffModule, optim::Optimizer, tensor::backend::AutodiffBackend};
 use libp2p_identity::PeerId;
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io::Write,
+    path::PathBuf,
+};
 
 /// Why a module can't be federated, or not any longer.
 #[derive(Debug, thiserror::Error)]
@@ -32,26 +37,50 @@ pub enum CallbackError {
     /// The training state can't be saved, or that of the checkpoint is another optimizer's.
     #[error(transparent)]
     State(#[from] StateError),
+    /// What acts on the weights before they leave the node has failed.
+    #[error(transparent)]
+    Run(RunError),
+}
+
+impl From<RunError> for CallbackError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Node(error) | RunError::Unpublished(error) => Self::Node(error),
+            RunError::Metrics { epoch, what } => Self::Metrics { epoch, what },
+            RunError::Learner { doing, source } => match source.downcast::<StateError>() {
+                Ok(error) => Self::State(*error),
+                Err(source) => Self::Run(RunError::Learner { doing, source }),
+            },
+            error => Self::Run(error),
+        }
+    }
 }
 
 /// What a node tells of a trained epoch.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Epoch {
-    num_examples: u64,
-    metrics: Vec<(String, f64)>,
+    trained: Trained,
 }
 
 impl Epoch {
     /// An epoch that was trained on this many examples: how much the update counts in a mean.
     pub fn of(num_examples: u64) -> Self {
-        Self { num_examples, metrics: Vec::new() }
+        Self { trained: Trained::on(num_examples) }
     }
 
-    /// Adds a figure that peers may see. Of two with the same name the last one counts. At most [`MAX_METRICS`], with
-    /// names of at most [`MAX_METRIC_NAME`] bytes, or [`on_epoch_end`](FederatedCallback::on_epoch_end) is an error.
+    /// Adds a figure that peers may see. Of two with the same name the last one counts. At most
+    /// [`MAX_METRICS`](crate::weights::MAX_METRICS), with names of at most
+    /// [`MAX_METRIC_NAME`](crate::weights::MAX_METRIC_NAME) bytes, or [`on_epoch_end`](FederatedCallback::on_epoch_end)
+    /// is an error.
     #[must_use]
-    pub fn metric(mut self, name: impl Into<String>, value: f64) -> Self {
-        self.metrics.push((name.into(), value));
+    pub fn metric(self, name: impl Into<String>, value: f64) -> Self {
+        Self { trained: self.trained.metric(name, value) }
+    }
+
+    /// Says how many steps it had, for [`Event::EpochDone`](crate::node::Event::EpochDone); 0 unless it is said.
+    #[must_use]
+    pub fn steps(mut self, steps: u64) -> Self {
+        self.trained.steps.done = steps;
         self
     }
 }
@@ -78,12 +107,18 @@ impl Epoch {
 /// node's own, also while the program trains. They work outside tokio and inside any of its runtimes, whose thread
 /// they block as the training itself does; so does dropping it. Where other tasks should run meanwhile, the whole
 /// training belongs into `tokio::task::spawn_blocking`. To end a call that waits for peers, request the configuration's
-/// [`Stop`] from elsewhere.
+/// [`Stop`](crate::node::Stop) from elsewhere.
 ///
 /// **Crashes.** After each epoch the home has a checkpoint with weights, optimizer, strategy and epoch. A process that
 /// ends at any moment goes on from there with `join`; an epoch that was not trained to its end is trained again, one
 /// that was trained is never trained twice. So the run is the same, bit for bit, as long as the data of an epoch
 /// depend on its number alone; see [`seed`](Self::seed), also for dropout.
+///
+/// **Events.** [`NodeConfig::events`] gets all that `peerfold node --json` tells, [`EpochDone`] after each epoch and
+/// [`Finished`] by [`finish`](Self::finish) included. [`history`](Self::history) has the epochs.
+///
+/// [`EpochDone`]: crate::node::Event::EpochDone
+/// [`Finished`]: crate::node::Event::Finished
 ///
 /// **Long epochs.** The loop is the program's, so the callback can't save the middle of an epoch by itself when a stop
 /// is requested or time has passed. A loop whose epochs are too long to be trained again calls
@@ -115,19 +150,9 @@ impl Epoch {
 ///
 /// Dropping it leaves the federation, and makes the home free for another.
 pub struct FederatedCallback<B: AutodiffBackend> {
-    session: BlockingSession,
-    /// The last complete epoch.
-    epoch: u64,
-    /// What was saved of the next one in an earlier life.
-    progress: Option<Progress>,
-    stop: Stop,
-    linger: Duration,
-    /// A stop request has cut an epoch's end short.
-    stopped: bool,
+    run: Run,
     seed: u64,
     device: B::Device,
-    /// Locked until the session is gone.
-    home: Home,
 }
 
 impl<B: AutodiffBackend> FederatedCallback<B> {
@@ -158,25 +183,18 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         let mut config = config.clone();
         // As it is trained: with weights that were set.
         config.buffers.extend(module_weights::untrained(&module_weights::apply(model.clone(), &initial)?));
-        let mut session = config.open(&home, initial.layout().clone())?;
-        let state = session.write_state(|out| Ok::<_, CallbackError>(state::save_optimizer(model, optimizer, out)?))?;
-        let Begun { weights, epoch, trainer, progress, .. } = session.begin((initial, Origin::Seed), state)?;
+        let initial = (initial, Origin::Seed);
+        let save = |out: &mut dyn Write| Ok(state::save_optimizer(model, optimizer, out)?);
+        let (run, saved) = Run::begin(&config, home, initial, save, RunOptions::default())?;
         let mut begun_optimizer = optimizer.clone();
-        if let Some(state) = trainer {
-            begun_optimizer = state::restore_optimizer(model, begun_optimizer, &mut state.reader()?)?;
+        if let Some(saved) = saved {
+            begun_optimizer = state::restore_optimizer(model, begun_optimizer, &mut saved.reader()?)?;
         }
-        (*model, *optimizer) = (module_weights::apply(model.clone(), &weights)?, begun_optimizer);
-        let peer_id = home.keypair().public().to_peer_id();
+        (*model, *optimizer) = (module_weights::apply(model.clone(), run.weights())?, begun_optimizer);
         Ok(Self {
-            session,
-            epoch,
-            progress,
-            stop: config.stop.clone(),
-            linger: config.linger,
-            stopped: false,
-            seed: Draws::new("epoch seeds of a node", 0, &peer_id.to_bytes()).below(u64::MAX),
+            seed: Draws::new("epoch seeds of a node", 0, &run.peer_id().to_bytes()).below(u64::MAX),
             device: model.devices().into_iter().next().unwrap_or_default(),
-            home,
+            run,
         })
     }
 
@@ -188,6 +206,13 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         self
     }
 
+    /// Makes this act on the weights between their training and their publication, from the next epoch on.
+    #[must_use]
+    pub fn with_outgoing(mut self, outgoing: impl Outgoing + 'static) -> Self {
+        self.run.set_outgoing(outgoing);
+        self
+    }
+
     /// The epoch to train now, from 1, or `None` if epoch `last` is complete or a stop was requested. Asking again
     /// gives the same. Numbers may be left out: a synchronous node that was behind takes over the epoch of the others.
     ///
@@ -195,10 +220,7 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
     /// burn's CPU backend has one generator for the whole process: that holds only while nothing else in the process
     /// draws, so not for two nodes that train with dropout in two threads.
     pub fn next_epoch(&mut self, last: u64) -> Option<u64> {
-        if self.is_stopped() || self.epoch >= last {
-            return None;
-        }
-        let epoch = self.epoch + 1;
+        let epoch = self.run.next_epoch(last)?;
         B::seed(&self.device, self.seed(epoch));
         Some(epoch)
     }
@@ -222,13 +244,16 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         M: AutodiffModule<B>,
         O: Optimizer<M, B>,
     {
-        let Some(progress) = self.progress.take() else { return Ok(None) };
-        let mut from = progress.trainer.reader()?;
-        let partial = Partial::read(&mut from)?;
-        let restored = state::restore_optimizer(model, optimizer.clone(), &mut from)?;
-        (*model, *optimizer) = (module_weights::apply(model.clone(), &progress.weights)?, restored);
-        self.seed_part(&partial);
-        Ok(Some(partial))
+        let resumed = self.run.take_up(|Middle { weights, state, .. }| {
+            let partial = Partial::read(state)?;
+            let restored = state::restore_optimizer(model, optimizer.clone(), state)?;
+            (*model, *optimizer) = (module_weights::apply(model.clone(), weights)?, restored);
+            Ok::<_, CallbackError>(partial)
+        })?;
+        if let Some(partial) = &resumed {
+            self.seed_part(partial);
+        }
+        Ok(resumed)
     }
 
     /// Saves the middle of the epoch under way, in the home: model, optimizer, and how far it has come. A process that
@@ -242,18 +267,19 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         M: AutodiffModule<B>,
         O: Optimizer<M, B>,
     {
-        let state = self.session.write_state(|out| {
+        let steps = Steps { done: partial.steps(), interrupted: true, ..Steps::default() };
+        let middle = self.run.write_middle(steps, |out| {
             partial.write(out)?;
-            Ok::<_, CallbackError>(state::save_optimizer(model, optimizer, out)?)
+            Ok(state::save_optimizer(model, optimizer, out)?)
         })?;
-        self.session.save_progress(partial.steps(), module_weights::collect(model)?, state)?;
+        self.run.save_progress(module_weights::collect(model)?, middle)?;
         self.seed_part(&partial);
         Ok(())
     }
 
     /// Sets burn's random numbers for the rest of an epoch.
     fn seed_part(&self, partial: &Partial) {
-        let place = [self.epoch + 1, partial.steps()].map(u64::to_le_bytes).concat();
+        let place = [self.run.epoch() + 1, partial.steps()].map(u64::to_le_bytes).concat();
         B::seed(&self.device, Draws::new("seed within an epoch", self.seed, &place).below(u64::MAX));
     }
 
@@ -272,60 +298,59 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         M: AutodiffModule<B>,
         O: Optimizer<M, B>,
     {
-        let epoch = self.epoch + 1;
-        let metrics = metrics_of(&report).map_err(|what| CallbackError::Metrics { epoch, what })?;
-        // Its copy in memory is gone before there is one of the weights.
-        let state =
-            self.session.write_state(|out| Ok::<_, CallbackError>(state::save_optimizer(model, optimizer, out)?))?;
+        self.on_epoch_end_with(model, optimizer, report, |_| Metrics::new())
+    }
+
+    /// [`on_epoch_end`](Self::on_epoch_end), which then measures the model as it is after the fold: these figures are
+    /// told in [`Event::EpochDone`](crate::node::Event::EpochDone) beside those of `report`, and at the end of the run.
+    /// Not called if a stop has cut the epoch's end short.
+    pub fn on_epoch_end_with<M, O>(
+        &mut self,
+        model: &mut M,
+        optimizer: &O,
+        report: Epoch,
+        evaluate: impl FnOnce(&M) -> Metrics,
+    ) -> Result<u64, CallbackError>
+    where
+        M: AutodiffModule<B>,
+        O: Optimizer<M, B>,
+    {
+        // What it copies of its state is gone before there is a copy of the weights.
+        let state = self.run.write_state(|out| Ok(state::save_optimizer(model, optimizer, out)?))?;
         let weights = module_weights::collect(model)?;
-        let local = LocalUpdate { weights, epoch, num_examples: report.num_examples, metrics };
-        self.progress = None;
-        let completed = match self.session.epoch_trained(local, state) {
-            Err(NodeError::Stopped) => {
-                self.stopped = true;
-                return Ok(self.epoch);
-            }
-            completed => completed?,
-        };
-        *model = module_weights::apply(model.clone(), &completed.weights)?;
-        self.epoch = completed.epoch;
-        Ok(self.epoch)
+        if let Some(Completed { weights, .. }) = self.run.publish(weights, report.trained, state)? {
+            *model = module_weights::apply(model.clone(), &weights)?;
+            self.run.epoch_done(evaluate(model));
+        }
+        Ok(self.run.epoch())
     }
 
     /// Publishes the newest update if the folder failed when its turn was, and, on a network, waits until the connected
-    /// peers have it, at most [`NodeConfig::linger`]: to be called after the last epoch. On an error it is in the home,
+    /// peers have it, at most [`NodeConfig::linger`], and says that the run is
+    /// [finished](crate::node::Event::Finished): to be called after the last epoch. On an error the update is in the home,
     /// and the next [`join`](Self::join) publishes it.
     pub fn finish(mut self) -> Result<(), CallbackError> {
-        self.session.finish()?;
-        self.session.hand_over(self.linger)?;
-        Ok(())
+        Ok(self.run.finish()?)
     }
 
     /// The last complete epoch; 0 for a new federation.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.run.epoch()
+    }
+
+    /// The epochs that this process has completed.
+    pub fn history(&self) -> &History {
+        self.run.history()
     }
 
     /// Whether a stop was requested.
     pub fn is_stopped(&self) -> bool {
-        self.stopped || self.stop.is_requested()
+        self.run.is_stopped()
     }
 
     /// This node's name among its peers.
     pub fn peer_id(&self) -> PeerId {
-        self.home.keypair().public().to_peer_id()
+        self.run.peer_id()
     }
 }
 
-/// As an entry wants them. Checked here, because what is saved for a restart must be publishable.
-fn metrics_of(report: &Epoch) -> Result<Vec<Metric>, String> {
-    let named = report.metrics.iter().map(|(name, value)| (name.as_str(), *value));
-    let metrics = Metadata::default().with_metrics(named).metrics;
-    if metrics.len() > MAX_METRICS {
-        return Err(format!("{} of them, but at most {MAX_METRICS} are allowed", metrics.len()));
-    }
-    match metrics.iter().find(|metric| metric.name.len() > MAX_METRIC_NAME) {
-        Some(metric) => Err(format!("the name {:.40?} has over {MAX_METRIC_NAME} bytes", metric.name)),
-        None => Ok(metrics),
-    }
-}

@@ -1,3 +1,5 @@
+//! What trains: the processor or a GPU, chosen when the program runs.
+
 use std::{fmt, str::FromStr};
 
 /// What trains.

@@ -1,3 +1,5 @@
+//! Pseudo-random numbers that are the same on every machine.
+
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},

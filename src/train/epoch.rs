@@ -1,3 +1,5 @@
+//! How much training an epoch is: steps, or a time.
+
 use std::time::Duration;
 
 /// Steps that an epoch of a fixed time has room for in the data order: more than any processor does in one.

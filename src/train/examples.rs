@@ -1,3 +1,5 @@
+//! Labelled images in memory.
+
 use std::fmt;
 
 /// Labelled images in memory: what the built-in models are trained on and measured with.

@@ -1,3 +1,5 @@
+//! Initial weights that follow from a seed.
+
 use super::Draws;
 use burn::{
     module::{Module, ModuleMapper, Param},

@@ -1,3 +1,5 @@
+//! The built-in models.
+
 use burn::{
     module::Module,
     nn::{

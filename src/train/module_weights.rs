@@ -1,3 +1,5 @@
+//! From a burn module to weights and back, tensor by tensor.
+
 use crate::weights::{DType, Layout, LayoutError, TensorSpec, Weights, WeightsError};
 use burn::{
     module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param},

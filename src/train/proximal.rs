@@ -1,3 +1,5 @@
+//! FedProx' proximal term, for local training.
+
 use burn::{
     module::{AutodiffModule, ModuleVisitor, Param},
     optim::GradientsParams,

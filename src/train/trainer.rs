@@ -1,3 +1,5 @@
+//! A built-in model in training: steps, epochs, evaluation, and its state for a checkpoint.
+
 use super::{
     Adam, BatchOrder, Classifier, Cpu, Device, DeviceError, DigitsMlp, EpochLength, Examples, MnistCnn, Model,
     add_proximal_gradient,
@@ -6,7 +8,10 @@ use super::{
     module_weights::{self, ModuleWeightsError},
     state::{self, StateError},
 };
-use crate::weights::{Layout, Weights};
+use crate::{
+    run::Steps,
+    weights::{Layout, Weights},
+};
 use burn::{
     backend::Autodiff,
     module::AutodiffModule,
@@ -18,14 +23,13 @@ use burn::{
     },
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use serde::{Deserialize, Serialize};
 use std::{
     io::{Read, Write},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// Most examples in a step: their images must fit the memory at once.
@@ -96,26 +100,6 @@ pub enum TrainError {
     State(#[from] StateError),
 }
 
-/// How far a row of steps, as an epoch is one, has come. The default is its beginning.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Steps {
-    /// Steps done: all that were asked for, unless it was interrupted.
-    pub done: u64,
-    /// Sum of the steps' losses (cross-entropy, natural logarithm), each before its step, in the order of the steps.
-    pub loss_sum: f64,
-    /// How long [`Train::train_epoch`] has trained, over all its calls for the epoch.
-    pub time: Duration,
-    /// Whether it was asked to stop before the last step.
-    pub interrupted: bool,
-}
-
-impl Steps {
-    /// Mean of the steps' losses; `None` if no step was done.
-    pub fn loss(&self) -> Option<f64> {
-        (self.done > 0).then(|| self.loss_sum / self.done as f64)
-    }
-}
-
 /// How good a model is on some examples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evaluation {
@@ -132,7 +116,7 @@ pub trait Train: Send {
     /// Does the steps `first_step..first_step + count` of this node's data order, Adam on the mean cross-entropy of a
     /// batch, of which those in `before` are done already. Before each step `stop` is asked whether to stop instead.
     ///
-    /// The result, the sum of the losses included, depends on the state and on the numbers of the steps only: ten and ten
+    /// The losses are cross-entropies with the natural logarithm. The result, their sum included, depends on the state and on the numbers of the steps only: ten and ten
     /// steps are twenty, bit for bit.
     fn train_on(
         &mut self,

@@ -26,6 +26,7 @@ mod period;
 mod process;
 mod readme;
 mod restart;
+mod runs;
 mod signals;
 mod strategies;
 mod terminal;

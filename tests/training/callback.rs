@@ -221,6 +221,47 @@ fn the_middle_of_an_epoch_is_saved_by_the_loop_and_gone_on_with() {
 }
 
 #[test]
+fn the_program_is_told_of_its_epochs_and_its_end_and_has_them_in_its_history() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let events: Arc<Mutex<Vec<Event>>> = Arc::default();
+    let mut config = memory();
+    let heard = events.clone();
+    config.events = Arc::new(move |event| heard.lock().unwrap().push(event.clone()));
+    let (mut net, mut adam) = (Net::new(8, 0.0), AdamConfig::new().init());
+    let mut federation = FederatedCallback::join(&config, dir.path(), &mut net, &mut adam).unwrap();
+    while let Some(epoch) = federation.next_epoch(2) {
+        let loss = train(&mut net, &mut adam, federation.seed(epoch), [1, 1, 1]);
+        let report = Epoch::of(256).steps(8).metric("loss", loss);
+        // One epoch is measured after the fold, the other isn't.
+        if epoch == 1 {
+            federation.on_epoch_end(&mut net, &adam, report).unwrap();
+        } else {
+            let measure = |net: &Net<B>| Metrics::from([("accuracy".to_owned(), accuracy(net))]);
+            federation.on_epoch_end_with(&mut net, &adam, report, measure).unwrap();
+        }
+    }
+    let history: Vec<(u64, u64, Metrics)> =
+        federation.history().epochs().map(|it| (it.epoch, it.num_examples, it.metrics.clone())).collect();
+    federation.finish().unwrap();
+    let events = events.lock().unwrap();
+    let done: Vec<(u64, u64, Metrics)> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::EpochDone { epoch, epochs: 2, metrics, steps: 8, .. } => Some((*epoch, 256, metrics.clone())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(done, history);
+    assert_eq!(done.iter().map(|(_, _, metrics)| metrics.len()).collect::<Vec<_>>(), [1, 2]);
+    let Some(Event::Finished { epoch: 2, metrics, stopped: false, root, .. }) = events.last() else {
+        panic!("{events:?}")
+    };
+    assert_eq!(*metrics, Metrics::from([("accuracy".to_owned(), accuracy(&net))]));
+    assert_eq!(*root, collect(&net).unwrap().manifest().root().to_string());
+}
+
+#[test]
 fn another_model_or_optimizer_than_the_checkpoints_is_a_clear_error() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
