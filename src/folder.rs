@@ -18,7 +18,7 @@ pub use self::{
     error::FolderError,
     local::LocalFolder,
     memory::{MemoryFolder, MemoryStorage},
-    url::{FolderUrl, FolderUrlError, OpenOptions},
+    url::{FolderUrl, FolderUrlError, Ways},
     value::{ChunkStore, Value},
 };
 

@@ -21,6 +21,7 @@
 //! | [`cache`] | what a node keeps of a federation on its disk |
 //! | [`home`] | a node's identity and its sequence numbers |
 //! | [`entries`] | what is known of a federation |
+//! | [`settings`] | what each layer's settings are declared by |
 //! | [`weights`] | tensors, layouts, manifests, signed entries |
 //! | [`file_format`] | what a file is that isn't what was expected |
 //!
@@ -51,6 +52,7 @@ pub mod p2p;
 pub mod prelude;
 #[cfg(feature = "bootstrap")]
 mod program;
+pub mod settings;
 pub mod strategy;
 #[cfg(feature = "train")]
 pub mod train;

@@ -21,6 +21,7 @@ mod progress;
 mod roster;
 mod sealed;
 mod session;
+mod settings;
 mod start;
 mod stop;
 mod synchronous;
@@ -37,6 +38,7 @@ pub use self::{
     progress::Progress,
     roster::Roster,
     session::{Begun, Completed, Mode, Session, SessionOptions},
+    settings::{EndSettings, PublishSettings, TrustSettings},
     start::{Beginning, StartOptions},
     stop::Stop,
     synchronous::{BelowQuorum, Members, SyncNode, SyncOptions},
@@ -45,6 +47,7 @@ pub use self::{
 use crate::{
     folder::FolderError,
     home::HomeError,
+    settings::Mistake,
     strategy::{FoldError, StrategyError},
 };
 
@@ -66,6 +69,9 @@ pub enum NodeError {
     /// The fold failed for a reason that no other update would cure.
     #[error(transparent)]
     Fold(#[from] FoldError),
+    /// A setting is out of its bounds.
+    #[error(transparent)]
+    Setting(#[from] Mistake),
     /// Weights given by the caller don't fit the model.
     #[error("{what} have another layout than the model: {difference}")]
     Layout {

@@ -15,6 +15,7 @@ mod options;
 mod peer_list;
 mod protocols;
 mod redial;
+mod settings;
 mod shortage;
 mod status;
 #[cfg(unix)]
@@ -29,9 +30,10 @@ pub use self::{
     bootstrap_node::{BootstrapFigures, BootstrapNode},
     core::HandedOver,
     message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SyncRequest, SyncResponse},
-    options::{AddressError, FederationName, NetworkOptions, PeerAddress, listen_address},
+    options::{AddressError, PeerAddress, listen_address},
     peer_list::{PeerList, PeerListError},
     protocols::{BLOB_PROTOCOL, SYNC_PROTOCOL},
+    settings::{FederationName, NetworkOptions, NetworkSettings, SwarmLimits},
     status::{NetworkStatus, PeerRole, PeerStatus, Transport},
     surroundings::Surroundings,
     transport::NetworkError,

@@ -46,7 +46,7 @@ pub use crate::{
     node::{
         AsyncOptions, BelowQuorum, Event, NodeConfig, NodeError, Pace, StartOptions, Stop, StrategyChoice, SyncOptions,
     },
-    p2p::{NetworkOptions, PeerAddress, PeerList},
+    p2p::{NetworkSettings, PeerAddress, PeerList},
     strategy::{FoldError, Folded, Round, Strategy, StrategySpec},
     train::{
         Adam, BatchOrder, CallbackError, Cpu, Epoch, FederatedCallback, Partial, add_proximal_gradient, init_seeded,

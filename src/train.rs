@@ -19,6 +19,7 @@ mod module_weights;
 mod partial;
 mod proximal;
 mod saved_layout;
+mod settings;
 mod state;
 mod trainer;
 
@@ -39,6 +40,7 @@ pub use self::{
     saved_layout::{
         ForFileError, LAYOUT_ANNOTATION, ParseSavedLayoutError, SavedLayout, SavedLayoutError, for_file, from_saved,
     },
+    settings::{MAX_BATCH, MAX_THREADS, RunSettings, TrainOptions},
     state::{StateError, restore_state, save_state},
-    trainer::{Evaluation, MAX_BATCH, MAX_THREADS, Steps, Train, TrainError, TrainOptions, Trainer, trainer},
+    trainer::{Evaluation, Steps, Train, TrainError, Trainer, trainer},
 };

@@ -7,9 +7,9 @@ mod samples;
 
 use buckets::{ACCESS_KEY, BUCKET, Class, SECRET_KEY, Server};
 use peerfold::{
-    bucket::{BucketKeys, BucketOptions},
+    bucket::{BucketKeys, BucketOptions, BucketSettings, Endpoint},
     folder::{CachedFolder, CachedOptions, SharedFolder},
-    p2p::{NetworkOptions, PeerAddress},
+    p2p::{NetworkOptions, NetworkSettings, PeerAddress},
     weights::{Key, SignedEntry},
 };
 use samples::{PATIENCE, author, epoch, numbered, peer};
@@ -28,23 +28,26 @@ struct Member {
 
 async fn open(seed: u8, network: Option<Vec<PeerAddress>>, bucket: Option<&Server>) -> Member {
     let dir = tempfile::tempdir().unwrap();
-    let network = network.map(|bootstrap| NetworkOptions {
+    let network = network.map(|bootstrap| NetworkSettings {
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
         bootstrap,
-        mdns: false,
+        no_mdns: true,
         sync_every: Duration::from_secs(1),
-        ..NetworkOptions::default()
+        ..NetworkSettings::default()
     });
+    let network = network.map(NetworkOptions::from);
     let bucket = bucket.map(|server| {
-        let options = BucketOptions {
-            endpoint: Some(server.endpoint()),
+        let settings = BucketSettings {
+            endpoint: Some(Endpoint(server.endpoint())),
             allow_http: true,
-            keys: Some(BucketKeys::new(ACCESS_KEY, SECRET_KEY)),
-            poll: Duration::from_millis(50)..=Duration::from_millis(200),
+            poll: Duration::from_millis(50),
+            poll_idle: Duration::from_millis(200),
             after: Duration::from_millis(200),
             relay_after: Duration::from_millis(300),
-            ..BucketOptions::default()
+            ..BucketSettings::default()
         };
+        let keys = Some(BucketKeys::new(ACCESS_KEY, SECRET_KEY));
+        let options = BucketOptions { settings, keys, relayed: None };
         (format!("s3://{BUCKET}/relay").parse().unwrap(), options)
     });
     let layout = Some(numbered(0).layout().id());

@@ -9,7 +9,7 @@ use std::{
 
 /// From the bottom to the top. Modules in one line may use each other.
 const LAYERS: &[&[&str]] = &[
-    &["descriptors", "durable_file", "file_format", "kernels"],
+    &["descriptors", "durable_file", "file_format", "kernels", "settings"],
     &["weights"],
     &["entries"],
     &["home"],
@@ -24,7 +24,8 @@ const LAYERS: &[&[&str]] = &[
     &["prelude"],
     &["program"],
     &["bootstrap"],
-    &["cli", "demo"],
+    &["demo"],
+    &["cli"],
 ];
 
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {

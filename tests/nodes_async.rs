@@ -5,7 +5,7 @@ mod nodes;
 
 use nodes::{Peer, Recorder, local, options, patiently, peers, value_of, weights};
 use peerfold::{
-    node::{AsyncNode, AsyncOptions, Event, LocalUpdate, ParticipantOptions},
+    node::{AsyncNode, AsyncOptions, Checks, Event, LocalUpdate, ParticipantOptions},
     strategy::StrategySpec,
     weights::{DType, Tensor, TensorSpec, Weights},
 };
@@ -159,7 +159,7 @@ async fn what_is_too_old_is_left_out_unread_and_takes_no_place_in_the_sample() {
     let mut node = AsyncNode::new(
         peers[0].participant_with(
             &StrategySpec::new("fedavg"),
-            ParticipantOptions { max_staleness: 2, ..options(&events) },
+            ParticipantOptions { checks: Checks { max_staleness: 2, ..Checks::default() }, ..options(&events) },
         ),
         AsyncOptions { max_peers: Some(2), ..AsyncOptions::default() },
     );

@@ -5,7 +5,7 @@ use super::{
     live::amount,
     phase::NodeResult,
 };
-use crate::cli::{Column, Sheet};
+use crate::program::{Column, Sheet};
 use std::time::Duration;
 
 /// Each node together and alone.

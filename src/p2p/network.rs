@@ -12,7 +12,8 @@ mod jobs;
 use super::status_socket::StatusSocket;
 use super::{
     core::{FetchError, HandedOver},
-    options::{NetworkOptions, PeerAddress},
+    options::PeerAddress,
+    settings::NetworkOptions,
     status::NetworkStatus,
     surroundings::Surroundings,
     transport::NetworkError,

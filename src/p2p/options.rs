@@ -1,3 +1,5 @@
+//! Addresses as people write them.
+
 use super::addresses::without_peer;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
@@ -5,9 +7,7 @@ use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
     str::FromStr,
-    time::Duration,
 };
-use tokio::sync::watch;
 
 /// What is wrong with an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -157,50 +157,6 @@ pub(super) fn port(address: &Multiaddr) -> Option<u16> {
         (Protocol::Tcp(port), None, None) if is_host => Some(port),
         (Protocol::Udp(port), Some(Protocol::QuicV1), None) if is_host => Some(port),
         _ => None,
-    }
-}
-
-/// How a node takes part in the network.
-#[derive(Debug, Clone)]
-pub struct NetworkOptions {
-    /// Where to listen. Empty: on every interface, over TCP and QUIC, on ports that the system chooses; an interface that
-    /// can't be listened on is then no error.
-    pub listen: Vec<Multiaddr>,
-    /// Peers to begin with, dialled for ever.
-    pub bootstrap: Vec<PeerAddress>,
-    /// Whether to look for peers on the local network.
-    pub mdns: bool,
-    /// How often to sync with one random member.
-    pub sync_every: Duration,
-    /// Seeds what is drawn: whom to sync with, jitter.
-    pub seed: u64,
-    /// While it says `true`, the node closes its connections and makes none: for trying what becomes of a federation
-    /// whose network fails.
-    pub cut: Option<watch::Receiver<bool>>,
-    /// What the federation is called, to tell it to who asks this node on its own machine. No peer is told.
-    pub named: Option<FederationName>,
-}
-
-/// What people call a federation, whose id is the hash of both.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FederationName {
-    /// Its name.
-    pub name: String,
-    /// The label of the run.
-    pub run: String,
-}
-
-impl Default for NetworkOptions {
-    fn default() -> Self {
-        Self {
-            listen: Vec::new(),
-            bootstrap: Vec::new(),
-            mdns: true,
-            sync_every: Duration::from_secs(60),
-            seed: rand::random(),
-            cut: None,
-            named: None,
-        }
     }
 }
 

@@ -172,7 +172,7 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
             epoch,
             progress,
             stop: config.stop.clone(),
-            linger: config.linger,
+            linger: config.end.linger,
             stopped: false,
             seed: Draws::new("epoch seeds of a node", 0, &peer_id.to_bytes()).below(u64::MAX),
             device: model.devices().into_iter().next().unwrap_or_default(),
@@ -286,7 +286,7 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
     }
 
     /// Publishes the newest update if the folder failed when its turn was, and, on a network, waits until the connected
-    /// peers have it, at most [`NodeConfig::linger`]: to be called after the last epoch. On an error it is in the home,
+    /// peers have it, at most [`EndSettings::linger`](crate::node::EndSettings::linger): to be called after the last epoch. On an error it is in the home,
     /// and the next [`join`](Self::join) publishes it.
     pub fn finish(mut self) -> Result<(), CallbackError> {
         self.session.finish()?;

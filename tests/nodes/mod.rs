@@ -104,7 +104,7 @@ pub fn participant(folder: Arc<dyn SharedFolder>, strategy: &StrategySpec, optio
 }
 
 pub fn options(events: &Recorder) -> ParticipantOptions {
-    ParticipantOptions { checks: Checks::default(), max_staleness: 10, allow: None, events: events.sink() }
+    ParticipantOptions { checks: Checks::default(), allow: None, events: events.sink() }
 }
 
 /// Peers over one storage.

@@ -1,6 +1,7 @@
 //! A simulated node: a core with its board, its cache and what its driver remembers.
 
 use super::cache::Cache;
+use bytesize::ByteSize;
 use libp2p_identity::{Keypair, PeerId};
 use peerfold::{
     entries::{Board, Standing},
@@ -98,7 +99,7 @@ impl Node {
             me: self.peer,
             layout: Some(self.layout()),
             sync_every: Duration::from_secs(20),
-            limits: Limits { request_bytes: 100_000, ..Limits::default() },
+            limits: Limits { request_bytes: ByteSize(100_000), ..Limits::default() },
         };
         self.core = Some(Core::new(config, self.board.clone(), seed));
     }

@@ -68,7 +68,7 @@ impl Core {
     fn worth_fetching(&self, set: &EntrySet, author: PeerId) -> Option<Arc<SignedEntry>> {
         let layout = self.config.layout.filter(|_| author != self.config.me)?;
         let entry = set.newest_update(author)?;
-        let short = matches!(entry.content, Content::Put { length, .. } if length <= self.config.limits.prefetch_bytes);
+        let short = matches!(entry.content, Content::Put { length, .. } if length <= self.config.limits.prefetch_bytes.as_u64());
         let rejected = self.prefetches.rejected.get(&author) == Some(&entry.hash());
         (entry.layout == layout && short && !rejected).then(|| entry.clone())
     }

@@ -11,15 +11,15 @@ use crate::{
     entries::Board,
     p2p::{
         addresses::can_be_dialled,
-        behaviour::{Behaviour, BehaviourEvent, MAX_CONNECTIONS, MAX_PENDING, limits, topic},
+        behaviour::{Behaviour, BehaviourEvent, connection_limits, topic},
         core::{
-            Core, CoreConfig, FetchError, HandedOver, Heard, Input, Limits, Output, RequestFailed, RequestId, Token,
-            Verdict,
+            Core, CoreConfig, FetchError, HandedOver, Heard, Input, Output, RequestFailed, RequestId, Token, Verdict,
         },
         lookout::{Facts, Lookout},
         message::{BlobRequest, BlobResponse, SyncRequest, SyncResponse},
-        options::{FederationName, PeerAddress},
+        options::PeerAddress,
         redial::Redial,
+        settings::{FederationName, NetworkSettings, SwarmLimits},
         shortage::Shortage,
         status::NetworkStatus,
         surroundings::Surroundings,
@@ -93,6 +93,8 @@ pub(super) struct Driver {
     /// Listeners that have not said where they listen, and who waits for them.
     silent: Vec<ListenerId>,
     ready: Option<Ready>,
+    /// What connections are bounded by.
+    limits: SwarmLimits,
     /// See [`NetworkOptions::cut`](crate::p2p::NetworkOptions::cut).
     cut: Option<watch::Receiver<bool>>,
     is_cut: bool,
@@ -104,33 +106,35 @@ impl Driver {
     /// Listens, and knows what it needs. Inside the runtime.
     pub(super) fn new(setup: Setup, figures: Arc<Figures>, ready: Ready) -> Result<Self, NetworkError> {
         let Setup { keypair, federation, layout, board, cache, known, raise_above, options, .. } = setup;
+        let settings = options.settings;
         let me = keypair.public().to_peer_id();
-        let behaviour = Behaviour::new(&keypair, federation, options.mdns);
+        let behaviour = Behaviour::new(&keypair, federation, &settings);
         let behaviour = behaviour.map_err(|reason| NetworkError::Start { reason })?;
         let mut swarm = swarm(&keypair, |_| behaviour)?;
-        let silent = if options.listen.is_empty() {
+        let silent = if settings.listen.is_empty() {
             listen_on_some(&mut swarm, &default_listen(0))?
         } else {
-            listen_on(&mut swarm, &options.listen)?
+            listen_on(&mut swarm, &settings.listen)?
         };
         let mut redial = Redial::new(options.seed);
         for peer in known.iter().filter(|known| known.peer != me) {
             let addresses = peer.addresses.iter().filter_map(|address| address.parse().ok());
             redial.remember(peer.peer, addresses, Duration::ZERO);
         }
-        for PeerAddress { peer, address } in options.bootstrap {
+        for PeerAddress { peer, address } in settings.bootstrap {
             if peer == me {
                 tracing::warn!(%peer, "the bootstrap list names this node itself; it is left out");
             } else {
                 redial.listed(peer, address, Duration::ZERO);
             }
         }
-        let config = CoreConfig { federation, me, layout, sync_every: options.sync_every, limits: Limits::default() };
+        let NetworkSettings { sync_every, limits, swarm: swarm_limits, .. } = settings;
+        let config = CoreConfig { federation, me, layout, sync_every, limits };
         Ok(Self {
             swarm,
             core: Core::new(config, board.clone(), options.seed),
             redial,
-            discovery: Discovery::new(federation, options.sync_every),
+            discovery: Discovery::new(federation, sync_every),
             lookout: Lookout::default(),
             peers: Peers::default(),
             federation,
@@ -158,6 +162,7 @@ impl Driver {
             banned: BTreeMap::new(),
             silent,
             ready: Some(ready),
+            limits: swarm_limits,
             cut: options.cut,
             is_cut: false,
             shortage: Shortage::default(),
@@ -240,7 +245,7 @@ impl Driver {
 
     fn cut_off(&mut self, cut: bool) {
         self.is_cut = cut;
-        *self.swarm.behaviour_mut().limits.limits_mut() = limits(cut);
+        *self.swarm.behaviour_mut().limits.limits_mut() = connection_limits(&self.limits, cut);
         if cut {
             let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
             for peer in connected {
@@ -503,7 +508,7 @@ impl Driver {
             }
             SwarmEvent::ListenerError { error, .. } => self.shortage.not_accepted(&error),
             SwarmEvent::IncomingConnectionError { error, .. } if !self.is_cut => {
-                self.shortage.refused(&error, MAX_CONNECTIONS, MAX_PENDING);
+                self.shortage.refused(&error, self.limits.connections, self.limits.pending);
             }
             event => self.connection(event),
         }
