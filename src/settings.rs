@@ -1,4 +1,4 @@
-//! What settings are made of: each layer declares its own by [`settings!`](crate::settings::settings), once.
+//! What settings are made of: each layer declares its own by `settings!`, once.
 //!
 //! A declaration has the key, the type, the default, the documentation and the bounds of each setting. Flags with their
 //! help, variables of the environment, TOML and serde all come from it, through the same two steps: what somebody wrote
@@ -83,7 +83,7 @@ pub struct Mistake {
     pub what: String,
 }
 
-/// A layer's settings, declared by [`settings!`](crate::settings::settings).
+/// A layer's settings, declared by `settings!`.
 pub trait Settings: Sized {
     /// The settings, in the order in which they are declared, with those of nested structs at their end.
     fn fields() -> Vec<Field>;
