@@ -40,7 +40,7 @@ pub use self::{
     saved_layout::{
         ForFileError, LAYOUT_ANNOTATION, ParseSavedLayoutError, SavedLayout, SavedLayoutError, for_file, from_saved,
     },
-    settings::{MAX_BATCH, MAX_THREADS, RunSettings, TrainOptions},
+    settings::{MAX_BATCH, MAX_THREADS, RunSettings, STEPS_PER_EPOCH, TrainOptions},
     state::{StateError, restore_state, save_state},
     trainer::{Evaluation, Steps, Train, TrainError, Trainer, trainer},
 };

@@ -6,7 +6,7 @@ use crate::{
     home::Home,
     node::TrustSettings,
     settings::{Values, Written},
-    train::{Draws, Model, TrainOptions},
+    train::{Draws, Model, STEPS_PER_EPOCH, TrainOptions},
 };
 use libp2p_identity::PeerId;
 use std::{collections::BTreeSet, path::Path};
@@ -23,13 +23,13 @@ pub(super) fn defaults(set: &Values) -> Result<Values, SettingsError> {
         put("home", Some(Written::Text(default_home()?.display().to_string())));
     }
     let DataSettings { dataset, partition, .. } = read(set)?;
+    if !set.contains_key("period") {
+        let steps = if dataset == Model::Mnist { 1200 } else { STEPS_PER_EPOCH };
+        put("steps-per-epoch", Some(Written::Whole(steps)));
+    }
     if dataset == Model::Mnist {
         put("epochs", Some(Written::Whole(3)));
-        put("steps-per-epoch", Some(Written::Whole(1200)));
         put("lr", Some(Written::Number(1e-3)));
-    }
-    if set.contains_key("period") {
-        put("steps-per-epoch", None);
     }
     let seed = read::<TrainOptions>(set)?.model_seed;
     // Below 2^63, because TOML has no larger integers.

@@ -9,13 +9,16 @@ pub const MAX_BATCH: usize = 1 << 16;
 /// Most threads that train.
 pub const MAX_THREADS: usize = 1024;
 
+/// Steps of an epoch, unless it is said otherwise.
+pub const STEPS_PER_EPOCH: u64 = 60;
+
 settings! {
     /// How much to train.
     pub struct RunSettings under "Training" {
         /// Epochs of the run; a node that joins late takes over the others' epoch. [default: digits 8, mnist 3]
         pub epochs as "epochs": u64 = 8, "E", Range::at_least(1.0);
         /// Training steps between two folds, unless --period is given. [default: digits 60, mnist 1200]
-        pub steps_per_epoch as "steps-per-epoch": Option<u64> = Some(60), "K", Range::at_least(1.0);
+        pub steps_per_epoch as "steps-per-epoch": Option<u64> = None, "K", Range::at_least(1.0);
         /// Instead of --steps-per-epoch: train for so long between two folds, so that slow nodes do fewer steps and
         /// none is waited for. The same on all nodes; also with --sync.
         pub period as "period": Option<Duration> = None, "SECONDS", Range::above(0.0);
@@ -26,20 +29,17 @@ settings! {
 }
 
 impl RunSettings {
-    /// How much training an epoch is. Errors if it is said in both ways, or in none.
+    /// How much training an epoch is: [`STEPS_PER_EPOCH`] if nothing is said. Errors if it is said in both ways.
     pub fn length(&self) -> Result<EpochLength, Mistake> {
-        let mistake = |key, value, what| Err(Mistake { key, value, what });
         match (self.period, self.steps_per_epoch) {
             (Some(period), None) => Ok(EpochLength::Period(period)),
             (None, Some(steps)) => Ok(EpochLength::Steps(steps)),
             (Some(period), Some(steps)) => {
                 let what =
                     format!("--steps-per-epoch {steps} is given beside it; an epoch has a time or a number of steps");
-                mistake("period", period.as_secs_f64().to_string(), what)
+                Err(Mistake { key: "period", value: period.as_secs_f64().to_string(), what })
             }
-            (None, None) => {
-                mistake("steps-per-epoch", String::new(), "an epoch has a time or a number of steps".into())
-            }
+            (None, None) => Ok(EpochLength::Steps(STEPS_PER_EPOCH)),
         }
     }
 }
@@ -73,4 +73,24 @@ settings! {
 
 fn processors() -> usize {
     available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::settings::{Settings, Values, Written};
+
+    #[test]
+    fn an_epoch_has_a_time_or_a_number_of_steps() {
+        let (period, steps) = (("period", Written::Number(2.5)), ("steps-per-epoch", Written::Whole(7)));
+        let length = |set: &[&(&str, Written)]| {
+            let values: Values = set.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+            RunSettings::read(&values).unwrap().length()
+        };
+        assert_eq!(length(&[]), Ok(EpochLength::Steps(STEPS_PER_EPOCH)));
+        assert_eq!(length(&[&steps]), Ok(EpochLength::Steps(7)));
+        assert_eq!(length(&[&period]), Ok(EpochLength::Period(Duration::from_millis(2500))));
+        assert_eq!(length(&[&period, &steps]).unwrap_err().key, "period");
+    }
 }
