@@ -18,7 +18,7 @@ use libp2p_identity::Keypair;
 use peerfold::{
     experiment::digits,
     folder::{Author, CachedFolder, CachedOptions, SharedFolder},
-    p2p::{NetworkOptions, PeerAddress},
+    p2p::{NetworkSettings, PeerAddress},
     train::{Device, Model, TrainOptions, trainer},
     weights::{DType, FederationId, Key, LayoutId, Metadata, Tensor, TensorSpec, Weights},
 };
@@ -69,8 +69,10 @@ struct Node {
 fn node(listen: &Multiaddr, bootstrap: Vec<PeerAddress>, layout: Option<LayoutId>) -> Node {
     let dir = tempfile::tempdir().unwrap();
     let author = Author::in_memory(Keypair::generate_ed25519(), FederationId::new("bench", "1"));
-    let network = NetworkOptions { listen: vec![listen.clone()], bootstrap, mdns: false, ..NetworkOptions::default() };
-    let options = CachedOptions { network: Some(network), layout, ..CachedOptions::new(dir.path().join("cache")) };
+    let listen = vec![listen.clone()];
+    let network = NetworkSettings { listen, bootstrap, no_mdns: true, ..NetworkSettings::default() };
+    let options =
+        CachedOptions { network: Some(network.into()), layout, ..CachedOptions::new(dir.path().join("cache")) };
     Node { folder: CachedFolder::open(author, options).unwrap(), _dir: dir }
 }
 
@@ -132,7 +134,7 @@ async fn news(listen: &Multiaddr) {
         let mut watch = second.folder.watch(&key.to_string());
         let mut latencies = Vec::new();
         for epoch in 0..NEWS {
-            let metadata = Metadata { epoch, num_examples: first.folder.traffic().written, metrics: Vec::new() };
+            let metadata = Metadata { epoch, num_examples: first.folder.figures().traffic.written, metrics: Vec::new() };
             let entry = first.folder.put(&key, &small, metadata).await.unwrap();
             let began = Instant::now();
             while watch.next().await != entry {}

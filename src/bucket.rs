@@ -37,20 +37,20 @@ mod record;
 mod routes;
 #[cfg(feature = "s3")]
 mod s3;
+mod settings;
 mod store;
 mod trouble;
 mod uploader;
 mod url;
 mod url_path;
 
-#[cfg(feature = "cli")]
-pub(crate) use self::url::check_endpoint;
 pub(crate) use self::{fetcher::Unfetched, url_path::parts as url_parts};
 pub use self::{
     figures::BucketFigures,
     routes::Routes,
+    settings::{BucketKeys, BucketOptions, BucketSettings, Endpoint},
     trouble::{BucketError, Trouble},
-    url::{BucketKeys, BucketOptions, BucketUrl, BucketUrlError},
+    url::{BucketUrl, BucketUrlError},
 };
 
 use self::{
@@ -309,7 +309,7 @@ impl Bucket {
 
     /// How long peers are waited for before the bucket is asked.
     pub(crate) fn after(&self) -> Duration {
-        self.shared.options.after
+        self.shared.options.settings.after
     }
 
     /// When an entry's object was written, by the store's clock.

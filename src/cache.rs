@@ -46,8 +46,10 @@ pub use self::{
 use crate::{
     durable_file,
     entries::Conflict,
+    settings::settings,
     weights::{BlobHash, EntryHash, FederationId, SignedEntry},
 };
+use bytesize::ByteSize;
 use contents::Contents;
 use error::failed;
 use files::Files;
@@ -63,15 +65,12 @@ use std::{
     time::SystemTime,
 };
 
-/// Bytes that the cache of a federation may take before it drops what it needn't keep: 8 GiB.
-pub const DEFAULT_QUOTA: u64 = 8 << 30;
-
-/// Settings of a cache.
-#[derive(Debug, Clone)]
-pub struct CacheOptions {
-    /// Bytes of blobs above which values are evicted that needn't be kept. Entries, at most 1 KiB each, and the index
-    /// come on top.
-    pub quota: u64,
+settings! {
+    /// How a federation's cache is kept.
+    pub struct CacheSettings under "Network" {
+        /// Bytes that the cache in the home may take before it drops what nobody needs any more.
+        pub quota as "cache-quota": ByteSize = ByteSize::gib(8), "SIZE";
+    }
 }
 
 /// A cache that was opened, and what was found in it.
@@ -142,7 +141,7 @@ impl Cache {
     /// half-written and what nothing names is removed; so is what is damaged or of another federation, with a warning.
     ///
     /// Errors if it is open already, or if files can't be read or written. A lost or damaged index is no error.
-    pub fn open(dir: &Path, federation: FederationId, options: CacheOptions) -> Result<Opened, CacheError> {
+    pub fn open(dir: &Path, federation: FederationId, settings: &CacheSettings) -> Result<Opened, CacheError> {
         durable_file::create_dir_all(dir, true).map_err(failed("creating", dir))?;
         let lock = open::lock(dir)?;
         let files = Files::create(dir)?;
@@ -158,7 +157,7 @@ impl Cache {
             open: Some((found.index, lock)),
         };
         let (publishing, inner) = (RwLock::new(()), Mutex::new(inner));
-        let shared = Arc::new(OpenCache { federation, quota: options.quota, files, publishing, inner });
+        let shared = Arc::new(OpenCache { federation, quota: settings.quota.as_u64(), files, publishing, inner });
         Ok(Opened { cache: Self { shared }, entries: found.entries, proofs: found.proofs, peers })
     }
 

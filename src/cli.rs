@@ -4,45 +4,42 @@
 //! before anything begins. Results go to standard output, logs to standard error (`RUST_LOG` chooses them).
 
 mod aggregate;
+mod derived;
 mod events;
+mod flags;
 mod folder;
 mod init_file;
+mod layers;
 mod model;
 mod node;
 #[cfg(unix)]
 mod peers;
 mod run;
 mod settings;
-mod sheet;
-mod show;
+mod source;
 mod strategies;
-mod suggest;
+mod writable;
 
 pub use self::{
-    events::TimedEvent,
-    settings::{NodeFlags, Setting, SettingsError, Source},
+    settings::{SettingsError, node_settings},
+    source::{Setting, Source},
 };
-pub(crate) use self::{
-    events::rfc_3339,
-    node::{MAX_SECONDS, NETWORK_DOWN, NETWORK_UP, strategy_of},
-    sheet::{Column, Sheet},
-    show::{routes_text, short_peer, some_names},
-};
+pub use crate::program::TimedEvent;
 
 use crate::{
     bootstrap::{self, BootstrapFlags},
     demo,
     home::Home,
     program::{self, print},
+    settings::Written,
 };
-use anyhow::Context;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use events::EventOutput;
 use libp2p_identity::PeerId;
+use source::Given;
 #[cfg(feature = "demo-s3")]
 use std::net::SocketAddr;
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -123,10 +120,10 @@ const NODE_BRIEF: [&str; 11] = [
     "bootstrap",
     "folder",
     "dataset",
-    "data_dir",
+    "data-dir",
     "partition",
     "epochs",
-    "min_peers",
+    "min-peers",
     "stay",
     "out",
 ];
@@ -154,7 +151,7 @@ fn brief(command: clap::Command, shown: &[&str], whole: &str) -> clap::Command {
 #[command(allow_negative_numbers = true, after_long_help = NODE_HELP)]
 struct NodeCommand {
     #[command(flatten)]
-    flags: NodeFlags,
+    flags: flags::NodeFlags,
     /// Read settings from a TOML file; its keys are the names of these flags.
     #[arg(long, env = "PEERFOLD_CONFIG", value_name = "FILE.toml")]
     config: Option<PathBuf>,
@@ -178,13 +175,13 @@ fn say_new_home(dir: &Path, peer: &PeerId) {
     eprintln!("there was no home {}: it was made, with a new identity, {peer}", dir.display());
 }
 
-fn run_node(node: &NodeCommand, settings: Result<BTreeMap<String, Setting>, SettingsError>) -> anyhow::Result<()> {
-    let merged = settings.as_ref().ok().map(settings::merged).and_then(Result::ok);
+fn run_node(node: &NodeCommand, settings: Result<Given, SettingsError>) -> anyhow::Result<()> {
     // Who wants events wants to read of wrong settings there too.
-    let output = EventOutput::new(merged.as_ref().unwrap_or(&node.flags).json == Some(true));
+    let json = settings.as_ref().unwrap_or(&node.flags.0).get("json");
+    let output = EventOutput::new(json.is_some_and(|json| json.value == Written::Switch(true)));
     let ended = settings.map_err(Into::into).and_then(|settings| {
-        let run = node::run(&settings::merged(&settings)?, node.end_with_stdin, &output);
-        run.map_err(|error| settings::blamed(error, &settings))
+        let run = node::run(&layers::values(&settings), node.end_with_stdin, &output);
+        run.map_err(|error| layers::blamed(error, &settings))
     });
     node::ended(ended, &output)
 }
@@ -199,19 +196,16 @@ pub fn main() -> ExitCode {
         // Kademlia warns of nothing more than that a node is alone, and the SDK, in Rust's words, of what the error says.
         _ => "warn,libp2p_kad=error,aws_config=off",
     };
-    program::run(command_line(), "PEERFOLD_", logs, |matches| {
-        dispatch(Cli::from_arg_matches(matches)?.command, matches)
-    })
+    program::run(command_line(), "PEERFOLD_", logs, |matches| dispatch(Cli::from_arg_matches(matches)?.command))
 }
 
-fn dispatch(command: Command, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(flags) => return demo::run(&flags),
         Command::Node(node) => {
-            let matches = matches.subcommand_matches("node").context("no node arguments")?;
-            let settings = settings::resolve(&node.flags, matches, node.config.as_deref());
+            let settings = layers::resolve(&node.flags.0, node.config.as_deref());
             if node.print_config {
-                print(&settings::render(&settings?))?;
+                print(&layers::render(&settings?))?;
             } else {
                 run_node(&node, settings)?;
             }

@@ -24,12 +24,13 @@ pub(crate) use directory::guard;
 pub(crate) use event::DemoLine;
 
 use crate::{
-    cli::{MAX_SECONDS, strategy_of},
+    experiment::DataSettings,
     node::Stop,
-    program::{did_you_mean, one_line, stop_on_signals},
-    train::{EpochLength, Model, ParseModelError},
+    program::{did_you_mean, of_flag, one_line, stop_on_signals, strategy_of},
+    settings::{Form, Settings, Written},
+    train::{EpochLength, Model, ParseModelError, RunSettings},
 };
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use bootstrap::Bootstrap;
 use bucket::Bucket;
 use clap::{Args, ValueEnum};
@@ -82,7 +83,7 @@ pub(crate) struct DemoFlags {
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
     steps_per_epoch: Option<u64>,
     /// Instead: train for so long between two folds, as many steps as fit.
-    #[arg(long, value_name = "SECONDS", conflicts_with = "steps_per_epoch")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "steps_per_epoch")]
     period: Option<f64>,
     /// Threads that train in each node. [default: the machine's processors shared by the nodes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -139,6 +140,19 @@ fn parse_model(name: &str) -> Result<Model, String> {
     name.parse().map_err(|error: ParseModelError| format!("{error}{}", meant()))
 }
 
+fn seconds(text: &str) -> Result<f64, String> {
+    match Form::Seconds.read_text(text)? {
+        Written::Number(seconds) => Ok(seconds),
+        other => Err(format!("{other} is no number")),
+    }
+}
+
+/// Checks a number by what the layer says whose setting it is for the nodes.
+fn check<T: Settings>(key: &str, number: f64) -> anyhow::Result<()> {
+    let checked = T::field(key).map_or(Ok(()), |field| field.check(&Written::Number(number)));
+    checked.map_err(|mistake| anyhow!(of_flag(&mistake)))
+}
+
 impl DemoFlags {
     fn epochs(&self) -> u64 {
         self.epochs.unwrap_or(if self.cut { 24 } else { 8 })
@@ -166,13 +180,11 @@ impl DemoFlags {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        if !(0.0..=1.0).contains(&self.skew) {
-            bail!("--skew {}: must be between 0 and 1", self.skew);
+        check::<DataSettings>("skew", self.skew)?;
+        if let Some(period) = self.period {
+            check::<RunSettings>("period", period)?;
         }
-        if let Some(period) = self.period.filter(|&period| !(period > 0.0 && period <= MAX_SECONDS)) {
-            bail!("--period {period}: must be a number of seconds above 0, up to a hundred years");
-        }
-        strategy_of(&self.strategy, &self.param)?;
+        strategy_of(&self.strategy, &self.param).map_err(|mistake| anyhow!(of_flag(&mistake)))?;
         if let Some(kill) = self.kill {
             let last = usize::from(self.nodes) - 1;
             if kill.node > last {

@@ -4,12 +4,14 @@ mod digits;
 mod idx;
 mod mnist;
 mod partition;
+mod settings;
 
 pub use self::{
     digits::digits,
     idx::{Idx, IdxError, MAX_IDX_BYTES},
     mnist::{MnistError, mnist},
     partition::{LabelSkew, MAX_NODES, PartitionError},
+    settings::{DataSettings, Part, PartError},
 };
 
 use crate::train::Examples;

@@ -22,7 +22,7 @@ pub use self::{
     local::LocalFolder,
     memory::{MemoryFolder, MemoryStorage},
     staged::{Staged, StagedFiles},
-    url::{FolderUrl, FolderUrlError, OpenOptions},
+    url::{FolderUrl, FolderUrlError, Ways},
     value::{ChunkStore, Value},
 };
 

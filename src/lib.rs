@@ -43,6 +43,7 @@
 //! | [`home`] | a node's identity and its sequence numbers |
 //! | [`entries`] | what is known of a federation |
 //! | [`weights`] | tensors, layouts, safetensors files, manifests, signed entries |
+//! | [`settings`] | what each layer's settings are declared by |
 //!
 //! The layers below and above these, and the invariants, are in `ARCHITECTURE.md` in the repository.
 
@@ -73,6 +74,7 @@ pub mod prelude;
 #[cfg(feature = "bootstrap")]
 mod program;
 pub mod run;
+pub mod settings;
 pub mod strategy;
 #[cfg(feature = "train")]
 pub mod train;

@@ -27,6 +27,7 @@ mod roster;
 mod saved_state;
 mod sealed;
 mod session;
+mod settings;
 mod start;
 mod stop;
 mod synchronous;
@@ -47,6 +48,7 @@ pub use self::{
     roster::Roster,
     saved_state::SavedState,
     session::{Begun, Completed, Mode, Session, SessionOptions},
+    settings::{EndSettings, PublishSettings, TrustSettings},
     start::{Beginning, StartOptions},
     stop::Stop,
     synchronous::{BelowQuorum, Members, SyncNode, SyncOptions},
@@ -56,6 +58,7 @@ pub use self::{
 use crate::{
     folder::FolderError,
     home::HomeError,
+    settings::Mistake,
     strategy::{FoldError, StrategyError},
     weights::WeightsError,
 };
@@ -78,6 +81,9 @@ pub enum NodeError {
     /// The fold failed for a reason that no other update would cure.
     #[error(transparent)]
     Fold(#[from] FoldError),
+    /// A setting is out of its bounds.
+    #[error(transparent)]
+    Setting(#[from] Mistake),
     /// Weights given by the caller don't fit the model.
     #[error("{what} have another layout than the model: {difference}")]
     Layout {

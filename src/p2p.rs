@@ -13,10 +13,10 @@ mod figures;
 mod lookout;
 mod message;
 pub(crate) mod network;
-mod options;
 mod peer_list;
 mod protocols;
 mod redial;
+mod settings;
 mod shortage;
 mod status;
 #[cfg(unix)]
@@ -32,8 +32,8 @@ pub use self::{
     bootstrap_node::{BootstrapFigures, BootstrapNode},
     core::HandedOver,
     figures::NetworkFigures,
-    options::{FederationName, NetworkOptions},
     peer_list::{PeerList, PeerListError},
+    settings::{FederationName, NetworkOptions, NetworkSettings, SwarmLimits},
     status::{NetworkStatus, PeerRole, PeerStatus, Transport},
     surroundings::Surroundings,
     transport::NetworkError,

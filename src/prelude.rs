@@ -51,7 +51,7 @@ pub use crate::{
         AsyncOptions, BelowQuorum, Event, LocalUpdate, NodeConfig, NodeError, Pace, StartOptions, Stop, StrategyChoice,
         SyncOptions,
     },
-    p2p::{NetworkOptions, PeerAddress, PeerList},
+    p2p::{NetworkSettings, PeerAddress, PeerList},
     run::{History, Learner, LearnerError, Metrics, Outgoing, Run, RunError, RunOptions, Steps, Trained, federate},
     strategy::{FoldError, Folded, Round, Strategy, StrategySpec},
     weights::Weights,

@@ -3,15 +3,29 @@
 mod environment;
 mod mistakes;
 mod page;
+#[cfg(feature = "cli")]
+mod sheet;
+#[cfg(feature = "cli")]
+mod show;
 mod signals;
+#[cfg(feature = "cli")]
+mod strategy;
 mod suggestion;
+#[cfg(feature = "cli")]
+mod timed_event;
 
 pub(crate) use self::signals::stop_on_signals;
 #[cfg(feature = "cli")]
+pub use self::timed_event::TimedEvent;
+#[cfg(feature = "cli")]
 pub(crate) use self::{
-    mistakes::one_line,
+    mistakes::{of_flag, one_line},
     page::{columns, sentence, wrapped},
+    sheet::{Column, Sheet},
+    show::{routes_text, short_peer, some_names, text as event_text},
+    strategy::{for_strategy, strategy_error, strategy_of, strategy_spec},
     suggestion::did_you_mean,
+    timed_event::rfc_3339,
 };
 
 use crate::descriptors;
@@ -78,6 +92,13 @@ fn written(result: io::Result<()>) -> anyhow::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// What a node that was started by a program obeys, a line on its standard input: to be as without a network, and to
+/// have one again.
+#[cfg(feature = "cli")]
+pub(crate) const NETWORK_DOWN: &str = "network down";
+#[cfg(feature = "cli")]
+pub(crate) const NETWORK_UP: &str = "network up";
 
 /// Ends the process when standard input ends: whoever started it is gone. Until then each of its lines is obeyed.
 pub(crate) fn end_with_stdin(mut obey: impl FnMut(&str) + Send + 'static) {

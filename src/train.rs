@@ -20,6 +20,7 @@ mod module_weights;
 mod partial;
 mod proximal;
 mod saved_layout;
+mod settings;
 mod state;
 mod trainer;
 
@@ -41,6 +42,7 @@ pub use self::{
     saved_layout::{
         ForFileError, LAYOUT_ANNOTATION, ParseSavedLayoutError, SavedLayout, SavedLayoutError, for_file, from_saved,
     },
+    settings::{MAX_BATCH, MAX_THREADS, RunSettings, STEPS_PER_EPOCH, TrainOptions},
     state::{StateError, restore_optimizer, save_optimizer},
-    trainer::{Evaluation, MAX_BATCH, MAX_THREADS, Train, TrainError, TrainOptions, Trainer, trainer},
+    trainer::{Evaluation, Train, TrainError, Trainer, trainer},
 };

@@ -29,7 +29,8 @@ const BATCH: usize = 256;
 /// Looks when it is time or somebody wishes it, for ever.
 pub(super) async fn run(shared: Arc<OpenBucket>) {
     let mut wished = shared.wished.subscribe();
-    let mut interval = PollInterval::new(shared.options.poll.clone());
+    let settings = &shared.options.settings;
+    let mut interval = PollInterval::new(settings.poll..=settings.poll_idle);
     let (mut due, mut failures) = (Instant::now() + interval.after(true), 0);
     loop {
         tokio::select! {

@@ -3,9 +3,10 @@
 use super::{
     client::Connector,
     figures::Counters,
+    settings::{BucketKeys, BucketOptions, BucketSettings},
     store::Connection,
     trouble::{BucketError, CredentialError, Trouble},
-    url::{BucketKeys, BucketOptions, BucketUrl, check_endpoint},
+    url::{BucketUrl, check_endpoint},
 };
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, SdkConfig, meta::region::RegionProviderChain};
@@ -44,21 +45,19 @@ pub(super) async fn connect(
         trouble,
         detail,
     };
-    let own = options.endpoint.clone().or_else(|| env::var("AWS_ENDPOINT_URL_S3").ok().filter(|text| !text.is_empty()));
+    let BucketSettings { endpoint, allow_http, .. } = &options.settings;
+    let own = endpoint.as_ref().map(|endpoint| endpoint.0.clone());
+    let own = own.or_else(|| env::var("AWS_ENDPOINT_URL_S3").ok().filter(|text| !text.is_empty()));
     let config = load(own.is_some()).await;
     let endpoint = own.or_else(|| config.endpoint_url().map(str::to_owned));
     let region = config.region().map_or(NO_REGION, |region| region.as_ref()).to_owned();
     let keys = options.keys.clone();
     let credentials = Arc::new(Credentials { keys, own_endpoint: endpoint.is_some(), held: Mutex::default() });
     credentials.remember(&config);
-    let connector = Connector {
-        bucket: url.bucket().to_owned(),
-        endpoint: endpoint.clone(),
-        allow_http: options.allow_http,
-        counters,
-    };
+    let connector =
+        Connector { bucket: url.bucket().to_owned(), endpoint: endpoint.clone(), allow_http: *allow_http, counters };
     let mut builder = AmazonS3Builder::new()
-        .with_client_options(ClientOptions::new().with_allow_http(options.allow_http))
+        .with_client_options(ClientOptions::new().with_allow_http(*allow_http))
         .with_bucket_name(url.bucket())
         .with_region(region)
         .with_credentials(credentials.clone())
@@ -76,7 +75,7 @@ pub(super) async fn connect(
     if let Some(endpoint) = endpoint {
         let is_encrypted =
             check_endpoint(&endpoint).map_err(|reason| wrong(Trouble::Endpoint, format!("{endpoint} {reason}")))?;
-        if !options.allow_http && !is_encrypted {
+        if !allow_http && !is_encrypted {
             let detail =
                 format!("{endpoint} is plain HTTP, which shows the weights to everybody between: add --s3-allow-http");
             return Err(wrong(Trouble::Endpoint, detail));

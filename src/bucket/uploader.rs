@@ -99,7 +99,7 @@ async fn upload(shared: &OpenBucket, told: &mut BTreeSet<EntryHash>) -> Result<(
     let garbage = {
         let mut mirror = shared.mirror();
         let set = shared.board.set();
-        mirror.garbage(&set, shared.options.grace, GARBAGE)
+        mirror.garbage(&set, shared.options.settings.grace, GARBAGE)
     };
     if !garbage.is_empty() {
         tracing::debug!(objects = garbage.len(), "deleting");
@@ -114,7 +114,7 @@ async fn upload(shared: &OpenBucket, told: &mut BTreeSet<EntryHash>) -> Result<(
 /// Brings entries into the bucket whose authors don't, as far as their values are here.
 async fn relay(shared: &OpenBucket) -> Result<(), BucketError> {
     let due = {
-        let after = |bytes: u64| shared.options.relay_after + Duration::from_secs(bytes / RELAYED_A_SECOND);
+        let after = |bytes: u64| shared.options.settings.relay_after + Duration::from_secs(bytes / RELAYED_A_SECOND);
         let may = |author: &PeerId| shared.membership.allows(*author);
         let now = shared.now();
         let mut mirror = shared.mirror();

@@ -1,10 +1,9 @@
-//! Which bucket, and how to use it.
+//! Which bucket, and where.
 
 use super::url_path;
-
+use crate::settings::named;
 use object_store::path::Path;
-use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
-#[cfg(any(feature = "cli", feature = "s3"))]
+use std::{fmt, str::FromStr};
 use url::Url;
 
 /// How a bucket's URL begins.
@@ -75,8 +74,9 @@ impl fmt::Display for BucketUrl {
     }
 }
 
+named!(BucketUrl);
+
 /// Whether a store's address is one of HTTPS; an error if it is none of HTTP either.
-#[cfg(any(feature = "cli", feature = "s3"))]
 pub(crate) fn check_endpoint(endpoint: &str) -> Result<bool, String> {
     let url = Url::parse(endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some());
     let url = url.ok_or("is no http:// or https:// URL of a server")?;
@@ -94,63 +94,6 @@ pub(crate) fn check_endpoint(endpoint: &str) -> Result<bool, String> {
         return Err(format!("is not written as it is meant; is it {url}?"));
     }
     Ok(url.scheme() == "https")
-}
-
-/// An access key and its secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BucketKeys {
-    pub(super) id: String,
-    pub(super) secret: String,
-}
-
-impl BucketKeys {
-    /// The access key's ID, and the secret.
-    pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self { id: id.into(), secret: secret.into() }
-    }
-}
-
-/// The secret doesn't go into logs.
-impl fmt::Debug for BucketKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BucketKeys({})", self.id)
-    }
-}
-
-/// How to use a bucket.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BucketOptions {
-    /// The server, for stores other than AWS; else what `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` or the profile say.
-    pub endpoint: Option<String>,
-    /// Whether the endpoint may be plain HTTP.
-    pub allow_http: bool,
-    /// The keys; else what variables, shared files and profiles, or the machine's role give.
-    pub keys: Option<BucketKeys>,
-    /// Shortest and longest time between two listings that nobody asked for. As long as they show nothing new the time
-    /// grows, by a quarter each time.
-    pub poll: RangeInclusive<Duration>,
-    /// How long an own object that nothing needs any more is kept, by the store's clock, so that who has just listed it
-    /// can still read it.
-    pub grace: Duration,
-    /// Behind a network: how long an author who has published, by the network, nothing new in the bucket is waited for,
-    /// and a second for each MiB, until its newest update is relayed there.
-    pub relay_after: Duration,
-    /// Behind a network: how long to wait for peers to give a value before the bucket is asked.
-    pub after: Duration,
-}
-
-impl Default for BucketOptions {
-    fn default() -> Self {
-        Self {
-            endpoint: None,
-            allow_http: false,
-            keys: None,
-            poll: Duration::from_secs(1)..=Duration::from_secs(30),
-            grace: Duration::from_secs(300),
-            relay_after: Duration::from_secs(10),
-            after: Duration::from_secs(3),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -211,7 +154,6 @@ mod tests {
         }
     }
 
-    #[cfg(any(feature = "cli", feature = "s3"))]
     #[test]
     fn a_server_is_named_as_it_is_meant() {
         for (endpoint, is_encrypted) in [

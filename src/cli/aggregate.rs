@@ -7,11 +7,11 @@ use self::{
     input::Input,
     report::{NotFolded, Rejected, Report, Share, Whole},
 };
-use super::node::{check_writable, strategy_error, strategy_spec};
+use super::writable::check_writable;
 use crate::{
     durable_file,
     node::{Checks, Rejection},
-    program::{columns, print},
+    program::{columns, of_flag, print, strategy_error, strategy_spec},
     strategy::{FoldError, Folded, Round, Strategy, Unaveraged, Update},
     train::LAYOUT_ANNOTATION,
     weights::{Annotations, Layout, SafetensorsFile, TensorReader, Weights, read_all},
@@ -162,7 +162,7 @@ struct Done {
 }
 
 pub(super) fn run(flags: &AggregateFlags) -> anyhow::Result<()> {
-    let mut spec = strategy_spec(&flags.strategy, &flags.param).map_err(argument)?;
+    let mut spec = strategy_spec(&flags.strategy, &flags.param).map_err(|mistake| argument(of_flag(&mistake)))?;
     let failures = match (flags.failures, spec.params.remove(FAILURES_PARAM)) {
         (failures, None) => failures.unwrap_or(0),
         (Some(_), Some(_)) => return Err(argument("--param n_failures is the same as --failures; give one of them")),
@@ -171,7 +171,7 @@ pub(super) fn run(flags: &AggregateFlags) -> anyhow::Result<()> {
             number.map_err(|_| argument(format!("--param n_failures={text}: must be a whole number from 0")))?
         }
     };
-    let wrong = |error| argument(strategy_error(&spec, &error));
+    let wrong = |error| argument(of_flag(&strategy_error(&spec, &error)));
     let (strategy, name) = (spec.build().map_err(wrong)?, spec.info().map_err(wrong)?.name);
     let authors = input::authors(&flags.input).map_err(argument)?;
     if flags.state.as_deref().is_some_and(|state| real_path(state) == real_path(&flags.output)) {

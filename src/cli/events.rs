@@ -1,44 +1,15 @@
 //! Events on standard output, each a line with its time: as JSON, or as text for people.
 
-use super::show::text;
 use crate::{
     demo::DemoLine,
     node::{Event, EventSink},
-    program::{columns, sentence},
+    program::{TimedEvent, columns, event_text, sentence},
 };
-use serde::{Deserialize, Serialize};
 use std::{
     io::{self, Write},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
-
-/// An event with its time: what a line of `--json` is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct TimedEvent {
-    /// When it happened, by this machine's clock: RFC 3339 with milliseconds, UTC.
-    #[serde(with = "rfc_3339")]
-    #[schemars(with = "String", extend("format" = "date-time"))]
-    pub time: SystemTime,
-    /// What happened.
-    #[serde(flatten)]
-    pub event: Event,
-}
-
-/// Times as RFC 3339 with milliseconds, UTC.
-pub(crate) mod rfc_3339 {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-    use std::{borrow::Cow, time::SystemTime};
-
-    pub(crate) fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_rfc3339_millis(*time))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        humantime::parse_rfc3339(&text).map_err(D::Error::custom)
-    }
-}
 
 /// A node's standard output. What can't be written is said on standard error, once, and is no reason to stop training.
 #[derive(Clone)]
@@ -65,7 +36,8 @@ impl EventOutput {
         let line = if self.json {
             serde_json::to_string(&TimedEvent { time, event: event.clone() }).ok()
         } else {
-            text(event).map(|text| sentence(&format!("{} {text}", humantime::format_rfc3339_millis(time)), columns()))
+            event_text(event)
+                .map(|text| sentence(&format!("{} {text}", humantime::format_rfc3339_millis(time)), columns()))
         };
         if let Some(line) = line {
             self.write(&mut out, &line);

@@ -1,20 +1,22 @@
 //! `peerfold folder`: what lies in a shared folder, for people and scripts.
 
 use super::{
-    Column, Sheet,
-    node::{bucket_of, check_writable, default_settings, network_of, parse_folder, peers},
+    flags::WayFlags,
+    layers::values,
+    node::network_of,
     say_new_home,
-    settings::{NodeFlags, SettingsError, default_home},
-    short_peer,
+    settings::{SettingsError, default_home, wrong},
+    writable::check_writable,
 };
 use crate::{
-    cache::DEFAULT_QUOTA,
+    bucket::{BucketOptions, BucketSettings},
     durable_file,
-    entries::Membership,
-    folder::{Author, FolderUrl, OpenOptions, SharedFolder},
+    folder::{Author, CachedOptions, FolderUrl, SharedFolder},
     home::Home,
+    node::TrustSettings,
     p2p::Surroundings,
-    program::{columns, print},
+    program::{Column, Sheet, columns, print, short_peer},
+    settings::{Settings, Value, Values, Written},
     train::{SavedLayout, for_file},
     weights::{Content, FederationId, Key, Metadata, SignedEntry, Weights, read_all},
 };
@@ -120,26 +122,8 @@ pub(super) struct Place {
     /// Label of the run.
     #[arg(long, env = "PEERFOLD_RUN", value_name = "LABEL", default_value = "1")]
     run: String,
-    /// The store's server, for stores other than AWS.
-    #[arg(long, env = "PEERFOLD_S3_ENDPOINT", value_name = "URL")]
-    s3_endpoint: Option<String>,
-    /// Let the endpoint be plain HTTP.
-    #[arg(long, env = "PEERFOLD_S3_ALLOW_HTTP", num_args = 0..=1, require_equals = true,
-        default_missing_value = "true", value_name = "BOOL")]
-    s3_allow_http: Option<bool>,
-    /// Where to find peers, for p2p:.
-    #[arg(long, env = "PEERFOLD_BOOTSTRAP", value_name = "FILE|MULTIADDR")]
-    bootstrap: Option<Vec<String>>,
-    /// Peer id to trust again although it signed two entries under one number: otherwise nothing of it is listed.
-    #[arg(long, env = "PEERFOLD_READMIT", value_name = "PEER", value_delimiter = ',')]
-    readmit: Option<Vec<String>>,
-    /// Where to listen, for p2p:.
-    #[arg(long, env = "PEERFOLD_LISTEN", value_name = "MULTIADDR", value_delimiter = ',')]
-    listen: Option<Vec<String>>,
-    /// Don't look for peers on the local network.
-    #[arg(long, env = "PEERFOLD_NO_MDNS", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        value_name = "BOOL")]
-    no_mdns: Option<bool>,
+    #[command(flatten)]
+    ways: WayFlags,
 }
 
 /// Who publishes.
@@ -301,48 +285,27 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
 impl Place {
     /// Opens the folder, with the home of who publishes, or to read only: then nothing is written there.
     fn open(&self, home: Option<&dyn Fn() -> anyhow::Result<Home>>) -> anyhow::Result<Opened> {
-        let url: FolderUrl = parse_folder(&self.url)?;
-        let set = NodeFlags {
-            bootstrap: self.bootstrap.clone(),
-            listen: self.listen.clone(),
-            no_mdns: self.no_mdns,
-            s3_endpoint: self.s3_endpoint.clone(),
-            ..NodeFlags::default()
-        };
-        let defaults = default_settings(&set)?;
-        let settings = NodeFlags {
-            bootstrap: set.bootstrap,
-            listen: set.listen,
-            no_mdns: set.no_mdns.or(defaults.no_mdns),
-            s3_endpoint: set.s3_endpoint,
-            s3_allow_http: self.s3_allow_http.or(defaults.s3_allow_http),
-            ..defaults
-        };
+        let values: Values = values(&self.ways.0);
+        let url = FolderUrl::read(&Written::Text(self.url.clone()));
+        let url = url.map_err(|unfit| wrong("folder", &self.url, unfit.what))?;
         let federation = FederationId::new(&self.federation, &self.run);
-        let options = |dir: PathBuf| -> Result<OpenOptions, SettingsError> {
-            Ok(OpenOptions {
-                membership: Arc::new(Membership::open()),
-                readmitted: peers(&self.readmit, "readmit")?.unwrap_or_default(),
-                network: network_of(&settings, &url)?,
-                bucket: bucket_of(&settings)?,
-                fallback: None,
-                cache_quota: DEFAULT_QUOTA,
-                dir,
-                socket: None,
-                layout: None,
-            })
+        let options = |run_dir: &Path| -> Result<CachedOptions, SettingsError> {
+            let bucket = BucketOptions { settings: BucketSettings::read(&values)?, ..BucketOptions::default() };
+            let (network, bucket) = url.ways(network_of(&values, &url)?.into(), bucket);
+            let TrustSettings { readmit: readmitted, .. } = TrustSettings::read(&values)?;
+            Ok(CachedOptions { network, bucket, readmitted, ..CachedOptions::in_run(run_dir) })
         };
         if let Some(home) = home {
             // What is wrong with the settings is said before a home is made.
-            options(PathBuf::new())?;
+            options(Path::new(""))?;
             let home = home()?;
-            let folder = url.open(Author::from_home(&home, federation), &options(home.run_dir(&federation)?)?)?;
+            let folder = url.open(Author::from_home(&home, federation), options(&home.run_dir(&federation)?)?)?;
             let federation = self.federation.clone();
             return Ok(Opened { folder, federation, _cache: None, _home: Some(home) });
         }
         let cache = tempfile::tempdir().context("a temporary directory for what is read")?;
         let nobody = Author::in_memory(Keypair::generate_ed25519(), federation);
-        let folder = url.open_to_read(nobody, &options(cache.path().to_owned())?)?;
+        let folder = url.open_to_read(nobody, options(cache.path())?)?;
         let federation = self.federation.clone();
         Ok(Opened { folder, federation, _cache: Some(cache), _home: None })
     }

@@ -1,10 +1,10 @@
 //! `peerfold model`: the newest folded weights of a home, whether its node runs or not.
 
-use super::{init_file, node::check_writable, run::write_model, settings::default_home, short_peer};
+use super::{init_file, run::write_model, settings::default_home, writable::check_writable};
 use crate::{
     home::{Home, Run},
     node::{Checkpoint, FoldedFrom, Origin},
-    program::print,
+    program::{print, short_peer},
     train::for_file,
     weights::{Annotations, FederationId},
 };

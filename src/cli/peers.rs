@@ -1,7 +1,9 @@
 //! `peerfold peers`: how a running node's network stands.
 
-use super::{Column, Sheet, short_peer};
-use crate::p2p::{NetworkStatus, PeerRole, PeerStatus, Transport};
+use crate::{
+    p2p::{NetworkStatus, PeerRole, PeerStatus, Transport},
+    program::{Column, Sheet, short_peer},
+};
 use indicatif::{HumanBytes, HumanDuration};
 use std::time::Duration;
 

@@ -1,8 +1,7 @@
 //! `peerfold strategies`: what there is to fold by.
 
-use super::suggest;
 use crate::{
-    program::{columns, wrapped},
+    program::{columns, for_strategy, wrapped},
     strategy::{ParameterInfo, STRATEGIES, StrategyInfo, StrategySpec, TENSOR_PARAMETERS},
 };
 use clap::Args;
@@ -49,9 +48,9 @@ pub(super) struct StrategiesFlags {
 pub(super) fn text(flags: &StrategiesFlags) -> anyhow::Result<String> {
     let columns = columns().unwrap_or(WIDTH).min(WIDTH);
     if let Some(name) = &flags.name {
-        let info = StrategySpec::new(name).info().map_err(|error| {
-            clap::Error::raw(clap::error::ErrorKind::ValueValidation, suggest::for_strategy(&error))
-        })?;
+        let info = StrategySpec::new(name)
+            .info()
+            .map_err(|error| clap::Error::raw(clap::error::ErrorKind::ValueValidation, for_strategy(&error)))?;
         return Ok(if flags.json {
             serde_json::to_string_pretty(&Object::of(info))? + "\n"
         } else {

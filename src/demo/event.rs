@@ -1,6 +1,6 @@
 //! What the demo itself has to say, beside its nodes' events.
 
-use crate::cli::rfc_3339;
+use crate::program::rfc_3339;
 use serde::Serialize;
 use std::time::SystemTime;
 

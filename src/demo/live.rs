@@ -7,9 +7,8 @@ use super::{
 };
 use crate::{
     bucket::BucketFigures,
-    cli::{TimedEvent, routes_text, short_peer},
     node::{Event, FoldedUpdate, Origin, Stop},
-    program::{columns, sentence},
+    program::{TimedEvent, columns, routes_text, sentence, short_peer},
 };
 use anyhow::Context;
 use console::{Term, measure_text_width};

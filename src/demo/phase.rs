@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     bucket::BucketFigures,
-    cli::{NETWORK_DOWN, NETWORK_UP},
     folder::FolderUrl,
     node::{Event, Stop},
+    program::{NETWORK_DOWN, NETWORK_UP},
     train::EpochLength,
 };
 use anyhow::{Context, bail};

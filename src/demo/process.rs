@@ -1,7 +1,7 @@
 //! A node as a process of its own.
 
 use super::directory::program;
-use crate::cli::TimedEvent;
+use crate::program::TimedEvent;
 use anyhow::Context;
 use std::{
     collections::VecDeque,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     bucket::BucketFigures,
-    cli::{Column, Sheet},
+    program::{Column, Sheet},
 };
 use std::time::Duration;
 

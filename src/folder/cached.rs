@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     bucket::{self, Bucket, BucketOptions, BucketUrl, Routes, Unfetched},
-    cache::{Cache, CacheOptions, CachedValue, DEFAULT_QUOTA, Opened},
+    cache::{Cache, CacheSettings, CachedValue, Opened},
     entries::{Board, Conflict, Membership, Watch},
     p2p::{
         NetworkOptions, NetworkStatus, PeerAddress, Surroundings,
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -45,8 +45,8 @@ pub struct CachedOptions {
     pub network: Option<NetworkOptions>,
     /// The bucket to publish in and to read from, alone or behind the network.
     pub bucket: Option<(BucketUrl, BucketOptions)>,
-    /// Bytes that the cache may take before it drops what it needn't keep.
-    pub cache_quota: u64,
+    /// How the cache is kept.
+    pub cache: CacheSettings,
     /// Where the cache of this federation is kept. No other process may use it.
     pub dir: PathBuf,
     /// Where `peerfold peers` asks, if it may.
@@ -60,12 +60,17 @@ pub struct CachedOptions {
 }
 
 impl CachedOptions {
+    /// With the cache in what belongs to the federation in a node's home.
+    pub fn in_run(run_dir: &Path) -> Self {
+        Self::new(run_dir.join("cache"))
+    }
+
     /// With a cache in this directory, neither network nor bucket, and everything else as by default.
     pub fn new(dir: PathBuf) -> Self {
         Self {
             network: None,
             bucket: None,
-            cache_quota: DEFAULT_QUOTA,
+            cache: CacheSettings::default(),
             dir,
             socket: None,
             layout: None,
@@ -145,9 +150,9 @@ impl CachedFolder {
     /// Errors: [`FolderError::Network`] if it can't listen, [`FolderError::Cache`] if the cache can't be used,
     /// [`FolderError::Bucket`] if the bucket needs mending. One that doesn't answer now is a warning.
     pub fn open(author: Author, options: CachedOptions) -> Result<Self, FolderError> {
-        let CachedOptions { network, bucket, cache_quota, dir, socket, layout, readmitted, membership } = options;
+        let CachedOptions { network, bucket, cache, dir, socket, layout, readmitted, membership } = options;
         let federation = author.federation();
-        let opened = Cache::open(&dir, federation, CacheOptions { quota: cache_quota })?;
+        let opened = Cache::open(&dir, federation, &cache)?;
         let Opened { cache, entries, proofs, peers } = opened;
         let board = Arc::new(Board::new(federation));
         for author in readmitted {

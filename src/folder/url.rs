@@ -1,4 +1,4 @@
-//! What `--folder` names, and opening it.
+//! Which shared folder a text names, and how it is opened.
 
 use super::{
     Author, FolderError, LocalFolder, MemoryFolder, MemoryStorage, SharedFolder,
@@ -6,18 +6,14 @@ use super::{
 };
 use crate::{
     bucket::{BucketOptions, BucketUrl, BucketUrlError, url_parts},
-    entries::Membership,
     p2p::NetworkOptions,
-    weights::LayoutId,
+    settings::{Form, Unfit, Value, Written},
 };
-use libp2p_identity::PeerId;
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 use url::Url;
 
 /// How the URL of a directory begins.
 const FILE: &str = "file:///";
-/// The cache in what belongs to a federation in the node's home.
-const CACHE: &str = "cache";
 
 /// Why a text names no folder.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,32 +77,10 @@ pub enum FolderUrl {
     Bucket(BucketUrl),
 }
 
-/// What a folder is opened with, beside its author.
-#[derive(Debug, Clone)]
-pub struct OpenOptions {
-    /// Authors to be trusted although they signed two entries under one number.
-    pub readmitted: Vec<PeerId>,
-    /// Whose values are fetched unasked, kept and relayed.
-    pub membership: Arc<Membership>,
-    /// How to take part in the network.
-    pub network: NetworkOptions,
-    /// How to use a bucket.
-    pub bucket: BucketOptions,
-    /// A bucket behind the network.
-    pub fallback: Option<BucketUrl>,
-    /// Bytes that the cache of a network or a bucket may take before it drops what it needn't keep.
-    pub cache_quota: u64,
-    /// What belongs to this federation in the node's home: the cache lies in it.
-    pub dir: PathBuf,
-    /// Where `peerfold peers` asks how the network stands; nowhere if `None`.
-    pub socket: Option<PathBuf>,
-    /// The layout of the node's weights: newest updates that have it are fetched as soon as they are known.
-    pub layout: Option<LayoutId>,
-}
-
 impl FolderUrl {
-    /// Opens the author's view of the folder. Blocks on a disk, and until the network listens.
-    pub fn open(&self, author: Author, options: &OpenOptions) -> Result<Arc<dyn SharedFolder>, FolderError> {
+    /// Opens the author's view of the folder; what it doesn't need of the options is left aside. Blocks on a disk, and
+    /// until the network listens.
+    pub fn open(&self, author: Author, options: CachedOptions) -> Result<Arc<dyn SharedFolder>, FolderError> {
         Ok(match self {
             Self::Memory => Arc::new(MemoryFolder::new(&MemoryStorage::new(), author)),
             Self::Local(dir) => {
@@ -114,27 +88,13 @@ impl FolderUrl {
                 options.readmitted.iter().try_for_each(|&author| folder.readmit(author))?;
                 Arc::new(folder)
             }
-            Self::P2p | Self::Bucket(_) => {
-                let OpenOptions { readmitted, membership, network, bucket, fallback, cache_quota, dir, socket, layout } =
-                    options.clone();
-                let (network, url) = match self {
-                    Self::Bucket(url) => (None, Some(url.clone())),
-                    _ => (Some(network), fallback),
-                };
-                let bucket = url.map(|url| (url, bucket));
-                let dir = dir.join(CACHE);
-                let options =
-                    CachedOptions { network, bucket, cache_quota, dir, socket, layout, readmitted, membership };
-                Arc::new(CachedFolder::open(author, options)?)
-            }
+            Self::P2p | Self::Bucket(_) => Arc::new(CachedFolder::open(author, options)?),
         })
     }
-}
 
-impl FolderUrl {
     /// Opens a view for somebody who publishes nothing: a directory is left as it is. Blocks as [`open`](Self::open)
     /// does.
-    pub fn open_to_read(&self, author: Author, options: &OpenOptions) -> Result<Arc<dyn SharedFolder>, FolderError> {
+    pub fn open_to_read(&self, author: Author, options: CachedOptions) -> Result<Arc<dyn SharedFolder>, FolderError> {
         match self {
             Self::Local(dir) => {
                 let folder = LocalFolder::open_to_read(dir, author)?;
@@ -143,6 +103,44 @@ impl FolderUrl {
             }
             _ => self.open(author, options),
         }
+    }
+
+    /// The ways to the others that the folder is: the network, with the fallback behind it if there is one, or the
+    /// bucket alone.
+    pub fn ways(&self, network: NetworkOptions, bucket: BucketOptions) -> Ways {
+        match self {
+            Self::Memory | Self::Local(_) => (None, None),
+            Self::P2p => (Some(network), bucket.settings.fallback.clone().map(|url| (url, bucket))),
+            Self::Bucket(url) => (None, Some((url.clone(), bucket))),
+        }
+    }
+}
+
+/// How to take part in a network, and which bucket to use how.
+pub type Ways = (Option<NetworkOptions>, Option<(BucketUrl, BucketOptions)>);
+
+impl Value for FolderUrl {
+    const FORM: Form = Form::Text;
+
+    /// Of a path the error says the URL that may have been meant.
+    fn read(written: &Written) -> Result<Self, Unfit> {
+        let text = written.to_string();
+        text.parse().map_err(|error: FolderUrlError| {
+            let path = match &error {
+                FolderUrlError::NotUrl { .. } => Some(text.clone()),
+                // Of the two slashes one was meant to begin the path.
+                FolderUrlError::Path { .. } => text.strip_prefix("file://").map(|path| format!("/{path}")),
+                _ => None,
+            };
+            let path = path.or_else(|| text.strip_prefix("file:").map(str::to_owned)).filter(|path| !path.is_empty());
+            let meant = path.and_then(|path| std::path::absolute(path).ok()).map(Self::Local);
+            let meant = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+            Unfit::new(format!("{error}{meant}"))
+        })
+    }
+
+    fn write(&self) -> Option<Written> {
+        Some(Written::Text(self.to_string()))
     }
 }
 

@@ -1,36 +1,35 @@
+//! A node that never waits.
+
 use super::{Event, LocalUpdate, NodeError, Participant, fold::Outcome, roster::lower_median};
-use crate::weights::Weights;
+use crate::{
+    settings::{Range, settings},
+    weights::Weights,
+};
 use rand::{RngExt, SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha8Rng;
 
-/// How an asynchronous node takes part.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AsyncOptions {
-    /// Leave out a peer's update that was folded already, instead of folding it again until a newer one comes.
-    pub ignore_seen: bool,
-    /// The probability C, in [0, 1], with which the node folds after an epoch. It publishes in any case.
-    pub participation: f64,
-    /// Fold after every so many epochs. At least 1.
-    pub epochs_between_folds: u64,
-    /// Publish only, never fold.
-    pub upload_only: bool,
-    /// At most so many peers a fold, each time a fresh random sample: what makes large federations possible.
-    pub max_peers: Option<usize>,
-    /// Seed of the participation and of the sample, which depend on nothing else but the epoch.
-    pub seed: u64,
-}
-
-impl Default for AsyncOptions {
-    /// Every peer after every epoch.
-    fn default() -> Self {
-        Self {
-            ignore_seen: false,
-            participation: 1.0,
-            epochs_between_folds: 1,
-            upload_only: false,
-            max_peers: None,
-            seed: 0,
-        }
+settings! {
+    /// How an asynchronous node takes part. As by default it folds every peer after every epoch.
+    pub struct AsyncOptions under "Folding" {
+        /// Leave out updates that were folded already.
+        ///
+        /// Else one is folded again until a newer one comes.
+        pub ignore_seen as "ignore-seen": bool = false, "BOOL";
+        /// Fold after an epoch with this probability only.
+        ///
+        /// The node publishes in any case.
+        pub participation as "participation": f64 = 1.0, "C",
+            Range::between(0.0, 1.0).worded("must be a probability, 0 to 1");
+        /// Fold after every so many epochs.
+        pub epochs_between_folds as "epochs-between-folds": u64 = 1, "N", Range::at_least(1.0);
+        /// Publish, but never fold.
+        pub upload_only as "upload-only": bool = false, "BOOL";
+        /// Fold at most so many peers, each time a fresh random sample. [default: all]
+        pub max_peers as "max-peers": Option<usize> = None, "K";
+    }
+    beside {
+        /// Seed of the participation and of the sample, which depend on nothing else but the epoch.
+        pub seed: u64 = 0;
     }
 }
 

@@ -1,21 +1,24 @@
-use crate::weights::{CHUNK_BYTES, DType, ReadError, TensorReader};
+//! What a peer's update must satisfy before it counts.
+
+use crate::{
+    settings::{Range, settings},
+    weights::{CHUNK_BYTES, DType, ReadError, TensorReader},
+};
 use half::{bf16, f16};
 
-/// What an update must satisfy before it counts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Checks {
-    /// Most examples that an update may claim.
-    pub max_num_examples: u64,
-    /// Highest epoch that an update may claim: no claim comes near to where arithmetic with epochs ends.
-    pub max_epoch: u64,
-    /// Largest Euclidean norm of all float tensors together.
-    pub max_norm: Option<f64>,
-}
-
-impl Default for Checks {
-    /// A hundred million examples, a thousand million epochs, any norm.
-    fn default() -> Self {
-        Self { max_num_examples: 100_000_000, max_epoch: 1_000_000_000, max_norm: None }
+settings! {
+    /// What an update must satisfy before it counts.
+    pub struct Checks under "Folding" {
+        /// Leave out updates that are staler than this.
+        pub max_staleness as "max-staleness": u64 = 10, "EPOCHS";
+        /// Refuse updates that claim more examples.
+        pub max_num_examples as "max-num-examples": u64 = 100_000_000, "N";
+        /// Refuse updates whose weights have a larger Euclidean norm. [default: any]
+        pub max_norm as "max-norm": Option<f64> = None, "F", Range::above(0.0);
+    }
+    beside {
+        /// Highest epoch that an update may claim: no claim comes near to where arithmetic with epochs ends.
+        pub max_epoch: u64 = 1_000_000_000;
     }
 }
 

@@ -1,19 +1,23 @@
+//! Everything that makes a node, but its model and its data: the layers' settings, put together.
+
 use super::{
-    AsyncNode, AsyncOptions, BlockingSession, Checks, EventSink, Members, NodeError, Participant, ParticipantOptions,
-    Session, SessionOptions, StartOptions, Stop, StrategyChoice, SyncNode, SyncOptions,
+    AsyncNode, AsyncOptions, BlockingSession, Checks, EndSettings, EventSink, Members, NodeError, Participant,
+    ParticipantOptions, PublishSettings, Session, SessionOptions, StartOptions, Stop, StrategyChoice, SyncNode,
+    SyncOptions, TrustSettings,
 };
 use crate::{
-    bucket::{BucketOptions, BucketUrl},
-    cache::DEFAULT_QUOTA,
+    bucket::{BucketKeys, BucketOptions, BucketSettings},
+    cache::CacheSettings,
     entries::Membership,
-    folder::{Author, FolderUrl, OpenOptions},
+    folder::{Author, CachedOptions, FolderUrl},
     home::Home,
-    p2p::{FederationName, NETWORK_SOCKET, NetworkOptions},
+    p2p::{FederationName, NETWORK_SOCKET, NetworkOptions, NetworkSettings},
+    settings::{Mistake, Settings},
     strategy::StrategySpec,
     weights::{FederationId, Layout},
 };
-use libp2p_identity::PeerId;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::watch;
 
 /// How a node takes turns with its peers.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,13 +38,14 @@ pub struct NodeConfig {
     /// Where updates are put and found.
     pub folder: FolderUrl,
     /// How to take part in the network, if the folder is [`FolderUrl::P2p`].
-    pub network: NetworkOptions,
-    /// How to use a bucket, if the folder is [`FolderUrl::Bucket`] or there is a fallback. Relayed are only the [allowed](Self::allow).
-    pub bucket: BucketOptions,
-    /// A bucket behind the network: what is published goes there too, and what no peer gives comes from there.
-    pub fallback: Option<BucketUrl>,
-    /// Bytes that the cache of a network or a bucket may take before it drops what it needn't keep.
-    pub cache_quota: u64,
+    pub network: NetworkSettings,
+    /// How to use a bucket, if the folder is [`FolderUrl::Bucket`], and which one behind a network. Relayed are only the
+    /// allowed.
+    pub bucket: BucketSettings,
+    /// The bucket's keys; else what variables, shared files and profiles, or the machine's role give.
+    pub bucket_keys: Option<BucketKeys>,
+    /// How the cache of a network or a bucket is kept.
+    pub cache: CacheSettings,
     /// The rule for folding: a [`StrategySpec`], or a strategy of one's own.
     pub strategy: StrategyChoice,
     /// Tensors that are no parameters, besides those whose names say so: averaged under rules that take steps. A module that
@@ -52,25 +57,20 @@ pub struct NodeConfig {
     pub start: StartOptions,
     /// What a peer's update must satisfy.
     pub checks: Checks,
-    /// Updates with a higher staleness τ are left out of a fold.
-    pub max_staleness: u64,
-    /// The only peers whose updates count, and the members of a synchronous federation; everybody's if `None`.
-    pub allow: Option<Vec<PeerId>>,
-    /// Authors to be trusted although they signed two entries under one number.
-    pub readmit: Vec<PeerId>,
-    /// How long a program's end waits until the connected peers have this node's newest update: see
-    /// [`Session::hand_over`].
-    pub linger: Duration,
+    /// Whose updates count.
+    pub trust: TrustSettings,
+    /// How its program ends: see [`Session::hand_over`].
+    pub end: EndSettings,
     /// What all nodes should have alike, by name. A peer that has it otherwise is told as
     /// [`Event::Mismatch`](super::Event::Mismatch).
     pub hyperparameters: BTreeMap<String, String>,
     /// What each node should have to itself, by name, as its part of the data. A peer that has the same is told as
     /// [`Event::Mismatch`](super::Event::Mismatch).
     pub distinct: BTreeMap<String, String>,
-    /// Whether the weights that the node goes on with are published too, after each epoch, as
-    /// [`<author>/model`](crate::weights::Key::model): an update is what was trained, before the fold. Nobody fetches them
-    /// unasked; a bucket gets twice the bytes.
-    pub publish_folded: bool,
+    /// What is published besides updates.
+    pub publish: PublishSettings,
+    /// While it says `true`, the network is cut: see [`NetworkOptions::cut`].
+    pub cut: Option<watch::Receiver<bool>>,
     /// Where events go.
     pub events: EventSink,
     /// The request to stop.
@@ -84,24 +84,37 @@ impl NodeConfig {
             federation: federation.into(),
             run: "1".to_owned(),
             folder,
-            network: NetworkOptions::default(),
-            bucket: BucketOptions::default(),
-            fallback: None,
-            cache_quota: DEFAULT_QUOTA,
+            network: NetworkSettings::default(),
+            bucket: BucketSettings::default(),
+            bucket_keys: None,
+            cache: CacheSettings::default(),
             strategy: StrategySpec::new("fedavg").into(),
             buffers: Vec::new(),
             pace: Pace::Async(AsyncOptions::default()),
             start: StartOptions::default(),
             checks: Checks::default(),
-            max_staleness: 10,
-            allow: None,
-            readmit: Vec::new(),
-            linger: Duration::from_secs(10),
+            trust: TrustSettings::default(),
+            end: EndSettings::default(),
             hyperparameters: BTreeMap::new(),
             distinct: BTreeMap::new(),
-            publish_folded: false,
+            publish: PublishSettings::default(),
+            cut: None,
             events: Arc::new(|_| {}),
             stop: Stop::new(),
+        }
+    }
+
+    /// Errors if a number of its settings is out of its bounds.
+    pub fn check(&self) -> Result<(), Mistake> {
+        self.network.check()?;
+        self.bucket.check()?;
+        self.cache.check()?;
+        self.start.check()?;
+        self.checks.check()?;
+        self.end.check()?;
+        match &self.pace {
+            Pace::Async(options) => options.check(),
+            Pace::Sync(options) => options.check(),
         }
     }
 
@@ -112,7 +125,7 @@ impl NodeConfig {
 
     /// Who may take part: the participant, the network and the bucket ask this.
     fn membership(&self) -> Membership {
-        match &self.allow {
+        match &self.trust.allow {
             Some(allowed) => Membership::only(allowed.iter().copied()),
             None => Membership::open(),
         }
@@ -126,35 +139,34 @@ impl NodeConfig {
         }
     }
 
-    /// Opens the node in its home, for weights of this layout. Errors if the folder can't be written.
+    /// Opens the node in its home, for weights of this layout. Errors if a setting is out of its bounds, or the folder
+    /// can't be written.
     ///
     /// The home must stay open as long as the node runs.
     pub fn open(&self, home: &Home, layout: Arc<Layout>) -> Result<BlockingSession, NodeError> {
+        self.check()?;
         let run_dir = home.name_run(&self.federation, &self.run)?;
         let author = Author::from_home(home, self.federation_id());
         BlockingSession::new(|| {
             let me = author.peer_id();
             let membership = Arc::new(self.membership());
-            let named = FederationName { name: self.federation.clone(), run: self.run.clone() };
-            let open = OpenOptions {
-                readmitted: self.readmit.clone(),
-                membership: membership.clone(),
-                network: NetworkOptions { named: Some(named), ..self.network.clone() },
-                bucket: self.bucket.clone(),
-                fallback: self.fallback.clone(),
-                cache_quota: self.cache_quota,
-                dir: run_dir.clone(),
+            let named = Some(FederationName { name: self.federation.clone(), run: self.run.clone() });
+            let network = NetworkOptions { named, cut: self.cut.clone(), ..self.network.clone().into() };
+            let (settings, keys) = (self.bucket.clone(), self.bucket_keys.clone());
+            let (network, bucket) = self.folder.ways(network, BucketOptions { settings, keys });
+            let options = CachedOptions {
+                network,
+                bucket,
+                cache: self.cache.clone(),
                 socket: Some(home.dir().join(NETWORK_SOCKET)),
                 layout: Some(layout.id()),
+                readmitted: self.trust.readmit.clone(),
+                membership: membership.clone(),
+                ..CachedOptions::in_run(&run_dir)
             };
-            let folder = self.folder.open(author, &open)?;
+            let folder = self.folder.open(author, options)?;
             let strategy = self.strategy.build_for(&self.buffers)?;
-            let options = ParticipantOptions {
-                checks: self.checks.clone(),
-                max_staleness: self.max_staleness,
-                membership,
-                events: self.events.clone(),
-            };
+            let options = ParticipantOptions { checks: self.checks.clone(), membership, events: self.events.clone() };
             let participant = Participant::new(folder, strategy, layout, options);
             let session = SessionOptions {
                 federation: self.federation_id(),
@@ -163,13 +175,13 @@ impl NodeConfig {
                 start: self.start.clone(),
                 hyperparameters: self.hyperparameters.clone(),
                 distinct: self.distinct.clone(),
-                publish_folded: self.publish_folded,
+                publish_folded: self.publish.folded,
                 stop: self.stop.clone(),
             };
             Ok(match &self.pace {
                 Pace::Async(options) => Session::new(AsyncNode::new(participant, options.clone()), session),
                 Pace::Sync(options) => {
-                    let members = match &self.allow {
+                    let members = match &self.trust.allow {
                         Some(allowed) => Members::allowed(me, allowed.iter().copied()),
                         None => Members::first_seen(me, options.nodes),
                     };
@@ -177,5 +189,34 @@ impl NodeConfig {
                 }
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_a_program_has_set_is_checked_too() {
+        let key = |change: fn(&mut NodeConfig)| {
+            let mut config = NodeConfig::new("checked", FolderUrl::Memory);
+            config.check().unwrap();
+            change(&mut config);
+            config.check().unwrap_err().key
+        };
+        assert_eq!(key(|config| config.bucket.grace = Duration::MAX), "s3-grace");
+        assert_eq!(key(|config| config.bucket.poll = Duration::ZERO), "s3-poll");
+        assert_eq!(key(|config| config.network.limits.strikes = 0), "strikes");
+        assert_eq!(key(|config| config.network.swarm.connections = 0), "max-connections");
+        assert_eq!(key(|config| config.checks.max_norm = Some(f64::INFINITY)), "max-norm");
+        let participation = |participation| AsyncOptions { participation, ..AsyncOptions::default() };
+        assert_eq!(key(|config| config.start.deadline = Duration::from_secs(1 << 40)), "start-deadline");
+        let mut config = NodeConfig::new("checked", FolderUrl::Memory);
+        config.pace = Pace::Async(participation(f64::NAN));
+        assert_eq!(config.check().unwrap_err().key, "participation");
+        config.pace = Pace::Sync(SyncOptions { nodes: 0, ..SyncOptions::default() });
+        assert_eq!(config.check().unwrap_err().key, "nodes");
     }
 }

@@ -31,8 +31,6 @@ const LISTINGS: usize = 4;
 pub struct ParticipantOptions {
     /// What an update must satisfy.
     pub checks: Checks,
-    /// Updates with a higher staleness τ are left out of a fold.
-    pub max_staleness: u64,
     /// Whose updates count.
     pub membership: Arc<Membership>,
     /// Where events go.
@@ -416,7 +414,7 @@ impl Participant {
 
     /// Highest staleness τ of an update that is folded.
     pub(super) fn max_staleness(&self) -> u64 {
-        self.options.max_staleness
+        self.options.checks.max_staleness
     }
 
     /// Tells of updates that they are too old, once of each as long as it stands.

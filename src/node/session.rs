@@ -95,7 +95,7 @@ pub struct SessionOptions {
     /// What each node should have to itself, by name: told to peers, compared with theirs.
     pub distinct: BTreeMap<String, String>,
     /// Whether the weights of each complete epoch are published: see
-    /// [`NodeConfig::publish_folded`](super::NodeConfig::publish_folded).
+    /// [`PublishSettings`](super::PublishSettings).
     pub publish_folded: bool,
     /// The request to stop.
     pub stop: Stop,

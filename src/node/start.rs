@@ -1,9 +1,12 @@
+//! How a node without a checkpoint begins, and what it tells of that.
+
 use super::{
     Event, FoldedFrom, NodeError, Origin, Participant, Stop, background::off_runtime, fold::fold_peers,
     roster::lower_median,
 };
 use crate::{
     folder::Value,
+    settings::settings,
     strategy::StrategySpec,
     weights::{Key, Metadata, Root, TensorReader, Weights, read_all},
 };
@@ -20,13 +23,14 @@ const MAX_BEGINNING_BYTES: u64 = 64 * 1024;
 const MAX_DIFFERENCES: usize = 20;
 const MAX_DIFFERENCE_CHARS: usize = 200;
 
-/// How a node without a checkpoint begins.
-#[derive(Debug, Clone, Default)]
-pub struct StartOptions {
-    /// Peers to wait for: authors with any entry in the folder.
-    pub min_peers: usize,
-    /// How long to wait for them. The node then begins with those who are there.
-    pub deadline: Duration,
+settings! {
+    /// How a node without a checkpoint begins.
+    pub struct StartOptions under "Waiting" {
+        /// Wait at the start until so many peers are there. [default: 0; with --sync all]
+        pub min_peers as "min-peers": usize = 0, "N";
+        /// Seconds to wait for them; then the node begins with those who are there.
+        pub deadline as "start-deadline": Duration = Duration::from_secs(60), "SECONDS";
+    }
 }
 
 /// What a node began from and how it trains: its first entry in a federation, as JSON, under `<author>/start`.

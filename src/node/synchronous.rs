@@ -1,10 +1,15 @@
+//! A node that waits for the others after each epoch.
+
 use super::{
     Event, LocalUpdate, NodeError, Participant, Stop,
     fold::Outcome,
     start::deadline_in,
     update::{Arrived, Listing},
 };
-use crate::weights::{SignedEntry, Weights};
+use crate::{
+    settings::{Form, Range, Unfit, Value, Written, settings},
+    weights::{SignedEntry, Weights},
+};
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -12,7 +17,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 /// What a synchronous node does when the deadline of an epoch passes and fewer than the quorum have answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum BelowQuorum {
     /// Wait on, and say so.
@@ -24,17 +28,46 @@ pub enum BelowQuorum {
     Stop,
 }
 
-/// How a synchronous node waits.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SyncOptions {
-    /// Members of the federation, this node included.
-    pub nodes: usize,
-    /// Members that must have answered for a fold after the deadline, this node included.
-    pub quorum: usize,
-    /// How long to wait for all members, from the node's own publishing.
-    pub deadline: Duration,
-    /// What to do when the deadline passes below the quorum.
-    pub below_quorum: BelowQuorum,
+impl Value for BelowQuorum {
+    const FORM: Form = Form::Choice(&[
+        ("wait", "Wait on, and say so"),
+        ("alone", "Go on with those who answered, if need be alone"),
+        ("stop", "End with an error; the checkpoint stays"),
+    ]);
+
+    fn read(written: &Written) -> Result<Self, Unfit> {
+        match written.to_string().as_str() {
+            "wait" => Ok(Self::Wait),
+            "alone" => Ok(Self::Alone),
+            "stop" => Ok(Self::Stop),
+            _ => Err(Unfit::new("write wait, alone or stop")),
+        }
+    }
+
+    fn write(&self) -> Option<Written> {
+        let word = match self {
+            Self::Wait => "wait",
+            Self::Alone => "alone",
+            Self::Stop => "stop",
+        };
+        Some(Written::Text(word.to_owned()))
+    }
+}
+
+settings! {
+    /// How a synchronous node waits. As by default it is alone.
+    pub struct SyncOptions under "Waiting" {
+        /// With --sync: nodes of the federation. [default: those of --allow and this one, or the N of --partition]
+        pub nodes as "nodes": usize = 1, "N", Range::at_least(1.0);
+        /// With --sync: nodes that suffice when the deadline passes, this one included. [default: all]
+        pub quorum as "quorum": usize = 1, "Q", Range::at_least(1.0);
+        /// With --sync: seconds to wait for all nodes.
+        ///
+        /// From the node's own publishing.
+        pub deadline as "deadline": Duration = Duration::from_secs(60), "SECONDS";
+        /// With --sync: what to do when the deadline passes and the quorum isn't there.
+        pub below_quorum as "below-quorum": BelowQuorum = BelowQuorum::Wait, "WHAT";
+    }
 }
 
 /// Who belongs to a synchronous federation: those who are allowed, or else the first `nodes` authors that were seen.

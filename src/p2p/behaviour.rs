@@ -2,6 +2,7 @@
 
 use super::{
     protocols::{BLOB_PROTOCOL, IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL, SYNC_PROTOCOL},
+    settings::{NetworkSettings, SwarmLimits},
     shortage::{affordable, affordable_pending},
     wire::{BlobCodec, SyncCodec},
 };
@@ -21,22 +22,7 @@ use libp2p::{
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 use libp2p_identity::Keypair;
-use std::{num::NonZeroUsize, time::Duration};
-
-/// Connections that a node has at most, those of one peer, and those being made; fewer if there are not as many file
-/// descriptors.
-pub(super) const MAX_CONNECTIONS: u32 = 256;
-const MAX_CONNECTIONS_PER_PEER: u32 = 4;
-pub(super) const MAX_PENDING: u32 = 64;
-/// Requests that a connection has at once, both ways.
-const MAX_STREAMS: usize = 64;
-/// How long a request may take: 4 MiB on a line of half a megabyte a second, and some.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-const KAD_QUERY_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long providers are remembered that don't say again that they are there; nodes do so every minute or so.
-const PROVIDER_TTL: Duration = Duration::from_secs(30 * 60);
-/// How long gossip remembers what it has seen.
-const SEEN_FOR: Duration = Duration::from_secs(5 * 60);
+use std::num::NonZeroUsize;
 
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
@@ -61,26 +47,27 @@ pub(super) fn topic(federation: FederationId) -> IdentTopic {
 }
 
 /// How many connections there may be; none, if the node is cut off.
-pub(super) fn limits(cut: bool) -> ConnectionLimits {
+pub(super) fn connection_limits(limits: &SwarmLimits, cut: bool) -> ConnectionLimits {
     ConnectionLimits::default()
-        .with_max_established(Some(if cut { 0 } else { affordable(MAX_CONNECTIONS) }))
-        .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
-        .with_max_pending_incoming(Some(affordable_pending(MAX_PENDING)))
-        .with_max_pending_outgoing(Some(affordable_pending(MAX_PENDING)))
+        .with_max_established(Some(if cut { 0 } else { affordable(limits.connections) }))
+        .with_max_established_per_peer(Some(limits.connections_per_peer))
+        .with_max_pending_incoming(Some(affordable_pending(limits.pending)))
+        .with_max_pending_outgoing(Some(affordable_pending(limits.pending)))
 }
 
 impl Behaviour {
-    pub(super) fn new(keypair: &Keypair, federation: FederationId, mdns: bool) -> Result<Self, String> {
+    pub(super) fn new(keypair: &Keypair, federation: FederationId, settings: &NetworkSettings) -> Result<Self, String> {
         let me = keypair.public().to_peer_id();
+        let limits = &settings.swarm;
         let requests = || {
             request_response::Config::default()
-                .with_request_timeout(REQUEST_TIMEOUT)
-                .with_max_concurrent_streams(MAX_STREAMS)
+                .with_request_timeout(limits.request_timeout)
+                .with_max_concurrent_streams(limits.streams)
         };
         let both = |protocol| [(protocol, ProtocolSupport::Full)];
-        let mut gossip = gossip(federation)?;
+        let mut gossip = gossip(federation, limits)?;
         gossip.subscribe(&topic(federation)).map_err(|error| error.to_string())?;
-        let found = mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me)).transpose();
+        let found = (!settings.no_mdns).then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me)).transpose();
         let found = found.unwrap_or_else(|error| {
             tracing::warn!(%error, "peers on the local network can't be looked for (mDNS)");
             None
@@ -88,12 +75,12 @@ impl Behaviour {
         let agent = concat!("peerfold/", env!("CARGO_PKG_VERSION")).to_owned();
         let identity = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), keypair.public());
         Ok(Self {
-            limits: connection_limits::Behaviour::new(limits(false)),
+            limits: connection_limits::Behaviour::new(connection_limits(limits, false)),
             blocked: allow_block_list::Behaviour::default(),
             gossip,
             sync: request_response::Behaviour::with_codec(SyncCodec, both(SYNC_PROTOCOL), requests()),
             blobs: request_response::Behaviour::with_codec(BlobCodec, both(BLOB_PROTOCOL), requests()),
-            kad: kad(keypair),
+            kad: kad(keypair, limits),
             identify: identify::Behaviour::new(identity.with_agent_version(agent).with_push_listen_addr_updates(true)),
             ping: ping::Behaviour::default(),
             mdns: found.into(),
@@ -101,7 +88,7 @@ impl Behaviour {
     }
 }
 
-fn gossip(federation: FederationId) -> Result<Gossip, String> {
+fn gossip(federation: FederationId, limits: &SwarmLimits) -> Result<Gossip, String> {
     // An entry proves itself, so messages carry neither author nor signature. Peers are not scored by gossipsub: its
     // scores count addresses, and hospitals sit behind one; who sends rubbish is dropped by the core.
     let config = gossipsub::ConfigBuilder::default()
@@ -111,26 +98,26 @@ fn gossip(federation: FederationId) -> Result<Gossip, String> {
         // Entries are short and rare: to every subscribed peer at once, instead of after the next heartbeat.
         .flood_publish(true)
         .max_transmit_size_for_topic(2 * MAX_ENTRY_BYTES, topic(federation).hash())
-        .duplicate_cache_time(SEEN_FOR)
+        .duplicate_cache_time(limits.seen_for)
         .build()
         .map_err(|error| error.to_string())?;
     let filter = WhitelistSubscriptionFilter([topic(federation).hash()].into());
     Gossip::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter).map_err(str::to_owned)
 }
 
-fn kad(keypair: &Keypair) -> kad::Behaviour<MemoryStore> {
+fn kad(keypair: &Keypair, limits: &SwarmLimits) -> kad::Behaviour<MemoryStore> {
     let me = keypair.public().to_peer_id();
     let store = kad::store::MemoryStoreConfig {
         // Providers only: nobody's records.
         max_records: 0,
         max_value_bytes: 0,
-        max_providers_per_key: 64,
-        max_provided_keys: 1024,
+        max_providers_per_key: limits.members,
+        max_provided_keys: limits.federations,
     };
     let mut config = kad::Config::new(KADEMLIA_PROTOCOL);
     config
-        .set_query_timeout(KAD_QUERY_TIMEOUT)
-        .set_provider_record_ttl(Some(PROVIDER_TTL))
+        .set_query_timeout(limits.table_timeout)
+        .set_provider_record_ttl(Some(limits.provider_ttl))
         .set_provider_publication_interval(None)
         .set_parallelism(NonZeroUsize::new(5).unwrap_or(NonZeroUsize::MIN));
     let mut kad = kad::Behaviour::with_config(me, MemoryStore::with_config(me, store), config);

@@ -20,7 +20,7 @@ use super::{
     addresses::PeerAddress,
     core::{FetchError, HandedOver},
     figures::{Counters, NetworkFigures},
-    options::NetworkOptions,
+    settings::NetworkOptions,
     status::NetworkStatus,
     surroundings::Surroundings,
     transport::NetworkError,

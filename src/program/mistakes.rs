@@ -5,6 +5,8 @@ use super::{
     written,
 };
 use crate::descriptors;
+#[cfg(feature = "cli")]
+use crate::settings::Mistake;
 use clap::error::ErrorKind;
 use std::process::ExitCode;
 
@@ -53,6 +55,12 @@ pub(crate) fn one_line(error: &anyhow::Error) -> String {
         text = format!("{text}: {}", descriptors::advice());
     }
     text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+/// What is wrong with a setting that a flag gives.
+#[cfg(feature = "cli")]
+pub(crate) fn of_flag(mistake: &Mistake) -> String {
+    format!("--{} {}: {}", mistake.key, mistake.value, mistake.what)
 }
 
 #[cfg(test)]

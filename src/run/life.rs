@@ -132,7 +132,7 @@ impl Run {
             session,
             events: config.events,
             stop: config.stop,
-            linger: config.linger,
+            linger: config.end.linger,
             options,
             origin,
             epoch,
@@ -307,7 +307,7 @@ impl Run {
     }
 
     /// The end of the run. Publishes the newest update if the folder failed when its turn was, waits on a network until
-    /// the connected peers have it, at most [`NodeConfig::linger`], and says that the run is finished.
+    /// the connected peers have it, at most [`EndSettings::linger`](crate::node::EndSettings::linger), and says that the run is finished.
     ///
     /// Errors, after that, if the update is not in the folder still (the next life publishes it), or if the middle of an
     /// epoch could not be saved when a stop was requested.

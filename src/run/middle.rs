@@ -1,8 +1,6 @@
 //! The middle of an epoch: saved with how far it has come and all that decides its rest, and gone on with.
 
-use super::{
-    LearnerError, Run, RunError, Steps, life::written,
-};
+use super::{LearnerError, Run, RunError, Steps, life::written};
 use crate::{
     node::{Event, Progress, SavedState},
     weights::Weights,

@@ -12,10 +12,7 @@ use crate::{
 };
 use burn::{module::AutodiffModule, optim::Optimizer, tensor::backend::AutodiffBackend};
 use libp2p_identity::PeerId;
-use std::{
-    io::Write,
-    path::PathBuf,
-};
+use std::{io::Write, path::PathBuf};
 
 /// Why a module can't be federated, or not any longer.
 #[derive(Debug, thiserror::Error)]
@@ -326,7 +323,7 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
     }
 
     /// Publishes the newest update if the folder failed when its turn was, and, on a network, waits until the connected
-    /// peers have it, at most [`NodeConfig::linger`], and says that the run is
+    /// peers have it, at most [`EndSettings::linger`](crate::node::EndSettings::linger), and says that the run is
     /// [finished](crate::node::Event::Finished): to be called after the last epoch. On an error the update is in the home,
     /// and the next [`join`](Self::join) publishes it.
     pub fn finish(mut self) -> Result<(), CallbackError> {
@@ -353,4 +350,3 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
         self.run.peer_id()
     }
 }
-

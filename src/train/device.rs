@@ -1,5 +1,6 @@
 //! What trains: the processor or a GPU, chosen when the program runs.
 
+use crate::settings::named;
 use std::{fmt, str::FromStr};
 
 /// What trains.
@@ -54,6 +55,8 @@ impl FromStr for Device {
         }
     }
 }
+
+named!(Device);
 
 /// Why a device can't be used. Each is one line that says what is missing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! The built-in models.
 
+use crate::settings::named;
 use burn::{
     module::Module,
     nn::{
@@ -51,6 +52,8 @@ impl Model {
         10
     }
 }
+
+named!(Model);
 
 impl fmt::Display for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

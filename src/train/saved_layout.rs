@@ -5,7 +5,10 @@
 //! for others are PyTorch's unless burn's is asked for, and say in their metadata which they are.
 
 use super::{Cpu, DigitsMlp, MnistCnn, Model, layout_of};
-use crate::weights::{AnnotationsError, Layout, Tensor, TensorSpec, Weights};
+use crate::{
+    settings::named,
+    weights::{AnnotationsError, Layout, Tensor, TensorSpec, Weights},
+};
 use bytes::Bytes;
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -23,6 +26,8 @@ pub enum SavedLayout {
     /// [inputs, outputs], as burn's `Linear` has them, and Keras' `Dense`.
     Burn,
 }
+
+named!(SavedLayout);
 
 /// A name that no layout has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

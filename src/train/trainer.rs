@@ -1,8 +1,8 @@
 //! A built-in model in training: steps, epochs, evaluation, and its state for a checkpoint.
 
 use super::{
-    Adam, BatchOrder, Classifier, Cpu, Device, DeviceError, DigitsMlp, EpochLength, Examples, MnistCnn, Model,
-    add_proximal_gradient,
+    Adam, BatchOrder, Classifier, Cpu, Device, DeviceError, DigitsMlp, EpochLength, Examples, MAX_BATCH, MAX_THREADS,
+    MnistCnn, Model, TrainOptions, add_proximal_gradient,
     epoch::has_room,
     init_seeded,
     module_weights::{self, ModuleWeightsError},
@@ -31,29 +31,6 @@ use std::{
     },
     time::Instant,
 };
-
-/// Most examples in a step: their images must fit the memory at once.
-pub const MAX_BATCH: usize = 1 << 16;
-/// Most threads that train.
-pub const MAX_THREADS: usize = 1024;
-
-/// How to train.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TrainOptions {
-    /// Adam's learning rate: finite and above 0.
-    pub learning_rate: f64,
-    /// Examples in a step, 1 to [`MAX_BATCH`]; may be more than there are.
-    pub batch: usize,
-    /// Decides the initial weights; the same on every node of a federation.
-    pub model_seed: u64,
-    /// Decides the order of the examples; each node has its own.
-    pub data_seed: u64,
-    /// Threads that train and measure on the processor, 1 to [`MAX_THREADS`]. Their number changes no bit of the result.
-    pub threads: usize,
-    /// FedProx' μ: the loss has the term μ/2·‖w − w_start‖² besides, where w_start are the weights that were
-    /// [loaded](Train::load_weights) last. Finite and not negative; 0 for no such term.
-    pub proximal_mu: f64,
-}
 
 /// Why training can't begin or go on.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use crate::{bucket_nodes, buckets, samples};
 
 use bucket_nodes::*;
 use buckets::{Class, Seen, Server};
-use peerfold::{bucket::BucketOptions, folder::SharedFolder, weights::Weights};
+use peerfold::{folder::SharedFolder, weights::Weights};
 use samples::{PATIENCE, eventually};
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,7 @@ fn writes(seen: &[Seen]) -> (usize, u64) {
 async fn who_has_nothing_to_do_only_lists_and_ever_less_often() {
     in_time(async {
         let (server, homes) = (Server::start(), Homes::new());
-        let poll = Duration::from_millis(20)..=Duration::from_secs(3600);
-        let slower = BucketOptions { poll, ..options(server.endpoint()) };
+        let slower = options_with(server.endpoint(), |settings| settings.poll_idle = Duration::from_secs(3600));
         let node = homes.try_open(1, slower, None).await.unwrap();
         put(&node, "update/1", &value(1), 1).await;
         node.hand_over(SOON).await;
@@ -49,8 +48,7 @@ async fn who_has_nothing_to_do_only_lists_and_ever_less_often() {
 async fn two_that_wait_for_each_other_look_often() {
     in_time(async {
         let (server, homes) = (Server::start(), Homes::new());
-        let poll = Duration::from_millis(20)..=Duration::from_secs(3600);
-        let slower = BucketOptions { poll, ..options(server.endpoint()) };
+        let slower = options_with(server.endpoint(), |settings| settings.poll_idle = Duration::from_secs(3600));
         let one = homes.try_open(1, slower.clone(), None).await.unwrap();
         let other = homes.try_open(2, slower, None).await.unwrap();
         // Were each pause as long as the wait before, they would double from answer to answer.

@@ -342,7 +342,7 @@ async fn a_store_that_deletes_one_by_one_only_is_kept_small() {
     in_time(async {
         for (status, code) in [(501, "NotImplemented"), (500, "InternalError")] {
             let ward = Ward::new();
-            let no_grace = BucketOptions { grace: Duration::ZERO, ..options(ward.proxy.endpoint()) };
+            let no_grace = options_with(ward.proxy.endpoint(), |settings| settings.grace = Duration::ZERO);
             let node = ward.homes.try_open(1, no_grace, None).await.unwrap();
             ward.proxy.inject(Fault::status(status, code).on(Class::BulkDelete));
             let mut bulk = 0;
@@ -650,7 +650,7 @@ async fn what_a_page_answers_to_a_deletion_is_not_deleted() {
     in_time(async {
         for class in [Class::BulkDelete, Class::Delete] {
             let ward = Ward::new();
-            let no_grace = BucketOptions { grace: Duration::ZERO, ..options(ward.proxy.endpoint()) };
+            let no_grace = options_with(ward.proxy.endpoint(), |settings| settings.grace = Duration::ZERO);
             let node = ward.homes.try_open(1, no_grace, None).await.unwrap();
             ward.proxy.inject(Fault::page(200, "text/html", LOGIN).on(class));
             if class == Class::Delete {

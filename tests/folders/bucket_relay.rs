@@ -4,11 +4,11 @@ use crate::{buckets, samples};
 
 use buckets::{ACCESS_KEY, BUCKET, Class, SECRET_KEY, Server};
 use peerfold::{
-    bucket::{BucketKeys, BucketOptions},
+    bucket::{BucketKeys, BucketOptions, BucketSettings, Endpoint},
     entries::Membership,
     folder::{CachedFolder, CachedOptions, SharedFolder},
     node::{AsyncNode, AsyncOptions, Checks, Event, LocalUpdate, Participant, ParticipantOptions},
-    p2p::{NetworkOptions, PeerAddress},
+    p2p::{NetworkOptions, NetworkSettings, PeerAddress},
     strategy::StrategySpec,
     weights::{DType, Key, Layout, SignedEntry, Tensor, TensorSpec, Weights},
 };
@@ -42,23 +42,26 @@ async fn open_for(
     membership: Arc<Membership>,
 ) -> Member {
     let dir = tempfile::tempdir().unwrap();
-    let network = network.map(|bootstrap| NetworkOptions {
+    let network = network.map(|bootstrap| NetworkSettings {
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
         bootstrap,
-        mdns: false,
+        no_mdns: true,
         sync_every: Duration::from_secs(1),
-        ..NetworkOptions::default()
+        ..NetworkSettings::default()
     });
+    let network = network.map(NetworkOptions::from);
     let bucket = bucket.map(|server| {
-        let options = BucketOptions {
-            endpoint: Some(server.endpoint()),
+        let settings = BucketSettings {
+            endpoint: Some(Endpoint(server.endpoint())),
             allow_http: true,
-            keys: Some(BucketKeys::new(ACCESS_KEY, SECRET_KEY)),
-            poll: Duration::from_millis(50)..=Duration::from_millis(200),
+            poll: Duration::from_millis(50),
+            poll_idle: Duration::from_millis(200),
             after: Duration::from_millis(200),
             relay_after: Duration::from_millis(300),
-            ..BucketOptions::default()
+            ..BucketSettings::default()
         };
+        let keys = Some(BucketKeys::new(ACCESS_KEY, SECRET_KEY));
+        let options = BucketOptions { settings, keys };
         (format!("s3://{BUCKET}/relay").parse().unwrap(), options)
     });
     let layout = Some(layout.id());
@@ -149,7 +152,6 @@ async fn who_may_not_take_part_is_known_but_neither_fetched_nor_relayed_nor_fold
     let events = told.clone();
     let options = ParticipantOptions {
         checks: Checks::default(),
-        max_staleness: 10,
         membership,
         events: Arc::new(move |event| events.lock().unwrap().push(event.clone())),
     };

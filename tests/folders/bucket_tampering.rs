@@ -11,7 +11,6 @@ use object_store::{
     path::Path as ObjectPath,
 };
 use peerfold::{
-    bucket::BucketOptions,
     folder::{CachedFolder, FolderError, SharedFolder},
     weights::Weights,
 };
@@ -258,8 +257,10 @@ async fn what_is_changed_before_its_author_has_seen_it_listed_is_found_out() {
     in_time(async {
         let (bucket, homes) = (Intruder::new(), Homes::new());
         // It looks only when it is asked to.
-        let poll = Duration::from_secs(3600)..=Duration::from_secs(3600);
-        let rarely = BucketOptions { poll, ..options(bucket.server.endpoint()) };
+        let rarely = options_with(bucket.server.endpoint(), |settings| {
+            settings.poll = Duration::from_secs(3600);
+            settings.poll_idle = settings.poll;
+        });
         let author = homes.try_open(1, rarely, None).await.unwrap();
         let reader = homes.open(2, bucket.server.endpoint()).await;
         let entry = put(&author, "update/1", &value(1), 1).await;

@@ -6,7 +6,7 @@ use bucket_nodes::*;
 use buckets::{Class, FaultProxy, Server};
 use peerfold::{
     folder::{CachedFolder, CachedOptions, SharedFolder},
-    p2p::{NetworkOptions, PeerAddress},
+    p2p::{NetworkOptions, NetworkSettings, PeerAddress},
     weights::SignedEntry,
 };
 use rand_chacha::{
@@ -28,13 +28,14 @@ async fn in_time(patience: Duration, case: impl Future<Output = ()>) {
 }
 
 fn network(bootstrap: Vec<PeerAddress>) -> NetworkOptions {
-    NetworkOptions {
+    NetworkSettings {
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
         bootstrap,
-        mdns: false,
+        no_mdns: true,
         sync_every: Duration::from_secs(1),
-        ..NetworkOptions::default()
+        ..NetworkSettings::default()
     }
+    .into()
 }
 
 /// With both, in touch with these.
@@ -211,7 +212,7 @@ async fn the_bucket_is_asked_after_a_while_when_peers_give_no_answer() {
         let way = Way::to(([127, 0, 0, 1], port).into());
         let address = format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", way.address.port(), listening.peer);
         let after = Duration::from_secs(2);
-        let bucket = peerfold::bucket::BucketOptions { after, ..options(server.endpoint()) };
+        let bucket = options_with(server.endpoint(), |settings| settings.after = after);
         let second = homes.try_open(2, bucket, Some(network(vec![address.parse().unwrap()]))).await.unwrap();
         connected(&second).await;
         let entry = put(&first, "update/1", &value(1), 1).await;

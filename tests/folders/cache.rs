@@ -2,8 +2,9 @@
 
 use crate::caches;
 
+use bytesize::ByteSize;
 use caches::*;
-use peerfold::cache::{Cache, CacheError, CacheOptions, KnownPeer, Look, Retention, Stored};
+use peerfold::cache::{Cache, CacheError, CacheSettings, KnownPeer, Look, Retention, Stored};
 use peerfold::entries::{Conflict, EntrySet};
 use peerfold::weights::*;
 use std::{
@@ -63,7 +64,7 @@ fn values_without_chunks_are_whole() {
 fn a_cache_is_open_once_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path(), ROOMY);
-    let again = || Cache::open(dir.path(), federation(), CacheOptions { quota: ROOMY });
+    let again = || Cache::open(dir.path(), federation(), &CacheSettings { quota: ByteSize(ROOMY) });
     let error = again().unwrap_err();
     assert!(matches!(error, CacheError::InUse { .. }), "{error}");
     // A pin is a handle too.

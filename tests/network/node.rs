@@ -7,7 +7,7 @@ use peerfold::{
     cache::CacheError,
     folder::{Author, CachedFolder, CachedOptions, FolderError, SharedFolder},
     home::{Home, HomeError},
-    p2p::{NetworkOptions, NetworkStatus, PeerAddress, PeerRole},
+    p2p::{NetworkSettings, NetworkStatus, PeerAddress, PeerRole},
     weights::{FederationId, LayoutId},
 };
 use std::{
@@ -92,15 +92,16 @@ impl Plan {
 
     pub fn open(&self) -> Node {
         let home = when_free(|| Home::open(&self.home), |error| matches!(error, HomeError::InUse { .. }));
-        let network = NetworkOptions {
+        let network = NetworkSettings {
             listen: vec![self.listen.parse().unwrap()],
             bootstrap: self.bootstrap.clone(),
-            mdns: false,
+            no_mdns: true,
             sync_every: Duration::from_secs(1),
-            ..NetworkOptions::default()
+            ..NetworkSettings::default()
         };
         let author = Author::from_home(&home, self.federation);
-        let options = CachedOptions { network: Some(network), layout: self.layout, ..CachedOptions::new(self.cache()) };
+        let options =
+            CachedOptions { network: Some(network.into()), layout: self.layout, ..CachedOptions::new(self.cache()) };
         let in_use = |error: &FolderError| matches!(error, FolderError::Cache(CacheError::InUse { .. }));
         let folder = when_free(|| CachedFolder::open(author.clone(), options.clone()), in_use);
         Node { folder, _home: home }

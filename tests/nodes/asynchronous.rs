@@ -6,7 +6,7 @@ use nodes::{Peer, Recorder, faulty::FaultyFolder, local, options, patiently, pee
 use peerfold::{
     entries::Membership,
     node::{
-        AsyncNode, AsyncOptions, Event, Figures, FoldFigures, LocalUpdate, Origin, ParticipantOptions, Session,
+        AsyncNode, AsyncOptions, Checks, Event, Figures, FoldFigures, LocalUpdate, Origin, ParticipantOptions, Session,
         SessionOptions, StartOptions, Stop, TrainingFigures,
     },
     strategy::StrategySpec,
@@ -239,7 +239,7 @@ async fn what_is_too_old_is_left_out_unread_and_takes_no_place_in_the_sample() {
     let mut node = AsyncNode::new(
         peers[0].participant_with(
             &StrategySpec::new("fedavg"),
-            ParticipantOptions { max_staleness: 2, ..options(&events) },
+            ParticipantOptions { checks: Checks { max_staleness: 2, ..Checks::default() }, ..options(&events) },
         ),
         AsyncOptions { max_peers: Some(2), ..AsyncOptions::default() },
     );

@@ -1,13 +1,18 @@
 //! Flags over environment over file over defaults.
 
 use super::process::{Ended, Sandbox};
-use peerfold::cli::NodeFlags;
+use peerfold::{
+    cli::node_settings,
+    settings::{Field, Form},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::Path,
+    process::Command,
 };
 
-/// Every setting: its key, a value as flag and variable have it, and as TOML has it.
+/// Settings whose values are not just of their form: the key, a value as flag and variable have it, and as TOML has it.
 const SETTINGS: [(&str, &str, &str); 55] = [
     ("federation", "hospitals", "\"hospitals\""),
     ("run", "2", "\"2\""),
@@ -66,6 +71,26 @@ const SETTINGS: [(&str, &str, &str); 55] = [
     ("layout", "burn", "\"burn\""),
 ];
 
+/// Every setting as [`SETTINGS`] has it, or with some value of its form.
+fn all() -> Vec<(&'static str, String, String)> {
+    let value = |field: &Field| {
+        if let Some((_, text, toml)) = SETTINGS.iter().find(|(key, ..)| *key == field.key) {
+            return (field.key, (*text).to_owned(), (*toml).to_owned());
+        }
+        let (text, toml) = match field.form {
+            Form::Switch => ("true", "true"),
+            Form::Whole => ("7", "7"),
+            Form::Number => ("0.5", "0.5"),
+            Form::Seconds => ("1m 30s", "90"),
+            Form::Minutes => ("90s", "1.5"),
+            Form::Size => ("500MB", "\"500MB\""),
+            form => panic!("{} is a {form:?}: give it a value in SETTINGS", field.key),
+        };
+        (field.key, text.to_owned(), toml.to_owned())
+    };
+    node_settings().iter().map(value).collect()
+}
+
 fn variable(key: &str) -> String {
     match key {
         "data-dir" => "PEERFOLD_DATA".to_owned(),
@@ -84,33 +109,28 @@ fn printed(ended: &Ended) -> BTreeMap<String, (String, String)> {
 }
 
 fn all_from(source: impl Fn(&str) -> String) -> BTreeMap<String, (String, String)> {
-    SETTINGS.iter().map(|&(key, _, toml)| (key.to_owned(), (toml.to_owned(), source(key)))).collect()
+    all().into_iter().map(|(key, _, toml)| (key.to_owned(), (toml, source(key)))).collect()
 }
 
 #[test]
 fn every_setting_is_a_flag_a_variable_and_a_key() {
-    let names: Vec<String> = match serde_json::to_value(NodeFlags::default()).unwrap() {
-        serde_json::Value::Object(settings) => settings.keys().cloned().collect(),
-        other => panic!("{other}"),
-    };
-    let mut known: Vec<&str> = SETTINGS.iter().map(|(key, ..)| *key).collect();
-    known.sort_unstable();
-    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
-    names.sort_unstable();
-    assert_eq!(known, names, "this table has all settings");
+    let names: BTreeSet<&str> = node_settings().iter().map(|field| field.key).collect();
+    assert_eq!(names.len(), node_settings().len(), "no two settings have one name");
+    assert!(SETTINGS.iter().all(|(key, ..)| names.contains(key)), "a setting is gone: {names:?}");
+    let all = all();
 
     let sandbox = Sandbox::new();
     let print = ["node", "--print-config"];
-    let flags = SETTINGS.iter().map(|(key, value, _)| format!("--{key}={value}"));
+    let flags = all.iter().map(|(key, value, _)| format!("--{key}={value}"));
     let by_flags = Ended::of(sandbox.command(print.map(str::to_owned).into_iter().chain(flags))).success();
     assert_eq!(printed(&by_flags), all_from(|_| "flag".to_owned()));
 
     let mut command = sandbox.command(print);
-    command.envs(SETTINGS.iter().map(|(key, value, _)| (variable(key), value)));
+    command.envs(all.iter().map(|(key, value, _)| (variable(key), value)));
     assert_eq!(printed(&Ended::of(command).success()), all_from(variable));
 
     let file = sandbox.path("all.toml");
-    let lines: Vec<String> = SETTINGS.iter().map(|(key, _, toml)| format!("{key} = {toml}\n")).collect();
+    let lines: Vec<String> = all.iter().map(|(key, _, toml)| format!("{key} = {toml}\n")).collect();
     fs::write(&file, lines.concat()).unwrap();
     let mut command = sandbox.command(print);
     command.arg("--config").arg(&file);
@@ -239,7 +259,7 @@ fn short_help_has_what_a_newcomer_needs() {
     let text = Ended::of(sandbox.command(["node", "-h"])).success().text();
     assert!(text.contains("`peerfold node --help` shows ") && text.lines().count() < 60, "{text}");
     let all = flags(&["node", "--help"]);
-    assert!(SETTINGS.iter().all(|(key, ..)| all.contains(&format!("--{key}"))), "{all:?}");
+    assert!(node_settings().iter().all(|field| all.contains(&format!("--{}", field.key))), "{all:?}");
     let (brief, whole) = (flags(&["demo", "-h"]), flags(&["demo", "--help"]));
     assert!(brief.len() < whole.len() && brief.is_subset(&whole) && brief.contains("--folder"), "{brief:?}");
     assert!(Ended::of(sandbox.command(["demo", "-h"])).success().text().contains("peerfold demo --help"));
@@ -249,7 +269,105 @@ fn short_help_has_what_a_newcomer_needs() {
 fn an_empty_variable_is_not_set() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command(["node", "--print-config"]);
-    command.envs(SETTINGS.iter().map(|(key, ..)| (variable(key), ""))).env("PEERFOLD_CONFIG", "");
+    command.envs(node_settings().iter().map(|field| (variable(field.key), ""))).env("PEERFOLD_CONFIG", "");
     let settings = printed(&Ended::of(command).success());
     assert!(settings.values().all(|(_, source)| source == "default"), "{settings:#?}");
+}
+
+/// Values that a number of this setting can't be.
+fn impossible(field: &Field) -> Vec<String> {
+    let below = field.range.outside().map(|number| number.to_string());
+    ["inf", "-inf", "nan", "-1"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(below)
+        .filter(|value| can_not_be(field, value))
+        .collect()
+}
+
+/// A number of this setting may be negative.
+fn can_not_be(field: &Field, value: &str) -> bool {
+    value != "-1" || field.form != Form::Number || field.range.outside().is_some()
+}
+
+#[test]
+fn every_number_is_checked_wherever_it_is_written() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("node.toml");
+    let mut checked = 0;
+    for field in node_settings().into_iter().filter(|field| field.form.is_numeric()) {
+        let key = field.key;
+        for value in impossible(&field) {
+            let told = |mut command: Command, place: &str| {
+                command.args(["--folder", "memory:", "--federation", "none"]);
+                let ended = Ended::of(command);
+                let error = ended.error();
+                assert!(error.contains(place), "{key} {value}: {place} is not in: {error}");
+                assert!(matches!(ended.status.code(), Some(1 | 2)), "{key} {value}: {error}");
+                error.to_owned()
+            };
+            let error = told(sandbox.command(["node".to_owned(), format!("--{key}={value}")]), &format!("--{key}"));
+            assert!(!error.contains("PEERFOLD_"), "{error}");
+            let mut command = sandbox.command(["node"]);
+            command.env(variable(key), &value);
+            let error = told(command, &variable(key));
+            assert!(!error.contains("--") || error.contains("see --help"), "{error}");
+            // TOML has numbers that are not finite, and a size is a text there.
+            let quote = if field.form == Form::Size { "\"" } else { "" };
+            fs::write(&file, format!("{key} = {quote}{value}{quote}\n")).unwrap();
+            let mut command = sandbox.command(["node", "--config"]);
+            command.arg(&file);
+            let error = told(command, &file.display().to_string());
+            assert!(error.contains(key), "{key} {value}: {error}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "only {checked} values were tried");
+}
+
+#[test]
+fn times_may_have_their_unit() {
+    let sandbox = Sandbox::new();
+    let printed_of = |key: &str, value: &str| {
+        let flag = format!("--{key}={value}");
+        let by_flag = printed(&Ended::of(sandbox.command(["node", "--print-config", &flag])).success())[key].0.clone();
+        fs::write(sandbox.path("node.toml"), format!("{key} = \"{value}\"\n")).unwrap();
+        let by_file = ["node", "--print-config", "--config", "node.toml"];
+        assert_eq!(printed(&Ended::of(sandbox.command(by_file)).success())[key].0, by_flag);
+        by_flag
+    };
+    for (value, seconds) in [("90", "90"), ("90s", "90"), ("5m", "300"), ("1h 30m", "5400"), ("1500ms", "1.5")] {
+        assert_eq!(printed_of("linger", value), seconds);
+    }
+    // Minutes, unless it says otherwise.
+    for (value, minutes) in [("2", "2"), ("90s", "1.5"), ("1h", "60")] {
+        assert_eq!(printed_of("checkpoint-every", value), minutes);
+    }
+    let ended = Ended::of(sandbox.command(["node", "--linger", "soon"]));
+    assert!(ended.error().contains("--linger") && ended.error().contains("90s, 5m, 1h 30m"), "{}", ended.error());
+}
+
+/// A new setting is a line in its layer's struct, and what uses it: nowhere else in the sources does its key stand.
+#[test]
+fn a_setting_is_said_once() {
+    fn files(dir: &Path, found: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let mut sources = Vec::new();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut sources);
+    for field in node_settings() {
+        let declaration = format!(" as \"{}\": ", field.key);
+        let declared: Vec<&String> =
+            sources.iter().filter(|(_, text)| text.contains(&declaration)).map(|(path, _)| path).collect();
+        assert_eq!(declared.len(), 1, "{}: {declared:?}", field.key);
+    }
+    let quota = sources.iter().filter(|(_, text)| text.contains("cache-quota") || text.contains("cache_quota"));
+    assert_eq!(quota.count(), 1, "it is nobody else's affair what the cache's quota is called");
 }

@@ -153,7 +153,7 @@ impl<'a> Run<'a> {
         let participant = self.peers[OWN].participant_with(self.spec, options(&self.events));
         let node = AsyncNode::new(participant, AsyncOptions { ignore_seen: self.once, ..AsyncOptions::default() });
         let mut session = Session::new(node, session_options(Some(self.dir.path())));
-        let begun = patiently(session.begin(beginning(), Bytes::new())).await.unwrap();
+        let begun = patiently(session.begin(beginning(), SavedState::default())).await.unwrap();
         (session, begun.weights)
     }
 
@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
         let mut all = Vec::new();
         for epoch in 1..=EPOCHS {
             self.others_publish(epoch).await;
-            let completed = patiently(session.epoch_trained(local(OWN, epoch), Bytes::new())).await.unwrap();
+            let completed = patiently(session.epoch_trained(local(OWN, epoch), SavedState::default())).await.unwrap();
             all.push(completed.weights);
         }
         all
@@ -183,7 +183,7 @@ impl<'a> Run<'a> {
         for epoch in 1..=EPOCHS {
             self.others_publish(epoch).await;
             fail::cfg("session::folded", "panic").unwrap();
-            let life = tokio::spawn(async move { session.epoch_trained(local(OWN, epoch), Bytes::new()).await });
+            let life = tokio::spawn(async move { session.epoch_trained(local(OWN, epoch), SavedState::default()).await });
             assert!(patiently(life).await.unwrap_err().is_panic());
             fail::remove("session::folded");
             let weights;
@@ -276,13 +276,13 @@ async fn synchronous_nodes_fold_by_the_formula() {
             let mut rules: Vec<_> = (0..ALL).map(|_| cases(info.name).swap_remove(case).rule).collect();
             let mut xs = vec![vector(&beginning().0); ALL];
             for session in &mut sessions {
-                patiently(session.begin(beginning(), Bytes::new())).await.unwrap();
+                patiently(session.begin(beginning(), SavedState::default())).await.unwrap();
             }
             for epoch in 1..=3 {
                 let exchanged = sessions
                     .iter_mut()
                     .enumerate()
-                    .map(|(author, session)| session.epoch_trained(local(author, epoch), Bytes::new()));
+                    .map(|(author, session)| session.epoch_trained(local(author, epoch), SavedState::default()));
                 let completed = patiently(join_all(exchanged)).await;
                 let all: Vec<Weights> = completed.into_iter().map(|completed| completed.unwrap().weights).collect();
                 for (own, (weights, rule)) in all.iter().zip(&mut rules).enumerate() {

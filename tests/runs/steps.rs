@@ -2,7 +2,11 @@
 
 use super::bigrams::{Bigrams, text};
 use fail::FailScenario;
-use peerfold::{home::Home, node::{Origin, SavedState}, prelude::*};
+use peerfold::{
+    home::Home,
+    node::{Origin, SavedState},
+    prelude::*,
+};
 use std::{
     sync::{Arc, Mutex},
     time::Duration,

@@ -1,8 +1,7 @@
 //! What `peerfold aggregate` says when it is done.
 
 use crate::{
-    cli::{Column, Sheet, some_names},
-    program::sentence,
+    program::{Column, Sheet, sentence, some_names},
     weights::Annotations,
 };
 use indicatif::HumanBytes;

@@ -1,7 +1,11 @@
+//! What a core is made with.
+
 use crate::{
     entries::Membership,
+    settings::{Range, settings},
     weights::{FederationId, LayoutId},
 };
+use bytesize::ByteSize;
 use libp2p_identity::PeerId;
 use std::{sync::Arc, time::Duration};
 
@@ -24,38 +28,24 @@ pub struct CoreConfig {
     pub limits: Limits,
 }
 
-/// What a [`Core`](super::Core) is bounded by.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Values that are fetched at once; the others wait.
-    pub values_at_once: usize,
-    /// Peers that one value is fetched from at once.
-    pub providers_at_once: usize,
-    /// Requests for blobs that one provider has at once.
-    pub requests_at_once: usize,
-    /// Bytes of blobs that a request asks for, if it asks for more than one.
-    pub request_bytes: u64,
-    /// Longest value that is fetched unasked.
-    pub prefetch_bytes: u64,
-    /// Wrong answers or messages after which a peer is dropped.
-    pub strikes: u32,
-    /// How long a dropped peer stays dropped.
-    pub banned_for: Duration,
-}
-
-impl Default for Limits {
-    /// Four values at once, each from one peer with four requests of 2 MiB: at most 32 MiB in flight, twice that while
-    /// wanted values push in before unasked ones. Values over 4 GiB are fetched only when they are asked for. Three strikes,
-    /// and a peer is dropped for ten minutes.
-    fn default() -> Self {
-        Self {
-            values_at_once: 4,
-            providers_at_once: 1,
-            requests_at_once: 4,
-            request_bytes: 2 << 20,
-            prefetch_bytes: 4 << 30,
-            strikes: 3,
-            banned_for: Duration::from_secs(600),
-        }
+settings! {
+    /// What a [`Core`](super::Core) is bounded by. As by default: four values at once, each from one peer with four
+    /// requests of 2 MiB, so that at most 32 MiB are in flight; twice that while wanted values push in before unasked
+    /// ones.
+    pub struct Limits under "Network limits" {
+        /// Values that are fetched at once; the others wait.
+        pub values_at_once as "max-fetches": usize = 4, "N", Range::at_least(1.0);
+        /// Peers that one value is fetched from at once.
+        pub providers_at_once as "max-fetch-peers": usize = 1, "N", Range::at_least(1.0);
+        /// Requests for parts of values that one peer is sent at once.
+        pub requests_at_once as "max-fetch-requests": usize = 4, "N", Range::at_least(1.0);
+        /// Bytes that such a request asks for, if it asks for more than one part.
+        pub request_bytes as "request-size": ByteSize = ByteSize::mib(2), "SIZE", Range::at_least(1.0);
+        /// Longest value that is fetched, or kept for others, unasked.
+        pub prefetch_bytes as "prefetch-size": ByteSize = ByteSize::gib(4), "SIZE";
+        /// Wrong answers or messages after which a peer is dropped.
+        pub strikes as "strikes": u32 = 3, "N", Range::at_least(1.0);
+        /// Seconds that a dropped peer stays dropped.
+        pub banned_for as "banned-for": Duration = Duration::from_secs(600), "SECONDS";
     }
 }

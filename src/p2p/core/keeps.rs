@@ -61,7 +61,7 @@ impl Core {
         }
         let Content::Put { root, length, .. } = entry.content else { return };
         let stands = self.config.membership.allows(peer) && self.board.set().holds(&entry.hash());
-        if stands && length <= self.config.limits.prefetch_bytes && self.keeps.admit(peer, root) {
+        if stands && length <= self.config.limits.prefetch_bytes.as_u64() && self.keeps.admit(peer, root) {
             self.want(entry);
         }
     }

@@ -71,7 +71,7 @@ impl Core {
         let wanted = author != self.config.me && self.config.membership.allows(author);
         let layout = self.config.layout.filter(|_| wanted)?;
         let entry = set.newest_update(author)?;
-        let short = matches!(entry.content, Content::Put { length, .. } if length <= self.config.limits.prefetch_bytes);
+        let short = matches!(entry.content, Content::Put { length, .. } if length <= self.config.limits.prefetch_bytes.as_u64());
         let rejected = self.prefetches.rejected.get(&author) == Some(&entry.hash());
         (entry.layout == layout && short && !rejected).then(|| entry.clone())
     }

@@ -79,7 +79,7 @@ impl Core {
                 continue;
             }
             bytes += length.unwrap_or(MAX_MANIFEST_BYTES as u64);
-            if asked.len() == MAX_BLOBS || (!asked.is_empty() && bytes > self.config.limits.request_bytes) {
+            if asked.len() == MAX_BLOBS || (!asked.is_empty() && bytes > self.config.limits.request_bytes.as_u64()) {
                 break;
             }
             asked.push(*hash);

@@ -16,11 +16,11 @@ use crate::{
     p2p::{
         addresses::PeerAddress,
         behaviour::Behaviour,
-        core::{Core, CoreConfig, FetchError, HandedOver, Input, Limits},
+        core::{Core, CoreConfig, FetchError, HandedOver, Input},
         figures::Counters,
         lookout::Lookout,
-        options::FederationName,
         redial::Redial,
+        settings::{FederationName, NetworkSettings, SwarmLimits},
         shortage::Shortage,
         surroundings::Surroundings,
         transport::{NetworkError, default_listen, listen_on, listen_on_some, swarm},
@@ -96,6 +96,8 @@ pub(super) struct Driver {
     pub(super) silent: Vec<ListenerId>,
     /// Who waits for them, at the start alone.
     pub(super) ready: Option<Ready>,
+    /// What connections are bounded by.
+    pub(super) limits: SwarmLimits,
     /// See [`NetworkOptions::cut`](crate::p2p::NetworkOptions::cut).
     pub(super) cut: Option<watch::Receiver<bool>>,
     /// What it said last.
@@ -108,40 +110,35 @@ impl Driver {
     /// Listens, and knows what it needs. Inside the runtime.
     pub(super) fn new(setup: Setup, counters: Arc<Counters>, ready: Ready) -> Result<Self, NetworkError> {
         let Setup { keypair, federation, layout, membership, board, cache, known, raise_above, options, .. } = setup;
+        let settings = options.settings;
         let me = keypair.public().to_peer_id();
-        let behaviour = Behaviour::new(&keypair, federation, options.mdns);
+        let behaviour = Behaviour::new(&keypair, federation, &settings);
         let behaviour = behaviour.map_err(|reason| NetworkError::Start { reason })?;
         let mut swarm = swarm(&keypair, |_| behaviour)?;
-        let silent = if options.listen.is_empty() {
+        let silent = if settings.listen.is_empty() {
             listen_on_some(&mut swarm, &default_listen(0))?
         } else {
-            listen_on(&mut swarm, &options.listen)?
+            listen_on(&mut swarm, &settings.listen)?
         };
         let mut redial = Redial::new(options.seed);
         for peer in known.iter().filter(|known| known.peer != me) {
             let addresses = peer.addresses.iter().filter_map(|address| address.parse().ok());
             redial.remember(peer.peer, addresses, Duration::ZERO);
         }
-        for PeerAddress { peer, address } in options.bootstrap {
+        for PeerAddress { peer, address } in settings.bootstrap {
             if peer == me {
                 tracing::warn!(%peer, "the bootstrap list names this node itself; it is left out");
             } else {
                 redial.listed(peer, address, Duration::ZERO);
             }
         }
-        let config = CoreConfig {
-            federation,
-            me,
-            layout,
-            membership,
-            sync_every: options.sync_every,
-            limits: Limits::default(),
-        };
+        let NetworkSettings { sync_every, limits, swarm: swarm_limits, .. } = settings;
+        let config = CoreConfig { federation, me, layout, membership, sync_every, limits };
         Ok(Self {
             swarm,
             core: Core::new(config, board.clone(), options.seed),
             redial,
-            table_queries: TableQueries::new(federation, options.sync_every),
+            table_queries: TableQueries::new(federation, sync_every),
             lookout: Lookout::default(),
             peers: Peers::default(),
             federation,
@@ -163,6 +160,7 @@ impl Driver {
             banned: BTreeMap::new(),
             silent,
             ready: Some(ready),
+            limits: swarm_limits,
             cut: options.cut,
             is_cut: false,
             shortage: Shortage::default(),

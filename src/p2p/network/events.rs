@@ -2,7 +2,7 @@
 
 use super::{driver::Driver, jobs, pending::Protocol};
 use crate::p2p::{
-    behaviour::{BehaviourEvent, MAX_CONNECTIONS, MAX_PENDING},
+    behaviour::BehaviourEvent,
     core::{Input, RequestFailed},
     message::{BlobRequest, BlobResponse, SyncRequest, SyncResponse},
     wire::WireBytes,
@@ -37,7 +37,7 @@ impl Driver {
             }
             SwarmEvent::ListenerError { error, .. } => self.shortage.not_accepted(&error),
             SwarmEvent::IncomingConnectionError { error, .. } if !self.is_cut => {
-                self.shortage.refused(&error, MAX_CONNECTIONS, MAX_PENDING);
+                self.shortage.refused(&error, self.limits.connections, self.limits.pending);
             }
             event => self.connection(event),
         }

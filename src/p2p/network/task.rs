@@ -6,7 +6,7 @@ use super::{
     jobs::Done,
 };
 use crate::{
-    p2p::{behaviour::limits, core::Input, message::BlobResponse, wire::WireBytes},
+    p2p::{behaviour::connection_limits, core::Input, message::BlobResponse, wire::WireBytes},
     weights::Root,
 };
 use futures::StreamExt;
@@ -81,7 +81,7 @@ impl Driver {
 
     fn cut_off(&mut self, cut: bool) {
         self.is_cut = cut;
-        *self.swarm.behaviour_mut().limits.limits_mut() = limits(cut);
+        *self.swarm.behaviour_mut().limits.limits_mut() = connection_limits(&self.limits, cut);
         if cut {
             let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
             for peer in connected {

@@ -15,9 +15,9 @@ use object_store::{
     path::Path as ObjectPath,
 };
 use peerfold::{
-    bucket::{BucketKeys, BucketOptions},
+    bucket::{BucketKeys, BucketOptions, BucketSettings, Endpoint},
     folder::{Author, CachedFolder, CachedOptions, SharedFolder},
-    p2p::NetworkOptions,
+    p2p::{NetworkOptions, NetworkSettings},
     weights::{FederationId, SignedEntry},
 };
 use std::{
@@ -152,14 +152,15 @@ struct Home {
 
 /// How tests use a bucket at this endpoint.
 pub fn options(endpoint: String) -> BucketOptions {
-    BucketOptions {
-        endpoint: Some(endpoint),
+    let settings = BucketSettings {
+        endpoint: Some(Endpoint(endpoint)),
         allow_http: true,
-        keys: Some(BucketKeys::new(ACCESS_KEY, SECRET_KEY)),
-        poll: Duration::from_millis(50)..=Duration::from_millis(200),
+        poll: Duration::from_millis(50),
+        poll_idle: Duration::from_millis(200),
         after: Duration::from_millis(500),
-        ..BucketOptions::default()
-    }
+        ..BucketSettings::default()
+    };
+    BucketOptions { settings, keys: Some(BucketKeys::new(ACCESS_KEY, SECRET_KEY)) }
 }
 
 impl<S: Service, const TIERED: bool> S3<S, TIERED> {
@@ -234,13 +235,14 @@ impl<S: Service, const TIERED: bool> Harness for S3<S, TIERED> {
             let bootstrap: Vec<_> = homes.iter().flat_map(|home| &home.addresses).map(|a| a.parse().unwrap()).collect();
             (number, homes[number].dir.clone(), bootstrap)
         };
-        let network = TIERED.then(|| NetworkOptions {
+        let network = TIERED.then(|| NetworkSettings {
             listen: vec![format!("/ip4/{}/tcp/0", self.address).parse().unwrap()],
             bootstrap,
-            mdns: false,
+            no_mdns: true,
             sync_every: Duration::from_secs(1),
-            ..NetworkOptions::default()
+            ..NetworkSettings::default()
         });
+        let network = network.map(NetworkOptions::from);
         let url = format!("s3://{}/{}", self.service.bucket(), self.prefix).parse().unwrap();
         let [key, secret] = self.service.keys();
         let keys = Some(BucketKeys::new(key, secret));

@@ -70,9 +70,9 @@ pub async fn a_staged_value_is_shown_when_it_is_put<H: Harness>() {
     let manifest = value.manifest();
     let expected = (0..manifest.chunks().len()).flat_map(|chunk| manifest.chunk_bytes(&value, chunk).to_vec());
     assert!(*staged.files() == StagedFiles::None || chunks.concat() == expected.collect::<Vec<u8>>());
-    let before = writer.traffic().written;
+    let before = writer.figures().traffic.written;
     let entry = writer.put(&key(1, "staged"), &value, epoch(1)).await.unwrap();
-    assert!(writer.traffic().written <= before + length + 2000);
+    assert!(writer.figures().traffic.written <= before + length + 2000);
     drop(staged);
     learn(&*reader, &entry).await;
     assert_eq!(fetch(&*reader, &entry).await.unwrap(), value);

@@ -7,7 +7,7 @@ use crate::{
 };
 use libp2p_identity::PeerId;
 use peerfold::{
-    bucket::{BucketKeys, BucketOptions, Routes},
+    bucket::{BucketKeys, BucketOptions, BucketSettings, Endpoint, Routes},
     folder::{CachedFolder, CachedOptions, FolderError, SharedFolder},
     p2p::NetworkOptions,
     weights::{DType, Entry, SignedEntry, Tensor, TensorSpec, Weights},
@@ -21,14 +21,22 @@ pub const SOON: Duration = Duration::from_secs(20);
 
 /// How tests use a bucket at this endpoint: keys are given, so that nobody is asked for any.
 pub fn options(endpoint: impl Into<String>) -> BucketOptions {
-    BucketOptions {
-        endpoint: Some(endpoint.into()),
+    let settings = BucketSettings {
+        endpoint: Some(Endpoint(endpoint.into())),
         allow_http: true,
-        keys: Some(BucketKeys::new(ACCESS_KEY, SECRET_KEY)),
-        poll: Duration::from_millis(20)..=Duration::from_millis(100),
+        poll: Duration::from_millis(20),
+        poll_idle: Duration::from_millis(100),
         after: Duration::from_millis(300),
-        ..BucketOptions::default()
-    }
+        ..BucketSettings::default()
+    };
+    BucketOptions { settings, keys: Some(BucketKeys::new(ACCESS_KEY, SECRET_KEY)) }
+}
+
+/// The same with other settings.
+pub fn options_with(endpoint: impl Into<String>, change: impl FnOnce(&mut BucketSettings)) -> BucketOptions {
+    let mut options = options(endpoint);
+    change(&mut options.settings);
+    options
 }
 
 /// The homes of nodes, which are named by the seeds of their authors.

@@ -1,8 +1,9 @@
 //! Values, entries and caches to try.
 #![allow(dead_code, unreachable_pub)]
 
+use bytesize::ByteSize;
 use libp2p_identity::{Keypair, PeerId};
-use peerfold::cache::{Cache, CacheOptions, Look, Opened, Stored};
+use peerfold::cache::{Cache, CacheSettings, Look, Opened, Stored};
 use peerfold::weights::*;
 use std::{
     fs,
@@ -52,7 +53,7 @@ pub fn entry_in(federation: FederationId, signer: u8, name: &str, sequence: u64,
 }
 
 pub fn open(dir: &Path, quota: u64) -> Opened {
-    Cache::open(dir, federation(), CacheOptions { quota }).unwrap()
+    Cache::open(dir, federation(), &CacheSettings { quota: ByteSize(quota) }).unwrap()
 }
 
 /// Stores a value as if it had been fetched; `keep` says which of its chunks.

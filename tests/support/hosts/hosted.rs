@@ -4,7 +4,7 @@ use super::host::Setup;
 use peerfold::{
     folder::{Author, CachedFolder, CachedOptions},
     home::Home,
-    p2p::{NetworkOptions, listen_address},
+    p2p::{NetworkSettings, listen_address},
     weights::{ChunkHash, FederationId},
 };
 use std::{
@@ -26,15 +26,15 @@ pub fn open(setup: &Setup) -> Result<Hosted, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let home = Home::open(&setup.home).map_err(|error| text(&error))?;
     let author = Author::from_home(&home, setup.federation);
-    let network = NetworkOptions {
+    let network = NetworkSettings {
         listen: setup.listen.iter().map(|address| listen_address(address).unwrap()).collect(),
         bootstrap: setup.bootstrap.iter().map(|address| address.parse().unwrap()).collect(),
-        mdns: setup.mdns,
+        no_mdns: !setup.mdns,
         sync_every: SYNC_EVERY,
-        ..NetworkOptions::default()
+        ..NetworkSettings::default()
     };
     let dir = cache_dir(&setup.home, setup.federation);
-    let options = CachedOptions { network: Some(network), layout: setup.layout, ..CachedOptions::new(dir) };
+    let options = CachedOptions { network: Some(network.into()), layout: setup.layout, ..CachedOptions::new(dir) };
     let folder = CachedFolder::open(author, options).map_err(|error| text(&error))?;
     Ok(Hosted { folder, _home: home })
 }

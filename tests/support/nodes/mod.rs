@@ -105,12 +105,8 @@ pub fn participant(folder: Arc<dyn SharedFolder>, strategy: &StrategySpec, optio
 }
 
 pub fn options(events: &Recorder) -> ParticipantOptions {
-    ParticipantOptions {
-        checks: Checks::default(),
-        max_staleness: 10,
-        membership: Arc::new(Membership::open()),
-        events: events.sink(),
-    }
+    let membership = Arc::new(Membership::open());
+    ParticipantOptions { checks: Checks::default(), membership, events: events.sink() }
 }
 
 /// Peers over one storage.

@@ -1,6 +1,7 @@
 //! A simulated node: a core with its board, its cache and what its driver remembers.
 
 use super::cache::Cache;
+use bytesize::ByteSize;
 use libp2p_identity::{Keypair, PeerId};
 use peerfold::{
     entries::{Board, Standing},
@@ -99,7 +100,7 @@ impl Node {
             layout: Some(self.layout()),
             membership: Default::default(),
             sync_every: Duration::from_secs(20),
-            limits: Limits { request_bytes: 100_000, ..Limits::default() },
+            limits: Limits { request_bytes: ByteSize(100_000), ..Limits::default() },
         };
         self.core = Some(Core::new(config, self.board.clone(), seed));
     }

@@ -1,4 +1,5 @@
 use super::*;
+use bytesize::ByteSize;
 use std::slice;
 
 fn some(value: &Weights, asked: &Asked) -> Vec<Blob> {
@@ -42,7 +43,7 @@ fn an_announced_update_is_fetched_and_its_author_told() {
 
 #[test]
 fn only_what_is_worth_it_is_fetched_unasked() {
-    let limits = Limits { prefetch_bytes: 1 << 17, ..Limits::default() };
+    let limits = Limits { prefetch_bytes: ByteSize(1 << 17), ..Limits::default() };
     let (_, old) = update(2, 1);
     let (_, new) = update(2, 2);
     let mut rig = Rig::with(Some(layout(2)), limits, &[&old, &new]);

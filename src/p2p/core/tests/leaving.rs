@@ -1,6 +1,7 @@
 //! A node that leaves, and one that is asked to keep what others leave.
 
 use super::*;
+use bytesize::ByteSize;
 
 fn keeps(rig: &mut Rig) -> Vec<(PeerId, Bytes)> {
     rig.take(|output| match output {
@@ -114,7 +115,7 @@ fn of_who_may_not_take_part_nothing_is_fetched_unasked_or_kept() {
 
 #[test]
 fn nobody_gives_others_values_or_rubbish_into_keeping() {
-    let limits = Limits { strikes: 1, prefetch_bytes: 1 << 16, ..Limits::default() };
+    let limits = Limits { strikes: 1, prefetch_bytes: ByteSize(1 << 16), ..Limits::default() };
     let mut rig = Rig::with(None, limits, &[]);
     rig.members(&[1, 2]);
     for entry in [

@@ -34,7 +34,7 @@ pub(crate) fn some_names(names: &[String]) -> String {
 }
 
 /// What matters of an event, on one line; of some nothing does.
-pub(super) fn text(event: &Event) -> Option<String> {
+pub(crate) fn text(event: &Event) -> Option<String> {
     Some(match event {
         Event::Started { peer, epoch, origin, authors, .. } => {
             let from = match origin {

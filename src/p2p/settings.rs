@@ -1,0 +1,122 @@
+//! How a node takes part in the network, and what it is bounded by there.
+
+use super::{
+    addresses::{PeerAddress, listen_address},
+    core::Limits,
+    peer_list::PeerList,
+};
+use crate::settings::{Form, Item, Range, settings};
+use libp2p::Multiaddr;
+use std::time::Duration;
+use tokio::sync::watch;
+
+settings! {
+    /// How a node takes part in the network.
+    pub struct NetworkSettings under "Network" {
+        /// Where to find others at first: a bootstrap node's or peer's multiaddr with /p2p/…, or a file with a list of
+        /// them. May be given several times.
+        pub bootstrap as "bootstrap": Vec<PeerAddress> = Vec::new(), "FILE|MULTIADDR";
+        /// Where to listen, as /ip4/0.0.0.0/tcp/PORT or /ip4/0.0.0.0/udp/PORT/quic-v1; may be given several times.
+        /// [default: every interface, TCP and QUIC, free ports]
+        pub listen as "listen": Vec<Multiaddr> = Vec::new(), "MULTIADDR";
+        /// Don't look for peers on the local network.
+        pub no_mdns as "no-mdns": bool = false, "BOOL";
+        /// Seconds between two syncs with a random member, which find what gossip has missed.
+        pub sync_every as "sync-every": Duration = Duration::from_secs(60), "SECONDS", Range::above(0.0);
+    }
+    nested {
+        /// What the exchange with peers is bounded by.
+        pub limits: Limits;
+        /// What connections and protocols are bounded by.
+        pub swarm: SwarmLimits;
+    }
+}
+
+settings! {
+    /// What a node's connections and protocols are bounded by.
+    pub struct SwarmLimits under "Network limits" {
+        /// Connections at once; fewer if there are not as many file descriptors.
+        pub connections as "max-connections": u32 = 256, "N", Range::at_least(1.0);
+        /// Connections of one peer.
+        pub connections_per_peer as "max-connections-per-peer": u32 = 4, "N", Range::at_least(1.0);
+        /// Connections being made, and as many being taken; fewer if there are not as many file descriptors.
+        pub pending as "max-pending-connections": u32 = 64, "N", Range::at_least(1.0);
+        /// Requests that a connection has at once, both ways.
+        pub streams as "max-streams": usize = 64, "N", Range::at_least(1.0);
+        /// Seconds that a request may take: 4 MiB on a line of half a megabyte a second, and some.
+        pub request_timeout as "request-timeout": Duration = Duration::from_secs(20), "SECONDS", Range::above(0.0);
+        /// Seconds that a question to the table of peers (Kademlia) may take.
+        pub table_timeout as "table-timeout": Duration = Duration::from_secs(15), "SECONDS", Range::above(0.0);
+        /// Seconds that members are remembered who don't say again that they are there; nodes do so every minute or so.
+        pub provider_ttl as "member-ttl": Duration = Duration::from_secs(30 * 60), "SECONDS", Range::above(0.0);
+        /// Members of one federation that this node's part of the table remembers.
+        pub members as "max-table-members": usize = 64, "N", Range::at_least(1.0);
+        /// Federations that it remembers members of.
+        pub federations as "max-table-federations": usize = 1024, "N", Range::at_least(1.0);
+        /// Seconds that gossip remembers what it has seen.
+        pub seen_for as "gossip-seen-for": Duration = Duration::from_secs(5 * 60), "SECONDS", Range::above(0.0);
+    }
+}
+
+/// What names several may be a file, whose name may have a comma in it.
+impl Item for PeerAddress {
+    const FORM: Form = Form::Files;
+
+    /// Reads the list, if the text names a file, and warns of what can't be used of it.
+    fn read(text: &str) -> Result<Vec<Self>, String> {
+        let list = PeerList::of(text).map_err(|error| error.to_string())?;
+        list.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        Ok(list.peers)
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// An address to listen on.
+impl Item for Multiaddr {
+    fn read(text: &str) -> Result<Vec<Self>, String> {
+        Ok(vec![listen_address(text).map_err(|error| error.to_string())?])
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// What a node takes part in the network with.
+#[derive(Debug, Clone)]
+pub struct NetworkOptions {
+    /// How.
+    pub settings: NetworkSettings,
+    /// Seeds what is drawn: whom to sync with, jitter.
+    pub seed: u64,
+    /// While it says `true`, the node closes its connections and makes none: for trying what becomes of a federation
+    /// whose network fails.
+    pub cut: Option<watch::Receiver<bool>>,
+    /// What the federation is called, to tell it to who asks this node on its own machine. No peer is told.
+    pub named: Option<FederationName>,
+}
+
+/// What people call a federation, whose id is the hash of both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FederationName {
+    /// Its name.
+    pub name: String,
+    /// The label of the run.
+    pub run: String,
+}
+
+/// With a seed that is drawn.
+impl From<NetworkSettings> for NetworkOptions {
+    fn from(settings: NetworkSettings) -> Self {
+        Self { settings, seed: rand::random(), cut: None, named: None }
+    }
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        NetworkSettings::default().into()
+    }
+}
