@@ -134,7 +134,8 @@ async fn news(listen: &Multiaddr) {
         let mut watch = second.folder.watch(&key.to_string());
         let mut latencies = Vec::new();
         for epoch in 0..NEWS {
-            let metadata = Metadata { epoch, num_examples: first.folder.figures().traffic.written, metrics: Vec::new() };
+            let metadata =
+                Metadata { epoch, num_examples: first.folder.figures().traffic.written, metrics: Vec::new() };
             let entry = first.folder.put(&key, &small, metadata).await.unwrap();
             let began = Instant::now();
             while watch.next().await != entry {}

@@ -6,10 +6,10 @@
 use async_trait::async_trait;
 use libp2p_identity::{Keypair, PeerId};
 use peerfold::{
-    entries::{Conflict, Watch},
+    entries::{Conflict, Membership, Watch},
     folder::{
-        Author, CachedFolder, CachedOptions, FolderError, LocalFolder, MemoryFolder, MemoryStorage, SharedFolder,
-        Staged, Traffic, Value,
+        Author, CachedFolder, CachedOptions, FolderError, FolderFigures, LocalFolder, MemoryFolder, MemoryStorage,
+        SharedFolder, Staged, Value,
     },
     node::{
         AsyncNode, AsyncOptions, Checkpoint, Checks, Event, LocalUpdate, NodeError, Origin, Participant,
@@ -136,7 +136,7 @@ impl SharedFolder for Beside {
         self.own.author()
     }
 
-    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<SignedEntry, FolderError> {
+    async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError> {
         self.own.put(key, value, metadata).await
     }
 
@@ -144,7 +144,7 @@ impl SharedFolder for Beside {
         self.own.stage(value).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<SignedEntry>, FolderError> {
+    async fn list(&self, prefix: &str) -> Result<Vec<Arc<SignedEntry>>, FolderError> {
         Ok([self.own.list(prefix).await?, self.peers.list(prefix).await?].concat())
     }
 
@@ -156,7 +156,7 @@ impl SharedFolder for Beside {
         self.own.watch(prefix)
     }
 
-    async fn remove(&self, key: &Key) -> Result<SignedEntry, FolderError> {
+    async fn remove(&self, key: &Key) -> Result<Arc<SignedEntry>, FolderError> {
         self.own.remove(key).await
     }
 
@@ -168,8 +168,8 @@ impl SharedFolder for Beside {
         self.own.conflicts().await
     }
 
-    fn traffic(&self) -> Traffic {
-        self.own.traffic()
+    fn figures(&self) -> FolderFigures {
+        self.own.figures()
     }
 }
 
@@ -202,7 +202,8 @@ impl Node {
                 told.store(updates.len() > 1, Ordering::Relaxed);
             }
         });
-        let options = ParticipantOptions { checks: Checks::default(), max_staleness: 10, allow: None, events };
+        let membership = Arc::new(Membership::open());
+        let options = ParticipantOptions { checks: Checks::default(), membership, events };
         let strategy = StrategySpec::new("fedavg").build().unwrap();
         let node = AsyncNode::new(Participant::new(folder, strategy, layout, options), AsyncOptions::default());
         let options = SessionOptions {

@@ -1,8 +1,9 @@
 //! Nodes that are killed at a step and started again. A program of its own: the failpoints that kill them are there for
 //! the whole process.
-#![allow(clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod checkpoints;
+mod runs;
 mod strategies;
 
 #[path = "../support/nodes/mod.rs"]

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use nodes::{Peer, Recorder, federation, options, patiently, peers, weights};
 use peerfold::{
     node::{
-        AsyncNode, AsyncOptions, BelowQuorum, Event, LocalUpdate, Members, Origin, Session, SessionOptions,
+        AsyncNode, AsyncOptions, BelowQuorum, Event, LocalUpdate, Members, Origin, SavedState, Session, SessionOptions,
         StartOptions, Stop, SyncNode, SyncOptions,
     },
     strategy::{STRATEGIES, StrategySpec},
@@ -183,7 +183,8 @@ impl<'a> Run<'a> {
         for epoch in 1..=EPOCHS {
             self.others_publish(epoch).await;
             fail::cfg("session::folded", "panic").unwrap();
-            let life = tokio::spawn(async move { session.epoch_trained(local(OWN, epoch), SavedState::default()).await });
+            let life =
+                tokio::spawn(async move { session.epoch_trained(local(OWN, epoch), SavedState::default()).await });
             assert!(patiently(life).await.unwrap_err().is_panic());
             fail::remove("session::folded");
             let weights;
