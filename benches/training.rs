@@ -1,4 +1,5 @@
-//! How fast the processor trains: steps of batch 32 a second, forward, backward and Adam, and images measured a second.
+//! How fast the processor trains: steps per second at batch 32 (forward, backward and Adam), and images evaluated per
+//! second.
 //!
 //! `cargo bench --bench training [-- --model NAME] [--threads N] [--seconds S] [--backend flex]`. Prints one line of JSON
 //! for each model: `digits` and `mnist` are the built-in ones, `cnn3x3` has two convolutions of 3×3 (32 and 64 channels),

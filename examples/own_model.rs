@@ -1,4 +1,4 @@
-//! Federated learning of a burn module of one's own. Run it twice, in two terminals:
+//! Federates a burn module of your own. Run it twice, in two terminals:
 //!
 //!     cargo run --example own_model -- 0 /tmp/own_model
 //!     cargo run --example own_model -- 1 /tmp/own_model

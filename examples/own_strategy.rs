@@ -1,9 +1,9 @@
-//! A strategy of one's own, beside FedAvg:
+//! A strategy of your own, compared with FedAvg:
 //!
 //!     cargo run --example own_strategy
 //!
 //! Three nodes learn together how degrees Celsius become degrees Fahrenheit, but the third one's thermometer is broken.
-//! FedAvg believes everybody alike. The rule below believes a node the more, the better its readings fit together.
+//! FedAvg trusts every node equally. The rule below trusts a node more, the better its readings fit together.
 
 use burn::backend::Autodiff;
 use burn::nn::{Linear, LinearConfig};

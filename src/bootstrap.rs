@@ -44,7 +44,7 @@ struct Cli {
 pub fn main() -> ExitCode {
     run_program(
         Cli::command(),
-        // What begins otherwise is for the nodes that are started in the same environment.
+        // Variables with other prefixes are for nodes that are started in the same environment.
         "PEERFOLD_BOOTSTRAP_",
         |_| LOGS,
         |matches| {
@@ -65,14 +65,14 @@ pub(crate) fn run(flags: &BootstrapFlags) -> anyhow::Result<()> {
     let listen = flags.listen.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let home = flags.home.clone().map_or_else(default_home, Ok)?;
     if flags.end_with_stdin && !home.is_dir() {
-        // Who started this is gone and has taken the home along.
+        // The program that started this has gone, and has removed the home.
         bail!("the home {} isn't there", home.display());
     }
     let home = Home::open(home)?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         let node = BootstrapNode::start(home.keypair(), &listen)?;
-        // A list that can't be written is no reason not to serve those who know the addresses.
+        // Even if the list can't be written, serve the nodes that know the addresses.
         let mut written = Ok(());
         let listening = |address: &_| {
             if let Err(error) = print(&format!("{address}\n")) {

@@ -1,25 +1,26 @@
-//! A bucket as a place where a federation's nodes leave entries and values for each other.
+//! A bucket in which a federation's nodes leave entries and values for each other.
 //!
-//! What a node puts lies in its own cache first; from there it is uploaded, and what others have uploaded comes from the
-//! bucket into the cache when it is wanted. So a bucket that is away holds up nobody, and what was put while it was comes
-//! there when it is back. `mirror` decides what is to be read, written and deleted, without I/O; `poller`, `uploader` and
+//! A put goes into the node's own cache first and is uploaded from there. What others have uploaded is fetched into the
+//! cache when it is wanted. So an unreachable bucket holds up nobody, and what was put in the meantime is uploaded when
+//! it is back. `mirror` decides what is to be read, written and deleted, without I/O; `poller`, `uploader` and
 //! `fetcher` do it, on threads of their own, and never wait for each other.
 //!
 //! # What lies in a bucket
 //!
 //! See `names` for the names and `record` for the two kinds of objects: an entry with the head of its value, and packs
-//! of up to 16 MiB of chunks. A chunk that is in one of the author's packs already is not written again. Objects never
+//! of up to 16 MiB of chunks. A chunk that is already in one of the author's packs isn't written again. Objects never
 //! change; entries are signed, packs have the hash of their content as a name, and nothing is believed that doesn't
-//! verify. Only the author deletes its objects: what two newer updates, or a newer entry of the same key, have taken the
-//! place of, after a time of grace by the store's own clock. Nothing is locked, and no store's conditional writes are
-//! needed; where there are some, an entry is never written over another object unseen.
+//! verify. Only the author deletes its objects: those replaced by two newer updates, or by a newer entry of the same
+//! key, after a grace period by the store's own clock. Nothing is locked and conditional writes aren't needed; where
+//! the store has them, an entry never overwrites another object unseen.
 //!
 //! The order of the writes makes what is in a bucket visible whole or not at all: packs first, then the entry.
 //!
 //! # Relays
 //!
-//! Behind a network, one member leaves there the newest entries of an author who publishes by the network and brings
-//! nothing new to the bucket: in its own directory, as its own objects, with the author's signature. `mirror` decides who.
+//! Behind a network, if an author publishes over the network and brings nothing new to the bucket, one member writes
+//! that author's newest entries there: in its own directory, as its own objects, with the author's signature. `mirror`
+//! decides who.
 
 #[cfg(feature = "s3")]
 mod answers;
@@ -83,16 +84,16 @@ use tokio::{
 
 /// Threads that read and write the cache.
 const BLOCKING_THREADS: usize = 4;
-/// Requests for entries that are under way at once, and as many for parts of packs.
+/// Entry requests in flight, and as many again for parts of packs.
 const REQUESTS: usize = 6;
 
-/// How long a request may go without an answer, besides the time that its bytes take on a slow line.
+/// How long a request may go without an answer, on top of the time its bytes take on a slow line.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long the end waits for what is being read or written in the cache.
+/// How long closing waits for reads and writes of the cache.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Where entries go that the bucket holds: into the network, if there is one.
+/// Where entries found in the bucket go: into the network, if there is one.
 pub(crate) type Learned = Box<dyn Fn(Vec<Arc<SignedEntry>>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What a node needs to use a bucket.
@@ -105,7 +106,7 @@ pub(crate) struct Setup {
     pub(crate) membership: Arc<Membership>,
     pub(crate) board: Arc<Board>,
     pub(crate) cache: Cache,
-    /// Called with numbers of own entries that the bucket shows: to go on above them.
+    /// Called with sequence numbers of our own entries that the bucket shows, so that we continue above them.
     pub(crate) raise_above: Box<dyn Fn(u64) + Send + Sync>,
     /// `None` if entries are taken in here.
     pub(crate) learned: Option<Learned>,
@@ -125,7 +126,7 @@ impl Health {
     }
 }
 
-/// A bucket that is connected, and what is known of it: what its tasks share.
+/// A connected bucket and what is known of it, shared by its tasks.
 struct OpenBucket {
     store: Store,
     options: BucketOptions,
@@ -142,22 +143,23 @@ struct OpenBucket {
     fetches: Mutex<Fetches>,
     requests: Semaphore,
     health: watch::Sender<Health>,
-    /// The number of the newest wish for a look at the bucket, of the newest that was fulfilled, and of the newest whose
-    /// look has shown all that is there.
+    /// The number of the newest request for a look at the bucket, of the newest that was served, and of the newest
+    /// whose look showed everything that is there.
     wished: watch::Sender<u64>,
     fulfilled: watch::Sender<u64>,
     seen: watch::Sender<u64>,
-    /// The number of the newest wish that somebody has waited for too long.
+    /// The number of the newest request that somebody has waited too long for.
     given_up: AtomicU64,
     /// There may be something to upload.
     uploads: Notify,
-    /// Something own was published.
+    /// This node has published something.
     published: Notify,
-    /// Changes whenever an own entry is in the bucket, or was found not to be.
+    /// Changes whenever one of our entries reaches the bucket, or turns out not to be there.
     settled: watch::Sender<()>,
 }
 
-/// A node's part in a bucket. Dropping it ends its tasks; what is not uploaded yet is when the cache is opened again.
+/// A node's side of a bucket. Dropping it ends its tasks; what isn't uploaded yet will be when the cache is opened
+/// again.
 pub(crate) struct Bucket {
     shared: Arc<OpenBucket>,
     runtime: Option<Runtime>,
@@ -195,8 +197,8 @@ impl OpenBucket {
 impl Bucket {
     /// Connects and takes a first look. Blocks for that long.
     ///
-    /// Errors for what stays so until somebody mends it: no such bucket, wrong or expired keys, no permission. A bucket that doesn't
-    /// answer is none: it is tried again and again, and the [routes](Self::spawn_routes) say so.
+    /// Errors for what won't go away by itself: no such bucket, wrong or expired keys, no permission. A bucket that
+    /// doesn't answer isn't an error: it is retried, and the [routes](Self::spawn_routes) say so.
     pub(crate) fn start(setup: Setup) -> Result<Self, BucketError> {
         let name = setup.url.to_string();
         let broken = |detail: String| BucketError {
@@ -212,7 +214,7 @@ impl Bucket {
             .enable_all()
             .build()
             .map_err(|error| broken(error.to_string()))?;
-        // The caller may be on a runtime of its own, where blocking on this one would be a panic.
+        // The caller may be on another runtime, where blocking on this one would panic.
         let (ready, started) = std_mpsc::sync_channel(1);
         runtime.spawn(async move {
             let _ = ready.send(begin(setup).await);
@@ -230,14 +232,14 @@ impl Bucket {
         }
     }
 
-    /// An own entry, with its value, is on the board and in the cache.
+    /// One of our own entries is on the board and, with its value, in the cache.
     pub(crate) fn published(&self) {
         self.shared.uploads.notify_one();
         self.shared.published.notify_one();
     }
 
-    /// Takes a look at the bucket. Comes back when it is done or the time is over; at once if the bucket is known not to
-    /// answer, or somebody else has waited too long for a look that isn't done yet.
+    /// Looks at the bucket. Returns when that is done or the time is up; at once if the bucket is known not to answer,
+    /// or if somebody else has already waited too long for a look that isn't done yet.
     pub(crate) async fn look(&self, patience: Duration) {
         let given_up = self.shared.given_up.load(Ordering::Relaxed);
         if self.shared.health.borrow().reading.is_some() || *self.shared.fulfilled.borrow() < given_up {
@@ -260,9 +262,9 @@ impl Bucket {
         mine
     }
 
-    /// Waits until a look that begins from now on has shown all that is there; at most as long as `patience`. A bucket that
-    /// has not answered, or of which a part could not be read, is waited for: it isn't empty. Says so where the time is
-    /// over first.
+    /// Waits until a look that begins from now on has shown everything that is there; at most `patience`. A bucket that
+    /// hasn't answered, or part of which could not be read, isn't taken for empty: it is waited for. Says so if the
+    /// time is up first.
     pub(crate) async fn look_around(&self, patience: Duration) {
         let mine = self.wish();
         let mut seen = self.shared.seen.subscribe();
@@ -284,7 +286,7 @@ impl Bucket {
         }
     }
 
-    /// Waits until everything own that stands is in the bucket.
+    /// Waits until all of this node's current entries are in the bucket.
     pub(crate) async fn settle(&self) {
         let mut settled = self.shared.settled.subscribe();
         while !self.shared.has_uploaded_all() {
@@ -292,7 +294,7 @@ impl Bucket {
         }
     }
 
-    /// Follows which ways to others work: the bucket, and the network by the number of members that are connected.
+    /// Follows which routes to others work: the bucket, and the network, judged by the number of connected members.
     pub(crate) fn spawn_routes(&self, members: Option<watch::Receiver<usize>>) -> watch::Receiver<Routes> {
         let health = self.shared.health.subscribe();
         let (routes, followed) = watch::channel(Routes::of(&health.borrow(), members.as_ref()));
@@ -302,7 +304,7 @@ impl Bucket {
         followed
     }
 
-    /// What stays wrong until somebody mends it.
+    /// What is wrong and won't go away by itself.
     pub(crate) fn final_trouble(&self) -> Option<BucketError> {
         self.shared.health.borrow().trouble().filter(|error| error.trouble.is_final()).cloned()
     }
@@ -323,7 +325,7 @@ impl Bucket {
         self.shared.counters.figures()
     }
 
-    /// Reads every entry anew: an author is trusted again.
+    /// Reads every entry again, because an author was readmitted.
     pub(crate) fn forget(&self) {
         self.shared.mirror().forget();
         self.shared.wished.send_modify(|wished| *wished += 1);
@@ -333,7 +335,7 @@ impl Bucket {
 impl Drop for Bucket {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Waits until the tasks no longer use the cache; from inside of another runtime that would be a panic.
+            // Waits until the tasks no longer use the cache, which would panic inside another runtime.
             let _ = thread::spawn(move || runtime.shutdown_timeout(FAREWELL)).join();
         }
     }
@@ -370,7 +372,7 @@ async fn begin(setup: Setup) -> Result<Arc<OpenBucket>, BucketError> {
         settled: watch::Sender::default(),
     });
     match poller::look_once(&shared).await {
-        // New credentials were asked for already: at the start there is nobody to wait for.
+        // New credentials were already asked for; at the start there is nothing to wait for.
         Err(error) if error.trouble.is_final() || error.trouble == Trouble::Expired => Err(error),
         looked => {
             poller::note(&shared, &looked);

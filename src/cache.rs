@@ -1,4 +1,4 @@
-//! What a node keeps of one federation on its disk: entries, manifests, chunks, and the peers it met.
+//! What a node keeps of one federation on its disk: entries, manifests, chunks, and the peers it has met.
 //!
 //! ```text
 //! <dir>/blobs/<2 digits>/<64 digits>   a manifest or a chunk, named by the BLAKE3 hash of its bytes
@@ -9,13 +9,14 @@
 //! <dir>/closed                         there while nobody has it open: which blobs the index lists
 //! ```
 //!
-//! The files are the truth. The index spares looking at all of them, and is made anew from them when it is lost or
+//! The files are the truth. The index saves looking at all of them, and is rebuilt from them when it is lost or
 //! damaged, or when the last process didn't close it; only the peers, the notes and the order of uses are lost with it.
 //!
 //! What the node itself publishes is flushed to the disk, the value before the entry, before [`Cache::put_value`] and
-//! [`Cache::put_entry`] return. What comes from others is renamed into place without a flush: it can be fetched again,
-//! so that a loss of power may cost it, and may leave damaged files in its place. Hence **nothing is given unverified**,
-//! or it says so, and what is found damaged is forgotten. A kill of the process alone loses nothing that was stored.
+//! [`Cache::put_entry`] return. What comes from others is renamed into place without a flush, because it can be fetched
+//! again. A power failure may lose it, or leave damaged files in its place. So **nothing is returned unverified**
+//! unless the method says so, and whatever is found damaged is forgotten. Killing only the process loses nothing that
+//! was stored.
 //!
 //! Values share chunks: an unchanged tensor is stored once. A chunk stays as long as a known value names it.
 //!
@@ -82,38 +83,39 @@ pub struct Opened {
     pub entries: Vec<Arc<SignedEntry>>,
     /// The proofs, verified and of this federation.
     pub proofs: Vec<Conflict>,
-    /// The peers that were remembered, the one seen last first.
+    /// The remembered peers, most recently seen first.
     pub peers: Vec<KnownPeer>,
 }
 
-/// The cache of one federation. Clones are handles to the same.
+/// The cache of one federation. Clones are handles to the same cache.
 #[derive(Clone)]
 pub struct Cache {
     shared: Arc<OpenCache>,
 }
 
-/// What the handles share.
+/// State shared by the handles.
 struct OpenCache {
     federation: FederationId,
     quota: u64,
     files: Files,
-    /// Held by who writes an entry and publishes it, and exclusively by who removes entries. Taken before `inner`.
+    /// Held shared while an entry is written and published, and exclusively while entries are removed. Taken before
+    /// `inner`.
     publishing: RwLock<()>,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     state: Contents,
-    /// Those that there are files of.
+    /// The entries that have files.
     entries: BTreeSet<EntryHash>,
-    /// The authors that there are proofs against.
+    /// The authors against whom there are proofs.
     proofs: BTreeSet<PeerId>,
     peers: Peers,
-    /// Whether it was said that the quota is passed.
+    /// Whether a warning was given that the quota is exceeded.
     over_quota: bool,
     /// Values evicted since it was opened.
     evicted: u64,
-    /// `None` once it is closed. The lock comes last: others may open the cache when the index has been closed.
+    /// `None` once it is closed. The lock is the last field: others may open the cache once the index is closed.
     open: Option<(Index, File)>,
 }
 
@@ -183,7 +185,7 @@ impl Cache {
         self.shared.files.blob(blob)
     }
 
-    /// Remembers a peer in the place of what was known of it. Of more than [`MAX_PEERS`] the longest unseen are
+    /// Remembers a peer, replacing what was known of it. Beyond [`MAX_PEERS`], those unseen for the longest are
     /// forgotten.
     pub fn remember(&self, peer: &KnownPeer) -> Result<(), CacheError> {
         let mut inner = self.open_inner()?;
@@ -203,14 +205,14 @@ impl Cache {
         Ok(())
     }
 
-    /// Notes something under a name, or takes it back. It is on the disk at some time: a kill may cost the notes of the
-    /// last second, and a loss of the index all of them. How many there are is the caller's to bound.
+    /// Stores a note under a name, or removes it. It reaches the disk eventually: a kill may lose the notes of the last
+    /// second, and losing the index loses all of them. The caller must bound how many there are.
     pub fn note(&self, name: &[u8], note: Option<&[u8]>) -> Result<(), CacheError> {
         self.open_inner()?.index(|index| index.noted(name, note));
         Ok(())
     }
 
-    /// What was noted under names that begin so.
+    /// The notes under names with this prefix.
     pub fn notes(&self, beginning: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, CacheError> {
         let dir = self.shared.files.dir();
         match &self.open_inner()?.open {
@@ -221,9 +223,9 @@ impl Cache {
         }
     }
 
-    /// Flushes the index and leaves word of it, so that the next start is quick. From now on the directory can be
-    /// opened again; this cache gives and stores nothing any more, but [values](CachedValue) in hand stay readable as
-    /// long as nobody removes them. Dropping the last handle, pins included, closes too.
+    /// Flushes the index and records that, so that the next start is quick. From now on the directory can be opened
+    /// again. This cache no longer returns or stores anything, but [values](CachedValue) in hand stay readable as long
+    /// as nobody removes them. Dropping the last handle, pins included, closes it too.
     pub fn close(&self) {
         self.inner().close(self.shared.files.dir());
     }

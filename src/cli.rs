@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! Raw flags are parsed first and then made into what the layers below use, so that every mistake is told in one line
-//! before anything begins. Results go to standard output, logs to standard error (`RUST_LOG` chooses them).
+//! Raw flags are parsed first and then turned into what the layers below use, so that every mistake is reported in one
+//! line before anything begins. Results go to standard output, logs to standard error (`RUST_LOG` chooses them).
 
 mod aggregate;
 mod derived;
@@ -113,7 +113,7 @@ Each of these flags is also an environment variable and a key of the file that -
 --steps-per-epoch 100, PEERFOLD_STEPS_PER_EPOCH=100, steps-per-epoch = 100. A flag wins over a variable, \
 that over the file, that over the default; --print-config shows what holds.";
 
-/// What `node -h` shows: what a newcomer needs. The rest is in `--help`.
+/// The flags that `node -h` shows, those a newcomer needs. The rest are in `--help`.
 const NODE_BRIEF: [&str; 11] = [
     "federation",
     "home",
@@ -137,7 +137,7 @@ fn command_line() -> clap::Command {
         .mut_subcommand("demo", |demo| brief(demo, &DEMO_BRIEF, "peerfold demo --help"))
 }
 
-/// Leaves these arguments alone in the short help, and says where the others are.
+/// Shows only these arguments in the short help, and says where to find the others.
 fn brief(command: clap::Command, shown: &[&str], whole: &str) -> clap::Command {
     let command = command.mut_args(|arg| {
         let hidden = !shown.contains(&arg.get_id().as_str());
@@ -170,13 +170,13 @@ struct HomeFlag {
     home: Option<PathBuf>,
 }
 
-/// Says that a home was made, where an existing one may have been meant.
+/// Reports that a home was made, in case an existing one was meant.
 fn say_new_home(dir: &Path, peer: &PeerId) {
     eprintln!("there was no home {}: it was made, with a new identity, {peer}", dir.display());
 }
 
 fn run_node(node: &NodeCommand, settings: Result<Given, SettingsError>) -> anyhow::Result<()> {
-    // Who wants events wants to read of wrong settings there too.
+    // Readers of events want to see wrong settings there too.
     let json = settings.as_ref().unwrap_or(&node.flags.0).get("json");
     let output = EventOutput::new(json.is_some_and(|json| json.value == Written::Switch(true)));
     let ended = settings.map_err(Into::into).and_then(|settings| {
@@ -186,14 +186,14 @@ fn run_node(node: &NodeCommand, settings: Result<Given, SettingsError>) -> anyho
     node::ended(ended, &output)
 }
 
-/// Parses the arguments and runs what they say. What went wrong is one line on standard error; the exit code is 0 for
-/// success, 2 for arguments that can't be, 1 for all else.
+/// Parses the arguments and runs the command. Errors are one line on standard error; the exit code is 0 for success, 2
+/// for invalid arguments, 1 for anything else.
 pub fn main() -> ExitCode {
     // Failpoints exist in test builds only.
     let _failpoints = fail::has_failpoints().then(fail::FailScenario::setup);
     let logs = |matches: &ArgMatches| match matches.subcommand_name() {
         Some("bootstrap") => bootstrap::LOGS,
-        // Kademlia warns of nothing more than that a node is alone, and the SDK, in Rust's words, of what the error says.
+        // Kademlia only warns that a node is alone, and the SDK only repeats the error as Rust data.
         _ => "warn,libp2p_kad=error,aws_config=off",
     };
     program::run(command_line(), "PEERFOLD_", logs, |matches| dispatch(Cli::from_arg_matches(matches)?.command))

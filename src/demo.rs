@@ -1,9 +1,9 @@
 //! `peerfold demo`: several nodes as processes of this machine, first learning together, then each alone.
 //!
 //! The nodes are `peerfold node` processes with homes of their own in one temporary directory. They find each other
-//! through a bootstrap node, or meet in a bucket of an S3 server, which are processes too, and share nothing but sockets;
-//! the demo reads their events. Nothing stays behind, whatever happens to the demo: each node ends when its standard input does, and a guard
-//! process, which outlives the demo, removes the directory when the nodes are gone.
+//! through a bootstrap node, or meet in a bucket of an S3 server, which are processes too, and share nothing but
+//! sockets; the demo reads their events. Nothing is left behind, whatever happens to the demo: each node ends when its
+//! standard input does, and a guard process that outlives the demo removes the directory once the nodes are gone.
 
 mod bootstrap;
 mod bucket;
@@ -170,7 +170,7 @@ impl DemoFlags {
     fn length(&self) -> EpochLength {
         match self.period {
             Some(seconds) => EpochLength::Period(Duration::from_secs_f64(seconds)),
-            // So long that there is time to see what a cut does.
+            // Long enough to see what a cut does.
             None if self.cut && self.steps_per_epoch.is_none() => EpochLength::Period(CUT_PERIOD),
             None => EpochLength::Steps(self.steps_per_epoch.unwrap_or(match self.dataset {
                 Model::Digits => 60,
@@ -272,7 +272,7 @@ fn show(flags: &DemoFlags, live: &Live, stop: &Stop) -> anyhow::Result<Option<Su
     let Outcome::Finished(together) = together? else { return Ok(None) };
     let dealings: Vec<Dealings> = together.iter().map(|node| node.dealings.clone()).collect();
     if let Some(reason) = verdict::failure(&dealings) {
-        // Beside nodes that learned alone there is nothing to compare.
+        // If the nodes learned alone, there is nothing to compare.
         bail!("the demo has failed: {reason}");
     }
     live.headline(&format!("The same nodes alone: same data, seeds and {alike}, no peers."));

@@ -12,9 +12,9 @@ use std::{
 
 /// What this process may have at once where the system doesn't say.
 const ASSUMED: u64 = 256;
-/// Of the descriptors one in so many goes to files that are kept open.
+/// One in this many descriptors goes to files that are kept open.
 const KEPT_SHARE: u64 = 4;
-/// Files that are kept open at most, however many the system allows.
+/// Most files kept open, however many the system allows.
 const MOST_KEPT: u64 = 4096;
 /// The system's numbers for "too many open files", of this process and of all together. Unix systems agree on them.
 const EXHAUSTED: [i32; 2] = [24, 23];
@@ -23,7 +23,7 @@ const EXHAUSTED: [i32; 2] = [24, 23];
 static KEPT: AtomicU64 = AtomicU64::new(0);
 
 /// Raises the soft limit to the hard one: shells set the soft one to 1,024 or less, for programs that can't have more.
-/// That the system refuses is no error; what needs descriptors says so when it has none.
+/// It is no error if the system refuses; whatever needs descriptors says so when it runs out.
 #[cfg(feature = "bootstrap")]
 pub(crate) fn raise_limit() {
     let _ = rlimit::increase_nofile_limit(u64::MAX);
@@ -38,7 +38,7 @@ pub(crate) fn limit() -> u64 {
     soft.unwrap_or(ASSUMED)
 }
 
-/// Whether an error says that there are no descriptors left, itself or by what it was caused by.
+/// Whether an error, or one of its causes, says that there are no descriptors left.
 pub(crate) fn exhausted(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -53,7 +53,7 @@ pub(crate) fn exhausted(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// What to do when there are none left, as a part of a sentence.
+/// What to do when there are none left, as part of a sentence.
 pub(crate) fn advice() -> String {
     let limit = limit();
     format!(
@@ -62,7 +62,7 @@ pub(crate) fn advice() -> String {
     )
 }
 
-/// Leave to keep one file open as long as this lives.
+/// Permission to keep one file open for as long as this lives.
 struct Kept;
 
 impl Kept {
@@ -70,7 +70,7 @@ impl Kept {
     fn new() -> Option<Self> {
         let most = (limit() / KEPT_SHARE).min(MOST_KEPT);
         let taken = KEPT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |kept| (kept < most).then_some(kept + 1));
-        // Only then is there one that gives it back.
+        // Only created then, because dropping it gives the permission back.
         match taken {
             Ok(_) => Some(Self),
             Err(_) => None,

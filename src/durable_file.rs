@@ -7,13 +7,13 @@ use std::{
 };
 use tempfile::{Builder, NamedTempFile};
 
-/// What the name of a file begins with while it is being written.
+/// Prefix of a file's name while it is being written.
 const PARTIAL: &str = ".partial-";
 
 /// Replaces the file at `path` by what `write` writes. After a crash at any moment there is either the old file or the
 /// new one, and perhaps a leftover that [`remove_partial`] finds. When it returns, file and name are on the disk.
 ///
-/// New files can be read by their owner alone if `secret`, else by whom the process's umask allows.
+/// If `secret`, only the owner can read new files; otherwise whoever the process's umask allows.
 pub(crate) fn replace(
     path: &Path,
     secret: bool,
@@ -49,7 +49,7 @@ fn write_beside(
     Ok(file)
 }
 
-/// A file that gets its name when it is written, for names that follow from what is in it. Until then it is a leftover
+/// A file that gets its name once it is written, for names that follow from the content. Until then it is a leftover
 /// that [`remove_partial`] finds.
 pub(crate) fn unnamed(dir: &Path, secret: bool) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
@@ -87,7 +87,7 @@ pub(crate) fn create_dir_all(dir: &Path, secret: bool) -> io::Result<()> {
         _ => {}
     }
     match sync_dir(parent) {
-        // To make a name in a directory one needn't be allowed to read it.
+        // Creating a name in a directory doesn't need permission to read it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         synced => synced,
     }

@@ -2,7 +2,7 @@
 //!
 //! [`EntrySet`] is the state machine that every folder shares and that peers bring into agreement; a [`Board`] is one
 //! that can be waited on; a [`Watch`] follows it. Two sets are compared by the [`Fingerprints`] of their buckets, and
-//! what stands in the buckets that differ is paged through.
+//! the buckets that differ are fetched in pages.
 //!
 //! A [`Membership`] says who may take part at all.
 

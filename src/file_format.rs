@@ -1,8 +1,8 @@
-//! What a file is by its first bytes, to say so of one that isn't what was expected.
+//! Recognises a file by its first bytes, so that an error can say what it is when it isn't what was expected.
 
 use std::fmt;
 
-/// A format that people have where another one is expected. Nothing of such a file is read but its first bytes.
+/// A format that people give where another one is expected. Only the first bytes of such a file are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFormat {
     /// What `torch.save` writes: a zip archive with a pickle in it.
@@ -107,8 +107,8 @@ impl FileFormat {
         }
     }
 
-    /// How to come from it to a safetensors file, as a part of a sentence. Where Python does it, in one line that runs
-    /// nothing of what is in the file.
+    /// How to convert it to a safetensors file, as part of a sentence. Where Python can do it, in one line that doesn't
+    /// run anything contained in the file.
     pub fn to_safetensors(self) -> &'static str {
         match self {
             Self::PyTorch | Self::OldPyTorch | Self::Pickle => {

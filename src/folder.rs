@@ -1,6 +1,6 @@
 //! The shared folder: where updates are put and found.
 //!
-//! One async, object-safe trait with one conformance suite (`tests/folders`) that every implementation
+//! One async, object-safe trait, and one conformance suite (`tests/folders/conformance`) that every implementation
 //! passes. A folder is one participant's view of one federation: it signs with that participant's identity and shows
 //! nothing of other federations.
 
@@ -40,17 +40,17 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Where what a handle has published is, apart from its own disk.
+/// Where a handle's published values are, besides its own disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HandedOver {
-    /// What peers have of it, for a folder that is a network.
+    /// What peers have, for a network folder.
     pub network: Option<p2p::HandedOver>,
     /// Whether the bucket has all of it, for a folder that has one.
     pub bucket: Option<bool>,
 }
 
 impl HandedOver {
-    /// Whether it outlives the handle: the storage is apart from it, or a peer or the bucket has all of it.
+    /// Whether it would outlive the handle: the storage is separate from it, or a peer or the bucket has all of it.
     pub fn outlives(&self) -> bool {
         let peers = self.network.map(|network| network.knowing > 0 && network.holding > 0);
         (peers, self.bucket) == (None, None) || peers == Some(true) || self.bucket == Some(true)
@@ -70,16 +70,16 @@ pub trait SharedFolder: Send + Sync {
     /// Publishes a value under a key of the handle's author, replacing what stood there. Others see it whole or not at
     /// all. Returns when it is durable locally; waits for no peer and no bucket.
     ///
-    /// Putting the value and metadata that already stand there changes nothing and returns the entry that stands.
+    /// Putting the value and metadata that are already there changes nothing and returns the existing entry.
     ///
     /// Errors: [`FolderError::NotAuthor`] for another author's key, [`FolderError::Entry`] for metadata over a limit,
     /// [`FolderError::Io`] when the storage can't be written.
     async fn put(&self, key: &Key, value: &Weights, metadata: Metadata) -> Result<Arc<SignedEntry>, FolderError>;
 
-    /// Takes in a value that is to be put, without showing it to anybody: the first half of a [`put`](Self::put), which
-    /// doesn't write it again. Says in which files it has the bytes, so that who keeps them too can give those a second
-    /// name. When it returns they are on the disk, and stay as long as the [`Staged`] lives, or until the next value is
-    /// staged. A folder without files has nothing to do but to make the manifest.
+    /// Takes in a value that will be put, without showing it to anybody: the first half of a [`put`](Self::put), which
+    /// doesn't write it again. Says in which files it has the bytes, so that a caller that keeps them too can hard-link
+    /// those files. When it returns they are on the disk, and they stay as long as the [`Staged`] lives, or until the
+    /// next value is staged. A folder without files only makes the manifest.
     ///
     /// Errors: [`FolderError::Io`] and [`FolderError::Cache`] when the storage can't be written.
     async fn stage(&self, value: &Weights) -> Result<Staged, FolderError> {
@@ -97,8 +97,8 @@ pub trait SharedFolder: Send + Sync {
     /// [`FolderError::Damaged`] if what is stored doesn't have the entry's root.
     async fn get(&self, entry: &Entry) -> Result<Value, FolderError>;
 
-    /// The entries under `prefix`: first those that stand, then each change as it becomes known. Of several changes of
-    /// one key the newest is given. Never ends before the handle is dropped.
+    /// The entries under `prefix`: first those that stand, then each change as it becomes known. If one key changes
+    /// several times, the newest entry is given. Never ends before the handle is dropped.
     fn watch(&self, prefix: &str) -> Watch;
 
     /// Removes a key of the handle's author and leaves a tombstone, which no older entry can undo. Removing what isn't
@@ -111,33 +111,33 @@ pub trait SharedFolder: Send + Sync {
     /// Authors who signed two different entries under one number, each with the proof. Nothing of theirs is listed.
     async fn conflicts(&self) -> Result<Vec<Conflict>, FolderError>;
 
-    /// What this handle has moved so far, and how what the folder is made of stands.
+    /// What this handle has moved so far, and the figures of the folder's parts.
     fn figures(&self) -> FolderFigures;
 
-    /// When the entry was written, where the folder knows: by the file system's or the store's clock. A network doesn't:
+    /// When the entry was written, by the file system's or the store's clock, if the folder knows. A network doesn't:
     /// entries carry no time.
     async fn written_at(&self, entry: &SignedEntry) -> Option<SystemTime> {
         let _ = entry;
         None
     }
 
-    /// Which ways to others work, as it changes, for a folder that has a bucket.
+    /// Which routes to others work, as that changes, for a folder that has a bucket.
     fn routes(&self) -> Option<watch::Receiver<Routes>> {
         None
     }
 
-    /// Waits until what others have published is known, as far as they can be found now, at most as long as `patience`:
-    /// what a node does before it begins, so as not to begin alone beside others, and again when it has waited for
-    /// somebody. Says who is there, for a folder that is a network; one whose storage is apart from its handles has nothing
-    /// to wait for.
+    /// Waits until it is known what the others that can be found now have published, at most `patience`. A node does
+    /// this before it begins, so as not to begin alone beside others, and again when it has waited for somebody. For a
+    /// network folder it says who is there; a folder whose storage is separate from its handles has nothing to wait
+    /// for.
     async fn look_around(&self, patience: Duration) -> Option<Surroundings> {
         let _ = patience;
         None
     }
 
-    /// Waits until what this handle has published would outlive it, at most as long as `patience`: until peers, or the
-    /// bucket, have its newest update and its artifacts, and know what it has removed. If nobody is there it doesn't wait.
-    /// Says how far it is. A folder whose storage is apart from its handles has nothing to wait for.
+    /// Waits until what this handle has published would outlive it, at most `patience`: until peers or the bucket have
+    /// its newest update and its artifacts, and know what it has removed. It doesn't wait if nobody is there. Says how
+    /// far that has got. A folder whose storage is separate from its handles has nothing to wait for.
     async fn hand_over(&self, patience: Duration) -> HandedOver {
         let _ = patience;
         HandedOver::default()

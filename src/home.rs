@@ -27,14 +27,14 @@ use std::{
 const IDENTITY: &str = "identity.key";
 const LOCK: &str = "lock";
 const RUNS: &str = "runs";
-/// In a run's directory: its name, which its id doesn't tell.
+/// File in a run's directory with its name, which can't be told from its id.
 const NAME: &str = "federation.json";
-/// More than the name of any federation that is read.
+/// Larger than any file with a federation's name.
 const MAX_NAME_BYTES: u64 = 64 << 10;
 /// How often and how long to wait for a lock before it counts as held.
 const LOOKS: u32 = 5;
 const LOOK: Duration = Duration::from_millis(2);
-/// More than the encoding of any key that is read.
+/// Larger than the encoding of any key.
 const MAX_IDENTITY_BYTES: u64 = 1024;
 
 /// What can be wrong with a home.
@@ -67,7 +67,7 @@ pub enum HomeError {
         /// The file.
         path: PathBuf,
     },
-    /// There is none, where only an existing one will do.
+    /// There is no home, and only an existing one will do.
     #[error("there is no home {}: no node has run there; is --home what you meant?", dir.display())]
     Missing {
         /// Where it should be.
@@ -95,7 +95,7 @@ struct RunName {
     run: String,
 }
 
-/// A home in use by this process. The lock goes with the value, or with the process.
+/// A home in use by this process. The lock is released with the value, or with the process.
 #[derive(Debug)]
 pub struct Home {
     dir: PathBuf,
@@ -105,7 +105,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// Opens a home, and makes it with a new identity if there is none. Errors if another process has it open.
+    /// Opens a home, creating it with a new identity if it doesn't exist. Errors if another process has it open.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, HomeError> {
         let dir = dir.into();
         create_private_dir(&dir)?;
@@ -116,7 +116,7 @@ impl Home {
         Ok(Self { dir, keypair, sequences, _lock: lock })
     }
 
-    /// Opens a home that is there. Errors, and makes nothing, if there is none.
+    /// Opens an existing home. If there is none, errors and creates nothing.
     pub fn open_existing(dir: impl Into<PathBuf>) -> Result<Self, HomeError> {
         let dir = dir.into();
         Self::check_exists(&dir)?;
@@ -162,8 +162,8 @@ impl Home {
         }
     }
 
-    /// Blocks until no process has the home in `dir` open, and keeps others from opening it as long as the file that
-    /// comes back is open. Errors if there is no such directory.
+    /// Blocks until no process has the home in `dir` open, and keeps others from opening it as long as the returned
+    /// file is open. Errors if there is no such directory.
     pub fn wait_until_free(dir: &Path) -> io::Result<File> {
         let file = File::options().write(true).create(true).truncate(false).open(dir.join(LOCK))?;
         file.lock()?;
@@ -191,14 +191,14 @@ impl Home {
         &self.dir
     }
 
-    /// Where what belongs to one federation is kept. Made if needed.
+    /// The directory for one federation, created if needed.
     pub fn run_dir(&self, federation: &FederationId) -> Result<PathBuf, HomeError> {
         let dir = self.dir.join(RUNS).join(federation.to_string());
         create_private_dir(&dir)?;
         Ok(dir)
     }
 
-    /// As [`run_dir`](Self::run_dir), and notes there what the federation and its run are called.
+    /// Like [`run_dir`](Self::run_dir), and records there the names of the federation and its run.
     pub fn name_run(&self, federation: &str, run: &str) -> Result<PathBuf, HomeError> {
         let dir = self.run_dir(&FederationId::new(federation, run))?;
         let path = dir.join(NAME);
@@ -213,7 +213,7 @@ impl Home {
     }
 }
 
-/// What a run is called, as far as it was noted.
+/// The name of a run, if it was recorded.
 fn name_of_run(dir: &Path) -> Option<(String, String)> {
     let mut bytes = Vec::new();
     File::open(dir.join(NAME)).ok()?.take(MAX_NAME_BYTES).read_to_end(&mut bytes).ok()?;
@@ -234,7 +234,7 @@ fn lock(dir: &Path) -> Result<File, HomeError> {
     let mut options = File::options();
     let opened = options.read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = opened.map_err(failed("opening", &path))?;
-    // Who only looks whether the home is in use has the lock for a moment.
+    // A process that only checks whether the home is in use has the lock for a moment.
     let mut locked = file.try_lock();
     for _ in 0..LOOKS {
         if !matches!(locked, Err(TryLockError::WouldBlock)) {
@@ -273,7 +273,7 @@ fn load_or_create_identity(dir: &Path) -> Result<Keypair, HomeError> {
             let bytes = keypair.to_protobuf_encoding().map_err(|_| HomeError::Identity { path: path.clone() })?;
             match durable_file::create(&path, true, |file| file.write_all(&bytes)) {
                 Ok(()) => Ok(keypair),
-                // Another process was faster: `Home::peer_id` takes no lock.
+                // Another process was faster, because `Home::peer_id` takes no lock.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => load_or_create_identity(dir),
                 Err(error) => Err(failed("writing", &path)(error)),
             }

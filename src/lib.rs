@@ -3,7 +3,7 @@
 //! Peerfold trains one model on data that stays where it is. After each epoch a node publishes its weights in a
 //! [shared folder](folder), takes its peers' newest ones, folds them into its own by a [strategy], and trains on.
 //!
-//! Two processes that run this, each with a home and heights of its own, come to know the mean of both:
+//! Two processes that run this, each with its own home and heights, both learn the mean of all:
 //!
 //! ```
 //! use peerfold::prelude::*;

@@ -3,9 +3,9 @@
 //! [`AsyncNode`] never waits for anybody; [`SyncNode`] folds the same updates as its peers, in the same order. A
 //! [`Session`] runs one of them over a home: it writes the checkpoints, and after a crash it goes on where it was.
 //!
-//! Everything that decides without I/O is apart and is tested alone: the [`Roster`] (who is known, how stale an update
-//! is), the members of a synchronous federation, the checks of an update. Reading, hashing and folding run on blocking
-//! threads, so that the async runtime answers meanwhile.
+//! Everything that decides without I/O is separate and tested on its own: the [`Roster`] (who is known, how stale an
+//! update is), the members of a synchronous federation, the checks of an update. Reading, hashing and folding run on
+//! blocking threads, so that the async runtime answers meanwhile.
 
 mod alone;
 mod asynchronous;
@@ -78,7 +78,7 @@ pub enum NodeError {
     /// The strategy can't be made.
     #[error(transparent)]
     Strategy(#[from] StrategyError),
-    /// The fold failed for a reason that no other update would cure.
+    /// The fold failed for a reason that no other update would fix.
     #[error(transparent)]
     Fold(#[from] FoldError),
     /// A setting is out of its bounds.
@@ -92,7 +92,7 @@ pub enum NodeError {
         /// The first difference.
         difference: String,
     },
-    /// Weights that training has spoiled. Publishing them would only have them refused everywhere.
+    /// Training has spoiled the weights. If they were published, everybody would refuse them.
     #[error("the weights after epoch {epoch} can't be published: {reason}; a smaller learning rate may help")]
     Diverged {
         /// The epoch.
@@ -100,7 +100,7 @@ pub enum NodeError {
         /// What is wrong with them.
         reason: Rejection,
     },
-    /// An update that claims more than peers with the same limits believe.
+    /// An update that claims more than peers with the same limits would believe.
     #[error(
         "the update of epoch {epoch} can't be published: {reason}; claim less, or raise the limit on every node of the \
          federation"
@@ -121,7 +121,7 @@ pub enum NodeError {
         /// Members needed.
         quorum: usize,
     },
-    /// The fold before was cancelled, and nobody knows whether the strategy has taken its step.
+    /// The previous fold was cancelled, and it isn't known whether the strategy has taken its step.
     #[error("a fold was cancelled, so this node can't go on; open it again from its checkpoint")]
     FoldCancelled,
     /// A stop was requested while the node waited.
@@ -130,7 +130,7 @@ pub enum NodeError {
     /// What the node begins from can't be published as its first entry.
     #[error("what this node begins from can't be published: {0}")]
     Beginning(#[source] WeightsError),
-    /// The system gives no thread for a [`BlockingSession`].
+    /// The system has no thread for a [`BlockingSession`].
     #[error(
         "this node's runtime can't be started: {source}; end what has many threads or files open, or raise the limits"
     )]

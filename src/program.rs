@@ -1,4 +1,4 @@
-//! What this crate's programs have in common: arguments, logs, signals, every mistake as one line, and how text fits.
+//! What this crate's programs have in common: arguments, logs, signals, errors on one line, and wrapping text.
 
 mod environment;
 mod mistakes;
@@ -56,7 +56,7 @@ pub(crate) fn run(
     let matches = match environment::parse(&environment::without_empty_variables(command), &arguments) {
         Ok(matches) => matches,
         Err(error) => {
-            // It may be the reason for which something is missing.
+            // It may be the reason why something is missing.
             if error.use_stderr() {
                 warn();
             }
@@ -79,13 +79,13 @@ pub(crate) fn run(
     }
 }
 
-/// Writes to standard output. That its reader has left is no error.
+/// Writes to standard output. It is no error if its reader has left.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// What has become of a write to standard output. That its reader has left is no error.
+/// The result of a write to standard output. It is no error if its reader has left.
 fn written(result: io::Result<()>) -> anyhow::Result<()> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing to standard output"),
@@ -93,14 +93,15 @@ fn written(result: io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// What a node that was started by a program obeys, a line on its standard input: to be as without a network, and to
-/// have one again.
+/// Commands that a node started by a program obeys, one line each on its standard input: behave as if there were no
+/// network, and restore it.
 #[cfg(feature = "cli")]
 pub(crate) const NETWORK_DOWN: &str = "network down";
 #[cfg(feature = "cli")]
 pub(crate) const NETWORK_UP: &str = "network up";
 
-/// Ends the process when standard input ends: whoever started it is gone. Until then each of its lines is obeyed.
+/// Ends the process when standard input ends, because the program that started it has gone. Until then each line is a
+/// command.
 pub(crate) fn end_with_stdin(mut obey: impl FnMut(&str) + Send + 'static) {
     thread::spawn(move || {
         io::stdin().lines().map_while(Result::ok).for_each(|line| obey(&line));

@@ -2,9 +2,9 @@
 //!
 //! A [`Run`] is the life of one node. It emits every [`Event`](crate::node::Event) of it, records its
 //! [history](Run::history), saves the middle of epochs, and ends when a stop is requested. It is driven in one of two
-//! ways, of which the first is made of the steps of the second:
+//! ways; the first is built from the steps of the second:
 //!
-//! - **By a [`Learner`]**, if the loop may be ours: [`federate`] is a whole life in one call, [`Run::start`],
+//! - **By a [`Learner`]**, if the loop can be ours: [`federate`] is a whole life in one call, and [`Run::start`],
 //!   [`Run::train`] and [`Run::finish`] are its parts. `peerfold node` does this.
 //! - **Step by step**, if the loop is the program's own: [`Run::begin`], then for each epoch
 //!   [`next_epoch`](Run::next_epoch), [`take_up`](Run::take_up), [`write_state`](Run::write_state),
@@ -12,7 +12,7 @@
 //!   [`write_middle`](Run::write_middle) and [`save_progress`](Run::save_progress). The callback for burn modules does
 //!   this. A program whose weights are all it has begins with [`Run::join`] and ends an epoch with [`Run::epoch_end`].
 //!
-//! Between trained and published stands [`Outgoing`].
+//! Between trained and published comes [`Outgoing`].
 
 mod drive;
 mod history;
@@ -65,7 +65,7 @@ pub enum RunError {
         /// Why.
         source: Box<RunError>,
     },
-    /// At the end of the run the folder still doesn't take the newest update. It is in the home.
+    /// At the end of the run the folder still hasn't taken the newest update, which is kept in the home.
     #[error("the newest update is not in the shared folder; start the node again to publish it: {0}")]
     Unpublished(#[source] NodeError),
 }

@@ -1,9 +1,9 @@
-//! What settings are made of: each layer declares its own by `settings!`, once.
+//! The building blocks of settings. Each layer declares its own settings once, with `settings!`.
 //!
 //! A declaration has the key, the type, the default, the documentation and the bounds of each setting. Flags with their
-//! help, variables of the environment, TOML and serde all come from it, through the same two steps: what somebody wrote
-//! becomes a [`Written`] by the setting's [`Form`], and that becomes the field's type by [`Value`], if it is in its
-//! [`Range`]. So a new setting is a line in its layer's struct, and what uses it.
+//! help, environment variables, TOML and serde all come from it in the same two steps: the setting's [`Form`] turns
+//! text into a [`Written`], and [`Value`] turns that into the field's type, if it is within its [`Range`]. So a new
+//! setting is a line in its layer's struct, and its use.
 
 mod declare;
 mod range;
@@ -32,15 +32,15 @@ pub struct Field {
     pub key: &'static str,
     /// What it is, a line of the source each. Up to the first empty one it is what help says.
     pub docs: &'static [&'static str],
-    /// What stands for its value in help.
+    /// The placeholder for its value in help.
     pub value_name: &'static str,
-    /// Under which heading it stands in help.
+    /// Its heading in help.
     pub heading: Option<&'static str>,
     /// How it is written.
     pub form: Form,
-    /// Which numbers it can be.
+    /// Its bounds, if it is a number.
     pub range: Range,
-    /// What it is if nobody says it; `None` if nothing then.
+    /// Its default; `None` if it has none.
     pub default: fn() -> Option<Written>,
 }
 
@@ -71,7 +71,7 @@ impl Field {
     }
 }
 
-/// A setting that can't be what it is.
+/// A setting with an invalid value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key} = {value}: {what}")]
 pub struct Mistake {
@@ -88,7 +88,7 @@ pub trait Settings: Sized {
     /// The settings, in the order in which they are declared, with those of nested structs at their end.
     fn fields() -> Vec<Field>;
 
-    /// Takes its own of these values, and defaults for what isn't among them. May read files that a value names.
+    /// Takes its own values from these, and defaults for the rest. May read files that a value names.
     fn read(values: &Values) -> Result<Self, Mistake>;
 
     /// The settings as they would be written, but those that are nothing.
@@ -118,7 +118,7 @@ pub(crate) fn serialize<S: Serializer>(settings: &impl Settings, serializer: S) 
     serializer.collect_map(values.iter().map(|(field, written)| (field.key, written)))
 }
 
-/// Reads settings from a map; what isn't in it is as by default, and what no setting is called is an error.
+/// Reads settings from a map. Missing ones have their defaults, and unknown keys are errors.
 pub(crate) fn deserialize<'de, T: Settings, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let fields = T::fields();
     let mut values = Values::new();

@@ -1,4 +1,4 @@
-//! Folding: how a node makes new weights of its own and its peers'.
+//! Folding: how a node makes new weights out of its own and its peers'.
 //!
 //! A strategy is a deterministic state machine over weights: no I/O of its own, no clock, no randomness without a seed.
 //! It reads updates piece by piece through [`TensorReader`], so that a fold needs memory for its accumulator and about
@@ -18,11 +18,12 @@
 //! # Inside
 //!
 //! `source` checks a round and reads from it; `engine` runs a closure over every piece of the layout on a few threads
-//! and gives it the same piece of each output plane. Four frames are made of them, and a rule is a file that fills in one:
-//! `combination` for rules that find coefficients first (by passes over whole vectors, `reduce`) and then take one
+//! and gives it the same piece of each output plane. Four frames are built on them, and a rule is a file that fills in
+//! one: `combination` for rules that find coefficients first (by passes over whole vectors, `reduce`) and then take one
 //! weighted `mean`; `optimizer` for steps from x towards the mean, with `adaptive` for those of Adagrad's kin;
-//! `coordinates` for rules that go by the order of each coordinate's values (`sorting`); `mixing` for those that take one
-//! update after the other. What is remembered from fold to fold is a `memory`, which `remembering` saves and restores.
+//! `coordinates` for rules that go by the order of each coordinate's values (`sorting`); `mixing` for those that take
+//! one update after the other. What is remembered from fold to fold is a `memory`, which `remembering` saves and
+//! restores.
 
 mod adaptive;
 mod asofed;
@@ -107,7 +108,7 @@ pub struct Update<'a> {
 }
 
 impl<'a> Update<'a> {
-    /// A fresh peer's update of epoch 1 that says nothing but its number of examples.
+    /// A fresh update of epoch 1 by a peer, with nothing set but its number of examples.
     pub fn new(author: PeerId, weights: &'a dyn TensorReader, num_examples: u64) -> Self {
         Self {
             author,
@@ -123,15 +124,15 @@ impl<'a> Update<'a> {
     }
 }
 
-/// What is folded at once.
+/// The input of a fold.
 #[derive(Clone, Copy)]
 pub struct Round<'a> {
     /// The node's own count of folds, this one included: from 1 (Flower's `server_round`).
     pub number: u64,
-    /// The updates: in a node its own first, or in its place among the authors. A `reference` sums in this order, and
-    /// rules that take one update after the other do so. To all others the order is of no consequence.
+    /// The updates. A node puts its own first, or in its place among the authors. A `reference` sums in this order, and
+    /// rules that take one update after the other go in it. For all others the order doesn't matter.
     pub updates: &'a [Update<'a>],
-    /// Updates that the node knew of and could not use: not to be had, damaged, rejected. Flower's `failures`.
+    /// Updates that the node knew of but could not use: unavailable, damaged or rejected. Flower's `failures`.
     pub failures: u64,
 }
 
@@ -141,11 +142,11 @@ pub struct Folded {
     /// The new weights, of the updates' layout.
     pub weights: Weights,
     /// The share of each update in the result (in the mean, for a rule that takes a step towards one), in the round's
-    /// order. They add up to 1, but for what x or an earlier round's updates keep.
+    /// order. They add up to 1, except for what x or an earlier round's updates retain.
     pub shares: Vec<f64>,
-    /// The integer and boolean tensors that were not averaged but taken whole, by whose they are.
+    /// The integer and boolean tensors that were not averaged but taken whole, by the update they come from.
     pub unaveraged: Vec<Unaveraged>,
-    /// Tensors that have a number below 0 although no update has one there: a variance among them would make NaN.
+    /// Tensors that have a number below 0 where no update has one. If one of them is a variance, it will produce NaN.
     pub turned_negative: Vec<String>,
 }
 
@@ -159,7 +160,7 @@ impl Folded {
 /// Tensors that a fold took whole from one update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unaveraged {
-    /// Whose they are, by its place in the round; `None` if they are what the strategy kept from an earlier one.
+    /// The place in the round of the update they come from; `None` if the strategy kept them from an earlier round.
     pub update: Option<usize>,
     /// Their names.
     pub tensors: Vec<String>,
@@ -171,7 +172,7 @@ pub enum FoldError {
     /// There is nothing to fold.
     #[error("a fold needs at least one update")]
     NoUpdates,
-    /// There is no floating-point tensor, and integers are not to be rounded.
+    /// There is no floating-point tensor, and rounding integers wasn't asked for.
     #[error(
         "nothing can be averaged: all {tensors} tensors are integers or booleans; the parameter integers=mean \
          averages and rounds them"
@@ -180,7 +181,7 @@ pub enum FoldError {
         /// How many tensors there are.
         tensors: usize,
     },
-    /// Every update says that it was trained on no example.
+    /// Every update claims that it was trained on no examples.
     #[error("no update was trained on any example")]
     NoExamples,
     /// Updates failed, and the strategy was told not to fold then.
@@ -211,7 +212,7 @@ pub enum FoldError {
         /// How many there are.
         updates: usize,
     },
-    /// A figure of an update that the rule needs is missing, or is none that can be.
+    /// A figure that the rule needs of an update is missing or invalid.
     #[error("the update of {author} can't be folded by {strategy}: {what}")]
     Figure {
         /// Whose update.
@@ -221,7 +222,7 @@ pub enum FoldError {
         /// Which figure, and what it must be.
         what: String,
     },
-    /// Lengths of vectors, or what follows from them, are beyond all numbers.
+    /// The length of a vector, or something computed from it, overflows.
     #[error("{strategy} comes to a number that is not finite: {what}")]
     NotFinite {
         /// The strategy.
@@ -229,7 +230,7 @@ pub enum FoldError {
         /// Which number.
         what: String,
     },
-    /// Weights that no mean can be taken with.
+    /// Weights with which no mean can be taken.
     #[error("{strategy} can't take a mean with these weights: {what}")]
     Weights {
         /// The strategy.
@@ -271,8 +272,8 @@ pub enum FoldError {
 
 /// A rule for folding.
 ///
-/// A rule of one's own needs a name and [`fold`](Self::fold); [`weighted_mean`] and [`fold_coordinates`] do the reading
-/// and the writing. What it remembers it saves and restores. See `examples/own_strategy.rs`.
+/// A user's own rule needs a name and [`fold`](Self::fold); [`weighted_mean`] and [`fold_coordinates`] do the reading
+/// and the writing. If it remembers anything, it also saves and restores it. See `examples/own_strategy.rs`.
 ///
 /// ```
 /// use peerfold::strategy::StrategySpec;
@@ -285,8 +286,8 @@ pub trait Strategy: Send {
     /// Its name, as in `--strategy`. A checkpoint is only for the strategy of the same name.
     fn name(&self) -> &'static str;
 
-    /// Tells the weights from which the node begins: x of the rules that take steps from it. Called once before the
-    /// first fold; a [`restore`](Self::restore) needs none before it. Called again, it starts the rule anew.
+    /// Sets the weights from which the node begins: x, for rules that take steps from it. Called once before the first
+    /// fold; not needed before a [`restore`](Self::restore). Calling it again resets the rule.
     fn begin(&mut self, initial: &Weights) {
         let _ = initial;
     }
@@ -294,8 +295,9 @@ pub trait Strategy: Send {
     /// Folds. On an error the state is as before. Reads may block and the arithmetic takes a while, on several threads:
     /// call it off the async runtime.
     ///
-    /// Integer and boolean tensors are not averaged, unless [`TensorRules`] say so: they are those of the update with the highest epoch, of several
-    /// such that of the smallest author id. Layouts are compared before anything is read.
+    /// Integer and boolean tensors are not averaged, unless [`TensorRules`] say so. They come from the update with the
+    /// highest epoch, and among several of those from the smallest author id. Layouts are compared before anything is
+    /// read.
     fn fold(&mut self, round: &Round<'_>) -> Result<Folded, FoldError>;
 
     /// The state, to survive a restart; empty for a rule without memory.
@@ -303,35 +305,35 @@ pub trait Strategy: Send {
         Vec::new()
     }
 
-    /// Writes what [`save`](Self::save) gives, without a copy of it in memory where the rule can do so.
+    /// Writes what [`save`](Self::save) returns, without a copy in memory if the rule can do that.
     fn save_to(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(&self.save())
     }
 
-    /// Takes up a saved state, of the same strategy with the same `reference`; other parameters may have changed. On
-    /// an error the state is as before.
+    /// Restores a state saved by the same strategy with the same `reference`; other parameters may have changed. On an
+    /// error the state is as before.
     fn restore(&mut self, state: &[u8]) -> Result<(), FoldError> {
         no_state(self.name(), state)
     }
 
-    /// How many folds its state has come through; 0 for a rule without memory.
+    /// How many folds have gone into its state; 0 for a rule without memory.
     fn folds(&self) -> u64 {
         0
     }
 
-    /// Whether the result may lie beyond what the updates and x hold, so that a mean of variances is not what comes of
-    /// them. [`PerTensor`] keeps running statistics from such a rule.
+    /// Whether the result may lie outside the range of the updates and x, so that variances would not become a mean of
+    /// variances. [`PerTensor`] keeps running statistics away from such a rule.
     fn takes_steps(&self) -> bool {
         false
     }
 
-    /// Whether [`Update::degree`] counts: nodes then say how many peers they know.
+    /// Whether the rule uses [`Update::degree`]. If so, nodes publish how many peers they know.
     fn needs_degrees(&self) -> bool {
         false
     }
 }
 
-/// For a strategy without a state: there is nothing to be taken up.
+/// For a strategy without state there is nothing to restore.
 fn no_state(strategy: &'static str, state: &[u8]) -> Result<(), FoldError> {
     if state.is_empty() {
         return Ok(());

@@ -1,9 +1,10 @@
-//! Training with burn: models, data order, optimizer, and their way into [`Weights`](crate::weights::Weights).
+//! Training with burn: models, data order, optimizer, and their conversion to and from
+//! [`Weights`](crate::weights::Weights).
 //!
-//! Everything that is random here follows from a seed and from nothing else: no generator is shared between threads,
-//! so that equal seeds give equal initial weights on every machine, and equal trained weights on equal processors.
-//! (On unequal ones the last bits of a matrix product may differ: its blocks follow the caches, its instructions the
-//! processor. How many threads work on it makes no difference.)
+//! Everything random here follows from a seed alone. No generator is shared between threads, so equal seeds give equal
+//! initial weights on every machine, and equal trained weights on equal processors. (On different processors the last
+//! bits of a matrix product may differ, because its blocks depend on the caches and its instructions on the processor.
+//! The number of threads makes no difference.)
 
 mod adam;
 mod batches;

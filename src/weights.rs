@@ -1,7 +1,7 @@
 //! Tensors and what is derived from them: layout, safetensors files, manifests of chunks, and signed entries.
 //!
-//! Nothing here does I/O but [`SafetensorsFile`]. Every decoder is bounded before it allocates, and every encoding but
-//! safetensors is canonical: what decodes encodes to the very same bytes.
+//! Only [`SafetensorsFile`] does I/O. Every decoder is bounded before it allocates, and every encoding except
+//! safetensors is canonical: whatever decodes encodes to the same bytes.
 
 mod annotations;
 mod dtype;
@@ -46,10 +46,10 @@ pub struct Tensor {
     pub data: Bytes,
 }
 
-/// Why tensors are no weights.
+/// Why tensors can't be weights.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WeightsError {
-    /// The specs are no layout.
+    /// The specs don't form a valid layout.
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// A tensor has too few or too many bytes.
@@ -122,7 +122,7 @@ impl Weights {
         Self::new(vec![Tensor { spec: TensorSpec { name: ARTIFACT.to_owned(), dtype: DType::U8, shape }, data }])
     }
 
-    /// The bytes of a plain artifact, or `None` if this is none.
+    /// The bytes of a plain artifact, or `None` if this isn't one.
     pub fn artifact_bytes(&self) -> Option<&Bytes> {
         match self.layout.tensors() {
             [only]
@@ -164,14 +164,14 @@ impl Weights {
         &self.layout
     }
 
-    /// What is said of the tensors in words: the `__metadata__` of the file that they come from. None unless they were
-    /// read from one or given [some](Self::with_annotations).
+    /// The tensors' annotations: the `__metadata__` of the file that they come from. Empty unless they were read from
+    /// one or given [some](Self::with_annotations).
     pub fn annotations(&self) -> &Annotations {
         &self.annotations
     }
 
-    /// The same tensors with these annotations, which travel with them, in the manifest: weights that have some have
-    /// another root than those that have none.
+    /// The same tensors with these annotations, which travel with them in the manifest: weights with annotations have a
+    /// different root from those without.
     pub fn with_annotations(self, annotations: Annotations) -> Self {
         Self { annotations, ..self }
     }

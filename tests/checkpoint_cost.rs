@@ -1,5 +1,5 @@
-//! What an epoch's end costs: bytes written to the disk and copies of the model in memory, both counted for a model of
-//! N bytes whose optimizer has 2N. A binary of its own: both are counted for the whole process.
+//! What the end of an epoch costs: bytes written to the disk and copies of the model in memory, both counted for a
+//! model of N bytes whose optimizer has 2N. A separate test program, because both are counted for the whole process.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -35,9 +35,9 @@ const TENSOR: usize = 2 << 20;
 const TENSORS: usize = 8;
 /// Bytes of the model.
 const N: usize = TENSOR * TENSORS;
-/// What else may be written: heads, entries, manifests, the cache's index.
+/// Allowance for other writes: heads, entries, manifests, the cache's index.
 const SMALL: usize = N / 32;
-/// What else may be in memory, however large the model is: some chunks of 1 MiB for each thread that folds.
+/// Allowance for other memory, whatever the size of the model: some chunks of 1 MiB for each folding thread.
 const BUFFERS: usize = 5 << 20;
 
 /// Counts the bytes that are allocated now, and the most that were.
@@ -106,7 +106,7 @@ fn keypair(seed: u8) -> Keypair {
     Keypair::ed25519_from_bytes([seed; 32]).unwrap()
 }
 
-/// No two chunks are alike, nor those of two seeds.
+/// No two chunks are equal, nor are those of two seeds.
 fn weights(seed: u64) -> Weights {
     let tensor = |number: usize| {
         let chunk = |at: usize| (seed as f32 + (number * TENSOR + at) as f32 / N as f32).to_le_bytes();
@@ -235,13 +235,13 @@ impl Node {
         self.trained = copied(&completed.weights);
     }
 
-    /// An epoch of training: the weights and the moments are others.
+    /// An epoch of training: the weights and the moments change.
     fn train(&mut self, epoch: u64) {
         (self.trained, self.moments) = (weights(100 * epoch), [weights(100 * epoch + 1), weights(100 * epoch + 2)]);
     }
 }
 
-/// So many models, and not much more.
+/// This many models, and not much more.
 #[track_caller]
 fn assert_models(kind: &str, what: &str, bytes: usize, models: usize, more: usize) {
     let is_so = (models * N..=models * N + more).contains(&bytes);
@@ -267,7 +267,7 @@ async fn an_epoch_that_is_folded_writes_four_times_the_model_and_has_two_copies_
             let ((), written, memory) = measured(node.end(epoch)).await;
             assert!(node.folded.load(Ordering::Relaxed));
             assert_models(kind, "writes", written, 4, SMALL);
-            // What the memory folder keeps of the published value is its storage, and no copy of the node's.
+            // What the memory folder keeps of the published value is its storage, not a copy of the node's.
             if kind != "memory" {
                 assert_models(kind, "has in memory", memory, 2, BUFFERS);
             }
@@ -293,7 +293,7 @@ async fn alone_an_epoch_writes_three_times_the_model() {
             let ((), written, _) = measured(node.end(epoch)).await;
             assert_models(kind, "alone writes", written, 3, SMALL);
         }
-        // What no head names is gone: the newest weights and the optimizer are left.
+        // Blobs that no head names are gone: the newest weights and the optimizer are left.
         let (mut files, mut bytes) = (vec![run_dir.join("blobs")], 0);
         while let Some(path) = files.pop() {
             match path.is_dir() {

@@ -1,4 +1,5 @@
-//! The layers of ARCHITECTURE.md: each module uses only those below it, and inside of a layer none in a circle.
+//! The layers of ARCHITECTURE.md: each module uses only those below it, and no modules within a layer use each other in
+//! a circle.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "layers/circles.rs"]
@@ -36,8 +37,8 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Circles that stand today: the module that they are in, the children that may be in one, and why. A child that is in none
-/// any more is to be taken out, and nothing is to be added.
+/// The circles that exist today: the module that they are in, the children that may be in one, and why. Take out a
+/// child that is no longer in one, and never add to the list.
 const ALLOWED: &[(&str, &[&str], &str)] = &[];
 
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -51,7 +52,7 @@ fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// All but unit tests, which may stand on the whole program.
+/// All sources except unit tests, which may use the whole program.
 fn sources() -> Sources {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();

@@ -1,4 +1,4 @@
-//! The binary: what it prints, how it ends.
+//! The `peerfold-bootstrap` binary: what it prints and how it ends.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 

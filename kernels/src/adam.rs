@@ -52,7 +52,7 @@ pub fn step(parameters: Parameters<'_>, gradient: &[f32], settings: Step) {
     });
 }
 
-/// The same with an instruction set of one's choice, on this thread.
+/// The same with a given instruction set, on this thread.
 pub fn step_with(arch: Arch, parameters: Parameters<'_>, gradient: &[f32], settings: Step) {
     step_part(arch, parameters.weights, parameters.moment_1, parameters.moment_2, gradient, settings);
 }

@@ -1,7 +1,8 @@
 //! Memory that goes from step to step.
 //!
-//! A training step needs the same few sizes again and again. Memory fresh from the system is mapped page by page at its
-//! first touch, which costs as much as what is computed in it; so what is dropped is kept for the next of its size.
+//! A training step needs the same few sizes again and again. Memory fresh from the system is mapped page by page when
+//! it is first touched, which costs as much as the computation in it. So dropped buffers are kept for the next request
+//! of their size.
 
 use aligned_vec::{AVec, ConstAlign};
 use std::{
@@ -19,7 +20,7 @@ type Memory = AVec<f32, ConstAlign<ALIGNMENT>>;
 
 static POOL: Mutex<Pool> = Mutex::new(Pool { free: VecDeque::new(), free_elements: 0, used: 0, most: 0 });
 
-/// A slice of f32 whose memory is taken up again after it is dropped.
+/// A slice of f32 whose memory is reused after it is dropped.
 pub struct Buffer {
     memory: Memory,
     len: usize,
@@ -59,7 +60,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let memory = std::mem::replace(&mut self.memory, AVec::new(ALIGNMENT));
         if memory.len() >= POOLED_ABOVE {
-            // What the pool doesn't keep is freed after its lock is.
+            // What the pool doesn't keep is freed after its lock is released.
             let _freed = pool().give(memory);
         }
     }
@@ -77,7 +78,7 @@ pub fn held_bytes() -> (usize, usize) {
     (pool.used * size_of::<f32>(), pool.free_elements * size_of::<f32>())
 }
 
-/// Gives back to the system what is kept for reuse, and forgets how much was once needed.
+/// Returns to the system what is kept for reuse, and forgets how much was once needed.
 pub fn release() {
     let mut pool = pool();
     let freed = std::mem::take(&mut pool.free);
@@ -86,7 +87,7 @@ pub fn release() {
     drop(freed);
 }
 
-/// Rounded up so that sizes that are nearly alike share memory, at the cost of an eighth at most.
+/// Rounded up so that nearly equal sizes share memory, at a cost of at most an eighth.
 fn capacity(len: usize) -> usize {
     let step = (len / 8 + 1).next_power_of_two() / 2;
     len.next_multiple_of(step.max(ALIGNMENT / size_of::<f32>()))
@@ -97,10 +98,10 @@ fn pool() -> MutexGuard<'static, Pool> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is kept never lets the process hold more than one and a half times of what it once needed at the same time: the
-/// sizes that are needed at one time are not those that are needed at another.
+/// With what is kept, the process never holds more than one and a half times the most it needed at one time. Some slack
+/// is needed because different moments need different sizes.
 struct Pool {
-    /// The one freed last at the back: its pages may still be in a cache.
+    /// The most recently freed is at the back: its pages may still be in a cache.
     free: VecDeque<Memory>,
     free_elements: usize,
     used: usize,

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 /// Elements of gathered patches at a time (256 KiB): they are read again at once, so they should stay in the cache.
 const PATCHES: usize = 1 << 16;
-/// Elements of a weight gradient above which parts don't each get one of their own.
+/// The size of a weight gradient above which parts don't each get their own.
 const LARGE: usize = 1 << 19;
 /// Elements of gathered patches at a time where all threads work on one product.
 const LARGE_PATCHES: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! Convolution in which every channel has one kernel of its own: no matrix product is in it, so the loops are over
+//! Convolution in which every channel has its own kernel. There is no matrix product in it, so the loops are over
 //! channels.
 
 use super::{

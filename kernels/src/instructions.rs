@@ -1,4 +1,4 @@
-//! One source, several instruction sets.
+//! Compiles one source for several instruction sets and picks the best at run time.
 
 pub use pulp::Arch;
 use std::{cell::Cell, sync::OnceLock};
@@ -13,7 +13,7 @@ pub fn best() -> Arch {
     CHOSEN.get().unwrap_or_else(|| *BEST.get_or_init(Arch::new))
 }
 
-/// Works with this instruction set on this thread, but no other: for tests, in a pool of one thread.
+/// Uses this instruction set on this thread only: for tests, in a pool of one thread.
 #[doc(hidden)]
 pub fn with<T>(arch: Arch, work: impl FnOnce() -> T) -> T {
     struct Before(Option<Arch>);
@@ -38,8 +38,8 @@ pub fn all() -> Vec<Arch> {
 
 /// Compiles a function's body for each instruction set. The function gets one more argument, the first: which to use.
 ///
-/// A closure given to [`Arch::dispatch`] would not do: where its body is large it becomes a function of its own, and
-/// then one without the instruction set.
+/// A closure given to [`Arch::dispatch`] would not do: if its body is large it becomes a separate function, compiled
+/// without the instruction set.
 macro_rules! vectorized {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$life:lifetime>($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$meta])*

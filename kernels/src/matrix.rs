@@ -1,4 +1,4 @@
-//! Matrix products of the `gemm` crate behind a safe door.
+//! A safe interface to the `gemm` crate's matrix products.
 
 use gemm::Parallelism;
 
@@ -27,7 +27,7 @@ pub enum Onto {
     Sum,
 }
 
-/// Who works on a product.
+/// Which threads work on a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     /// The caller alone.
@@ -67,8 +67,8 @@ impl<'a> Matrix<'a> {
 }
 
 impl<'a> MatrixMut<'a> {
-    /// `sides` and `strides` are of rows and columns. Panics if an element lies outside of the slice, or two of them on
-    /// the same place.
+    /// `sides` and `strides` are of rows and columns. Panics if an element lies outside of the slice, or two share a
+    /// place.
     pub fn new(values: &'a mut [f32], sides: [usize; 2], strides: [usize; 2]) -> Self {
         assert!(extent(sides, strides) <= values.len(), "{sides:?} by {strides:?} is beyond {}", values.len());
         let apart = |inner: usize, outer: usize| {

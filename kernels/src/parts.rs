@@ -1,8 +1,9 @@
-//! Cutting work into parts that threads take.
+//! Cutting work into parts for threads.
 
 use rayon::prelude::*;
 
-/// Elements that a part reads and writes at least: what is less is done sooner than another thread has woken up.
+/// The least number of elements that a part reads and writes. Anything smaller is done before another thread has woken
+/// up.
 const LEAST: usize = 1 << 15;
 /// Parts of a sum: each has a partial of its own.
 pub(super) const LANES: usize = 8;

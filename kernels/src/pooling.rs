@@ -22,7 +22,7 @@ pub struct Pooling {
     pub output: [usize; 2],
 }
 
-/// What stands for the place of the greatest element of a window in which there is none.
+/// The place of the greatest element of an empty window.
 pub const NOWHERE: i32 = -1;
 
 impl Pooling {

@@ -1,4 +1,4 @@
-//! ReLU.
+//! ReLU and its gradient on slices.
 
 use super::{
     instructions::{self, vectorized},

@@ -1,4 +1,4 @@
-//! Copies of tensors whose dimensions lie in another order.
+//! Copying tensors into another order of dimensions.
 
 use super::{
     instructions::{self, vectorized},

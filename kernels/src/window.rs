@@ -1,4 +1,4 @@
-//! What a kernel sees of an image.
+//! The geometry of a window over an image: kernel, stride, padding, dilation.
 
 use std::ops::Range;
 

@@ -6,9 +6,9 @@
 //! matrix product over channels and tiles, they are 16 matrix products. Both gradients are the same three transforms the
 //! other way round, each transposed.
 //!
-//! Sums are of other terms than those of the plain path, so they round otherwise. A value that isn't finite reaches the
-//! same results as there, and the same elements of the gradients but for the images' edges: there an image's pixel also
-//! reaches a kernel's taps, and a kernel's tap an image's pixels, that it never meets.
+//! Sums have other terms than on the plain path, so they round differently. A value that isn't finite reaches the same
+//! results as there, and the same elements of the gradients except at the images' edges: there a pixel also reaches
+//! taps, and a tap also reaches pixels, that it never meets.
 
 use super::{
     buffer::Buffer,
@@ -25,16 +25,16 @@ use std::{marker::PhantomData, ops::Range};
 const PLACES: usize = 16;
 /// Elements of transformed tiles at a time (512 KiB): they are read again at once, so they should stay in a core's cache.
 const TRANSFORMED: usize = 1 << 17;
-/// Tiles at a time at least, whatever their size: the weights are read again for each time.
+/// The least number of tiles at a time, whatever their size, because the weights are read again each time.
 const FEWEST: usize = 48;
-/// Channels on both sides from which on fewer products are worth the transforms, as measured.
+/// The number of channels on both sides from which fewer products are worth the transforms, as measured.
 const CHANNELS: usize = 16;
 /// Elements of a transformed weight gradient above which parts don't each get one of their own.
 const LARGE: usize = 1 << 20;
 /// Tiles in a partial sum of the weights' gradient at least.
 const LEAST: usize = 128;
 
-/// Whether this path is the quicker one for a convolution; if not, it may not even be able to do it.
+/// Whether this path is the faster one for a convolution. If not, it may not even support it.
 pub(super) fn is_quicker(convolution: &Convolution) -> bool {
     let Convolution { batch, input, channels_in, channels_out, groups, window } = *convolution;
     let plain = window.kernel == [3, 3] && window.stride == [1, 1] && window.dilation == [1, 1] && groups == 1;
@@ -152,7 +152,7 @@ impl Grid {
         self.tiles[0] * self.tiles[1]
     }
 
-    /// Where the channels of a tile's pixels begin, but for those beyond the map's edges.
+    /// Where the channels of a tile's pixels begin, except for pixels beyond the map's edges.
     #[inline(always)]
     fn pixels<const SIDE: usize>(&self, tile: usize) -> [[Option<usize>; SIDE]; SIDE] {
         let (map, tile) = (tile / self.count(), tile % self.count());
@@ -233,7 +233,7 @@ impl<T: Transform<SIDE, 4>, const SIDE: usize> WithSimd for Gather<'_, T, SIDE> 
     }
 }
 
-/// Transforms [places, tiles, channels] into tiles of maps, but for what is beyond the edges.
+/// Transforms [places, tiles, channels] into tiles of maps, except for what is beyond the edges.
 struct Scatter<'a, T, const SIDE: usize> {
     grid: Grid,
     places: &'a [f32],

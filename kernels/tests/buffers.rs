@@ -1,4 +1,5 @@
-//! Memory that goes from step to step. A binary of its own: what is held is counted for the whole process.
+//! Memory that is reused between training steps. A separate test program, because memory is counted for the whole
+//! process.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use peerfold_kernels::buffer::{Buffer, held_bytes, release};

@@ -1,5 +1,5 @@
-//! Whether an answer is one of S3's. A login page, a proxy or another server may answer in the store's place, with status
-//! 200 too, and what such a page says, or doesn't say, is nothing that the bucket holds or lacks.
+//! Whether an answer is one of S3's. A login page, a proxy or another server may answer in the store's place, even with
+//! status 200, and such a page says nothing about what the bucket holds.
 
 use super::trouble::NotS3;
 use object_store::client::{HttpRequest, HttpResponse};
@@ -7,17 +7,17 @@ use quick_xml::{Reader, escape::resolve_predefined_entity, events::Event};
 use std::{borrow::Cow, collections::BTreeSet};
 use url::form_urlencoded;
 
-/// Most characters that are told of a page.
+/// Most characters of a page that are quoted.
 const SHOWN: usize = 60;
-/// How far into an answer its kind is looked for.
+/// How far into an answer we look to tell what kind it is.
 const SNIFFED: usize = 1024;
 
-/// What was asked of the store, as far as it decides what answers there are.
+/// What was asked of the store, as far as that decides which answers are possible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// A page of a listing of what begins so.
+    /// A page of a listing of the keys with a prefix.
     List {
-        /// The beginning of the keys.
+        /// The prefix.
         prefix: String,
     },
     /// An object, or a part of it.
@@ -67,12 +67,12 @@ impl Asked {
         }
     }
 
-    /// Whether the answer's body is to be looked at as a whole before it is believed.
+    /// Whether the whole body must be read before the answer is believed.
     pub(super) fn is_document(&self, head: &Head) -> bool {
         !head.is_success() || !matches!(self, Self::Read { .. })
     }
 
-    /// Whether status and headers are those of an answer of S3's that does what was asked.
+    /// Whether status and headers are those of S3 doing what was asked.
     pub(super) fn check_head(&self, head: &Head) -> Result<(), NotS3> {
         let statuses: &[u16] = match self {
             Self::Read { part: true } => &[206],
@@ -89,7 +89,7 @@ impl Asked {
         }
     }
 
-    /// Whether the body is that of an answer of S3's from this bucket that does what was asked.
+    /// Whether the body is that of S3, for this bucket, doing what was asked.
     pub(super) fn check_body(&self, head: &Head, body: &[u8], bucket: &str) -> Result<(), NotS3> {
         let wrong = |what: &str| Err(head.is_no_answer(what));
         match self {
@@ -100,7 +100,7 @@ impl Asked {
                 let Some(listing) = Document::read(body).filter(|document| document.root == "ListBucketResult") else {
                     return Err(head.is(body));
                 };
-                // An access point's alias stands for a bucket of another name.
+                // An access point's alias stands for a bucket with a different name.
                 if listing.name.as_ref().is_some_and(|name| name != bucket && !is_alias(bucket)) {
                     return wrong("a listing of another bucket");
                 }
@@ -121,9 +121,9 @@ impl Asked {
         }
     }
 
-    /// Whether an answer that is no success is one of S3's: its errors are documents with a code, those to redirect too.
-    /// Some answers are taken without: that there is no such part of an object, that the store can't do such a thing, and
-    /// those after which a request is made again, which gateways before a store give.
+    /// Whether an unsuccessful answer is one of S3's: its errors, redirects included, are documents with a code. Some
+    /// are accepted without one: that an object has no such range, that the store can't do such a thing, and those that
+    /// lead to a retry, which gateways in front of a store give.
     pub(super) fn check_refusal(&self, head: &Head, body: &[u8]) -> Result<(), NotS3> {
         let is_error = Document::read(body).is_some_and(|document| document.root == "Error" && document.has_code);
         let is_plain = match head.status {
@@ -161,7 +161,7 @@ impl Head {
         (200..300).contains(&self.status)
     }
 
-    /// An answer of which this is wrong, or only its status.
+    /// An answer with this wrong in it, or nothing but its status.
     fn is_no_answer(&self, what: &str) -> NotS3 {
         let kind = self.content_type.split(';').next().unwrap_or_default().trim();
         let parts = [self.status_line.as_str(), kind, what];
@@ -177,7 +177,7 @@ impl Head {
     }
 }
 
-/// What a body is, as a person would say it.
+/// What a body is, in everyday words.
 fn kind_of(body: &[u8], content_type: &str) -> String {
     let beginning = String::from_utf8_lossy(&body[..body.len().min(SNIFFED)]).to_lowercase();
     let beginning = beginning.trim_start_matches('\u{feff}').trim_start();
@@ -204,14 +204,14 @@ fn kind_of(body: &[u8], content_type: &str) -> String {
     }
 }
 
-/// What stands in the first element of this name.
+/// The text of the first element with this name.
 fn inside<'t>(text: &'t str, element: &str) -> Option<&'t str> {
     let (_, rest) = text.split_once(&format!("<{element}"))?;
     let (inner, _) = rest.split_once('>')?.1.split_once('<')?;
     Some(inner.trim()).filter(|inner| !inner.is_empty())
 }
 
-/// So much of a stranger's text as fits a message. Control characters go where all messages are cleaned of them.
+/// As much of foreign text as fits into a message. Control characters are removed where all messages are cleaned.
 fn shown(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),
@@ -219,7 +219,7 @@ fn shown(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// What counts of an XML document of S3's. Elements are known by their names without a namespace.
+/// The relevant parts of one of S3's XML documents. Elements are recognised by name, without namespace.
 #[derive(Debug, Default)]
 struct Document {
     root: String,
@@ -230,12 +230,12 @@ struct Document {
     next: Option<String>,
     /// Of an error.
     has_code: bool,
-    /// Of a request to delete several objects: their keys. Of what became of it: the keys of those that were not.
+    /// In a request to delete several objects: their keys. In the answer: the keys of those that were not deleted.
     keys: BTreeSet<String>,
 }
 
 impl Document {
-    /// `None` if it is no document, or not whole.
+    /// `None` if it isn't a document, or is cut short.
     fn read(body: &[u8]) -> Option<Self> {
         let mut reader = Reader::from_reader(body);
         let (mut document, mut open, mut text) = (Self::default(), Vec::<String>::new(), String::new());

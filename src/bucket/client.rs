@@ -40,9 +40,9 @@ const ANSWER_BYTES: usize = 16 << 20;
 pub(super) struct Connector {
     /// The bucket's name.
     pub(super) bucket: String,
-    /// The server, if it is said.
+    /// The server, if one is given.
     pub(super) endpoint: Option<String>,
-    /// Whether it may be plain HTTP.
+    /// Whether plain HTTP is allowed.
     pub(super) allow_http: bool,
     pub(super) counters: Arc<Counters>,
 }
@@ -51,7 +51,7 @@ pub(super) struct Connector {
 struct Client {
     client: HttpClient,
     bucket: String,
-    /// `None` where nothing is asked through a proxy.
+    /// `None` if no proxy is used.
     proxies: Option<Matcher>,
     counters: Arc<Counters>,
 }
@@ -59,14 +59,14 @@ struct Client {
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
         let is_here = self.endpoint.as_deref().is_some_and(is_loopback);
-        // Timeouts are the caller's, who knows how many bytes are on their way. A request is signed for one host alone, so
-        // to follow a redirection would be in vain, and would end at somebody's page.
+        // The caller sets timeouts, because it knows how many bytes are on their way. A request is signed for one host,
+        // so following a redirect would be pointless and would end at some other server's page.
         let mut client = reqwest::Client::builder()
             .connect_timeout(CONNECT_WITHIN)
             .redirect(reqwest::redirect::Policy::none())
             .https_only(!self.allow_http)
             .http1_only()
-            // What is unpacked on the way has another length than the object.
+            // A body that was decompressed on the way would have a different length from the object.
             .no_gzip()
             .no_brotli()
             .no_zstd()
@@ -139,7 +139,7 @@ impl Client {
                 frame
             }))
         });
-        // Not tried again at once: a page that stands between is there for a while.
+        // Not retried at once: a page in between stays there for a while.
         let refused = |error: NotS3| HttpError::new(HttpErrorKind::Decode, error);
         let head = Head::of(&response);
         if head.is_success() {

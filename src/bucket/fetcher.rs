@@ -25,12 +25,12 @@ use std::{
 };
 use tokio::runtime::Handle;
 
-/// Most bytes that are asked for at once.
+/// Most bytes asked for in one request.
 const REQUEST_BYTES: u64 = 8 << 20;
-/// How often it is asked for what isn't what it should be: it may have been changed on the way only.
+/// How often to ask again for bytes that are wrong: they may only have been changed on the way.
 const READS: usize = 2;
 
-/// Why a value can't be had from a bucket.
+/// Why a value can't be fetched from a bucket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unfetched {
     /// The bucket doesn't have it, or no longer.
@@ -45,7 +45,7 @@ pub(crate) enum Unfetched {
     /// The cache can't be read or written.
     #[error("{0}")]
     Cache(String),
-    /// The cache lets go of what is stored in it before the value is whole.
+    /// The cache drops stored parts before the value is complete.
     #[error("the cache doesn't keep it")]
     NotKept,
     /// The task that fetched it has panicked, or ended with the runtime.
@@ -99,7 +99,7 @@ async fn fetch_value(shared: &Arc<OpenBucket>, entry: &Arc<SignedEntry>, root: R
     let mut result = Err(Unfetched::Gone);
     for copy in copies {
         result = fetch_copy(shared, entry, root, copy).await;
-        // Another's copy may be sound where this one isn't.
+        // Another member's copy may be intact where this one isn't.
         let is_its_own = match &result {
             Err(Unfetched::Gone | Unfetched::Damaged { .. }) => true,
             Err(Unfetched::Bucket(error)) => error.trouble == Trouble::NotS3,
@@ -136,7 +136,7 @@ async fn fetch_copy(
     Ok(())
 }
 
-/// What to ask for: what lies beside each other together.
+/// What to ask for. Adjacent chunks are asked for together.
 fn parts(places: &BTreeMap<ChunkHash, Spot>, missing: &[(ChunkHash, u64)]) -> Vec<Part> {
     let mut spots: Vec<(PackId, u64, u64, ChunkHash)> = missing
         .iter()
@@ -171,7 +171,7 @@ async fn fetch_part(
         let got = shared.store.get_part(&name, part.range.clone()).await?;
         drop(permit);
         let Some(bytes) = got else {
-            // Whoever published something newer has removed it; what still stands should have it.
+            // An author who published something newer has removed it; a current entry should still have it.
             return Err(match shared.board.set().holds(&entry.hash()) {
                 true => damaged(shared, &name, "is missing or shorter than its entry says"),
                 false => Unfetched::Gone,
@@ -198,7 +198,7 @@ async fn store(
     from: &Name,
 ) -> Result<(), Unfetched> {
     match with_cache(shared, move |cache| cache.store_blob(root, hash, &bytes)).await? {
-        // A chunk that no manifest names any more is one of a value that was given up: looking again tells.
+        // A chunk that no manifest names any more belongs to an abandoned value; looking again will show that.
         Stored::Stored | Stored::Unnamed => Ok(()),
         Stored::WrongHash => Err(damaged(shared, from, "doesn't hold what its author signed")),
         Stored::NotManifest | Stored::WrongLength => Err(damaged(shared, from, "holds what can't be a value")),
@@ -227,7 +227,7 @@ async fn head(shared: &Arc<OpenBucket>, entry: &SignedEntry, copy: Copy) -> Resu
     for _ in 0..READS {
         let record = match &mark {
             Some(mark) => shared.store.get(&name, mark).await?,
-            // It may be there although no listing has shown it yet: a peer may have told of it.
+            // It may be there although no listing has shown it yet: we may have heard of it from a peer.
             None => shared.store.get_at_most(&name, MAX_RECORD_BYTES).await?,
         };
         let record = record.ok_or(Unfetched::Gone)?;

@@ -1,11 +1,11 @@
-//! Listings without the objects that object_store can't name: it gives up a whole listing for one of them, and whoever can
-//! write to a bucket could so hide everything in it.
+//! Removes from listings the objects that object_store can't name. It gives up a whole listing for one of them, so
+//! anybody who can write to a bucket could hide everything in it.
 
 use object_store::path::Path;
 
 const OBJECT: (&str, &str) = ("<Contents>", "</Contents>");
 
-/// A page of a listing without objects whose keys are no paths, or are not the only key of theirs.
+/// A page of a listing without objects whose keys aren't paths, or that have more than one key.
 pub(super) fn readable(page: &str) -> String {
     let (mut kept, mut rest) = (String::with_capacity(page.len()), page);
     while let Some((before, object, after)) = cut(rest) {
@@ -28,7 +28,7 @@ fn cut(text: &str) -> Option<(&str, &str, &str)> {
 }
 
 fn is_path(key: &str) -> bool {
-    // A key with a slash at its end would pass for the one without.
+    // A key that ends in a slash would pass for the one without it.
     Path::parse(key).is_ok_and(|path| path.as_ref() == key)
 }
 

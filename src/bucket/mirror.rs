@@ -1,5 +1,5 @@
-//! What is known of a bucket, and what follows from it, without I/O: which objects to read, which entries are to be
-//! uploaded, own ones and those of authors who don't come to the bucket, which own objects may go.
+//! What is known of a bucket and what follows from it, without I/O: which objects to read, which entries to upload (our
+//! own, and those of authors who don't reach the bucket), and which of our own objects can go.
 
 use super::{
     names::{EntryName, Name, PackId},
@@ -19,18 +19,19 @@ use std::{
     time::Duration,
 };
 
-/// For how long an own object must be missing in all listings before it is written again: a store may show it late.
+/// How long one of our objects must be missing from all listings before it is written again: a store may show it late.
 const MISSED: Duration = Duration::from_secs(30);
 /// Most authors for whom a member relays.
 const RELAYED_AUTHORS: usize = 64;
-/// The same for one that a listing has shown before.
+/// The same for an object that a listing has shown before.
 const MISSED_AGAIN: Duration = Duration::from_secs(3);
-/// After so many writes whose tags no listing shows, and none whose tag one does, a store's tags of writes mean nothing.
+/// After this many writes whose tags no listing shows, and none whose tag one does, the tags of a store's writes mean
+/// nothing.
 const TAGS_DIFFER: u32 = 3;
-/// Bytes of heads that are remembered of others' entries, so that they need not be read twice.
+/// Bytes of other authors' heads that are remembered, so that they needn't be read twice.
 const HEADS_BYTES: usize = 32 << 20;
 
-/// What a listing shows of an object: by this it is seen that it has changed.
+/// What a listing shows of an object, which is how a change is noticed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
     /// Bytes.
@@ -42,7 +43,7 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    /// Whether this is the same content, by the tags if there are two: a bucket that was restored has other times.
+    /// Whether this is the same content, by the tags if both have one: in a restored bucket the times differ.
     fn is_of_the_same(&self, other: &Self) -> bool {
         let same = match (&self.tag, &other.tag) {
             (Some(tag), Some(other)) => plain(tag) == plain(other),
@@ -62,7 +63,7 @@ pub(crate) struct Listed {
 /// What became of an entry's object.
 struct Read {
     mark: Mark,
-    /// The entry and its author; `None` if it was refused.
+    /// The entry and its author; `None` if the entry was refused.
     entry: Option<(EntryHash, PeerId)>,
     /// The head, if it is remembered.
     head: Bytes,
@@ -79,12 +80,12 @@ pub(crate) struct Written {
     pub(crate) at: Duration,
 }
 
-/// An own object in the bucket.
+/// One of our own objects in the bucket.
 struct Own {
     written: Written,
     /// `None` until a listing shows it as it was written.
     mark: Option<Mark>,
-    /// Since when listings lack it.
+    /// Since when listings have lacked it.
     missed: Option<Duration>,
 }
 
@@ -105,9 +106,9 @@ struct Placed {
 /// An author who has something that is not in the bucket.
 #[derive(Clone, Copy)]
 struct Absent {
-    /// The highest number of its that others than this node have brought there.
+    /// The highest of its numbers that nodes other than this one have brought there.
     shown: Option<u64>,
-    /// Since when that has not risen.
+    /// Since when that number hasn't risen.
     since: Duration,
 }
 
@@ -117,16 +118,16 @@ pub(crate) struct Copy {
     pub(crate) head: Option<Bytes>,
 }
 
-/// An own pack in the bucket.
+/// One of our own packs in the bucket.
 struct Pack {
     object: Own,
-    /// Whether an earlier process has written it, as far as a name and a size can tell.
+    /// Whether an earlier process wrote it, as far as name and size can tell.
     found: bool,
-    /// Where in it which chunk lies.
+    /// Which chunk is where in it.
     chunks: BTreeMap<ChunkHash, u64>,
 }
 
-/// What is to be written of a value that isn't in the bucket yet.
+/// What to write of a value that isn't in the bucket yet.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// The chunks of each new pack, by their numbers in the manifest, in the pack's order.
@@ -146,29 +147,30 @@ pub(crate) struct Mirror {
     /// Authors who have something that is not in the bucket.
     absent: BTreeMap<PeerId, Absent>,
     packs: BTreeMap<PackId, Pack>,
-    /// Own packs that somebody has changed: not to be taken for good ones until they are written again.
+    /// Our own packs that somebody has changed. They don't count as good until they are written again.
     distrusted: BTreeSet<PackId>,
-    /// How listings have shown the own objects, in this process or an earlier one.
+    /// How listings have shown our own objects, in this process or an earlier one.
     noted: BTreeMap<Name, Mark>,
-    /// What has changed of that and is to be kept for the next process.
+    /// Changes to that, to be kept for the next process.
     notes: Vec<(Name, Option<Mark>)>,
-    /// Own objects that are not what was noted of them.
+    /// Our own objects that differ from what was noted of them.
     changed: BTreeSet<Name>,
     tags: Tags,
-    /// Own objects that nothing needs, and since when, by the store's clock.
+    /// Our own objects that nothing needs, and since when, by the store's clock.
     unneeded: BTreeMap<Name, i64>,
     /// The newest time that the store has shown.
     clock: i64,
-    /// When the last listing began, after any fixed moment; `None` before the first.
+    /// When the last listing began, as the time since some fixed moment; `None` before the first.
     seen: Option<Duration>,
-    /// Whether an object could be read yet.
+    /// Whether any object has been read so far.
     can_read: bool,
     /// The newest number of each directory under which two objects were compared.
     compared: BTreeMap<PeerId, u64>,
 }
 
 impl Mirror {
-    /// Nothing is known yet but how the own objects were shown to earlier processes, as far as they have noted it.
+    /// A mirror that knows nothing yet, except how our own objects were shown to earlier processes, as far as they
+    /// noted it.
     pub(crate) fn new(me: PeerId, noted: BTreeMap<Name, Mark>) -> Self {
         Self {
             me,
@@ -192,8 +194,8 @@ impl Mirror {
         }
     }
 
-    /// Takes a listing in that began so long after any fixed moment. Gives the own objects that somebody has changed or
-    /// removed: their entries are wanted again.
+    /// Takes in a listing that began this long after some fixed moment. Returns our own objects that somebody has
+    /// changed or removed: their entries are wanted again.
     pub(crate) fn listed(&mut self, objects: Vec<Listed>, began: Duration) -> Vec<Name> {
         self.seen = Some(began);
         self.listed.clear();
@@ -240,7 +242,7 @@ impl Mirror {
             }
             stands && placed.packs.iter().all(|pack| packs.contains_key(pack))
         });
-        // What isn't known yet may still be found to be an own object: an earlier process has put it there.
+        // An unknown object may still turn out to be ours, put there by an earlier process.
         let (listed, own_listed) = (&self.listed, &self.own_listed);
         let is_listed = |name: &Name| match name {
             Name::Entry(name) => listed.contains_key(name),
@@ -267,18 +269,18 @@ impl Mirror {
         }
     }
 
-    /// What to keep for the next process: how own objects were shown, or that they are gone. Each is given once.
+    /// What to keep for the next process: how our own objects were shown, or that they are gone. Each is returned once.
     pub(crate) fn take_notes(&mut self) -> Vec<(Name, Option<Mark>)> {
         mem::take(&mut self.notes)
     }
 
-    /// The own objects that somebody has changed while no process of this node ran: their entries are wanted again. Each
-    /// is given once.
+    /// Our own objects that somebody has changed while no process of this node was running: their entries are wanted
+    /// again. Each is returned once.
     pub(crate) fn take_changed(&mut self) -> BTreeSet<Name> {
         mem::take(&mut self.changed)
     }
 
-    /// Whether an object that an earlier process has written is what it was then, as far as that was noted.
+    /// Whether an object written by an earlier process is still what it was then, as far as that was noted.
     fn is_as_noted(&mut self, name: Name, mark: &Mark) -> bool {
         let is_as_noted = self.noted.get(&name).is_none_or(|noted| noted.is_of_the_same(mark));
         if !is_as_noted {
@@ -287,15 +289,15 @@ impl Mirror {
         is_as_noted
     }
 
-    /// Whether the last listing lacks an own object that isn't given up yet.
+    /// Whether the last listing lacks one of our objects that hasn't been given up yet.
     pub(crate) fn misses(&self) -> bool {
         let packs = self.packs.values().map(|pack| &pack.object);
         packs.chain(self.placed.values().map(|placed| &placed.object)).any(|object| object.missed.is_some())
     }
 
-    /// At most so many entries' objects to be read next, with their marks, those left out that are `absent`. Of an author's
-    /// updates only the newest count, so that older ones are read only if newer ones turn out to be none: ask again when
-    /// these were read.
+    /// The entries' objects to read next, at most this many, with their marks and without those that are `absent`. Of
+    /// an author's updates only the newest count; older ones are read only if newer ones turn out to be invalid, so ask
+    /// again after reading these.
     pub(crate) fn to_read(&self, absent: &BTreeSet<EntryName>, most: usize) -> Vec<(EntryName, Mark)> {
         let (mut found, mut author, mut updates) = (Vec::new(), None, 0);
         for (name, mark) in self.listed.iter().rev() {
@@ -341,7 +343,7 @@ impl Mirror {
         found
     }
 
-    /// Two objects under one number were read: they need not be again.
+    /// Two objects with the same number were read and needn't be read again.
     pub(crate) fn compared(&mut self, name: &EntryName) {
         self.compared.insert(name.holder, name.sequence);
     }
@@ -350,8 +352,8 @@ impl Mirror {
         name.holder == self.me && self.placed.values().any(|placed| placed.name == *name)
     }
 
-    /// Takes in what an entry's object holds. An error says why it is none; it is not read again until it changes. One of
-    /// a newer version of this program is an error too.
+    /// Takes in the content of an entry's object. An error says why it isn't one; it isn't read again until it changes.
+    /// An object of a newer version of this program is an error too.
     pub(crate) fn read(&mut self, name: &EntryName, mark: &Mark, record: &Bytes) -> Result<Arc<SignedEntry>, String> {
         self.can_read = true;
         let result = judge(name, record);
@@ -371,7 +373,7 @@ impl Mirror {
         result.map(|(entry, _)| entry)
     }
 
-    /// An entry's object can't be read, or is too large to be one: it is not asked for again until it changes.
+    /// An entry's object can't be read, or is too large to be one. It isn't asked for again until it changes.
     pub(crate) fn refuse(&mut self, name: &EntryName, mark: Mark) {
         self.remember(name, Read { mark, entry: None, head: Bytes::new() });
     }
@@ -383,7 +385,7 @@ impl Mirror {
         }
     }
 
-    /// Whether an object could be read yet: then one that can't be is to blame, and not the bucket.
+    /// Whether any object has been read so far. If so, one that can't be read is itself to blame, not the bucket.
     pub(crate) fn can_read(&self) -> bool {
         self.can_read
     }
@@ -394,7 +396,7 @@ impl Mirror {
             None => None,
             Some(_) => match Head::decode(entry, head) {
                 Ok(head) => Some(head),
-                // Somebody has changed it, and it will be written again.
+                // Somebody has changed it, so it will be written again.
                 Err(_) => return,
             },
         };
@@ -420,8 +422,8 @@ impl Mirror {
         }
     }
 
-    /// Where an entry may be: its author's object first, then those of who relays it; the author's also if there is none,
-    /// as a listing may not show it yet. With each its head, undecoded, if that is remembered.
+    /// Where an entry may be: in its author's object first, then in those of members that relay it. The author's is
+    /// given even if no listing shows it yet. Each comes with its head, undecoded, if that is remembered.
     pub(crate) fn copies(&self, entry: &SignedEntry) -> Vec<Copy> {
         let (known, of_author) = (Some((entry.hash(), entry.key.author())), EntryName::of(entry));
         let head = |read: &Read| Some(read.head.clone()).filter(|head| read.entry == known && !head.is_empty());
@@ -449,9 +451,9 @@ impl Mirror {
         self.seen.is_some()
     }
 
-    /// The own entries that stand and are not in the bucket, in order of their numbers. Before the first listing these
-    /// are all; one that is listed and not read yet is none of them. If this node is excluded, the two entries that prove it
-    /// too, as far as the bucket doesn't show them.
+    /// Our own current entries that aren't in the bucket, in order of their numbers. Before the first listing that is
+    /// all of them; one that is listed but not read yet isn't included. If this node is excluded, also the two entries
+    /// that prove it, as far as the bucket doesn't show them.
     pub(crate) fn wanting(&self, set: &EntrySet) -> Vec<Arc<SignedEntry>> {
         let is_unread = |entry: &SignedEntry| {
             let name = EntryName::of(entry);
@@ -463,17 +465,18 @@ impl Mirror {
         set.of_author(self.me).chain(proof).filter(missing).cloned().collect()
     }
 
-    /// Whose entries are listed and count, and were not read yet: what they hold is not known.
+    /// Entries' objects that are listed and count but haven't been read yet, so that their content isn't known.
     fn unread(&self) -> Vec<EntryName> {
         self.to_read(&BTreeSet::new(), usize::MAX).into_iter().map(|(name, _)| name).collect()
     }
 
-    /// What stands of authors who don't come to the bucket and isn't there: of updates the newest. An author counts as
-    /// one of these if for some time neither it nor anybody who relays for it has brought something new there, although
-    /// there is something; `after` says for how long, given the length of its newest value. Up to as long again passes,
-    /// for each member another time, so that not all of them relay the same. That time has passed when a listing that
-    /// began after it still lacks it, and nobody is missing of whom something is listed that wasn't read yet. Of so many
-    /// authors at most: who can publish in the network must not fill a bucket. To be asked after each listing.
+    /// The current entries, of updates only the newest, of authors who don't reach the bucket. An author counts as one
+    /// if for some time neither it nor a member relaying for it has brought anything new there, although there is
+    /// something new; `after` says for how long, given the length of its newest value. Each member then waits up to as
+    /// long again, each a different time, so that they don't all relay the same. The time has passed when a listing
+    /// that began after it still lacks the entry, and none of the author's listed objects is unread. The number of
+    /// authors is limited, because anybody who can publish in the network must not be able to fill a bucket. Ask after
+    /// each listing.
     pub(crate) fn due_relays(
         &mut self,
         set: &EntrySet,
@@ -527,17 +530,17 @@ impl Mirror {
         due
     }
 
-    /// The bucket could not be read: who was not seen there had perhaps no chance.
+    /// The bucket could not be read, so authors who weren't seen there may have had no chance.
     pub(crate) fn interrupted(&mut self) {
         self.absent.clear();
     }
 
-    /// What must be written before an entry of this value: each distinct chunk that no own pack has, in packs of at most
-    /// [`PACK_BYTES`].
+    /// What must be written before an entry of this value: each distinct chunk that isn't in one of our packs, in packs
+    /// of at most [`PACK_BYTES`].
     pub(crate) fn plan(&self, set: &EntrySet, manifest: &Manifest) -> Plan {
         let (mut known, mut packs, mut filled) = (self.places(set), Vec::<Vec<usize>>::new(), PACK_BYTES);
         for (number, &chunk) in manifest.chunks().iter().enumerate() {
-            // Of equal chunks the first.
+            // The first of equal chunks.
             let new = Spot { pack: PackId::from_bytes([0; 16]), offset: 0 };
             if known.contains_key(&chunk) || known.insert(chunk, new).is_some() {
                 continue;
@@ -553,8 +556,8 @@ impl Mirror {
         Plan { packs }
     }
 
-    /// Where in own packs which chunk lies. Of packs that were found only those that entries need which stand: who could
-    /// change what nobody needs any more must not have it used again.
+    /// Which chunk is where in our own packs. Packs that were found in the bucket count only if current entries need
+    /// them: somebody may have changed one that nobody needs, and it must not be used again.
     fn places(&self, set: &EntrySet) -> BTreeMap<ChunkHash, Spot> {
         let standing = self.placed.iter().filter(|(entry, _)| set.holds(entry));
         let needed: BTreeSet<&PackId> = standing.flat_map(|(_, placed)| &placed.packs).collect();
@@ -571,7 +574,7 @@ impl Mirror {
         self.packs.insert(hash, Pack { object: Own::new(written), found: false, chunks });
     }
 
-    /// The head of a value, if all its chunks are in own packs.
+    /// The head of a value, if all its chunks are in our own packs.
     pub(crate) fn compose(&self, set: &EntrySet, manifest: &Manifest) -> Option<Head> {
         let places = self.places(set);
         let spots: Vec<Spot> =
@@ -580,13 +583,14 @@ impl Mirror {
         Some(Head { manifest: manifest.clone(), packs, spots })
     }
 
-    /// An own entry is in the bucket.
+    /// One of our own entries is in the bucket.
     pub(crate) fn uploaded(&mut self, name: EntryName, entry: EntryHash, head: Option<&Head>, written: Written) {
         self.note_written(Name::Entry(name.clone()), &written);
         self.place(name, entry, head, Own::new(written));
     }
 
-    /// This process may end before a listing shows it. The tag of the write will do where listings show the same ones.
+    /// This process may end before a listing shows it. The tag of the write will do, if the store's listings show the
+    /// same tags.
     fn note_written(&mut self, name: Name, written: &Written) {
         if self.tags.agreed && written.tag.is_some() {
             let mark = Mark { size: written.size, modified: i64::MIN, tag: written.tag.clone() };
@@ -604,18 +608,18 @@ impl Mirror {
         self.placed.insert(entry, Placed { name, object, packs });
     }
 
-    /// The own objects that nothing has needed for at least `grace` of the store's time, if there are at least so many. To
-    /// be asked while nothing is being uploaded; what is given counts as gone. Nothing is as long as an own entry is listed
-    /// and not read: it may be one that this process doesn't know of.
+    /// Our own objects that nothing has needed for at least `grace` of the store's time, if there are at least this
+    /// many. Ask while nothing is being uploaded; what is returned counts as gone. Nothing is returned as long as one
+    /// of our own entries is listed but not read: it may be one that this process doesn't know.
     pub(crate) fn garbage(&mut self, set: &EntrySet, grace: Duration, least: usize) -> Vec<Name> {
-        // What was found to be unneeded before is known.
+        // Entries already found to be unneeded count as known.
         let is_known = |name: EntryName| self.unneeded.contains_key(&Name::Entry(name));
         if self.unread().into_iter().any(|name| name.holder == self.me && !is_known(name)) {
             return Vec::new();
         }
         let proof = set.conflict(&self.me).into_iter().flat_map(|proof| &proof.entries);
         let own = set.of_author(self.me).chain(proof);
-        // Others' as long as they stand and have not come there by themselves.
+        // Relayed entries, as long as they are current and their authors haven't brought them there.
         let by_author: BTreeSet<EntryHash> = self
             .read
             .iter()
@@ -660,14 +664,14 @@ impl Mirror {
         garbage
     }
 
-    /// Reads everything anew after the next listing.
+    /// Reads everything again after the next listing.
     pub(crate) fn forget(&mut self) {
         self.read.clear();
         self.heads_bytes = 0;
     }
 }
 
-/// When it is a member's turn to relay an author's entries, from 0 to 1.
+/// When a member's turn comes to relay an author's entries, from 0 to 1.
 fn turn(member: PeerId, author: PeerId) -> f64 {
     let hash = blake3::hash(&[author.to_bytes(), member.to_bytes()].concat());
     let [first, second, ..] = *hash.as_bytes();
@@ -700,7 +704,7 @@ impl Own {
     /// Whether it is still what was written, by what a listing shows of it that began then.
     fn is_as_it_was(&mut self, shown: Option<&Mark>, began: Duration, tags: &mut Tags) -> bool {
         if began < self.written.at {
-            // What was there before.
+            // The object that was there before.
             return true;
         }
         let Some(shown) = shown else {
@@ -723,7 +727,7 @@ impl Own {
     }
 }
 
-/// A tag without what writes and listings put around it.
+/// A tag without the quotes and prefixes that writes and listings put around it.
 pub(crate) fn plain(tag: &str) -> &str {
     tag.trim_start_matches("W/").trim_matches('"')
 }

@@ -6,15 +6,16 @@
 //! <prefix>/<federation>/<member>/relayed/<author>.<number>.<key's name>.<hash>.entry
 //! ```
 //!
-//! The last is what a member has left there for an author who has no way to the bucket: its chunks are in the member's
+//! The last is what a member has relayed for an author who can't reach the bucket: its chunks are in the member's
 //! packs. Each node writes and deletes only in its own directory.
 //!
-//! The federation stands there with the first 16 digits of its id, an entry with the first 8 of its hash, a pack with the
-//! first 32, a relayed entry's author with the last 6 characters, and of a key's name at most 20 characters, 12 of a relayed
-//! one: there are stores on file systems that bear no long names. With a prefix of 20 characters a name has at most 156.
+//! The name has the first 16 digits of the federation's id, the first 8 of an entry's hash, the first 32 of a pack's,
+//! the last 6 characters of a relayed entry's author, and at most 20 characters of a key's name (12 if relayed),
+//! because some stores sit on file systems that don't allow long names. With a prefix of 20 characters a name has at
+//! most 156.
 //!
-//! A name tells people what is in the object, and a reader what it need not read. Nothing is believed because of it: what
-//! counts is signed, or has the hash that something signed names.
+//! A name tells people what is in the object, and tells a reader what it needn't read. Nothing is believed because of
+//! it: what counts is signed, or has a hash that something signed names.
 
 use crate::weights::{FederationId, SignedEntry};
 use libp2p_identity::PeerId;
@@ -39,7 +40,8 @@ const AUTHOR: usize = 6;
 /// Digits of a federation's id.
 const FEDERATION: usize = 16;
 
-/// A pack's name: the first half of the BLAKE3 hash of its bytes. Which bytes it should have the hashes of its chunks say.
+/// A pack's name: the first half of the BLAKE3 hash of its bytes. The hashes of its chunks say which bytes those should
+/// be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PackId([u8; 16]);
 
@@ -132,7 +134,7 @@ impl EntryName {
             Some(epoch) => format!("{UPDATE}{epoch}"),
             None => {
                 let name: String = entry.key.name().chars().map(kept).take(most).collect();
-                // What only looks like an update must not pass for one.
+                // A name that only looks like an update's must not pass for one.
                 if name.starts_with(UPDATE) { format!("_{name}") } else { name }
             }
         };
@@ -153,14 +155,14 @@ impl EntryName {
         Some(Self { holder, relayed, sequence, file: file.to_owned() })
     }
 
-    /// Who published it, as far as the name says.
+    /// The author, as far as the name says.
     pub(crate) fn author(&self) -> String {
         self.relayed
             .as_ref()
             .map_or_else(|| self.holder.to_string(), |end| format!("…{end}, relayed by {}", self.holder))
     }
 
-    /// Whether this may be its author, as far as the name says.
+    /// Whether this may be its author, going by the name.
     pub(crate) fn may_be_of(&self, author: &PeerId) -> bool {
         match &self.relayed {
             Some(end) => author.to_base58().ends_with(end.as_str()),
@@ -203,7 +205,7 @@ impl Place {
         self.root.clone().join(PathPart::from(holder.to_base58())).join(kind).join(PathPart::from(file))
     }
 
-    /// What the object at this path is; `None` for what isn't ours to understand.
+    /// What the object at this path is; `None` if it isn't one of ours.
     pub(crate) fn name(&self, path: &Path) -> Option<Name> {
         let mut parts = path.prefix_match(&self.root)?;
         let (holder, kind, file) = (parts.next()?, parts.next()?, parts.next()?);
@@ -252,7 +254,7 @@ mod tests {
             let name = EntryName::of(&entry);
             assert_eq!(name.claims_update(), update, "{key}");
             let path = place.path(&Name::Entry(name.clone()));
-            // What a store gives back is the text.
+            // A store gives back text.
             let path = Path::parse(path.as_ref()).unwrap();
             assert_eq!(place.name(&path), Some(Name::Entry(name)), "{path}");
             let member = Keypair::ed25519_from_bytes([8; 32]).unwrap().public().to_peer_id();

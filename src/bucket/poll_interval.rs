@@ -1,11 +1,11 @@
-//! How often a bucket is looked at when nobody asks for it.
+//! How often to look at a bucket when nobody asks for it.
 
 use std::{ops::RangeInclusive, time::Duration};
 
-/// Lets the time between two looks grow by a quarter as long as they find nothing.
+/// The time between two looks, which grows by a quarter as long as they find nothing.
 ///
-/// It stays about a quarter of what has been waited for already, so nodes that wait for each other in turn don't hold up
-/// each other more than that.
+/// The next wait is always about a quarter of the total so far, so nodes that wait for each other in turn delay each
+/// other by no more than that.
 #[derive(Debug, Clone)]
 pub(crate) struct PollInterval {
     bounds: RangeInclusive<Duration>,
@@ -38,7 +38,7 @@ mod tests {
         let quiet = [after(false), after(false), after(false), after(false), after(false)];
         assert_eq!(quiet, [16, 20, 25, 30, 30]);
         assert_eq!([after(true), after(false), after(false)], [16, 20, 25]);
-        // Bounds the wrong way around.
+        // Bounds in the wrong order.
         let mut interval = PollInterval::new(seconds(9)..=seconds(5));
         assert_eq!([interval.after(false), interval.after(false)], [seconds(9), seconds(9)]);
     }

@@ -1,4 +1,4 @@
-//! Looks at a bucket, and takes in what others have left there.
+//! The task that looks at a bucket and takes in what others have left there.
 
 use super::{
     BucketError, OpenBucket,
@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep_until};
 /// Entries that are read before they are taken in together.
 const BATCH: usize = 256;
 
-/// Looks when it is time or somebody wishes it, for ever.
+/// Looks whenever it is time or somebody asks for it, for ever.
 pub(super) async fn run(shared: Arc<OpenBucket>) {
     let mut wished = shared.wished.subscribe();
     let settings = &shared.options.settings;
@@ -36,7 +36,8 @@ pub(super) async fn run(shared: Arc<OpenBucket>) {
         tokio::select! {
             _ = wished.changed() => {}
             () = shared.published.notified() => {
-                // Others answer it, as in a synchronous epoch: else two that wait for each other look ever less often.
+                // Others will answer it, as in a synchronous epoch. Otherwise two nodes that wait for each other would
+                // look less and less often.
                 due = due.min(Instant::now() + interval.after(true));
                 continue;
             }
@@ -50,7 +51,7 @@ pub(super) async fn run(shared: Arc<OpenBucket>) {
         failures = if looked.is_ok() { 0 } else { failures + 1 };
         let mut next = interval.after(looked.unwrap_or(false));
         if failures > 0 {
-            // However seldom it is looked at: that it answers again is to be noticed soon.
+            // However rarely we look, we want to notice soon that the bucket answers again.
             next = next.min(backoff(failures));
         }
         due = Instant::now() + next;
@@ -58,7 +59,7 @@ pub(super) async fn run(shared: Arc<OpenBucket>) {
     }
 }
 
-/// One listing, and the entries in it that are new. Gives whether there were any.
+/// Takes one listing, and reads the entries in it that are new. Returns whether there were any.
 async fn look(shared: &OpenBucket) -> Result<bool, BucketError> {
     let looked = look_once(shared).await;
     note(shared, &looked);
@@ -108,7 +109,7 @@ pub(super) async fn look_once(shared: &OpenBucket) -> Result<bool, BucketError> 
                     }
                     absent.insert(name);
                 }
-                // It may be this object's alone.
+                // Only this object may be affected.
                 Err(error) if matches!(error.trouble, Trouble::NoPermission | Trouble::Other) => {
                     absent.insert(name.clone());
                     unreadable.push((name, mark, error));
@@ -120,7 +121,7 @@ pub(super) async fn look_once(shared: &OpenBucket) -> Result<bool, BucketError> 
             }
         }
         drop(records);
-        // Also what came before the failure: it isn't read again.
+        // Entries read before the failure too: they aren't read again.
         take_in(shared, entries).await;
         if let Some(error) = failed {
             return Err(error);
@@ -133,7 +134,7 @@ pub(super) async fn look_once(shared: &OpenBucket) -> Result<bool, BucketError> 
         tracing::warn!(author = %name.author(), %error, "entry refused");
         shared.mirror().refuse(&name, mark);
     }
-    // It is listed and isn't there: it is written again.
+    // It is listed but isn't there, so it is written again.
     own_absent.into_iter().for_each(|(name, mark)| shared.mirror().refuse(&name, mark));
     let changed = shared.mirror().take_changed();
     for name in &changed {
@@ -146,7 +147,7 @@ pub(super) async fn look_once(shared: &OpenBucket) -> Result<bool, BucketError> 
     Ok(news)
 }
 
-/// Reads what stands twice under one number of its author, and excludes the author if it has signed both.
+/// Reads two objects with the same number of one author, and excludes the author if it has signed both.
 async fn compare_twice(shared: &OpenBucket) -> Result<(), BucketError> {
     let twice = shared.mirror().twice();
     for [(name, mark), (other, other_mark)] in twice {
@@ -187,7 +188,7 @@ async fn read(
     }
     let object = Name::Entry(name.clone());
     let mut result = shared.store.get(&object, &mark).await;
-    // What was changed on the way is right when it comes again.
+    // If it was only changed on the way, it will be right the second time.
     if matches!(&result, Ok(Some(record)) if judge(&name, record).is_err()) {
         result = shared.store.get(&object, &mark).await;
     }
@@ -213,7 +214,7 @@ fn judged(shared: &OpenBucket, name: &EntryName, mark: Mark, record: Bytes) -> O
     None
 }
 
-/// Gives entries to the network, or takes them in here.
+/// Passes entries to the network, or takes them in here.
 async fn take_in(shared: &OpenBucket, mut entries: Vec<Arc<SignedEntry>>) {
     entries.retain(|entry| !shared.board.set().holds(&entry.hash()));
     if entries.is_empty() {
@@ -245,12 +246,12 @@ async fn take_in(shared: &OpenBucket, mut entries: Vec<Arc<SignedEntry>>) {
         entries.and(proofs).and(cache.retain(|| Retention::of(&board.set(), me)))
     });
     if let Ok(Err(error)) = kept.await {
-        // It costs reading them again after the next start.
+        // The only cost is reading them again after the next start.
         tracing::warn!(%error, "the cache can't be kept");
     }
 }
 
-/// How the own objects were shown to earlier processes of this node.
+/// How our own objects were shown to earlier processes of this node.
 pub(super) async fn noted(store: &Store, cache: &Cache) -> BTreeMap<Name, Mark> {
     let (beginning, cache) = (store.note_name(""), cache.clone());
     let read = tokio::task::spawn_blocking(move || cache.notes(beginning.as_bytes()).map(|notes| (beginning, notes)));
@@ -262,7 +263,7 @@ pub(super) async fn noted(store: &Store, cache: &Cache) -> BTreeMap<Name, Mark> 
     notes.into_iter().filter_map(mark).collect()
 }
 
-/// Keeps what is to be known of the own objects after a restart.
+/// Saves what must be known about our own objects after a restart.
 pub(super) async fn keep_notes(shared: &OpenBucket) {
     let notes = shared.mirror().take_notes();
     if notes.is_empty() {

@@ -1,4 +1,4 @@
-//! What is in an entry's object: the signed entry, and the head of its value, which says where its chunks lie.
+//! The content of an entry's object: the signed entry, and the head of its value, which says where its chunks are.
 //!
 //! ```text
 //! u16 length of the entry | the entry | nothing more, if it is a tombstone
@@ -7,8 +7,8 @@
 //! of each chunk, in the manifest's order: u32 number of the pack, u32 offset in it
 //! ```
 //!
-//! Numbers are little-endian. Only the entry is signed; the manifest has the root that the entry names, and the rest is
-//! believed as far as the bytes that it leads to have the hashes that the manifest lists.
+//! Numbers are little-endian. Only the entry is signed. The manifest must have the root that the entry names, and the
+//! rest is believed only as far as the bytes it points to have the hashes that the manifest lists.
 
 use super::names::PackId;
 use crate::weights::{CHUNK_BYTES, ChunkHash, Content, EntryError, MAX_MANIFEST_BYTES, Manifest, SignedEntry};
@@ -19,12 +19,12 @@ pub(crate) const PACK_BYTES: u64 = 16 << 20;
 /// Most bytes of an entry's object. A manifest has 32 bytes for each chunk, what follows it at most 28.
 pub(crate) const MAX_RECORD_BYTES: u64 = 3 * MAX_MANIFEST_BYTES as u64;
 
-/// Where a chunk lies.
+/// Where a chunk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spot {
     /// In which pack.
     pub(crate) pack: PackId,
-    /// From which of its bytes on.
+    /// At which offset in it.
     pub(crate) offset: u64,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Head {
 /// Why bytes are no record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RecordError {
-    /// The entry in it is none.
+    /// It doesn't contain a valid entry.
     #[error(transparent)]
     Entry(#[from] EntryError),
     /// Too short for what it says.

@@ -1,4 +1,4 @@
-//! Which ways to others work.
+//! Which routes to other nodes work: the network, the bucket, both or neither.
 
 use super::Health;
 use tokio::sync::watch;
@@ -36,7 +36,7 @@ impl Routes {
     }
 }
 
-/// Tells of every change, until nobody listens or the bucket is dropped.
+/// Reports every change, until nobody listens or the bucket is dropped.
 pub(super) async fn run(
     mut health: watch::Receiver<Health>,
     mut members: Option<watch::Receiver<usize>>,
@@ -48,7 +48,7 @@ pub(super) async fn run(
             let health = health.borrow_and_update();
             (Routes::of(&health, members.as_ref()), health.trouble().map(|error| error.trouble))
         };
-        // Which request has met the trouble is no news.
+        // A different request failing in the same way isn't news.
         let is_news = std::mem::replace(&mut kind, trouble) != trouble;
         routes.send_if_modified(|before| {
             if (before.network, before.bucket) == (now.network, now.bucket) && !is_news {

@@ -1,4 +1,4 @@
-//! The connection to S3 and what speaks its protocol: region, endpoint, and credentials as AWS users expect them.
+//! Connecting to S3 and compatible stores: region, endpoint, and credentials where AWS users expect them.
 
 use super::{
     client::Connector,
@@ -23,13 +23,13 @@ use std::{
 
 /// The region of stores that have none.
 const NO_REGION: &str = "us-east-1";
-/// How long before their end credentials are asked for anew.
+/// How long before they expire credentials are renewed.
 const EARLY: Duration = Duration::from_secs(300);
-/// How long to go on with old credentials that are still good where new ones can't be had.
+/// How long to go on with old credentials that are still valid when new ones can't be obtained.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
-/// How long credentials without an end are believed: files change.
+/// How long credentials without an expiry are trusted: files change.
 const BELIEVED: Duration = Duration::from_secs(900);
-/// How often, and until when, a request is tried again.
+/// How often, and for how long, a request is retried.
 const RETRIES: usize = 4;
 const RETRY_WITHIN: Duration = Duration::from_secs(15);
 
@@ -108,7 +108,7 @@ async fn load(other_store: bool) -> SdkConfig {
 
 /// Credentials of the default chain: variables, shared files and profiles, web identity, container, instance.
 struct Credentials {
-    /// Those that the program was told.
+    /// The keys given to the program.
     keys: Option<BucketKeys>,
     own_endpoint: bool,
     held: Mutex<Held>,
@@ -118,15 +118,15 @@ struct Credentials {
 struct Held {
     provider: Option<aws_credential_types::provider::SharedCredentialsProvider>,
     credential: Option<HeldCredential>,
-    /// Whether there were any yet: who had some is waited for, who never had is told what to set.
+    /// Whether there have been any yet. If so, losing them is waited out; if not, the user is told what to set.
     ever: bool,
 }
 
 struct HeldCredential {
     credential: Arc<AwsCredential>,
-    /// From then on they are asked for anew.
+    /// When to ask for new ones.
     until: SystemTime,
-    /// When they end, if they do.
+    /// When they expire, if they do.
     expiry: Option<SystemTime>,
 }
 
@@ -135,7 +135,7 @@ impl Credentials {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).provider = config.credentials_provider();
     }
 
-    /// The next request asks for new ones, and reads shared files anew.
+    /// The next request asks for new ones, and rereads shared files.
     fn forget(&self) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         *held = Held { ever: held.ever, ..Held::default() };
@@ -200,7 +200,7 @@ impl CredentialProvider for Credentials {
     }
 }
 
-/// Why there are no credentials, for one who had some already or not.
+/// The error for missing credentials; `ever` is whether there have been any.
 fn not_provided(error: &CredentialsError, ever: bool) -> object_store::Error {
     let reason = in_words(error);
     match error {
@@ -215,7 +215,7 @@ fn not_provided(error: &CredentialsError, ever: bool) -> object_store::Error {
     }
 }
 
-/// The nearest to the cause that is said in words: some of the SDK's errors print themselves as a program's data.
+/// The source nearest to the cause that reads as words: some of the SDK's errors print as Rust data.
 fn in_words(error: &CredentialsError) -> String {
     let is_data =
         |text: &str| text.contains(['{', '}']) || ["::", "Some(", "Error("].iter().any(|part| text.contains(part));

@@ -1,4 +1,4 @@
-//! How to use a bucket.
+//! Settings of a bucket.
 
 use super::{BucketUrl, url::check_endpoint};
 use crate::settings::{Form, Range, Unfit, Value, Written, settings};
@@ -56,7 +56,7 @@ impl Value for Endpoint {
 pub struct BucketOptions {
     /// How.
     pub settings: BucketSettings,
-    /// The keys; else what variables, shared files and profiles, or the machine's role give.
+    /// The keys; otherwise those from variables, shared files and profiles, or the machine's role.
     pub keys: Option<BucketKeys>,
 }
 

@@ -1,4 +1,4 @@
-//! The objects of one federation in a store, by their names: listing, reading, writing, deleting, each with an end.
+//! One federation's objects in a store, by name: listing, reading, writing and deleting, each with a time limit.
 
 use super::{
     mirror::{Listed, Mark, plain},
@@ -21,21 +21,21 @@ use std::{
     time::Duration,
 };
 
-/// Most objects that a listing may have, so that who fills a bucket doesn't fill the readers' memory. A federation of ten
-/// thousand nodes has a tenth of it.
+/// Most objects in a listing, so that somebody who fills a bucket doesn't fill its readers' memory. A federation of ten
+/// thousand nodes has a tenth of that.
 const MAX_OBJECTS: usize = 1 << 20;
-/// A larger entry's object is given no more time, if its size isn't known.
+/// The size assumed for an entry's object if its size isn't known: larger ones get no more time.
 const USUAL_RECORD_BYTES: u64 = 4 << 20;
-/// For how many times the time of one request a listing may go on, page by page.
+/// How many times the limit of one request a listing may take, page by page.
 const MAX_PAGES_TIME: u32 = 20;
 
 /// A connection to a bucket.
 pub(crate) struct Connection {
     /// The bucket.
     pub(crate) store: Arc<dyn ObjectStore>,
-    /// The same, deleting one object at a time, for stores that can't several.
+    /// The same, but deleting one object at a time, for stores that can't delete several.
     pub(crate) one_by_one: Arc<dyn ObjectStore>,
-    /// Asks for credentials anew.
+    /// Asks for new credentials.
     pub(crate) renew: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Store {
     /// As in `--folder`, for messages.
     bucket: String,
     patience: Duration,
-    /// The store has said that it has none, and is not asked again.
+    /// The store has said that it doesn't support this, and isn't asked again.
     no_conditional_writes: AtomicBool,
     no_bulk_deletes: AtomicBool,
 }
@@ -54,20 +54,20 @@ pub(crate) struct Store {
 /// What became of a conditional write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Put {
-    /// With the tag that the store gives it, if it does.
+    /// Written, with the store's tag if it gives one.
     Written(Option<String>),
     /// There is an object of this name already.
     Exists,
 }
 
-/// What stands in the place of an object.
+/// What is found in the place of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// The same, with the tag that the store gives it, if it does.
+    /// The same content, with the store's tag if it gives one.
     Same(Option<String>),
     /// Something else.
     Other,
-    /// Nothing, or what is too large to be the same.
+    /// Nothing, or something too large to be the same.
     Unread,
 }
 
@@ -130,13 +130,13 @@ impl Store {
         tokio::time::timeout(self.patience, step).await.map_err(late)
     }
 
-    /// A whole object of at most so many bytes; `None` if there is none, or a larger one.
+    /// A whole object of at most this many bytes; `None` if it doesn't exist or is larger.
     pub(crate) async fn get_at_most(&self, name: &Name, most: u64) -> Result<Option<Bytes>, BucketError> {
         let read = self.read(name, None, None, most, most.min(USUAL_RECORD_BYTES)).await?;
         Ok(read.map(|(bytes, _)| bytes))
     }
 
-    /// What stands where these bytes are to be.
+    /// What is there now, where these bytes should go.
     pub(crate) async fn standing(&self, name: &Name, bytes: &[u8]) -> Result<Standing, BucketError> {
         let length = bytes.len() as u64;
         let read = self.read(name, None, None, length.saturating_add(1), length).await?;
@@ -147,13 +147,13 @@ impl Store {
         })
     }
 
-    /// An object as a listing has shown it; `None` if there is none, or it has another size by now.
+    /// An object as a listing showed it; `None` if it is gone, or has a different size by now.
     pub(crate) async fn get(&self, name: &Name, mark: &Mark) -> Result<Option<Bytes>, BucketError> {
         let read = self.read(name, None, Some(mark), mark.size, mark.size).await?;
         Ok(read.map(|(bytes, _)| bytes).filter(|bytes| bytes.len() as u64 == mark.size))
     }
 
-    /// These bytes of an object; `None` if there is no such object, or it ends before.
+    /// These bytes of an object; `None` if there is no such object, or it is too short.
     pub(crate) async fn get_part(&self, name: &Name, range: Range<u64>) -> Result<Option<Bytes>, BucketError> {
         let length = range.end - range.start;
         let read = self.read(name, Some(range), None, length, length).await?;
@@ -182,7 +182,7 @@ impl Store {
                         check_object(&got, &mark)?;
                     }
                     let given = got.range.end.saturating_sub(got.range.start);
-                    // A store may give more than it was asked for, or its listing may lie.
+                    // A store may send more than it was asked for, or its listing may lie.
                     if given > length {
                         return Ok(None);
                     }
@@ -202,12 +202,12 @@ impl Store {
         }
     }
 
-    /// Writes an object, whatever is there. Gives the store's tag of it.
+    /// Writes an object, whatever is there already. Returns the store's tag for it.
     pub(crate) async fn put(&self, name: &Name, payload: PutPayload) -> Result<Option<String>, BucketError> {
         let path = self.place.path(name);
         match self.write(&path, payload, PutMode::Overwrite).await? {
             Put::Written(tag) => Ok(tag),
-            // Nothing was asked that could be the case: nothing was written.
+            // The write had no condition that could fail, so nothing was written.
             Put::Exists => {
                 let refused = "it refuses to write because of what is there".to_owned();
                 Err(self.error(&format!("writing {path}"), Trouble::Busy, refused))
@@ -215,7 +215,8 @@ impl Store {
         }
     }
 
-    /// Writes an object unless there is one, where the store can tell; else whatever is there.
+    /// Writes an object unless there is one already, if the store supports that; otherwise overwrites whatever is
+    /// there.
     pub(crate) async fn create(&self, name: &Name, payload: PutPayload) -> Result<Put, BucketError> {
         let conditional = !self.no_conditional_writes.load(Ordering::Relaxed);
         let mode = if conditional { PutMode::Create } else { PutMode::Overwrite };
@@ -248,7 +249,7 @@ impl Store {
         self.attempt(&format!("writing {path}"), length, write).await
     }
 
-    /// Deletes objects. What is not there is no error.
+    /// Deletes objects. It is no error if one isn't there.
     pub(crate) async fn delete(&self, names: &[Name]) -> Result<(), BucketError> {
         let paths: Vec<Path> = names.iter().map(|name| self.place.path(name)).collect();
         let delete = |store: Arc<dyn ObjectStore>| {
@@ -281,7 +282,7 @@ impl Store {
         self.attempt("deleting", 0, both).await
     }
 
-    /// Tries, within the time that so many bytes may take; once more with new credentials, if they had expired.
+    /// Tries within the time that this many bytes may take; once more with new credentials if the old ones had expired.
     async fn attempt<'a, T>(
         &self,
         what: &str,
@@ -310,8 +311,8 @@ impl Store {
     }
 }
 
-/// Whether what came may be the object that a listing has shown: a page has another tag and a type of its own. What has
-/// the tag that was listed is what lies there, whatever its writer calls it.
+/// Whether this may be the object that a listing showed. A web page has a different tag, and a type of its own.
+/// Anything with the listed tag is the object, whatever type its writer gave it.
 fn check_object(got: &GetResult, mark: &Mark) -> object_store::Result<()> {
     let listed = mark.tag.as_deref();
     let is_listed = listed.is_some() && got.meta.e_tag.as_deref().map(plain) == listed.map(plain);
@@ -322,8 +323,8 @@ fn check_object(got: &GetResult, mark: &Mark) -> object_store::Result<()> {
     }
 }
 
-/// Whether a page for people, or for another program, has this type: what this program writes to a bucket has none of
-/// them.
+/// Whether this is the type of a page for people or for another program. Nothing that this program writes to a bucket
+/// has one of these.
 fn is_page(content_type: &str) -> bool {
     let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind.starts_with("text/")
@@ -354,7 +355,7 @@ fn no_answer(time: Duration) -> String {
 /// The detail of an error that says that there is no such object.
 const MISSING: &str = "no such object";
 
-/// Whether the store says that it can't do such a thing, in one of the ways that stores have.
+/// Whether the store says, in one of the ways that stores do, that it doesn't support this.
 fn is_not_implemented(error: &object_store::Error) -> bool {
     let text = error.to_string();
     matches!(error, object_store::Error::NotImplemented { .. })

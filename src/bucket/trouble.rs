@@ -1,4 +1,4 @@
-//! What can be wrong with a bucket, and what to do about it.
+//! What can go wrong with a bucket, and what to do about it.
 
 use std::{error::Error, fmt, io, time::Duration};
 
@@ -17,19 +17,19 @@ pub enum Trouble {
     NoPermission,
     /// The bucket is in another region than was asked.
     WrongRegion,
-    /// The endpoint is no URL, or needs leave to speak plain HTTP.
+    /// The endpoint isn't a URL, or plain HTTP hasn't been allowed.
     Endpoint,
     /// This program was built without the feature `s3`.
     NotBuilt,
-    /// The system gives no threads to work with the bucket, or they ended at once.
+    /// The system gives no threads for the bucket, or they ended at once.
     Threads,
-    /// What was written is gone as soon as it is there.
+    /// What was written disappears as soon as it is there.
     Vanishes,
     /// The credentials have expired.
     Expired,
     /// This machine's clock differs too much from the store's.
     ClockSkew,
-    /// The store asks for patience, or fails inside.
+    /// The store asks us to slow down, or has an internal error.
     Busy,
     /// No connection, or no answer in time.
     Unreachable,
@@ -53,7 +53,7 @@ pub struct BucketError {
 }
 
 impl Trouble {
-    /// Whether it stays until somebody mends something.
+    /// Whether it stays until somebody fixes something.
     pub fn is_final(self) -> bool {
         !matches!(
             self,
@@ -115,17 +115,17 @@ impl fmt::Display for BucketError {
 
 impl Error for BucketError {}
 
-/// There are no credentials, or they can't be had: the source of an error of the store's client.
+/// There are no credentials, or they can't be obtained. Used as the source of an error from the store's client.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct CredentialError(pub(crate) String, pub(crate) Trouble);
 
-/// What came instead of an answer of S3's, in words: the source of an error of the store's client.
+/// What came instead of one of S3's answers, in words. Used as the source of an error from the store's client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct NotS3(pub(crate) String);
 
-/// What failed was asked through a proxy: the source of an error of the store's client.
+/// The failed request went through a proxy. Used as the source of an error from the store's client.
 #[derive(Debug, thiserror::Error)]
 #[error("through the proxy {proxy}: {source}")]
 pub(crate) struct ThroughProxy {
@@ -143,7 +143,7 @@ pub(super) fn trouble(error: &object_store::Error) -> (Trouble, String) {
     }
 }
 
-/// What an error comes from, and what that comes from, to the last.
+/// An error's sources, from the nearest to the last.
 fn sources<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(error.source(), |&inner| inner.source())
 }
@@ -183,7 +183,7 @@ fn meaning(error: &object_store::Error) -> (Trouble, String) {
     (found, clean(&said.join(" ")))
 }
 
-/// What has no answer of the store: the last of its sources says best what it is.
+/// An error without an answer from the store. The last of its sources describes it best.
 fn of_sources(error: &object_store::Error) -> (Trouble, String) {
     let mut found = Trouble::Other;
     let mut last = error.to_string();
@@ -224,8 +224,8 @@ fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }
 
-/// How long a request with so many bytes may take: what nobody answers must not hold the others up, and a slow line is
-/// none that is dead. What 64 KiB a second take comes on top.
+/// How long a request with this many bytes may take. An unanswered request must not hold up the others, but a slow line
+/// isn't a dead one, so the time that the bytes take at 64 KiB a second is added.
 pub(super) fn patience(least: Duration, bytes: u64) -> Duration {
     least.saturating_add(Duration::from_secs(bytes / (64 << 10)))
 }

@@ -1,4 +1,4 @@
-//! Writes what this node has published into a bucket, and removes what nothing there needs any more.
+//! The task that writes what this node has published into a bucket, and removes what is no longer needed there.
 
 use super::{
     BucketError, OpenBucket,
@@ -22,17 +22,17 @@ use std::{
     time::Duration,
 };
 
-/// So many objects are deleted together: a request costs as much for one.
+/// How many objects are deleted together: a request costs the same for one.
 const GARBAGE: usize = 16;
-/// An author's own upload of so many bytes is taken for one that may take a second.
+/// How many bytes an author's own upload is assumed to move in a second.
 const RELAYED_A_SECOND: u64 = 1 << 20;
-/// How often an upload begins anew because a pack of it was lost meanwhile.
+/// How often an upload starts again because one of its packs was lost in the meantime.
 const ATTEMPTS: usize = 3;
 
-/// Uploads when there is something to, for ever.
+/// Uploads whenever there is something to upload, for ever.
 pub(super) async fn run(shared: Arc<OpenBucket>) {
     let mut failures = 0;
-    // Own entries whose values were found lost here, so that it is said once.
+    // Our own entries whose values turned out to be lost here, so that each is reported once.
     let mut told = BTreeSet::new();
     let mut health = shared.health.subscribe();
     loop {
@@ -74,14 +74,14 @@ async fn upload(shared: &OpenBucket, told: &mut BTreeSet<EntryHash>) -> Result<(
                 }
                 hopeless.insert(entry.hash());
             }
-            // What the store won't have of one may be fine with another.
+            // The store may refuse one entry and accept another.
             Err(error) if matches!(error.trouble, Trouble::Other | Trouble::Vanishes | Trouble::NoPermission) => {
                 hopeless.insert(entry.hash());
                 first_error = first_error.or(Some(error));
             }
             Err(error) => return Err(error),
         }
-        // Before it counts as done: who waits for that may end this process.
+        // Before it counts as done: whoever waits for that may end this process.
         keep_notes(shared).await;
         shared.settled.send_replace(());
     }
@@ -111,7 +111,7 @@ async fn upload(shared: &OpenBucket, told: &mut BTreeSet<EntryHash>) -> Result<(
     first_error.map_or(Ok(()), Err)
 }
 
-/// Brings entries into the bucket whose authors don't, as far as their values are here.
+/// Relays entries whose authors don't bring them to the bucket, as far as their values are here.
 async fn relay(shared: &OpenBucket) -> Result<(), BucketError> {
     let due = {
         let after = |bytes: u64| shared.options.settings.relay_after + Duration::from_secs(bytes / RELAYED_A_SECOND);
@@ -129,10 +129,10 @@ async fn relay(shared: &OpenBucket) -> Result<(), BucketError> {
     Ok(())
 }
 
-/// Whether it is in the bucket now, or no longer to be.
+/// Whether it is in the bucket now, or needn't be any more.
 async fn upload_entry(shared: &OpenBucket, entry: &Arc<SignedEntry>) -> Result<bool, BucketError> {
     let stands = || shared.board.set().holds(&entry.hash());
-    // As proof an entry needs no value, and nobody reads it.
+    // An entry that serves as proof needs no value, and nobody would read it.
     let is_proof = entry.key.author() == shared.me && shared.board.is_excluded(shared.me);
     let Some(root) = entry.root().filter(|_| !is_proof) else {
         let written = write_record(shared, entry, record::encode(entry, None)).await?;
@@ -180,7 +180,7 @@ async fn write_record(shared: &OpenBucket, entry: &SignedEntry, record: Vec<u8>)
     let payload = PutPayload::from(Bytes::from(record.clone()));
     let tag = match shared.store.create(&name, payload.clone()).await? {
         Put::Written(tag) => tag,
-        // Its own, whose answer was lost, or one that somebody has changed.
+        // Our own, if the answer to the write was lost, or one that somebody has changed.
         Put::Exists => match shared.store.standing(&name, &record).await? {
             Standing::Same(tag) => tag,
             Standing::Other => {

@@ -1,4 +1,4 @@
-//! Which bucket, and where.
+//! The URL of a bucket.
 
 use super::url_path;
 use crate::settings::named;
@@ -35,7 +35,7 @@ impl BucketUrl {
     }
 }
 
-/// What is written is what is meant: percent-encoded characters stand for themselves, and nothing else is made of it.
+/// The URL is taken as written: percent-encoded characters are decoded, and nothing is normalised.
 impl FromStr for BucketUrl {
     type Err = BucketUrlError;
 
@@ -76,7 +76,7 @@ impl fmt::Display for BucketUrl {
 
 named!(BucketUrl);
 
-/// Whether a store's address is one of HTTPS; an error if it is none of HTTP either.
+/// Whether a store's address is HTTPS; an error if it isn't HTTP either.
 pub(crate) fn check_endpoint(endpoint: &str) -> Result<bool, String> {
     let url = Url::parse(endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some());
     let url = url.ok_or("is no http:// or https:// URL of a server")?;
@@ -86,7 +86,7 @@ pub(crate) fn check_endpoint(endpoint: &str) -> Result<bool, String> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err("has a query or fragment in it, where there are only a server and perhaps a path".to_owned());
     }
-    // What a reader of URLs cleans up is something else than what requests are signed for.
+    // A normalised URL would differ from the one that requests are signed for.
     let is_clean = !endpoint.contains(|c: char| c == '\\' || c.is_whitespace() || c.is_control());
     let path = endpoint.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
     let is_kept = url.path().trim_matches('/') == path.trim_matches('/');

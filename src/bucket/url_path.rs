@@ -1,8 +1,8 @@
-//! The path of a URL as it is written: each part of it decoded, and nothing cleaned up. A path that a reader of URLs would
-//! turn into another one is an error.
+//! The path of a URL exactly as written: each part decoded, nothing normalised. A path that a URL parser would
+//! normalise into a different one is an error.
 
-/// The parts of a path between its slashes, decoded; the last one is empty where a slash ends it. An error says what can't
-/// stand there.
+/// The parts of a path between its slashes, decoded; the last one is empty where a slash ends it. An error says what
+/// isn't allowed there.
 pub(crate) fn parts(path: &str) -> Result<Vec<String>, &'static str> {
     if path.contains('?') {
         return Err("? begins a query, which it can't have; write %3F where it belongs to a name");
@@ -42,7 +42,7 @@ fn part(text: &str) -> Result<String, &'static str> {
     Ok(part)
 }
 
-/// A path's text, encoded so that [`parts`] gives the same.
+/// Encodes a path so that [`parts`] gives it back.
 pub(crate) fn encoded(path: &str) -> String {
     let mut text = String::with_capacity(path.len());
     for character in path.chars() {

@@ -1,4 +1,4 @@
-//! What is there and who names it: the cache's bookkeeping, without I/O.
+//! The cache's bookkeeping, without I/O: which blobs are stored, and which values name them.
 
 use crate::weights::{BlobHash, Manifest, Root};
 use std::{
@@ -22,9 +22,9 @@ pub(super) fn distinct_chunks(manifest: &Manifest) -> Option<Arc<[Chunk]>> {
 /// A value whose manifest is known.
 struct Known {
     chunks: Arc<[Chunk]>,
-    /// When it was used last, by the contents' clock.
+    /// When it was last used, by the contents' clock.
     used: u64,
-    /// When it was learnt last.
+    /// When it was last learnt.
     since: u64,
 }
 
@@ -37,7 +37,8 @@ struct Blob {
     stored: Option<u64>,
 }
 
-/// Values refer to blobs, equal ones to the same: a blob is to be kept as long as a known value names it.
+/// Which values refer to which blobs. Equal blobs are stored once, and a blob is kept as long as a known value names
+/// it.
 #[derive(Default)]
 pub(super) struct Contents {
     values: HashMap<Root, Known>,
@@ -52,7 +53,7 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// Takes note of a value. `used` is its place in the order of uses, if it has one from earlier.
+    /// Records a value. `used` is its earlier place in the order of uses, if it has one.
     pub(super) fn learn(&mut self, root: Root, chunks: Arc<[Chunk]>, used: Option<u64>) {
         self.clock = self.clock.max(used.unwrap_or(0)) + 1;
         if let Some(known) = self.values.get_mut(&root) {
@@ -79,13 +80,13 @@ impl Contents {
         }
     }
 
-    /// Up to so many stored blobs that nothing names any more; they no longer count as stored.
+    /// At most this many stored blobs that nothing names any more. They no longer count as stored.
     pub(super) fn take_garbage(&mut self, most: usize) -> Vec<BlobHash> {
         let mut taken = Vec::new();
         while taken.len() < most
             && let Some(hash) = self.garbage.pop()
         {
-            // A value that was learnt since may name it again.
+            // A value learnt since then may name it again.
             if self.blobs.get(&hash).is_some_and(|blob| blob.references == 0) {
                 self.removed(hash);
                 taken.push(hash);
@@ -94,7 +95,7 @@ impl Contents {
         taken
     }
 
-    /// Takes note of a stored blob.
+    /// Records a stored blob.
     pub(super) fn stored(&mut self, hash: BlobHash, length: u64) {
         let blob = self.blobs.entry(hash).or_default();
         self.used = self.used - blob.stored.unwrap_or(0) + length;
@@ -104,7 +105,7 @@ impl Contents {
         }
     }
 
-    /// Takes note that a blob is stored no longer.
+    /// Records that a blob is no longer stored.
     pub(super) fn removed(&mut self, hash: BlobHash) {
         let Some(blob) = self.blobs.get_mut(&hash) else { return };
         self.used -= blob.stored.take().unwrap_or(0);
@@ -145,7 +146,7 @@ impl Contents {
         self.has_manifest(root) && chunks.is_some_and(|chunks| chunks.iter().all(|&chunk| self.has_chunk(chunk)))
     }
 
-    /// Takes note that a value was used; gives its new place in the order of uses.
+    /// Records a use of a value, and returns its new place in the order of uses.
     pub(super) fn touch(&mut self, root: Root) -> Option<u64> {
         let known = self.values.get_mut(&root)?;
         self.clock += 1;
@@ -158,7 +159,7 @@ impl Contents {
         self.clock
     }
 
-    /// Keeps a value from being forgotten, once more.
+    /// Keeps a value from being forgotten. Counts with other pins of the same value.
     pub(super) fn pin(&mut self, root: Root) {
         *self.pins.entry(root).or_default() += 1;
     }
@@ -173,8 +174,8 @@ impl Contents {
         }
     }
 
-    /// Takes note of what counts: `spare` may be evicted. Gives the values known since before `clock` that are in
-    /// neither set nor pinned.
+    /// Records what counts: `spare` may be evicted. Returns the values known since before `clock` that are in neither
+    /// set and not pinned.
     pub(super) fn retain(&mut self, kept: &BTreeSet<Root>, spare: BTreeSet<Root>, clock: u64) -> Vec<Root> {
         let unnamed = self.values.iter().filter(|(root, known)| {
             known.since <= clock && !kept.contains(root) && !spare.contains(root) && !self.pins.contains_key(root)

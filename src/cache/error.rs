@@ -19,13 +19,13 @@ pub enum CacheError {
         /// The system's error.
         source: io::Error,
     },
-    /// It is open already, in this process or in another one.
+    /// It is already open, in this process or in another one.
     #[error("the cache {} is in use; close it, or stop the process that has it open", dir.display())]
     InUse {
         /// The cache.
         dir: PathBuf,
     },
-    /// The index fails, a new one too.
+    /// The index fails, even a new one.
     #[error("the index {} can't be used: {source}; what it lists is in the files beside it, so it can be removed", dir.display())]
     Index {
         /// The index.
@@ -47,7 +47,7 @@ pub enum CacheError {
         /// The entry's key.
         key: Key,
     },
-    /// The manifest is of another layout than the weights.
+    /// The manifest has a different layout from the weights.
     #[error("the manifest {root} doesn't belong to these weights: its layout is another one")]
     OtherLayout {
         /// The manifest's root.

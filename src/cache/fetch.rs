@@ -1,11 +1,11 @@
-//! What is there, what is missing, and storing and giving of blobs.
+//! What is stored of a value and what is missing; storing fetched blobs, and giving blobs to others.
 
 use super::{Cache, CacheError, CachedValue, Pin, contents::distinct_chunks, error::failed, files::Checked};
 use crate::weights::{BlobHash, CHUNK_BYTES, ChunkHash, Manifest, Root};
 use bytes::Bytes;
 use std::{collections::HashSet, io, sync::Arc};
 
-/// What is there of a value.
+/// How much of a value is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Look {
     /// Its manifest isn't there.
@@ -30,18 +30,19 @@ pub enum Look {
 pub enum Stored {
     /// It is stored, now or already.
     Stored,
-    /// Its hash is another one: whoever sent it is to blame.
+    /// It has a different hash: the sender is to blame.
     WrongHash,
-    /// It has the hash, but is no manifest: the author signed the root of something else, and nobody can give a value.
+    /// Its hash is right, but it isn't a manifest: the author signed the root of something else, and there is no such
+    /// value.
     NotManifest,
-    /// It has the hash, but not the length that the manifest lists: the manifest lies, and nobody can give the value.
+    /// Its hash is right, but not its length: the manifest lies, and there is no such value.
     WrongLength,
-    /// It has the hash, but no known value names it: the value was given up meanwhile, or never known.
+    /// Its hash is right, but no known value names it: the value was abandoned in the meantime, or never known.
     Unnamed,
 }
 
 impl Cache {
-    /// What is there of a value. The manifest is verified; of the chunks only their presence is looked at.
+    /// How much of a value is stored. The manifest is verified; of the chunks only their presence is checked.
     pub fn look(&self, root: Root) -> Result<Look, CacheError> {
         let Some(manifest) = self.manifest(root)? else { return Ok(Look::NoManifest) };
         let inner = self.open_inner()?;
@@ -106,9 +107,9 @@ impl Cache {
         Ok(Stored::Stored)
     }
 
-    /// A blob to give to others, verified. A damaged one is forgotten, with a warning, and `None`.
+    /// A blob to give to others, verified. If it is damaged, it is forgotten with a warning, and `None` is returned.
     pub fn blob(&self, hash: BlobHash) -> Result<Option<Bytes>, CacheError> {
-        // Who asks for a manifest means the value.
+        // If the blob is a manifest, this counts as a use of its value.
         self.open_inner()?.touch(Root::from_bytes(*hash.as_bytes()));
         self.verified(hash)
     }
@@ -121,7 +122,7 @@ impl Cache {
                 self.drop_blob(hash);
                 Err(failed("reading", &self.shared.files.blob(hash))(error))
             }
-            // It may have been removed meanwhile because nothing names it any more.
+            // It may have been removed in the meantime because nothing names it any more.
             _ => {
                 self.drop_blob(hash);
                 Ok(None)
@@ -130,7 +131,7 @@ impl Cache {
     }
 
     /// Forgets a blob that was found damaged or missing, and removes its file, so that it can be fetched again. It is
-    /// looked at once more: what was repaired meanwhile stays.
+    /// checked once more, so that a blob that was repaired in the meantime stays.
     pub fn drop_blob(&self, hash: BlobHash) {
         let Ok(mut inner) = self.open_inner() else { return };
         if inner.state.length(hash).is_none() {
@@ -180,14 +181,14 @@ impl Cache {
 }
 
 impl super::Inner {
-    /// Takes note that a value was used.
+    /// Records a use of a value.
     fn touch(&mut self, root: Root) {
         if let Some(used) = self.state.touch(root) {
             self.index(|index| index.value_used(root, used));
         }
     }
 
-    /// Takes note of a value, if there are chunks.
+    /// Records a value, if there are chunks.
     fn learn(&mut self, root: Root, chunks: Option<Arc<[super::contents::Chunk]>>) {
         if let Some(chunks) = chunks {
             self.state.learn(root, chunks, None);

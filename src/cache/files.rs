@@ -1,4 +1,4 @@
-//! The names of the files, and how they are written, read and removed.
+//! The cache's files: their names, and how they are written, read and removed.
 
 use super::{CacheError, error::failed};
 use crate::{
@@ -81,7 +81,7 @@ impl Files {
         self.dir.join(PROOFS).join(author.to_base58())
     }
 
-    /// Writes a file that has no place yet. When it returns, a `durable` one is on the disk.
+    /// Writes a file that isn't in its place yet. If it is `durable`, it is on the disk when this returns.
     pub(super) fn write_partial(&self, bytes: &[u8], durable: bool) -> Result<Partial, CacheError> {
         let path = self.dir.join(PARTIAL).join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         let mut file = File::create_new(&path).map_err(failed("creating", &path))?;
@@ -93,7 +93,7 @@ impl Files {
         Ok(partial)
     }
 
-    /// Gives a blob its place.
+    /// Moves a blob into its place.
     pub(super) fn place_blob(&self, partial: Partial, hash: BlobHash) -> Result<(), CacheError> {
         let (path, shard) = (self.blob(hash), self.shard(hash));
         match fs::create_dir(&shard) {
@@ -102,7 +102,7 @@ impl Files {
         }
     }
 
-    /// The bytes of a blob, unverified. More than `limit` are cut off after the first that is too many.
+    /// The bytes of a blob, unverified. At most one byte more than `limit` is read.
     pub(super) fn read_blob(&self, hash: BlobHash, limit: u64) -> io::Result<Vec<u8>> {
         read(&self.blob(hash), limit)
     }
@@ -115,12 +115,13 @@ impl Files {
             Err(error) => return Err(error),
         };
         let mut bytes = Vec::new();
-        // What the disk can't give any more is damaged; that no file can be opened now says nothing about this one.
+        // A file that the disk can't read any more is damaged. That no file can be opened right now says nothing about
+        // this one.
         let read = file.take(MAX_MANIFEST_BYTES as u64 + 1).read_to_end(&mut bytes);
         Ok(if read.is_ok() && BlobHash::of(&bytes) == hash { Checked::Good } else { Checked::Damaged })
     }
 
-    /// Flushes the file of a blob to the disk, if it has these bytes. `false` if it hasn't, or isn't there.
+    /// Flushes a blob's file to the disk if it has these bytes. `false` if it hasn't, or doesn't exist.
     pub(super) fn sync_blob(&self, hash: BlobHash, bytes: &[u8]) -> Result<bool, CacheError> {
         let path = self.blob(hash);
         if read(&path, bytes.len() as u64).is_ok_and(|stored| stored == bytes) {
@@ -135,7 +136,7 @@ impl Files {
         remove(&self.blob(hash))
     }
 
-    /// The blobs that there are files of, with their lengths. Files that can't be blobs are removed.
+    /// The blobs that have files, with their lengths. Files that can't be blobs are removed.
     pub(super) fn list_blobs(&self) -> Result<Vec<(BlobHash, u64)>, CacheError> {
         let mut found = Vec::new();
         let is_dir = |path: &PathBuf| path.is_dir();
@@ -157,7 +158,7 @@ impl Files {
         Ok(found)
     }
 
-    /// Writes an entry. When it returns, a `durable` one is on the disk.
+    /// Writes an entry. If it is `durable`, it is on the disk when this returns.
     pub(super) fn write_entry(&self, entry: &SignedEntry, durable: bool) -> Result<(), CacheError> {
         let path = self.entry(entry.hash());
         if durable {
@@ -175,8 +176,8 @@ impl Files {
         remove(&self.entry(hash))
     }
 
-    /// The entries that there are files of, verified. What is damaged or of another federation is removed; what a newer
-    /// version of this program wrote is passed over.
+    /// The entries that have files, verified. Damaged ones and those of other federations are removed; those written by
+    /// a newer version of this program are skipped.
     pub(super) fn read_entries(&self, federation: FederationId) -> Result<Vec<Arc<SignedEntry>>, CacheError> {
         let mut found = Vec::new();
         for path in list(&self.dir.join(ENTRIES))? {
@@ -215,7 +216,7 @@ impl Files {
         remove(&self.proof(author))
     }
 
-    /// The proofs that there are files of, verified. What proves nothing in this federation is removed.
+    /// The proofs that have files, verified. Those that prove nothing in this federation are removed.
     pub(super) fn read_proofs(&self, federation: FederationId) -> Result<Vec<Conflict>, CacheError> {
         let mut found = Vec::new();
         for path in list(&self.dir.join(PROOFS))? {
@@ -238,7 +239,7 @@ pub(super) enum Checked {
     Missing,
 }
 
-/// A file that is written and has no place yet. Removed when dropped.
+/// A file that is written but not in its place yet. Removed when dropped.
 pub(super) struct Partial {
     /// Empty once it has its place.
     path: PathBuf,
@@ -286,7 +287,7 @@ fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The files in a directory. What is none is not the cache's, and is left alone.
+/// The files in a directory. Anything that isn't a file isn't the cache's, and is left alone.
 fn list(dir: &Path) -> Result<Vec<PathBuf>, CacheError> {
     let all = list_all(dir)?;
     Ok(all.into_iter().filter(|path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())).collect())
@@ -304,7 +305,7 @@ fn remove(path: &Path) -> Result<(), CacheError> {
     }
 }
 
-/// Removes what doesn't belong there, and says so. A file that can't be removed is no reason not to start.
+/// Removes what doesn't belong there, with a warning. A file that can't be removed doesn't prevent a start.
 fn discard(path: &Path, reason: &str) {
     match remove(path) {
         Ok(()) => tracing::warn!(path = %path.display(), reason, "removed from the cache"),

@@ -1,4 +1,4 @@
-//! The index: a sled database of what can be found out again, more slowly, from the files, of the peers, and of notes.
+//! The index: a sled database of peers, notes, and what could also be rebuilt from the files, only more slowly.
 
 use super::{CacheError, KnownPeer, error::failed};
 use crate::weights::{BlobHash, Root};
@@ -19,10 +19,10 @@ const VERSION: &[u8] = b"version";
 const FORMAT: &[u8] = &[1];
 /// Bytes of pages that sled keeps in memory: 8 MiB. All is read once, when the cache opens.
 const CACHE_CAPACITY: u64 = 8 << 20;
-/// How long to wait until threads that sled has left behind in this process let go of its files.
+/// How long to wait for threads that sled has left behind in this process to release its files.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The open index. What it is told is on the disk after [`close`](Self::close), and before that at some time or never.
+/// The open index. Writes are certain to be on the disk only after [`close`](Self::close).
 pub(super) struct Index {
     dir: PathBuf,
     db: Db,
@@ -30,7 +30,7 @@ pub(super) struct Index {
     values: Tree,
     peers: Tree,
     notes: Tree,
-    /// A record could not be written, or is not so.
+    /// A record could not be written, or is wrong.
     failed: bool,
 }
 
@@ -46,12 +46,12 @@ pub(super) struct Recorded {
 
 impl Index {
     /// Opens the index in a cache's directory. One that is damaged, or of another version, is removed and an empty one
-    /// made. The caller sees to it that nobody else opens it.
+    /// made. The caller makes sure that nobody else opens it.
     pub(super) fn open(cache: &Path) -> Result<(Self, Recorded), CacheError> {
         let dir = cache.join(DIR);
         match Self::try_open(&dir) {
             Ok(opened) => return Ok(opened),
-            // Nothing is wrong with the index.
+            // The index itself is fine.
             Err(source) if is_locked(&source) => return Err(CacheError::Index { dir, source }),
             Err(error) => {
                 tracing::warn!(path = %dir.display(), %error, "the index is damaged: it is made anew from the files");
@@ -160,7 +160,7 @@ impl Index {
         self.notes.scan_prefix(beginning).map(|note| note.map(|(name, note)| (name.to_vec(), note.to_vec()))).collect()
     }
 
-    /// The index is no reason for a put to fail: what it doesn't know is found in the files when the cache opens.
+    /// A put doesn't fail because of the index: what it doesn't know is found in the files when the cache opens.
     fn note<T>(&mut self, written: sled::Result<T>) {
         if let Err(error) = written
             && !self.failed
@@ -170,12 +170,12 @@ impl Index {
         }
     }
 
-    /// The index isn't to be believed when it is opened again: the files are not what it says.
+    /// Don't trust the index when it is opened again: the files differ from what it says.
     pub(super) fn distrust(&mut self) {
         self.failed = true;
     }
 
-    /// Flushes and closes the index. Gives whether it can be believed when it is opened again.
+    /// Flushes and closes the index. Returns whether it can be trusted when it is opened again.
     pub(super) fn close(mut self) -> bool {
         let flushed = self.db.flush();
         self.note(flushed);

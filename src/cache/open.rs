@@ -1,4 +1,4 @@
-//! Finding out what is there when a cache opens.
+//! Opening a cache: finding out what is there, from the index or from the files.
 
 use super::{
     CacheError,
@@ -24,8 +24,8 @@ use std::{
 const LOCK: &str = "lock";
 const CLOSED: &str = "closed";
 
-/// Keeps others from opening the cache as long as the file is open. The home's lock does so already for all but a
-/// mistake in this program, whose price would be two indexes over the same files.
+/// Keeps others from opening the cache as long as the file is open. The home's lock already does so, except against a
+/// bug in this program, which would mean two indexes over the same files.
 pub(super) fn lock(dir: &Path) -> Result<File, CacheError> {
     let path = dir.join(LOCK);
     let opened = File::options().write(true).create(true).truncate(false).open(&path);
@@ -37,15 +37,15 @@ pub(super) fn lock(dir: &Path) -> Result<File, CacheError> {
     }
 }
 
-/// Leaves word that the cache was closed, and which blobs its index lists. It is not in the index: one that fell back to
-/// an earlier state, as databases do when their newest pages are damaged, is to be found out.
+/// Records that the cache was closed, and which blobs its index lists. This isn't kept in the index, so that we notice
+/// an index that fell back to an earlier state, as databases do when their newest pages are damaged.
 pub(super) fn mark_closed(dir: &Path, state: &Contents) -> Result<(), CacheError> {
     let path = dir.join(CLOSED);
     let digest = digest(state.blobs().into_iter().collect());
     durable_file::replace(&path, true, |file| file.write_all(&digest)).map_err(failed("writing", &path))
 }
 
-/// What [`mark_closed`] left. It is taken away before the first file changes.
+/// What [`mark_closed`] left. It is removed before the first file changes.
 fn take_closed(dir: &Path) -> Result<Option<Vec<u8>>, CacheError> {
     let path = dir.join(CLOSED);
     let mut mark = Vec::new();
@@ -110,7 +110,7 @@ fn learn_values(
     recorded: &Recorded,
     entries: &[Arc<SignedEntry>],
 ) -> Result<(), CacheError> {
-    // Where the index was lost, no value was used before another.
+    // If the index was lost, the order of uses is unknown.
     let mut used: HashMap<Root, u64> = entries.iter().filter_map(|entry| Some((entry.root()?, 0))).collect();
     used.extend(recorded.values.iter().copied());
     let mut by_use: Vec<(Root, u64)> = used.into_iter().collect();
@@ -123,7 +123,7 @@ fn learn_values(
         let bytes = files.read_blob(root.into(), MAX_MANIFEST_BYTES as u64);
         match bytes {
             Ok(bytes) if Manifest::root_of(&bytes) == root => {
-                // A root may be signed that is the hash of something else.
+                // An author may sign a root that is the hash of something else.
                 if let Some(chunks) = Manifest::decode(&bytes).ok().and_then(|manifest| distinct_chunks(&manifest)) {
                     state.learn(root, chunks, Some(used));
                 }
@@ -146,7 +146,7 @@ fn remove_misfits(files: &Files, state: &mut Contents, stored: &[(BlobHash, u64)
     for &(hash, length) in stored {
         let misfits = state.is_named(hash) && !state.has_manifest(Root::from_bytes(*hash.as_bytes()));
         if misfits && state.length(hash).is_some() && !listed.contains(&(hash, length)) {
-            // Unless it is the manifest that lies.
+            // Unless the manifest lies.
             let path = files.blob(hash);
             if files.check_blob(hash).map_err(failed("reading", &path))? == Checked::Good {
                 continue;
@@ -159,7 +159,7 @@ fn remove_misfits(files: &Files, state: &mut Contents, stored: &[(BlobHash, u64)
     Ok(())
 }
 
-/// Makes the index say what is so.
+/// Brings the index into agreement with the files.
 fn record(index: &mut Index, recorded: &Recorded, state: &Contents) {
     let (blobs, values) = (state.blobs(), state.values());
     let recorded_blobs: HashSet<(BlobHash, u64)> = recorded.blobs.iter().copied().collect();

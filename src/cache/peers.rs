@@ -1,10 +1,10 @@
-//! The peers that a node met, to be dialled when it starts again.
+//! The peers a node has met, remembered so that it can dial them when it starts again.
 
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Most peers that are remembered.
+/// Most peers remembered.
 pub const MAX_PEERS: usize = 256;
 /// Most addresses of a remembered peer.
 pub const MAX_PEER_ADDRESSES: usize = 16;
@@ -16,10 +16,9 @@ pub const MAX_ADDRESS_BYTES: usize = 256;
 pub struct KnownPeer {
     /// Who.
     pub peer: PeerId,
-    /// Where it listened. Of more than [`MAX_PEER_ADDRESSES`] the first are kept, and none that is longer than
-    /// [`MAX_ADDRESS_BYTES`].
+    /// Where it listened. The first [`MAX_PEER_ADDRESSES`] are kept, without those longer than [`MAX_ADDRESS_BYTES`].
     pub addresses: Vec<String>,
-    /// When it was seen last, in seconds since 1970.
+    /// When it was last seen, in seconds since 1970.
     pub last_seen: u64,
 }
 
@@ -47,14 +46,14 @@ impl KnownPeer {
 pub(super) struct Peers(BTreeMap<PeerId, KnownPeer>);
 
 impl Peers {
-    /// Those of an index. More than are remembered are passed over.
+    /// The peers of an index, up to the limit.
     pub(super) fn new(peers: impl IntoIterator<Item = KnownPeer>) -> Self {
         let mut known = Self::default();
         peers.into_iter().for_each(|peer| drop(known.remember(&peer)));
         known
     }
 
-    /// Takes a peer in, within the limits. Gives its record, and the peer that had to go for it.
+    /// Remembers a peer, within the limits. Returns its record, and the peer that was dropped for it.
     pub(super) fn remember(&mut self, peer: &KnownPeer) -> (KnownPeer, Option<PeerId>) {
         let short = peer.addresses.iter().filter(|address| address.len() <= MAX_ADDRESS_BYTES);
         let addresses = short.take(MAX_PEER_ADDRESSES).cloned().collect();
@@ -71,7 +70,7 @@ impl Peers {
         self.0.remove(peer);
     }
 
-    /// All of them, the one seen last first.
+    /// All of them, most recently seen first.
     pub(super) fn list(&self) -> Vec<KnownPeer> {
         let mut peers: Vec<KnownPeer> = self.0.values().cloned().collect();
         peers.sort_by_key(|known| std::cmp::Reverse(known.last_seen));

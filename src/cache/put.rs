@@ -1,4 +1,4 @@
-//! Writing what this node publishes, and keeping others' entries.
+//! Storing what this node publishes, and other authors' entries and proofs.
 
 use super::{Cache, CacheError, Pin, contents::distinct_chunks, error::failed, files::Partial};
 use crate::{
@@ -17,12 +17,12 @@ use std::{
     thread,
 };
 
-/// Threads that write and flush the blobs of a put. They wait for the disk, not for a processor; more brought nothing.
+/// Threads that write and flush the blobs of a put. They wait for the disk, not for a processor; more didn't help.
 const WRITERS: usize = 4;
-/// Blobs that are written before they are renamed into place together: at most so many can be left half-written.
+/// Blobs that are written before they are renamed into place together. At most this many can be left half-written.
 const BATCH: usize = 256;
 
-/// A blob of a put, and whether it is stored already.
+/// A blob of a put, and whether it is already stored.
 struct Planned<'a> {
     hash: BlobHash,
     bytes: Box<dyn Fn() -> Bytes + Sync + 'a>,
@@ -49,7 +49,7 @@ impl Cache {
         let pin = Pin::new(self.clone(), root);
         let mut planned: Vec<Planned<'_>> = Vec::with_capacity(numbers.len() + 1);
         {
-            // From here on nobody removes a blob of this value but for damage.
+            // From here on, only damage can remove a blob of this value.
             let mut inner = self.open_inner()?;
             inner.state.learn(root, chunks, None);
             let used = inner.state.touch(root).unwrap_or_default();
@@ -69,7 +69,7 @@ impl Cache {
         Ok(pin)
     }
 
-    /// Writes what isn't there and flushes all of it, but for the names.
+    /// Writes what isn't there and flushes all of it, except the names.
     fn write_durably(&self, batch: &[Planned<'_>]) -> Result<(), CacheError> {
         let files = &self.shared.files;
         let written: Mutex<Vec<(Partial, BlobHash, u64)>> = Mutex::default();
@@ -94,7 +94,7 @@ impl Cache {
 
     /// Keeps an entry of this node and publishes it. When it returns, the entry is on the disk; `publish` is called
     /// after that, under the lock that [`retain`](Self::retain) decides under, so that no decision made before removes
-    /// the entry. What `publish` locks must not be held by who calls any method that takes or saves entries.
+    /// the entry. A caller of any method that takes or saves entries must not hold what `publish` locks.
     ///
     /// The value comes first: [`put_value`](Self::put_value), whose pin is dropped after this returns.
     pub fn put_entry<T>(&self, entry: &SignedEntry, publish: impl FnOnce() -> T) -> Result<T, CacheError> {
@@ -114,7 +114,7 @@ impl Cache {
             let dir = self.shared.files.dir().to_owned();
             return Err(CacheError::OtherFederation { dir, key: entry.key.clone() });
         }
-        // Before the file is there: one of which nobody knows would never be removed.
+        // Before the file is there: an unknown file would never be removed.
         if !self.open_inner()?.entries.insert(entry.hash()) && !durable {
             return Ok(());
         }
@@ -141,7 +141,7 @@ impl Cache {
             tracing::warn!(%author, "the proof is not kept: there are {MAX_AUTHORS} already");
             return Ok(());
         }
-        // Under the lock: whoever saves the same one meanwhile returns when it is on the disk.
+        // Under the lock, so that anybody else saving the same proof returns only once it is on the disk.
         self.shared.files.write_proof(conflict)?;
         inner.proofs.insert(author);
         Ok(())

@@ -1,4 +1,4 @@
-//! What may go: entries that no longer stand, values that nobody names, and what the quota has no room for.
+//! What can be removed: entries that are no longer current, values that no entry names, and what exceeds the quota.
 
 use super::{Cache, CacheError};
 use crate::{
@@ -14,17 +14,17 @@ use std::{
 /// What counts in a federation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Retention {
-    /// The entries that stand: all others are removed.
+    /// The current entries. All others are removed.
     pub entries: BTreeSet<EntryHash>,
     /// Values that stay whatever the quota says.
     pub kept: BTreeSet<Root>,
-    /// Values that stay as long as there is room; what is kept too isn't spare. Those in neither set are removed, unless
-    /// they are pinned.
+    /// Values that stay as long as there is room, unless they are also among the kept ones. Values in neither set are
+    /// removed, unless they are pinned.
     pub spare: BTreeSet<Root>,
 }
 
 impl Retention {
-    /// What counts for `me`: each author's newest update, and all of its own values; the others' are to spare.
+    /// What counts for `me`: each author's newest update and all of its own values are kept; the rest can be evicted.
     pub fn of(set: &EntrySet, me: PeerId) -> Self {
         let mut newest: BTreeMap<PeerId, (u64, Root)> = BTreeMap::new();
         let mut retention = Self::default();
@@ -72,14 +72,14 @@ impl Cache {
         self.evict(None)
     }
 
-    /// Evicts for what was just stored of this value. That a file can't be removed is no reason for that to fail.
+    /// Makes room after storing part of this value. Storing doesn't fail because a file can't be removed.
     pub(super) fn make_room(&self, root: Root) {
         if let Err(error) = self.evict(Some(root)) {
             tracing::warn!(%error, "the cache can't evict what it needn't keep");
         }
     }
 
-    /// Forgets spare values until the rest is within the quota. `fetched` is not one of them.
+    /// Forgets spare values until the rest is within the quota, but never `fetched`.
     fn evict(&self, fetched: Option<Root>) -> Result<(), CacheError> {
         let quota = self.shared.quota;
         let evictable = {
@@ -108,7 +108,8 @@ impl Cache {
         Ok(())
     }
 
-    /// Forgets a value, unless it was pinned meanwhile, and removes what it alone names. Gives whether it did.
+    /// Forgets a value, unless it was pinned in the meantime, and removes the blobs that only it names. Gives whether
+    /// it did.
     fn forget_value(&self, root: Root) -> Result<bool, CacheError> {
         {
             let mut inner = self.open_inner()?;
@@ -122,7 +123,7 @@ impl Cache {
     }
 
     /// Removes the files of blobs that nothing names any more. A few at a time under the lock, so that nobody stores
-    /// again what is just removed, and nobody waits long.
+    /// again what is just being removed, and nobody waits long.
     fn remove_garbage(&self) -> Result<(), CacheError> {
         let mut result = Ok(());
         loop {
@@ -134,7 +135,7 @@ impl Cache {
             for hash in garbage {
                 inner.index(|index| index.blob_removed(hash));
                 if let Err(error) = self.shared.files.remove_blob(hash) {
-                    // It lies there unnamed until the next start, which then looks for it.
+                    // It stays there unnamed until the next start, which looks for it.
                     inner.index(super::index::Index::distrust);
                     result = Err(error);
                 }

@@ -1,4 +1,4 @@
-//! Values that are read from the cache, and kept in it as long as they are.
+//! A value that the cache holds whole, pinned so that it isn't evicted while somebody reads it.
 
 use super::Cache;
 use crate::weights::{Manifest, Root};
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Pin {
     }
 }
 
-/// A value that is stored whole, pinned: what becomes of its key changes nothing for who reads it.
+/// A complete, pinned value. A reader is unaffected by what happens to its key.
 #[derive(Debug)]
 pub struct CachedValue {
     manifest: Arc<Manifest>,
@@ -62,8 +62,9 @@ impl CachedValue {
         self.pin.cache.shared.files.blob(self.manifest.chunks()[chunk].into())
     }
 
-    /// The stored bytes of a chunk, **unverified**, and perhaps too few or one too many. Who finds them damaged, or gets
-    /// `NotFound`, calls [`Cache::drop_blob`], so that the chunk can be fetched again. Panics if there is no such chunk.
+    /// The stored bytes of a chunk, **unverified**, and perhaps too few or one too many. A caller that finds them
+    /// damaged, or gets `NotFound`, should call [`Cache::drop_blob`], so that the chunk can be fetched again. Panics if
+    /// there is no such chunk.
     pub fn chunk(&self, chunk: usize) -> io::Result<Bytes> {
         let hash = self.manifest.chunks()[chunk].into();
         let length = self.manifest.plan().length(chunk);

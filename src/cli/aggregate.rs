@@ -26,10 +26,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Under which parameter Flower's own tests count the clients that failed.
+/// The parameter under which Flower's own tests count failed clients.
 const FAILURES_PARAM: &str = "n_failures";
 
-/// Names of metadata left out that are told.
+/// How many names of omitted metadata are listed.
 const MAX_LEFT_OUT: usize = 20;
 
 /// Links to links that are followed.
@@ -144,20 +144,20 @@ struct Opened<'a> {
     epoch: u64,
 }
 
-/// What is told whatever comes of it.
+/// What is reported whether or not the fold succeeds.
 struct Told {
     round: u64,
     rejected: Vec<Rejected>,
 }
 
-/// What a fold gave, and of what.
+/// The result of a fold, and what went into it.
 struct Done {
     folded: Folded,
     /// The inputs that were folded, by their places, in the order of the shares.
     kept: Vec<usize>,
     /// Bytes of the output.
     bytes: u64,
-    /// Names of the metadata that not all of them have alike.
+    /// Names of metadata on which the inputs don't agree.
     left_out: BTreeSet<String>,
 }
 
@@ -222,7 +222,7 @@ pub(super) fn run(flags: &AggregateFlags) -> anyhow::Result<()> {
     }
 }
 
-/// Reads, checks, folds, and writes. The inputs that were rejected are told whatever comes of it.
+/// Reads, checks, folds and writes. Rejected inputs are reported whether or not the fold succeeds.
 fn aggregate(
     flags: &AggregateFlags,
     mut strategy: Box<dyn Strategy>,
@@ -290,7 +290,7 @@ fn read_initial(path: &Path) -> anyhow::Result<Weights> {
     Ok(weights)
 }
 
-/// Takes up the state in this file. Gives whether there is one.
+/// Restores the state in this file. Returns whether there is one.
 fn restore(strategy: &mut dyn Strategy, path: &Path) -> anyhow::Result<bool> {
     let state = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -335,7 +335,7 @@ fn open<'a>(
     Ok(opened)
 }
 
-/// The metadata that all have alike, and the names of the rest.
+/// The metadata on which all inputs agree, and the names of the rest.
 fn common_metadata(mut all: impl Iterator<Item = Annotations>) -> (Annotations, BTreeSet<String>) {
     let mut common = all.next().unwrap_or_default();
     let mut left_out = BTreeSet::new();
@@ -343,7 +343,7 @@ fn common_metadata(mut all: impl Iterator<Item = Annotations>) -> (Annotations, 
         let both = common.common(&other);
         let lost = common.iter().chain(other.iter()).filter(|&(name, _)| both.get(name).is_none());
         left_out.extend(lost.map(|(name, _)| name.to_owned()));
-        // However many inputs have however many names of their own.
+        // Any number of inputs may have any number of names of their own.
         while left_out.len() > MAX_LEFT_OUT {
             left_out.pop_last();
         }
@@ -352,7 +352,7 @@ fn common_metadata(mut all: impl Iterator<Item = Annotations>) -> (Annotations, 
     (common, left_out)
 }
 
-/// What is found of each input, which is read once.
+/// What was found about each input, which is read once.
 fn check(checks: &Checks, opened: &[Opened<'_>]) -> Vec<Result<(), Rejection>> {
     let one = |update: &Opened<'_>| {
         checks.claim(update.epoch, update.input.num_examples)?;
@@ -369,7 +369,7 @@ impl Opened<'_> {
     }
 }
 
-/// Says whose fault it is by the file that was named, not by the id that it got here.
+/// Blames the file by its name, not by the id that it got here.
 fn told_by_path(error: FoldError, opened: &[Opened<'_>], flags: &AggregateFlags, known_state: bool) -> anyhow::Error {
     let path = |author: PeerId| {
         let named = opened.iter().find(|update| update.author == author);
@@ -390,7 +390,7 @@ fn told_by_path(error: FoldError, opened: &[Opened<'_>], flags: &AggregateFlags,
     }
 }
 
-/// Where a path leads, whether or not there is a file: links are followed, so that what they lead to is written.
+/// Where a path leads, whether or not the file exists. Links are followed, so that their target is written.
 fn real_path(path: &Path) -> PathBuf {
     let dir_of = |path: &Path| match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
@@ -401,7 +401,7 @@ fn real_path(path: &Path) -> PathBuf {
         if let Ok(whole) = fs::canonicalize(&path) {
             return whole;
         }
-        // A link to what isn't there yet.
+        // A link whose target doesn't exist yet.
         let Ok(target) = fs::read_link(&path) else { break };
         path = dir_of(&path).join(target);
     }
@@ -409,7 +409,7 @@ fn real_path(path: &Path) -> PathBuf {
     beside().unwrap_or(path)
 }
 
-/// Gives the length of the file.
+/// Returns the length of the file.
 fn write_output(path: &Path, weights: &Weights) -> anyhow::Result<u64> {
     let failed = || format!("--output {} can't be written", path.display());
     let path = &real_path(path);

@@ -1,4 +1,4 @@
-//! Defaults of settings that follow from other settings.
+//! Defaults that depend on other settings.
 
 use super::settings::{NodeIdentity, SettingsError, TurnSettings, default_home, node_settings, read, wrong};
 use crate::{
@@ -46,8 +46,8 @@ pub(super) fn defaults(set: &Values) -> Result<Values, SettingsError> {
     Ok(defaults)
 }
 
-/// How many members a synchronous federation has: as many as are said, or allowed, or have a part of the data. Nothing of
-/// that said is no reason to train alone.
+/// How many members a synchronous federation has: the number given, or the number allowed, or the number of parts of
+/// the data. `None` if none of these is set: that is no reason to train alone.
 fn sync_members(set: &Values, parts: usize) -> Result<Option<usize>, SettingsError> {
     match set.get("nodes") {
         Some(Written::Whole(nodes)) => return Ok(Some(usize::try_from(*nodes).unwrap_or(usize::MAX))),
@@ -58,8 +58,8 @@ fn sync_members(set: &Values, parts: usize) -> Result<Option<usize>, SettingsErr
     Ok(allowed_members(&read(set)?, &home)?.map(|members| members.len()))
 }
 
-/// The allowed peers with this node, whether it is named among them or not. A home that is still to be made has an id
-/// that nobody can have named.
+/// The allowed peers and this node, whether or not it is among them. If the home doesn't exist yet, nobody can have
+/// named its id.
 pub(super) fn allowed_members(trust: &TrustSettings, home: &Path) -> Result<Option<BTreeSet<PeerId>>, SettingsError> {
     let Some(allowed) = &trust.allow else { return Ok(None) };
     let own = Home::existing_peer_id(home).map_err(|error| wrong("home", home.display(), error))?;

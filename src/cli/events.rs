@@ -11,7 +11,7 @@ use std::{
     time::SystemTime,
 };
 
-/// A node's standard output. What can't be written is said on standard error, once, and is no reason to stop training.
+/// A node's standard output. If writing fails, that is reported once on standard error, and training goes on.
 #[derive(Clone)]
 pub(super) struct EventOutput {
     json: bool,
@@ -44,7 +44,7 @@ impl EventOutput {
         }
     }
 
-    /// A line for people, who don't read JSON.
+    /// A line for people, which is left out with `--json`.
     pub(super) fn remark(&self, text: &str) {
         if !self.json {
             self.write(&mut io::stdout().lock(), text);
@@ -71,7 +71,7 @@ impl EventOutput {
         }
     }
 
-    /// At the end: errors if events were lost though somebody wants them. A reader that has left wants none.
+    /// At the end, errors if events were lost that somebody wanted. A reader that has left wants none.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         match self.failed().take() {
             Some(error) if !has_left(&error) => {
@@ -82,7 +82,7 @@ impl EventOutput {
     }
 }
 
-/// Whether whoever read standard output has closed its end.
+/// Whether the reader of standard output has closed its end.
 fn has_left(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }

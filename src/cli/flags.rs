@@ -1,4 +1,4 @@
-//! Settings as flags and variables of the environment.
+//! Settings as flags and environment variables.
 
 use super::{
     settings::{node_settings, variable},

@@ -36,9 +36,9 @@ use std::{
 use tempfile::TempDir;
 use tokio::runtime::Builder;
 
-/// How long to look for peers before a network counts as looked at.
+/// How long to look for peers before giving up on the network.
 const LOOK_AROUND: Duration = Duration::from_secs(10);
-/// How long what is put may take to come where it outlives this program.
+/// How long to wait for a put to reach somewhere that outlives this program.
 const HAND_OVER: Duration = Duration::from_secs(600);
 /// The ending of files that hold tensors.
 const SAFETENSORS: &str = "safetensors";
@@ -135,8 +135,8 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// Opens the home to publish from. One that isn't there is made, and said: a mistyped one would publish in the name of
-    /// somebody new.
+    /// Opens the home to publish from. If it doesn't exist, it is made, with a warning: with a mistyped path one would
+    /// publish under a new identity.
     fn open(&self) -> anyhow::Result<Home> {
         let dir = self.dir()?;
         let is_new = Home::check_exists(&dir).is_err();
@@ -147,7 +147,7 @@ impl Own {
         Ok(home)
     }
 
-    /// Opens the home to remove from, which only a home that is there can do.
+    /// Opens the home to remove from, which must already exist.
     fn open_existing(&self) -> anyhow::Result<Home> {
         Ok(Home::open_existing(self.dir()?)?)
     }
@@ -216,7 +216,7 @@ impl Kind {
     }
 }
 
-/// An open folder, and what must live as long.
+/// An open folder, and what must live as long as it does.
 struct Opened {
     folder: Arc<dyn SharedFolder>,
     /// The federation's name.
@@ -283,7 +283,7 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
 }
 
 impl Place {
-    /// Opens the folder, with the home of who publishes, or to read only: then nothing is written there.
+    /// Opens the folder, with the publisher's home, or read-only, so that nothing is written there.
     fn open(&self, home: Option<&dyn Fn() -> anyhow::Result<Home>>) -> anyhow::Result<Opened> {
         let values: Values = values(&self.ways.0);
         let url = FolderUrl::read(&Written::Text(self.url.clone()));
@@ -296,7 +296,7 @@ impl Place {
             Ok(CachedOptions { network, bucket, readmitted, ..CachedOptions::in_run(run_dir) })
         };
         if let Some(home) = home {
-            // What is wrong with the settings is said before a home is made.
+            // Report wrong settings before making a home.
             options(Path::new(""))?;
             let home = home()?;
             let folder = url.open(Author::from_home(&home, federation), options(&home.run_dir(&federation)?)?)?;
@@ -312,8 +312,8 @@ impl Place {
 }
 
 impl Opened {
-    /// Who is there, if the folder is a network. An error if it is a bucket that can't be used now: who asks by hand
-    /// doesn't wait for it to come back.
+    /// Who is there, if the folder is a network. An error if it is a bucket that can't be used now: a user at a
+    /// terminal won't wait for it to come back.
     async fn look_around(&self) -> anyhow::Result<Option<Surroundings>> {
         if let Some(reason) = self.folder.routes().and_then(|routes| routes.borrow().reason.clone()) {
             bail!(reason);
@@ -325,7 +325,7 @@ impl Opened {
         }
     }
 
-    /// Asks whoever is there what the folder has. An error if nobody could be asked: what it has isn't known then.
+    /// Asks whoever is there what the folder has. An error if nobody could be asked, because then it isn't known.
     async fn ask(&self) -> anyhow::Result<()> {
         let Some(surroundings) = self.look_around().await? else { return Ok(()) };
         if surroundings.is_alone() {
@@ -335,8 +335,8 @@ impl Opened {
         Ok(())
     }
 
-    /// Waits until what was put or removed outlives this program, where anything but its own disk is to have it. How many
-    /// peers have it, if the folder is a network; an error if nobody `has` it.
+    /// Waits until what was put or removed would outlive this program, if more than its own disk should have it.
+    /// Returns how many peers have it, if the folder is a network; an error if nobody `has` it.
     async fn hand_over(&self, has: &str, around: Option<Surroundings>) -> anyhow::Result<Option<usize>> {
         let handed_over = self.folder.hand_over(HAND_OVER).await;
         if let Some(routes) = self.folder.routes().map(|routes| routes.borrow().clone())
@@ -468,7 +468,7 @@ impl Row {
     }
 }
 
-/// Says who was reached, beside the output that scripts read.
+/// Reports who was reached, apart from the output that scripts read.
 fn reached(what: Option<&str>) {
     if let Some(what) = what {
         eprintln!("{what}");
@@ -497,7 +497,7 @@ fn text(rows: &[Row]) -> String {
         Column::numbers("examples", column(&|row| row.num_examples.to_string())),
         Column::numbers("size", column(&|row| HumanBytes(row.bytes).to_string())),
     ];
-    // Over a network nobody knows when something was written.
+    // In a network it isn't known when something was written.
     if rows.iter().any(|row| row.age_seconds.is_some()) {
         numbers.push(Column::numbers("age", column(&age)));
     }
@@ -506,7 +506,7 @@ fn text(rows: &[Row]) -> String {
     format!("{}\n", table.text(columns()))
 }
 
-/// Names are a peer's to choose, and go to a terminal.
+/// Peers choose names, which go to a terminal.
 fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! `--init FILE`, and what its metadata becomes: `--out` keeps it, over restarts too.
+//! `--init FILE`, and its metadata, which `--out` keeps, across restarts too.
 
 use crate::{
     durable_file,
@@ -13,12 +13,12 @@ use std::{
     path::Path,
 };
 
-/// Where a run keeps the metadata of the file that it began from.
+/// The file in which a run keeps the metadata of the file it began from.
 const KEPT: &str = "init-metadata.json";
 /// Longest such file: JSON writes a control character as six bytes.
 const MAX_KEPT_BYTES: u64 = 8 * MAX_ANNOTATION_BYTES as u64;
 
-/// The weights of a file as burn has them, and its metadata apart: what is published and compared are weights alone.
+/// The weights of a file in burn's layout, separate from its metadata: only weights are published and compared.
 pub(super) fn read(path: &Path, model: Model) -> anyhow::Result<(Weights, Annotations)> {
     let place = || format!("--init {}", path.display());
     let file = SafetensorsFile::open(path).with_context(place)?;
@@ -28,7 +28,7 @@ pub(super) fn read(path: &Path, model: Model) -> anyhow::Result<(Weights, Annota
     Ok((weights.with_annotations(Annotations::default()), annotations))
 }
 
-/// The metadata of the file that this run began from, once it has begun: `given` now, or in its first life.
+/// The metadata of the file that this run began from, given now (`given`) or when the run first started.
 pub(super) fn kept(run_dir: &Path, origin: Origin, given: &Annotations) -> anyhow::Result<Annotations> {
     let path = run_dir.join(KEPT);
     let failed = || format!("{} can't be used", path.display());

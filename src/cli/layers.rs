@@ -1,4 +1,4 @@
-//! Settings layer over layer: flags win over the environment, that over the TOML file, that over the defaults.
+//! Settings in layers: flags override the environment, which overrides the TOML file, which overrides the defaults.
 
 use super::{
     derived,
@@ -12,7 +12,7 @@ use crate::{
 use std::{cmp::Ordering, collections::BTreeMap, fs, path::Path};
 use toml::Spanned;
 
-/// Puts the layers over each other. Every number among them is in its bounds.
+/// Merges the layers. Every number among them is in its bounds.
 pub(super) fn resolve(given: &Given, config: Option<&Path>) -> Result<Given, SettingsError> {
     let fields = node_settings();
     let mut settings = match config {
@@ -39,7 +39,8 @@ fn check(fields: &[Field], settings: &Given) -> Result<(), SettingsError> {
     Ok(())
 }
 
-/// Of two settings that say the same thing the one of the higher layer holds; of one layer both stay, to be told.
+/// If two settings say the same thing, the one from the higher layer wins. If both are from one layer, both stay, so
+/// that it can be reported.
 fn keep_nearer(settings: &mut Given, a: &str, b: &str) {
     let rank = |key: &str| settings.get(key).map(|setting| setting.source.rank());
     let (Some(rank_a), Some(rank_b)) = (rank(a), rank(b)) else { return };
@@ -55,12 +56,12 @@ pub(super) fn values(settings: &Given) -> Values {
     settings.iter().map(|(key, setting)| (key.clone(), setting.value.clone())).collect()
 }
 
-/// The error, with where the value comes from that it is about, if it is about one.
+/// The error, with the source of the value if it is about one.
 fn sourced(error: SettingsError, settings: &Given) -> SettingsError {
     error.told_of(|key| Some(settings.get(key)?.source.clone()))
 }
 
-/// The same of any error.
+/// The same for any error.
 pub(super) fn blamed(error: anyhow::Error, settings: &Given) -> anyhow::Error {
     match error.downcast::<SettingsError>() {
         Ok(error) => sourced(error, settings).into(),
@@ -101,7 +102,7 @@ fn read_toml(path: &Path, fields: &[Field]) -> Result<Given, SettingsError> {
     Ok(settings)
 }
 
-/// That there is no such setting, and which one was meant.
+/// The error for an unknown setting, with a suggestion.
 fn unknown(key: &str, fields: &[Field]) -> String {
     format!("there is no setting `{key}`{}", did_you_mean(key, fields.iter().map(|field| field.key)))
 }

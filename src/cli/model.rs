@@ -79,7 +79,7 @@ pub(super) fn run(flags: &ModelFlags) -> anyhow::Result<()> {
     })
 }
 
-/// The federation that is asked for, or the only one.
+/// The federation that was asked for, or the only one.
 fn choose(home: &Path, flags: &ModelFlags) -> anyhow::Result<Run> {
     let mut runs = Home::runs(home)?;
     runs.retain(|run| Checkpoint::path(&run.dir).exists());

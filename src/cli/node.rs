@@ -97,7 +97,7 @@ fn load(model: Model, data_dir: Option<&Path>) -> anyhow::Result<DataSet> {
     }
 }
 
-/// Tells what has become of a node: if it failed, the last event says so. Events that couldn't be written make it fail.
+/// Reports how a node ended. If it failed, the last event says so. Events that could not be written count as a failure.
 pub(super) fn ended(ended: anyhow::Result<()>, events: &EventOutput) -> anyhow::Result<()> {
     match ended {
         Ok(()) => events.check(),
@@ -108,7 +108,8 @@ pub(super) fn ended(ended: anyhow::Result<()>, events: &EventOutput) -> anyhow::
     }
 }
 
-/// Runs a node to its last epoch, or to the first signal. All mistakes that can be known are told before it begins.
+/// Runs a node to its last epoch, or until the first signal. All mistakes that can be found are reported before it
+/// begins.
 pub(super) fn run(values: &Values, ends_with_stdin: bool, output: &EventOutput) -> anyhow::Result<()> {
     let began = Instant::now();
     let (cut, followed) = watch::channel(false);
@@ -170,7 +171,7 @@ pub(super) fn run(values: &Values, ends_with_stdin: bool, output: &EventOutput) 
     device.check()?;
 
     if ends_with_stdin && !home.is_dir() {
-        // Who started this node is gone and has taken the home along.
+        // The program that started this node has gone, and has removed the home.
         anyhow::bail!("the home {} isn't there", home.display());
     }
     let home = Home::open(home)?;

@@ -1,4 +1,4 @@
-//! `peerfold peers`: how a running node's network stands.
+//! `peerfold peers`: shows who is connected to a running node.
 
 use crate::{
     p2p::{NetworkStatus, PeerRole, PeerStatus, Transport},
@@ -7,7 +7,7 @@ use crate::{
 use indicatif::{HumanBytes, HumanDuration};
 use std::time::Duration;
 
-/// The whole as text for people, the table at most so wide.
+/// The whole as text for people, with the table at most this wide.
 pub(super) fn text(status: &NetworkStatus, columns: Option<usize>) -> String {
     let mut lines = vec![match (&status.name, &status.run) {
         (Some(name), Some(run)) => format!("{} in federation {name:?}, run {run:?}", status.peer),

@@ -1,4 +1,4 @@
-//! The end of a node's life that is the program's own: the model in a file, and answering peers on.
+//! The program's own part of a node's end: writing the model to a file, and answering peers afterwards.
 
 use super::{events::EventOutput, init_file};
 use crate::{

@@ -146,7 +146,7 @@ pub enum SettingsError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// It isn't TOML, or has keys or values that no setting has.
+    /// It isn't TOML, or has unknown keys or invalid values.
     #[error("the configuration {} is wrong{place}: {message}", path.display())]
     Toml {
         /// The file.
@@ -156,7 +156,7 @@ pub enum SettingsError {
         /// What is wrong.
         message: String,
     },
-    /// No default is possible.
+    /// A setting without a default is missing.
     #[error("--{key} is missing: give the flag, {environment}, or {key} = … in the configuration")]
     Missing {
         /// The setting.
@@ -164,7 +164,7 @@ pub enum SettingsError {
         /// Its environment variable.
         environment: String,
     },
-    /// A value is not one of those it can have.
+    /// A value is invalid.
     #[error("--{key} {value}: {what}")]
     Value {
         /// The setting.
@@ -186,7 +186,7 @@ pub enum SettingsError {
         /// Why not, and what would be right.
         what: String,
     },
-    /// There is no home directory to make a default of.
+    /// There is no home directory to derive a default from.
     #[error("no home directory is known; give --home")]
     NoHome,
 }
@@ -202,7 +202,7 @@ impl From<Mistake> for SettingsError {
 }
 
 impl SettingsError {
-    /// The same error, if it is about a value, with where that comes from.
+    /// The same error, with the source of the value if it is about one.
     pub(super) fn told_of(self, source: impl FnOnce(&'static str) -> Option<Source>) -> Self {
         match self {
             Self::Value { key, value, what } => match source(key) {

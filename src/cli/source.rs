@@ -1,4 +1,4 @@
-//! Where the values of settings come from.
+//! The source of a setting's value: a flag, a variable, the file, or the default.
 
 use crate::settings::Written;
 use std::{collections::BTreeMap, fmt, path::PathBuf};
@@ -17,7 +17,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Which wins over which.
+    /// The precedence of the sources.
     pub(super) fn rank(&self) -> u8 {
         match self {
             Self::Default => 0,

@@ -1,4 +1,4 @@
-//! `peerfold strategies`: what there is to fold by.
+//! `peerfold strategies`: lists the strategies and their parameters.
 
 use crate::{
     program::{columns, for_strategy, wrapped},
@@ -149,7 +149,7 @@ mod tests {
         for (group, names) in GROUPS {
             let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
             let row = include_str!("../../README.md").lines().find(|line| line.starts_with(&format!("| {group} |")));
-            // In brackets there may be a word to one of them.
+            // A remark about one of them may follow in brackets.
             let listed: Vec<String> =
                 row.unwrap_or_default().split('`').skip(1).step_by(2).map(|n| format!("`{n}`")).collect();
             assert_eq!(listed, names, "{group}");

@@ -28,7 +28,7 @@ pub(super) struct Bucket {
     address: SocketAddr,
     secret: String,
     server: RefCell<Option<Server>>,
-    /// Nobody else is to get the port while the server is away.
+    /// Holds the port, so that nobody else gets it while the server is down.
     _port: Option<Socket>,
 }
 
@@ -39,7 +39,7 @@ struct Server {
 }
 
 impl Bucket {
-    /// Starts the server with an empty bucket in the directory, and keys that nobody else has.
+    /// Starts the server with an empty bucket in the directory and fresh keys.
     pub(super) fn start(directory: &Directory) -> anyhow::Result<Self> {
         let dir = directory.home("s3")?;
         fs::create_dir_all(dir.join(BUCKET)).with_context(|| format!("creating {}", dir.display()))?;
@@ -65,7 +65,7 @@ impl Bucket {
         format!("http://{}", self.address)
     }
 
-    /// The variables with the keys to it.
+    /// The environment variables with the keys to it.
     pub(super) fn keys(&self) -> [(&'static str, String); 2] {
         [(KEY_ID, BUCKET.to_owned()), (SECRET, self.secret.clone())]
     }

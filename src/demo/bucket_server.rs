@@ -1,4 +1,4 @@
-//! The S3 server of a demo's own: real requests and signatures, objects as files in the demo's directory.
+//! The demo's own S3 server: real requests and signatures, with objects as files in the demo's directory.
 
 use super::bucket::{KEY_ID, SECRET};
 use crate::program::{end_with_stdin, print};
@@ -23,7 +23,8 @@ const BACKLOG: u32 = 128;
 /// How long to wait when the system has no file for a further connection.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
 
-/// What a demo's nodes use of S3. A store lets nobody see an object half written, which files alone don't promise.
+/// The part of S3 that a demo's nodes use. A store never shows a half-written object, which files alone don't
+/// guarantee.
 struct Objects(RwLock<FileSystem>);
 
 #[async_trait::async_trait]
@@ -76,10 +77,10 @@ pub(crate) fn serve(dir: &Path, listen: SocketAddr) -> anyhow::Result<()> {
                 sleep(OUT_OF_FILES).await;
                 continue;
             };
-            // Else small answers wait for acknowledgements.
+            // Otherwise small answers wait for acknowledgements.
             let _ = stream.set_nodelay(true);
             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
-            // Clients may go away whenever they like.
+            // Clients may disconnect at any time.
             tokio::spawn(async { drop(connection.await) });
         }
     })

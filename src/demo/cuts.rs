@@ -1,6 +1,6 @@
 //! When a demo cuts the network and the bucket, and restores them.
 
-/// What happens to a way between the nodes.
+/// What happens to a route between the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
     NetworkDown,
@@ -9,13 +9,13 @@ pub(super) enum Cut {
     BucketUp,
 }
 
-/// What is still to happen, each when all nodes have done so many epochs.
+/// What is still to happen, each when all nodes have completed a number of epochs.
 pub(super) struct Cuts {
     coming: Vec<(u64, Cut)>,
 }
 
 impl Cuts {
-    /// With fewer the cuts would fall together.
+    /// With fewer epochs the cuts would coincide.
     pub(super) const LEAST_EPOCHS: u64 = 8;
 
     /// Nothing happens.
@@ -36,7 +36,7 @@ impl Cuts {
         Self { coming }
     }
 
-    /// What happens next, if it is time for it when all have done so many epochs.
+    /// What happens next, if it is time for it now that all have completed this many epochs.
     pub(super) fn due(&mut self, done: u64) -> Option<Cut> {
         self.coming.pop_if(|(at, _)| *at <= done).map(|(_, cut)| cut)
     }
@@ -51,7 +51,7 @@ mod tests {
         let mut cuts = Cuts::over(24);
         assert_eq!(cuts.due(5), None);
         assert_eq!([cuts.due(6), cuts.due(6), cuts.due(11)], [Some(Cut::NetworkDown), None, None]);
-        // The slowest has come far at once.
+        // The slowest has got far all at once.
         let rest = [cuts.due(99), cuts.due(99), cuts.due(99), cuts.due(99)];
         assert_eq!(rest, [Some(Cut::NetworkUp), Some(Cut::BucketDown), Some(Cut::BucketUp), None]);
         assert_eq!(Cuts::none().due(99), None);

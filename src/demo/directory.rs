@@ -18,7 +18,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// The guard makes the directory, so that there is no moment in which nobody would remove it.
+    /// The guard makes the directory, so that there is never a moment in which nobody would remove it.
     pub(super) fn create() -> anyhow::Result<Self> {
         let mut command = program()?;
         command.arg("demo-guard").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -61,8 +61,8 @@ impl Drop for Directory {
     }
 }
 
-/// This program, in a process group of its own, so that Ctrl-C reaches the demo alone. Settings of the user's own nodes
-/// are not the demo's, nor are the keys to their buckets.
+/// This program, in a separate process group, so that Ctrl-C reaches only the demo. Settings of the user's own nodes,
+/// and keys to their buckets, aren't passed on.
 pub(super) fn program() -> anyhow::Result<Command> {
     let path = std::env::current_exe().context("the demo can't find its own program")?;
     let mut command = Command::new(path);
@@ -82,12 +82,12 @@ pub(super) fn program() -> anyhow::Result<Command> {
 pub(crate) fn guard() -> anyhow::Result<()> {
     let dir = tempfile::Builder::new().prefix("peerfold-demo-").tempdir()?;
     let path = dir.path().to_str().with_context(|| format!("{} is not UTF-8", dir.path().display()))?;
-    // If nobody reads it, standard input has ended too.
+    // If nobody reads this, standard input has ended too.
     let _ = writeln!(io::stdout(), "{path}");
     io::stdin().read_to_end(&mut Vec::new()).context("waiting for the demo")?;
     let dir = dir.keep();
     while dir.exists() {
-        // A node that is only just starting finds its home locked, or gone: it makes none.
+        // A node that is just starting finds its home locked or gone, and doesn't create one.
         let files: Vec<PathBuf> =
             fs::read_dir(&dir)?.map(|file| file.map(|file| file.path())).collect::<Result<_, _>>()?;
         let homes = files.iter().filter(|file| file.is_dir());
@@ -102,7 +102,7 @@ pub(crate) fn guard() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether somebody made a file between the listing and the removal.
+/// Whether somebody created a file between the listing and the removal.
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound)
 }

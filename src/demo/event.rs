@@ -1,4 +1,4 @@
-//! What the demo itself has to say, beside its nodes' events.
+//! The demo's own events, besides those of its nodes.
 
 use crate::program::rfc_3339;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 /// The phase in which the nodes meet.
 pub(super) const TOGETHER: &str = "together";
-/// The phase in which each is for itself.
+/// The phase in which each learns alone.
 pub(super) const ALONE: &str = "alone";
 
 /// A line that a demo with `--json` writes of its own.

@@ -40,9 +40,9 @@ struct Row {
 /// The display.
 pub(super) struct Live {
     form: Form,
-    /// Requested when nobody reads any more.
+    /// The stop that is requested when nobody reads any more.
     stop: Stop,
-    /// Why a line couldn't be written, if not because its reader has left.
+    /// Why a line could not be written, unless its reader has left.
     failed: RefCell<Option<io::Error>>,
     phase: Cell<&'static str>,
     rows: RefCell<Vec<Row>>,
@@ -103,7 +103,7 @@ impl Live {
         }
     }
 
-    /// Shows what happened in a node. `names` gives the nodes' names by peer id.
+    /// Shows what happened in a node. `names` has the nodes' names by peer id.
     pub(super) fn event(&self, number: usize, timed: &TimedEvent, names: &BTreeMap<String, String>) {
         let event = &timed.event;
         if let Form::Json = self.form {
@@ -118,7 +118,7 @@ impl Live {
         let name = |peer: &str| names.get(peer).cloned().unwrap_or_else(|| short_peer(peer));
         match event {
             Event::Folded { updates, .. } => self.folded(number, format!("folded node {}", stale_text(updates, name))),
-            // Alone there is nobody to fold with, which need not be said after each epoch.
+            // Alone there is nobody to fold with, which needn't be repeated after each epoch.
             Event::NotFolded { .. } if self.phase.get() == ALONE => {}
             Event::NotFolded { reason, .. } => self.folded(number, format!("not folded: {reason}")),
             Event::FolderFailed { epoch, reason } => self.note(number, &format!("epoch {epoch}: {reason}; trains on")),
@@ -143,7 +143,7 @@ impl Live {
                 let folded = self.rows.borrow().get(number).map(|row| row.folded.clone()).unwrap_or_default();
                 let (loss, accuracy) = (metric("loss"), 100.0 * metric("accuracy"));
                 let network = peers.zip(sent.zip(*received));
-                // Behind a network it is the lesser part.
+                // Behind a network the bucket is the smaller part.
                 let bucket = bucket.filter(|_| network.is_none());
                 match self.rows.borrow().get(number).and_then(|row| row.bar.as_ref()) {
                     Some(bar) => {
@@ -222,14 +222,14 @@ impl Live {
         }
     }
 
-    /// A demo that was stopped has no more to say than that.
+    /// A demo that was stopped says only that.
     pub(super) fn stopped(&self) {
         if let Form::Json = self.form {
             self.json(DemoEvent::Stopped);
         }
     }
 
-    /// What it failed of. For people the program says it on standard error.
+    /// Why it failed. For people, the program says so on standard error.
     pub(super) fn failed(&self, reason: &str) {
         if let Form::Json = self.form {
             self.json(DemoEvent::Failed { reason: reason.to_owned() });
@@ -249,7 +249,7 @@ impl Live {
         }
     }
 
-    /// Writes a line. A demo that nobody reads any more ends.
+    /// Writes a line. The demo ends if nobody reads it any more.
     fn line(&self, text: &str) {
         let mut out = std::io::stdout().lock();
         if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -260,7 +260,7 @@ impl Live {
         }
     }
 
-    /// Errors if something couldn't be shown though somebody wants it.
+    /// Errors if something could not be shown that somebody wanted to see.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         self.failed.take().map_or(Ok(()), |error| Err(error).context("writing to standard output"))
     }
@@ -330,7 +330,7 @@ fn fitting(figures: String, moved: &str, folded: &str, room: usize) -> String {
     candidates.into_iter().find(|text| measure_text_width(text) <= room).unwrap_or(figures)
 }
 
-/// What was folded, without the own update: `node 0, node 2 (1 stale)`.
+/// What was folded, without the node's own update: `node 0, node 2 (1 stale)`.
 fn stale_text(updates: &[FoldedUpdate], name: impl Fn(&str) -> String) -> String {
     let name = |peer: &str| name(peer).trim_start_matches("node ").to_owned();
     let peers = updates.iter().filter(|update| !update.own).map(|update| match update.staleness {

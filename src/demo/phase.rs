@@ -1,4 +1,4 @@
-//! All nodes once, from their start to their end.
+//! One phase of a demo: runs all nodes once, from start to end.
 
 use super::{
     DemoFlags, Kill,
@@ -37,7 +37,7 @@ const KILL_DEADLINE: u64 = 3;
 const POLL: f64 = 0.1;
 /// Seconds that peers are waited for before the bucket is asked.
 const FALLBACK_AFTER: f64 = 0.5;
-/// Where the nodes listen: nobody else is to hear of a demo.
+/// Where the nodes listen: on the loopback, so that nobody else hears of a demo.
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
 /// How a phase ended.
@@ -141,7 +141,7 @@ impl<'a> Phase<'a> {
             }
         }
         if list.is_some() {
-            // Each stays until all are done: a node that was killed finds the others when it comes back.
+            // Each stays until all are done, so that a node that was killed finds the others when it comes back.
             arguments.extend(["--no-mdns".into(), "--stay".into()]);
         }
         if bucket.is_some() {
@@ -224,7 +224,7 @@ impl<'a> Phase<'a> {
                 && running[victim].process.is_none()
                 && others_are_at(&running, victim, epoch.saturating_add(AWAY_EPOCHS))
             {
-                // Once: the node publishes the same epoch again.
+                // Only once: the node publishes the same epoch again.
                 kill = None;
                 running[victim].process = Some(self.start(victim, &sender)?);
                 running[victim].restarted();
@@ -297,7 +297,7 @@ impl Running {
         self.paid = paid;
     }
 
-    /// Epochs that are behind it: all, if it has come to its end.
+    /// Epochs it has completed: all of them, if it has ended.
     fn done(&self) -> u64 {
         if self.finished { u64::MAX } else { self.epoch }
     }
@@ -314,7 +314,7 @@ impl Running {
     }
 }
 
-/// Whether all others have come to this epoch or to their end.
+/// Whether all others have reached this epoch or their end.
 fn others_are_at(running: &[Running], victim: usize, epoch: u64) -> bool {
     let others = running.iter().enumerate().filter(|(number, _)| *number != victim);
     others.into_iter().all(|(_, node)| node.epoch >= epoch || node.finished)

@@ -12,7 +12,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-/// Longest line that is read of a node.
+/// The longest line that is read from a node.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 /// Lines of a node's log that are kept to explain its end.
 const LOG_LINES: usize = 20;
@@ -70,7 +70,7 @@ impl NodeProcess {
         Ok(Self { child, stdin, log: Some(log) })
     }
 
-    /// Tells the node to do something. One that is gone needs not.
+    /// Sends the node a command. It is ignored if the node has gone.
     pub(super) fn tell(&mut self, order: &str) {
         if let Some(stdin) = &mut self.stdin {
             let _ = writeln!(stdin, "{order}");
@@ -90,7 +90,7 @@ impl NodeProcess {
             return Ok(None);
         }
         let error = log.iter().rev().find_map(|line| line.strip_prefix("error: "));
-        // Without an error it has panicked, or somebody has killed it, of which its log says nothing.
+        // Without an error it has panicked, or somebody has killed it, which its log doesn't show.
         let error = error.or(status.code().and(log.back().map(String::as_str)));
         Ok(Some(error.map_or_else(|| format!("it ended with {status}"), str::to_owned)))
     }

@@ -1,4 +1,4 @@
-//! What the demo has shown, in figures.
+//! The demo's result as a table.
 
 use super::{
     event::{Figures, NodeFigures},
@@ -28,7 +28,7 @@ pub(super) struct NodeResult {
     pub(super) received: u64,
     /// What the bucket has cost, over all its starts.
     pub(super) bucket: Option<BucketFigures>,
-    /// What it has had of the others.
+    /// What it got from the others.
     pub(super) dealings: Dealings,
 }
 
@@ -53,7 +53,7 @@ impl Summary {
         values.sum::<f64>() / count
     }
 
-    /// The table, at most so wide.
+    /// The table, at most this wide.
     pub(super) fn table(&self, columns: Option<usize>) -> String {
         let has_network = self.rows.iter().any(|(node, _)| node.sent > 0);
         let has_bucket = self.rows.iter().any(|(node, _)| node.bucket.is_some());

@@ -1,17 +1,17 @@
-//! Whether the nodes of a demo have learned from each other, and if not, why.
+//! Decides whether the nodes of a demo have learned from each other, and if not, why.
 
 use crate::node::Event;
 
-/// What a node has had of the others, over all its starts.
+/// What a node got from the others, over all its starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Dealings {
     /// Whether it ever folded an update of another, or began from one.
     folded: bool,
     /// Whether an update of another ever came.
     received: bool,
-    /// Whether it ever had anything from the bucket while that was there.
+    /// Whether it ever got anything from the bucket while the bucket was up.
     used_bucket: bool,
-    /// Whether the bucket is there, as far as it was told.
+    /// Whether the bucket is up, as far as it has been told.
     has_bucket: bool,
     /// Why the bucket or the folder failed last.
     failure: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct Dealings {
 }
 
 impl Dealings {
-    /// Takes note of what happened in the node.
+    /// Records what happened in the node.
     pub(super) fn note(&mut self, event: &Event) {
         match event {
             Event::Started { authors, .. } => self.folded |= !authors.is_empty(),
@@ -161,7 +161,7 @@ mod tests {
         let met = dealings(&[started(&[]), not_folded("nobody"), received(), folded(&[true, false])]);
         let joined = dealings(&[started(&["somebody"])]);
         assert_eq!(failure(&[met.clone(), joined, met]), None);
-        // Alone there is nobody.
+        // A single node has nobody.
         assert_eq!(failure(&[dealings(&[started(&[]), not_folded("nobody")])]), None);
         assert_eq!(failure(&[]), None);
     }
@@ -171,7 +171,7 @@ mod tests {
         let alone = dealings(&[started(&[]), not_folded("no peer has anything to fold"), folded(&[true])]);
         let expected = "no node ever met another, so nothing was averaged: no peer has anything to fold";
         assert_eq!(failure(&[alone.clone(), alone.clone()]).as_deref(), Some(expected));
-        // The cause is told, not what came of it.
+        // Report the cause, not its consequence.
         let cut_off = dealings(&[routes(None, false), not_folded("no peer has anything to fold"), done(7)]);
         let expected = "no node ever met another, so nothing was averaged: the bucket is away";
         assert_eq!(failure(&[cut_off.clone(), cut_off]).as_deref(), Some(expected));
@@ -204,7 +204,7 @@ mod tests {
         let met = folded(&[false, true]);
         let cut = dealings(&[routes(Some(true), true), done(9), met.clone(), routes(Some(true), false), done(0)]);
         assert_eq!(failure(&[cut.clone(), cut.clone()]), None);
-        // At the start it counts as there.
+        // At the start it counts as up.
         let never = dealings(&[routes(Some(true), true), met, routes(Some(true), false), done(9)]);
         let expected = "node 1 never reached the bucket: the bucket is away";
         assert_eq!(failure(&[cut, never]).as_deref(), Some(expected));

@@ -1,4 +1,4 @@
-//! A file that several threads read at any place, with or without a descriptor of its own.
+//! A file that several threads can read at any offset, whether or not it stays open.
 
 use super::Kept;
 use std::{
@@ -10,8 +10,9 @@ use std::{
 
 /// A file that is read as often as needed, by several threads.
 ///
-/// It stays open while there are descriptors to spare, and is then readable whatever becomes of its name. Of a thousand
-/// files most are opened anew for each read: what is read is then what lies under the name, and the caller compares.
+/// It stays open while there are descriptors to spare, and is then readable whatever happens to its name. With a
+/// thousand files, most are reopened for each read: that reads whatever is under the name by then, and the caller has
+/// to compare.
 #[derive(Debug)]
 pub(crate) struct SharedFile {
     path: PathBuf,

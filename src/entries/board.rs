@@ -1,4 +1,4 @@
-//! An entry set that can be waited on.
+//! An entry set that can be waited on: [`Board`] wakes its watchers at every change, and a [`Watch`] follows it.
 
 use super::{Conflict, EntrySet, Refused};
 use crate::weights::{Digest, FederationId, SignedEntry};
@@ -9,7 +9,7 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// An entry set that can be waited on. What a folder implementation learns goes in here; what it tells comes from here.
+/// An entry set that can be waited on. A folder puts in what it learns, and answers from what is here.
 pub struct Board {
     set: Mutex<EntrySet>,
     revision: watch::Sender<u64>,
@@ -21,17 +21,17 @@ impl Board {
         Self { set: Mutex::new(EntrySet::new(federation)), revision: watch::Sender::new(0) }
     }
 
-    /// The set, to look at. Not to be held across an await.
+    /// The set, for reading. Don't hold it across an await.
     pub fn set(&self) -> MutexGuard<'_, EntrySet> {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an entry in and wakes who watches.
+    /// Takes in an entry and wakes the watchers.
     pub fn insert(&self, entry: Arc<SignedEntry>) -> Result<bool, Refused> {
         self.change(|set| set.insert(entry))
     }
 
-    /// Takes a proof in, as [`EntrySet::insert_proof`] does, and wakes who watches.
+    /// Takes in a proof, as [`EntrySet::insert_proof`] does, and wakes the watchers.
     pub fn insert_proof(&self, proof: Conflict) -> Result<bool, Refused> {
         self.change(|set| set.insert_proof(proof))
     }
@@ -88,7 +88,7 @@ pub struct Watch {
     revisions: watch::Receiver<u64>,
     prefix: String,
     seen: u64,
-    /// What keeps the folder looking for changes.
+    /// Keeps the folder looking for changes.
     _source: Box<dyn Any + Send + Sync>,
 }
 
@@ -111,11 +111,11 @@ impl Watch {
         }
     }
 
-    /// The next entry that is known already.
+    /// The next entry that is already known.
     pub fn try_next(&mut self) -> Option<Arc<SignedEntry>> {
         let set = self.board.set();
         let found = set.changed_since(self.seen, &self.prefix);
-        // What lies under other prefixes is not looked at again.
+        // Changes under other prefixes aren't looked at again.
         self.seen = found.map_or(set.revision(), |(revision, _)| revision);
         found.map(|(_, entry)| entry.clone())
     }

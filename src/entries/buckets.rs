@@ -1,4 +1,5 @@
-//! The buckets that an entry set is compared by: fingerprints, sets of buckets, places in them.
+//! The 256 buckets by which entry sets are compared: their fingerprints, sets of them, and positions in the order of
+//! pages.
 
 use super::Standing;
 use crate::weights::Digest;
@@ -6,11 +7,11 @@ use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Buckets that an entry set is cut into, so that two sets that differ little need to move little.
+/// The number of buckets in an entry set. Two sets that differ little need to move little.
 pub const BUCKETS: usize = 256;
 
-/// The bucket of all that is known of an author: the first byte of its id's BLAKE3. By author, so that its entries and
-/// the proof that takes their place are compared with each other.
+/// An author's bucket: the first byte of the BLAKE3 of its id. By author, so that its entries and the proof that
+/// replaces them are compared with each other.
 pub(super) fn bucket_of(author: &PeerId) -> u8 {
     blake3::hash(&author.to_bytes()).as_bytes()[0]
 }
@@ -20,20 +21,20 @@ pub(super) fn bucket_of(author: &PeerId) -> u8 {
 pub struct Fingerprints(pub Box<[[u8; 16]; BUCKETS]>);
 
 impl Fingerprints {
-    /// The digest of the set that they are of. Equal fingerprints have equal digests, and different ones different ones.
+    /// The digest of the set. Digests are equal exactly if the fingerprints are.
     pub fn digest(&self) -> Digest {
         let mut hasher = blake3::Hasher::new_derive_key("peerfold 2026 folder digest v2");
         hasher.update(self.0.as_flattened());
         Digest::from_bytes(*hasher.finalize().as_bytes())
     }
 
-    /// Whether both have the same of an author and of those in its bucket.
+    /// Whether both have the same of this author, and of the others in its bucket.
     pub fn agree_on(&self, other: &Self, author: &PeerId) -> bool {
         let bucket = usize::from(bucket_of(author));
         self.0[bucket] == other.0[bucket]
     }
 
-    /// The buckets in which `other` has something that isn't the same here. What is empty there has nothing to give.
+    /// The buckets in which `other` has something different. Buckets that are empty there have nothing to give.
     pub fn differing_in(&self, other: &Self) -> BucketSet {
         let mut buckets = BucketSet::default();
         for (bucket, (ours, theirs)) in (0..=u8::MAX).zip(self.0.iter().zip(&*other.0)) {
@@ -45,7 +46,7 @@ impl Fingerprints {
     }
 }
 
-/// 256 hashes are nothing to read.
+/// Nobody wants to read 256 hashes.
 impl fmt::Debug for Fingerprints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Fingerprints({})", self.digest().short())
@@ -76,7 +77,8 @@ impl BucketSet {
     }
 }
 
-/// How far a page of sync got: bucket, then the text of a key, or of an author for a proof. In this order pages go on.
+/// How far a page of sync has got: the bucket, then the text of a key, or of an author for a proof. Pages go in this
+/// order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
     /// The bucket.

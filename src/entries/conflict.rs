@@ -1,4 +1,4 @@
-//! The proof that two nodes sign as one author.
+//! The proof that an author signed two different entries under one number.
 
 use crate::weights::{EntryError, SignedEntry};
 use libp2p_identity::PeerId;
@@ -11,10 +11,10 @@ pub struct Conflict {
     pub entries: [Arc<SignedEntry>; 2],
 }
 
-/// Why bytes are no proof.
+/// Why bytes aren't a proof.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
-    /// One of the two is no entry.
+    /// One of the two isn't a valid entry.
     #[error(transparent)]
     Entry(#[from] EntryError),
     /// They are not two different entries of one author and federation under one number.
@@ -41,7 +41,7 @@ impl Conflict {
         Self::new(Arc::new(one?), Arc::new(other?)).ok_or(ProofError::NoProof)
     }
 
-    /// Who signed both.
+    /// The author who signed both.
     pub fn author(&self) -> PeerId {
         self.entries[0].key.author()
     }

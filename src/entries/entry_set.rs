@@ -1,4 +1,5 @@
-//! The set of entries that stand, and which one takes whose place: a state machine without I/O.
+//! The state machine behind every folder, without I/O: the newest entry of each key, retention of updates, and excluded
+//! authors.
 
 mod in_buckets;
 
@@ -12,11 +13,11 @@ use std::{
     sync::Arc,
 };
 
-/// Most keys that are held of one author, tombstones included.
+/// Most keys held per author, tombstones included.
 pub const MAX_ENTRIES_PER_AUTHOR: usize = 256;
-/// Most authors of whom anything is held, the excluded ones among them.
+/// Most authors of whom anything is held, excluded ones included.
 pub const MAX_AUTHORS: usize = 100_000;
-/// Updates held of one author.
+/// Updates held per author.
 pub const UPDATES_KEPT: usize = 2;
 
 /// Why an entry is not taken in.
@@ -48,13 +49,13 @@ struct Held {
     revision: u64,
 }
 
-/// The entries that are known of a federation: of each key the newest.
+/// The known entries of a federation: the newest of each key.
 ///
-/// A state machine without I/O. Whatever the order in which entries arrive, sets that were given the same ones hold the
-/// same and have equal digests, as long as no author passes a limit or signs two entries under one number of which a
-/// set has let one go before the other came:
+/// A state machine without I/O. In whatever order entries arrive, sets that were given the same ones hold the same and
+/// have equal digests. The exceptions are an author who exceeds a limit, and one who signs two entries under one number
+/// if a set has dropped the first before the second came:
 ///
-/// - of each key the entry with the highest number is held, put or tombstone;
+/// - the entry with the highest number of each key is held, put or tombstone;
 /// - of the keys `<author>/update/<epoch>` only the [`UPDATES_KEPT`] with the highest numbers, so that retention needs
 ///   no tombstones, which would pile up by one an epoch;
 /// - an author who signed two different entries under one number is excluded, unless [readmitted](Self::readmit).
@@ -66,7 +67,7 @@ pub struct EntrySet {
     by_sequence: BTreeMap<PeerId, BTreeMap<u64, Key>>,
     conflicts: BTreeMap<PeerId, Conflict>,
     readmitted: BTreeSet<PeerId>,
-    /// Of all that is held.
+    /// The hashes of everything held.
     hashes: BTreeSet<EntryHash>,
     buckets: Buckets,
     revision: u64,
@@ -88,8 +89,8 @@ impl EntrySet {
         }
     }
 
-    /// The operator's word that this author is to be trusted whatever it signed. Of two entries under one number the
-    /// one with the larger hash counts. Entries that were dropped at the exclusion must be inserted again.
+    /// The operator's decision to trust this author whatever it signed. Of two entries under one number, the one with
+    /// the larger hash counts. Entries that were dropped at the exclusion must be inserted again.
     pub fn readmit(&mut self, author: PeerId) {
         self.readmitted.insert(author);
         if self.conflicts.remove(&author).is_some() {
@@ -99,8 +100,8 @@ impl EntrySet {
     }
 
     /// Takes in the proof that an author is to be excluded, and excludes it. `Ok(true)` if it changed the set,
-    /// `Ok(false)` if its author was excluded already, or [readmitted](Self::readmit) here. What is no proof by
-    /// [`Conflict::new`] is refused, as is an author more than there is room for.
+    /// `Ok(false)` if its author was excluded already, or [readmitted](Self::readmit) here. Refused if it isn't a proof
+    /// by [`Conflict::new`], or if there is no room for another author.
     pub fn insert_proof(&mut self, proof: Conflict) -> Result<bool, Refused> {
         let [one, other] = proof.entries;
         let proof = Conflict::new(one, other).ok_or(Refused::NoProof)?;
@@ -158,7 +159,7 @@ impl EntrySet {
         Ok(true)
     }
 
-    /// Errors if a new entry of this key would be one too many of its author, or its author one too many.
+    /// Errors if a new entry under this key would exceed the author's limit, or the author would exceed the set's.
     pub fn check_room(&self, key: &Key) -> Result<(), Refused> {
         let of_author = self.by_sequence.get(&key.author());
         if of_author.is_none() && self.is_full() {
@@ -201,14 +202,14 @@ impl EntrySet {
         keys.filter_map(|key| self.get(key))
     }
 
-    /// The update with the highest number of an author, unless it has none.
+    /// An author's update with the highest number, if it has one.
     pub fn newest_update(&self, author: PeerId) -> Option<&Arc<SignedEntry>> {
         let newest_first = self.by_sequence.get(&author)?.values().rev();
         let mut standing = newest_first.filter(|key| key.update_epoch().is_some()).filter_map(|key| self.get(key));
         standing.find(|entry| entry.root().is_some())
     }
 
-    /// Whose entries are held.
+    /// The authors with entries in the set.
     pub fn authors(&self) -> impl Iterator<Item = PeerId> {
         self.by_sequence.keys().copied()
     }
@@ -247,7 +248,7 @@ impl EntrySet {
         self.get(key).cloned()
     }
 
-    /// Whether something newer is held that leaves no place for this entry.
+    /// Whether something newer that replaces this entry is held.
     fn is_superseded(&self, entry: &SignedEntry) -> bool {
         let newer = self.held.get(&entry.key).is_some_and(|held| held.entry.sequence > entry.sequence);
         newer || self.update_to_drop(&entry.key).is_some_and(|(sequence, _)| sequence > entry.sequence)

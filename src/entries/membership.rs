@@ -1,11 +1,12 @@
-//! Who may take part in a federation, as this node sees it.
+//! Decides who may take part in a federation, as this node sees it.
 
 use libp2p_identity::PeerId;
 use std::collections::BTreeSet;
 
-/// Whose values count: decided once, when a node is opened, and asked by all that would fetch, keep or fold them.
+/// Whose values count. Decided once, when a node is opened, and asked by everything that would fetch, keep or fold
+/// them.
 ///
-/// The node itself is not asked about. Entries are another matter: they are passed on whoever signed them, or members
+/// The node itself isn't asked about. Entries are different: they are passed on whoever signed them, otherwise members
 /// with different lists would never come to know the same.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Membership {
@@ -28,7 +29,7 @@ impl Membership {
         self.allowed.as_ref().is_none_or(|allowed| allowed.contains(&author))
     }
 
-    /// The only authors that may; `None` for everybody.
+    /// The only authors that may take part; `None` for everybody.
     pub fn allowed(&self) -> Option<&BTreeSet<PeerId>> {
         self.allowed.as_ref()
     }

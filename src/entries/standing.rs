@@ -1,14 +1,14 @@
-//! What peers are told of an entry set.
+//! An item of an entry set, as peers are told of it.
 
 use super::Conflict;
 use crate::weights::SignedEntry;
 use std::sync::Arc;
 
-/// What stands in an entry set, and is told to peers.
+/// An item of an entry set, as peers are told of it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Standing {
     /// The newest entry of a key.
     Entry(Arc<SignedEntry>),
-    /// Why an author is excluded, in the place of all its entries.
+    /// The proof for which an author is excluded, in place of all its entries.
     Proof(Conflict),
 }

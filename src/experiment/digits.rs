@@ -1,3 +1,5 @@
+//! The handwritten 8×8 digits that are embedded in the program, and their split into training and test examples.
+
 use super::DataSet;
 use crate::train::{Draws, Examples};
 use flate2::read::GzDecoder;
@@ -8,10 +10,11 @@ const CLASSES: usize = 10;
 const PIXELS: usize = 64;
 /// The darkest pixel in the file.
 const DARKEST: f32 = 16.0;
-/// Not a run's seed: everybody measures with the same examples.
+/// Fixed, not a run's seed, so that everybody measures with the same examples.
 const SPLIT_SEED: u64 = 0;
 
-/// The handwritten digits of 8×8 pixels that are inside the program: 1,797, pixels 0 to 1, shape [1, 8, 8], 10 classes.
+/// The handwritten digits of 8×8 pixels that are embedded in the program: 1,797 images, pixels 0 to 1, shape [1, 8, 8],
+/// 10 classes.
 ///
 /// A fifth of each class, drawn once and for all, is the test set: 359 examples.
 pub fn digits() -> DataSet {

@@ -1,3 +1,5 @@
+//! Reads IDX files of unsigned bytes, MNIST's format, plain or gzipped. Never allocates on a header's word alone.
+
 use flate2::bufread::GzDecoder;
 use std::io::{self, BufRead, Read};
 
@@ -6,10 +8,10 @@ pub const MAX_IDX_BYTES: usize = 1 << 30;
 
 const UNSIGNED_BYTES: u8 = 0x08;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// What is allocated on the word of a header; the rest as it arrives.
+/// How much is allocated on the word of a header. The rest is allocated as it arrives.
 const TRUSTED_BYTES: usize = 1 << 20;
 
-/// Why a file is no IDX file of bytes.
+/// Why a file isn't an IDX file of bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum IdxError {
     /// Reading failed, or the compression is damaged.
@@ -42,7 +44,7 @@ pub enum IdxError {
         /// Bytes of that part.
         expected: usize,
     },
-    /// Something stands behind the elements.
+    /// There is something after the elements.
     #[error("something stands behind its {expected} elements")]
     Trailing {
         /// Elements announced.
@@ -66,8 +68,8 @@ pub struct Idx<const RANK: usize> {
 impl<const RANK: usize> Idx<RANK> {
     /// Reads a file, plain or compressed with gzip, whichever its first bytes tell.
     ///
-    /// Memory follows what is there, not what the header announces. A file with other dimensions, too few bytes or too
-    /// many, or a wrong checksum is an error.
+    /// Memory grows with what is there, not with what the header announces. A file with other dimensions, too few bytes
+    /// or too many, or a wrong checksum is an error.
     pub fn read(mut file: impl BufRead) -> Result<Self, IdxError> {
         if !file.fill_buf()?.starts_with(&GZIP_MAGIC) {
             return Self::read_plain(&mut file);
@@ -94,7 +96,7 @@ impl<const RANK: usize> Idx<RANK> {
         let count = count.filter(|&count| count <= MAX_IDX_BYTES);
         let expected = count.ok_or_else(|| IdxError::TooLarge { dimensions: sides.to_vec() })?;
         let mut elements = Vec::with_capacity(expected.min(TRUSTED_BYTES));
-        // One byte more tells what stands behind, and makes the decompressor compare the checksum.
+        // One more byte shows whether anything follows, and makes the decompressor check the checksum.
         file.take(expected as u64 + 1).read_to_end(&mut elements)?;
         match elements.len() {
             got if got < expected => Err(IdxError::Truncated { got, expected }),

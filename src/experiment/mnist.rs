@@ -1,3 +1,5 @@
+//! MNIST: finding its four files where people usually put them, and loading them.
+
 use super::{DataSet, Idx, IdxError};
 use crate::{
     file_format::FileFormat,
@@ -16,14 +18,14 @@ const FILES: [&str; 4] =
     ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
 /// Where they are looked for, beside the directory itself: torchvision makes `MNIST/raw`.
 const FOLDERS: [&str; 6] = ["", "mnist", "raw", "MNIST/raw", "mnist/raw", "MNIST"];
-/// Of what lies in the directory instead, so many names are told, and so many are looked at.
+/// How many names are reported of what is in the directory instead, and how many are looked at.
 const TOLD: usize = 8;
 const LOOKED_AT: usize = 1000;
 
 /// Why MNIST can't be loaded. Each says which file, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum MnistError {
-    /// Files are in none of the places.
+    /// Files are missing from all of the places.
     #[error(
         "{names} {are} missing in {directory} and its folders mnist, raw and MNIST/raw ({found}): put MNIST's four files \
          there, plain or as .gz, {example} or {dotted}",
@@ -103,7 +105,7 @@ pub enum MnistError {
 /// they are read.
 pub fn mnist(directory: &Path) -> Result<DataSet, MnistError> {
     let [train_images, train_labels, test_images, test_labels] = find_all(directory)?;
-    // The small files first: what is wrong with them is told at once.
+    // The small files first, so that errors in them are reported at once.
     match (load(test_images, test_labels), load(train_images, train_labels)) {
         (Ok(test), Ok(train)) => Ok(DataSet { train, test }),
         (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
@@ -111,7 +113,7 @@ pub fn mnist(directory: &Path) -> Result<DataSet, MnistError> {
     }
 }
 
-/// Several errors as one, those of several ones beside the others.
+/// Several errors as one, flattening those that are already several.
 fn several(errors: [MnistError; 2]) -> MnistError {
     let each = |error| match error {
         MnistError::Several(errors) => errors,
@@ -185,7 +187,7 @@ fn what_lies_in(folders: &[PathBuf], directory: &Path) -> String {
             let path = file.ok()?.path();
             let mark = if path.is_dir() { "/" } else { "" };
             let name = path.strip_prefix(directory).unwrap_or(&path).display().to_string();
-            // Names are whoever's to choose.
+            // Anybody may have chosen the names.
             Some(format!("{}{mark}", name.escape_debug()))
         }));
     }
@@ -203,7 +205,7 @@ fn read<const RANK: usize>(path: &Path) -> Result<Idx<RANK>, MnistError> {
     let wrong = |source| {
         let mut head = Vec::new();
         let read = open().map(|file| file.take(FileFormat::HEAD_BYTES as u64).read_to_end(&mut head));
-        // Compressed it may be: then what is wrong is inside.
+        // It may well be compressed; then the error is inside.
         let format = read.ok().and_then(|_| FileFormat::of(&head)).filter(|format| *format != FileFormat::Gzip);
         MnistError::Idx { path: path.to_owned(), format, source }
     };

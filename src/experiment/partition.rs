@@ -1,3 +1,5 @@
+//! Splits examples between nodes with label skew, as in the flwr-serverless paper.
+
 use crate::train::{Draws, Examples};
 
 /// Most nodes that examples can be split between.
@@ -12,7 +14,7 @@ pub enum PartitionError {
         /// Nodes asked for.
         nodes: usize,
     },
-    /// The skew is no probability.
+    /// The skew isn't a probability.
     #[error("the label skew must be between 0 and 1, not {skew}")]
     Skew {
         /// The skew asked for.
@@ -38,13 +40,13 @@ pub enum PartitionError {
     },
 }
 
-/// A split of examples between nodes by which each has its own favourite labels, as in the flwr-serverless paper.
+/// A split of examples between nodes in which each has its own favourite labels, as in the flwr-serverless paper.
 ///
 /// The classes are cut into as many contiguous groups as there are nodes, the first ones longer by one if they don't
 /// come out even (`numpy.array_split`: ten classes on three nodes are 0–3, 4–6, 7–9). With probability `skew` an
 /// example goes to the node that owns its label, else to any node, each equally likely (the owner too). So 0 is an even
-/// split and 1 a disjoint one. With more nodes than classes, those behind the last class own no label and get only what
-/// is spread evenly.
+/// split and 1 a disjoint one. With more nodes than classes, the nodes after the last class own no label and get only
+/// what is spread evenly.
 ///
 /// The split follows from the seed, the labels and the numbers here: every node computes the same one, everywhere.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,7 +73,7 @@ impl LabelSkew {
         let mut draws = Draws::new("label skew", self.seed, b"");
         let owners: Vec<usize> = (0..examples.classes()).map(|class| self.owner(class, examples.classes())).collect();
         let node_of = |&label: &u8| {
-            // Both are drawn for each example, so that the seed deals the same cards at every skew.
+            // Both are drawn for each example, so that a seed makes the same draws at every skew.
             let (luck, any) = (draws.unit(), draws.below(self.nodes as u64) as usize);
             if luck < self.skew { owners[usize::from(label)] } else { any }
         };

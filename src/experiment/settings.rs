@@ -1,4 +1,4 @@
-//! What a node learns from.
+//! Settings of the data that a node learns from.
 
 use crate::{
     settings::{Range, named, settings},

@@ -1,4 +1,4 @@
-//! Who signs what is put into a folder.
+//! The identity that signs entries in a folder, with its sequence numbers.
 
 use super::FolderError;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 use libp2p_identity::{Keypair, PeerId};
 use std::{fmt, sync::Arc};
 
-/// Who signs in a folder: an identity in a federation, with its sequence numbers.
+/// The identity that signs in a folder: one author in one federation, with its sequence numbers.
 #[derive(Clone)]
 pub struct Author {
     keypair: Keypair,
@@ -17,7 +17,7 @@ pub struct Author {
     sequences: Arc<Sequences>,
 }
 
-/// What an entry is to say, before it is signed.
+/// The content of an entry before it is signed.
 #[derive(Clone)]
 pub(super) struct Draft {
     pub(super) key: Key,
@@ -30,13 +30,13 @@ impl Draft {
         Self { key, layout, content: Content::Put { root, length, metadata } }
     }
 
-    /// A tombstone. It names the layout of the value it buries, or none.
+    /// A tombstone. It names the layout of the value that it removes, if any.
     pub(super) fn tombstone(key: Key, layout: Option<LayoutId>) -> Self {
         let layout = layout.unwrap_or(LayoutId::from_bytes([0; 32]));
         Self { key, layout, content: Content::Tombstone }
     }
 
-    /// Whether this entry says the same already.
+    /// Whether this entry already says the same.
     pub(super) fn is_said_by(&self, entry: &Entry) -> bool {
         entry.key == self.key && entry.layout == self.layout && entry.content == self.content
     }
@@ -78,7 +78,7 @@ impl Author {
         self.sequences.last()
     }
 
-    /// Goes on above this number of its own, which a folder holds.
+    /// Continues above this number of its own, which a folder holds.
     pub fn raise_above(&self, seen: u64) {
         self.sequences.raise_above(seen);
     }
@@ -91,7 +91,7 @@ impl Author {
         Ok(())
     }
 
-    /// Errors if the draft can't be signed: known before a number or a stored value is spent on it.
+    /// Errors if the draft can't be signed, before a number or a stored value is spent on it.
     pub(super) fn check(&self, draft: &Draft) -> Result<(), FolderError> {
         SignedEntry::sign(self.entry(draft.clone(), u64::MAX), &self.keypair)?;
         Ok(())

@@ -1,4 +1,4 @@
-//! A shared folder over the cache: what the network and the bucket bring is read there.
+//! The folder behind `p2p:` and `s3://`: a local cache in front of a network, a bucket, or both.
 
 use super::{
     Author, FolderError, FolderFigures, HandedOver, SharedFolder, Staged, StagedFiles, Traffic, Value, author::Draft,
@@ -29,13 +29,13 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// How often a value is fetched anew because it was damaged on the disk as soon as it was there.
+/// How often a value is fetched again because it was damaged on the disk as soon as it arrived.
 const FETCHES: usize = 3;
 
-/// How long a folder that finds its own identity copied waits until others have the proof.
+/// How long a folder that finds its own identity copied waits for others to get the proof.
 const PROOF_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a listing waits for a look at a bucket that nothing is known against.
+/// How long a listing waits for a look at a bucket that isn't known to have problems.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// How to open a [`CachedFolder`].
@@ -49,13 +49,13 @@ pub struct CachedOptions {
     pub cache: CacheSettings,
     /// Where the cache of this federation is kept. No other process may use it.
     pub dir: PathBuf,
-    /// Where `peerfold peers` asks, if it may.
+    /// The socket for `peerfold peers`, if there is to be one.
     pub socket: Option<PathBuf>,
     /// What the node trains: newest updates of this layout are fetched when peers announce them.
     pub layout: Option<LayoutId>,
     /// Authors to be trusted although they signed two entries under one number.
     pub readmitted: Vec<PeerId>,
-    /// Whose values are fetched unasked, kept for others that leave, and relayed into the bucket.
+    /// Whose values are fetched unasked, kept for departing authors, and relayed to the bucket.
     pub membership: Arc<Membership>,
 }
 
@@ -65,7 +65,7 @@ impl CachedOptions {
         Self::new(run_dir.join("cache"))
     }
 
-    /// With a cache in this directory, neither network nor bucket, and everything else as by default.
+    /// A cache in this directory, no network, no bucket, and defaults for everything else.
     pub fn new(dir: PathBuf) -> Self {
         Self {
             network: None,
@@ -80,21 +80,21 @@ impl CachedOptions {
     }
 }
 
-/// `p2p:`, `s3://` and both: a shared folder that each node keeps a cache of.
+/// `p2p:`, `s3://` or both: a shared folder of which each node keeps a cache.
 ///
-/// What is put lies in the node's own cache, and `put` waits for nobody. From there the network announces its entry by
-/// gossip and sync and gives its chunks to who asks; a bucket gets both uploaded. `get` gives what the cache has, and else
-/// fetches it: from the connected peers, the author first, and from the bucket what no peer gives within a time. When
-/// nobody gives it, it is [`FolderError::Unreachable`]. Values are verified when they arrive, when they are given to a
-/// peer, and whenever they are read; what is found damaged is dropped and fetched again.
+/// A put goes into the node's own cache and waits for nobody. From there the network announces the entry by gossip and
+/// sync and gives chunks to peers that ask; entry and chunks are also uploaded to the bucket. `get` returns what the
+/// cache has and fetches the rest: from the connected peers, the author first, and from the bucket if no peer delivers
+/// in time. If nobody has it, that is [`FolderError::Unreachable`]. Values are verified when they arrive, when they are
+/// given to a peer, and whenever they are read; what is found damaged is dropped and fetched again.
 ///
-/// Entries that a bucket shows are told to connected peers, so that a node without a way to the bucket learns of those who
-/// have no other, and can have their values from who has fetched them. Network and bucket do without each other: each
-/// catches up by itself when it is back.
+/// Entries found in a bucket are passed on to connected peers, so that a node without access to the bucket learns of
+/// authors who have nothing else, and can get their values from peers that have fetched them. Network and bucket work
+/// without each other: each catches up by itself when it is back.
 ///
-/// Both have threads of their own and need no runtime; dropping the folder leaves them.
+/// Both have threads of their own and need no runtime. Dropping the folder leaves the network and the bucket.
 pub struct CachedFolder {
-    // In this order, so that the cache is closed when nobody uses it any more.
+    // In this order, so that the cache is closed last.
     bucket: Option<Arc<Bucket>>,
     network: Option<Arc<Network>>,
     routes: Option<watch::Receiver<Routes>>,
@@ -103,19 +103,19 @@ pub struct CachedFolder {
     shared: Arc<CacheView>,
 }
 
-/// What an author sees in the cache, and puts there: the folder without network and bucket.
+/// An author's view of the cache: the folder without its network and bucket.
 struct CacheView {
     author: Author,
     board: Arc<Board>,
     cache: Cache,
-    /// Held while an own entry is made: of two puts of one key the later one has the higher number.
+    /// Held while an entry of our own is made, so that of two puts of one key the later has the higher number.
     publishing: Mutex<()>,
     traffic: Arc<[AtomicU64; 2]>,
 }
 
-/// What a put came to.
+/// The outcome of a put.
 enum Published {
-    /// It was said already.
+    /// The folder already said the same.
     Standing(Arc<SignedEntry>),
     New(Arc<SignedEntry>),
 }
@@ -144,11 +144,12 @@ impl ChunkStore for Cached {
 }
 
 impl CachedFolder {
-    /// Opens the cache, joins the network and connects to the bucket; comes back when the node listens and has looked
-    /// into the bucket. Blocks for that long.
+    /// Opens the cache, joins the network and connects to the bucket. Returns when the node is listening and has looked
+    /// into the bucket; blocks until then.
     ///
     /// Errors: [`FolderError::Network`] if it can't listen, [`FolderError::Cache`] if the cache can't be used,
-    /// [`FolderError::Bucket`] if the bucket needs mending. One that doesn't answer now is a warning.
+    /// [`FolderError::Bucket`] if something about the bucket needs fixing. A bucket that just doesn't answer is a
+    /// warning.
     pub fn open(author: Author, options: CachedOptions) -> Result<Self, FolderError> {
         let CachedOptions { network, bucket, cache, dir, socket, layout, readmitted, membership } = options;
         let federation = author.federation();
@@ -159,7 +160,7 @@ impl CachedFolder {
             board.readmit(author);
         }
         for proof in proofs {
-            // Of a readmitted author nothing is proof.
+            // Nothing counts as proof against a readmitted author.
             let _ = board.insert_proof(proof);
         }
         for entry in entries {
@@ -229,8 +230,8 @@ impl CachedFolder {
         self.network.as_ref()?.status().await
     }
 
-    /// The operator's word that an author, this one included, is to be trusted although it signed two entries under one
-    /// number. Of what it published before, the later one of these two comes back, and the rest from peers and bucket.
+    /// The operator's decision to trust an author, possibly this one, although it signed two entries under one number.
+    /// Of what it published before, the later of the two comes back, and the rest from peers and bucket.
     pub fn readmit(&self, author: PeerId) {
         self.shared.board.readmit(author);
         if let Err(error) = self.shared.cache.forget_proof(&author) {
@@ -244,16 +245,16 @@ impl CachedFolder {
         }
     }
 
-    /// Looks into the bucket, where nobody else tells what is new.
+    /// Looks into the bucket if nothing else reports what is new.
     async fn look(&self) {
         let alone = self.network.as_ref().is_none_or(|network| network.figures().peers == 0);
         if let Some(bucket) = self.bucket.as_ref().filter(|_| alone) {
-            // What comes later is told by the watch.
+            // The watch reports what comes later.
             bucket.look(LOOK).await;
         }
     }
 
-    /// Brings a value into the cache: from peers, and after a while from the bucket too, whichever has it first.
+    /// Brings a value into the cache: from peers, and after a while from the bucket too, whichever delivers first.
     async fn fetch(&self, entry: Arc<SignedEntry>) -> Result<(), FolderError> {
         let Some(network) = &self.network else { return self.fetch_from_bucket(&entry, "").await };
         let from_peers = network.fetch(entry.clone());
@@ -342,7 +343,7 @@ impl CachedFolder {
                 Published::Standing(entry) => (entry, false),
                 Published::New(entry) => (entry, true),
             };
-            // Here, so that a put whose caller is gone is announced too.
+            // Here, so that a put is announced even if its caller has gone.
             if let Some(network) = network.filter(|_| new) {
                 network.published(entry.clone());
             }
@@ -358,7 +359,7 @@ impl CachedFolder {
         published
     }
 
-    /// Errors if somebody else signs as this author. Who is told so ends, so first others are told.
+    /// Errors if somebody else signs as this author. The caller will end because of it, so others are told first.
     async fn check_identity(&self) -> Result<(), FolderError> {
         let author = self.author();
         if !self.shared.board.is_excluded(author) {
@@ -414,7 +415,7 @@ impl CacheView {
         let standing = self.board.set().get(&draft.key).cloned();
         let standing = standing.filter(|standing| draft.is_said_by(standing));
         self.board.set().check_room(&draft.key).map_err(refused)?;
-        // Stored again even if it stands: its chunks may have been damaged.
+        // Stored again even if it is already there: its chunks may have been damaged.
         let pin = value.map(|(manifest, value)| self.cache.put_value(manifest, value)).transpose()?;
         if let Some(standing) = standing {
             return Ok(Published::Standing(standing));
@@ -475,7 +476,7 @@ impl SharedFolder for CachedFolder {
     async fn get(&self, entry: &Entry) -> Result<Value, FolderError> {
         let gone = || gone(entry);
         let root = entry.root().filter(|_| entry.federation == self.shared.author.federation()).ok_or_else(gone)?;
-        // From the moment that it is there, nothing takes it away.
+        // Once it is there, nothing removes it.
         let _pin = self.shared.cache.pin(root);
         for _ in 0..FETCHES {
             let cached = self.off_runtime(move |shared| Ok(shared.cache.value(root)?)).await?;
@@ -580,7 +581,7 @@ impl SharedFolder for CachedFolder {
 impl Drop for CachedFolder {
     fn drop(&mut self) {
         self.bucket = None;
-        // A network closes it itself, when its task has ended.
+        // A network closes the cache itself when its task has ended.
         if self.network.take().is_none() {
             self.shared.cache.close();
         }

@@ -17,7 +17,7 @@ pub enum FolderError {
     NotAuthor {
         /// The key.
         key: Key,
-        /// Whose handle it is.
+        /// The author whose handle it is.
         signer: PeerId,
     },
     /// The entry can't be signed as it is.
@@ -34,12 +34,12 @@ pub enum FolderError {
         /// Its number.
         sequence: u64,
     },
-    /// No connected peer gives the value. It may be there later.
+    /// No connected peer has the value. It may be available later.
     #[error("the value of {key} can't be had now: {reason}")]
     Unreachable {
         /// Its key.
         key: Key,
-        /// Who was asked.
+        /// The peers that were asked.
         reason: String,
     },
     /// What is stored isn't what the author published.
@@ -72,7 +72,7 @@ pub enum FolderError {
     /// A value could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The author has as many keys as a folder holds of one.
+    /// The author already has the maximum number of keys.
     #[error("{author} has {limit} keys already; remove some")]
     TooManyKeys {
         /// Whose keys.
@@ -80,14 +80,15 @@ pub enum FolderError {
         /// The limit.
         limit: usize,
     },
-    /// The folder holds entries of as many authors as it may.
+    /// The folder already holds entries of the maximum number of authors.
     #[error("the folder has entries of {limit} authors already; use another --run, or remove old authors' directories")]
     TooManyAuthors {
         /// The limit.
         limit: usize,
     },
-    /// Another process signs with the same identity: the home directory was copied. Connected members, or the bucket, have
-    /// the proof when this is told. `--readmit` is [`NodeConfig::readmit`](crate::node::NodeConfig::readmit).
+    /// Another process signs with the same identity: the home directory was copied. By the time this is returned,
+    /// connected members or the bucket have the proof. `--readmit` is
+    /// [`NodeConfig::readmit`](crate::node::NodeConfig::readmit).
     #[error(
         "another node signs as {author} too: its home directory was copied. Stop one of the two for good; then start the \
          other with --readmit {author}, and so its peers, which leave it out until then. Or go on as a new node, with \
@@ -97,7 +98,7 @@ pub enum FolderError {
         /// The identity.
         author: PeerId,
     },
-    /// A value that arrived can't be put into the cache, or not be read there.
+    /// A value that arrived can't be written to the cache, or can't be read there.
     #[error("the value of {key} can't be kept in the cache: {reason}")]
     Uncached {
         /// Its key.
@@ -105,7 +106,7 @@ pub enum FolderError {
         /// What the cache says.
         reason: String,
     },
-    /// The cache lets go of the value before it is whole.
+    /// The cache drops the value before it is complete.
     #[error("the cache doesn't keep the value of {key}; raise its quota (--cache-quota)")]
     NotKept {
         /// Its key.
@@ -117,13 +118,14 @@ pub enum FolderError {
 }
 
 impl FolderError {
-    /// Whether the storage or the network failed in a way that may pass: a node goes on and tries again.
+    /// Whether the storage or the network failed in a way that may be temporary, so that a node goes on and tries
+    /// again.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Io { .. } | Self::Unreachable { .. } | Self::Cache(_) | Self::Network(_) | Self::Bucket(_))
     }
 }
 
-/// The error for an author whose own entry was refused.
+/// The error for an author whose entry was refused.
 pub(super) fn refused_own(refused: Refused, author: PeerId) -> FolderError {
     match refused {
         Refused::TooManyKeys => FolderError::TooManyKeys { author, limit: MAX_ENTRIES_PER_AUTHOR },

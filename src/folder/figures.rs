@@ -1,4 +1,4 @@
-//! What a folder has moved and holds: each of its parts counts for itself, and a folder gathers them.
+//! A folder's figures: each of its parts counts for itself, and the folder gathers them.
 
 use crate::{bucket::BucketFigures, cache::CacheFigures, p2p::NetworkFigures};
 use serde::{Deserialize, Serialize};
@@ -14,30 +14,30 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// What counters of bytes written and read say.
+    /// The values of two counters, bytes written and bytes read.
     pub(super) fn of([written, read]: &[AtomicU64; 2]) -> Self {
         Self { written: written.load(Ordering::Relaxed), read: read.load(Ordering::Relaxed) }
     }
 }
 
-/// The figures of a folder handle, since it was opened. What a folder doesn't have is `None`.
+/// The figures of a folder handle since it was opened. Parts that a folder doesn't have are `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FolderFigures {
     /// What was put and read through the handle.
     pub traffic: Traffic,
-    /// How its network stands.
+    /// Its network's figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkFigures>,
     /// What its bucket has cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bucket: Option<BucketFigures>,
-    /// How full its cache is.
+    /// Its cache's figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheFigures>,
 }
 
 impl From<Traffic> for FolderFigures {
-    /// Of a folder that is nothing but a storage.
+    /// For a folder that is only a storage.
     fn from(traffic: Traffic) -> Self {
         Self { traffic, ..Self::default() }
     }

@@ -1,4 +1,4 @@
-//! `file://`: a shared folder in a directory.
+//! The folder behind `file:`: a directory, which may be on a network share.
 
 use super::{
     Author, FolderError, FolderFigures, SharedFolder, Staged, Traffic, Value, author::Draft, error::refused_own,
@@ -35,21 +35,21 @@ type Counters = Arc<[AtomicU64; 2]>;
 /// ```
 ///
 /// Each author writes in a directory of its own. Files never change: they are written beside, flushed and renamed into
-/// place, value before entry, so that whoever sees an entry finds its value. An overwrite adds new files and then
-/// removes the old entry; the old value stays until the author's next change, so that who has just listed can still
-/// read. There are no locks and no flags to wait for. A reader that can't write the directory can still read.
+/// place, value before entry, so that a reader who sees an entry finds its value. An overwrite adds new files and then
+/// removes the old entry; the old value stays until the author's next change, so that a reader who has just listed can
+/// still read it. There are no locks and no flags to wait for. Read access to the directory is enough for a reader.
 pub struct LocalFolder {
     shared: Arc<DirectoryView>,
     watcher: Mutex<Weak<Watcher>>,
 }
 
-/// What an author sees of a directory, and writes there.
+/// An author's view of a directory.
 struct DirectoryView {
     author: Author,
     directory: Directory,
     board: Arc<Board>,
     scan: Mutex<Scan>,
-    /// The value that was staged last: on the disk, and perhaps named by no entry yet.
+    /// The last staged value: on the disk, but possibly not named by any entry yet.
     staged: Mutex<Option<Root>>,
 }
 
@@ -57,8 +57,9 @@ impl LocalFolder {
     /// Opens the view that `author` has of a directory, which is made if it isn't there. Cleans up what a crash of this
     /// author left. Blocks on the disk.
     ///
-    /// Errors if the author's part of the directory can't be written. An author who is excluded for a copied identity can
-    /// open the folder, to be [readmitted](Self::readmit); all else it tries is [`FolderError::CopiedIdentity`].
+    /// Errors if the author's part of the directory can't be written. An author who is excluded for a copied identity
+    /// can open the folder in order to be [readmitted](Self::readmit); anything else it tries is
+    /// [`FolderError::CopiedIdentity`].
     pub fn open(dir: &Path, author: Author) -> Result<Self, FolderError> {
         let directory = Directory::create(dir, author.federation(), author.peer_id())?;
         let board = Arc::new(Board::new(author.federation()));
@@ -71,8 +72,8 @@ impl LocalFolder {
         Ok(Self { shared: Arc::new(shared), watcher: Mutex::default() })
     }
 
-    /// Opens a view that only reads, and makes nothing: not the directory either, which may not be there yet. A put is
-    /// an error, as the author has no place there.
+    /// Opens a read-only view. It creates nothing, not even the directory, which may not exist yet. A put is an error,
+    /// because the author has no place there.
     pub fn open_to_read(dir: &Path, author: Author) -> Result<Self, FolderError> {
         let directory = Directory::existing(dir, author.federation(), author.peer_id());
         let board = Arc::new(Board::new(author.federation()));
@@ -84,8 +85,8 @@ impl LocalFolder {
         Ok(Self { shared: Arc::new(shared), watcher: Mutex::default() })
     }
 
-    /// The operator's word that an author, this one included, is to be trusted although it signed two entries under one
-    /// number. Reads the directory anew, and blocks on it.
+    /// The operator's decision to trust an author, possibly this one, although it signed two entries under one number.
+    /// Rereads the directory, and blocks on it.
     pub fn readmit(&self, author: PeerId) -> Result<(), FolderError> {
         self.shared.with_scan(|scan| {
             self.shared.board.readmit(author);
@@ -155,7 +156,7 @@ impl DirectoryView {
     fn stage(&self, value: &Weights) -> Result<Staged, FolderError> {
         let manifest = value.manifest();
         let root = manifest.root();
-        // Under the lock that what is unnamed is removed under.
+        // Under the lock under which unnamed values are removed.
         self.with_scan(|_| {
             if self.staged() != Some(root) || !self.directory.has_value(&manifest) {
                 self.directory.write_value(&manifest, value)?;
@@ -171,7 +172,7 @@ impl DirectoryView {
         draft: Draft,
         write_value: impl FnOnce(&Directory) -> Result<(), FolderError>,
     ) -> Result<Arc<SignedEntry>, FolderError> {
-        // One writer at a time: what is unnamed is decided and removed under the scan's lock.
+        // One writer at a time: unnamed files are found and removed under the scan's lock.
         self.with_scan(|scan| {
             self.refresh_with(scan)?;
             let standing = self.board.set().get(&draft.key).cloned();
@@ -180,7 +181,7 @@ impl DirectoryView {
             {
                 return Ok(standing);
             }
-            // What can't be published is found out before anything is written.
+            // Find out what can't be published before writing anything.
             let refused = |refused: Refused| refused_own(refused, self.author.peer_id());
             self.board.set().check_room(&draft.key).map_err(refused)?;
             let entry = Arc::new(self.author.sign(draft)?);
@@ -221,8 +222,8 @@ impl SharedFolder for LocalFolder {
         self.off_runtime(move |shared| shared.directory.open_value(&entry)).await
     }
 
-    /// Finds changes by the system's notifications, and by looking every two seconds for what the notifications of a
-    /// network share don't tell.
+    /// Finds changes by the system's notifications, and by looking every two seconds, because notifications don't cross
+    /// a network share.
     fn watch(&self, prefix: &str) -> Watch {
         let mut current = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
         let watcher = current.upgrade().unwrap_or_else(|| {

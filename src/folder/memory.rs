@@ -1,4 +1,4 @@
-//! `memory:`: a shared folder in one process, for tests, simulations, and training alone.
+//! The folder behind `memory:`: one process's memory, for tests, simulations, and training alone.
 
 use super::{
     Author, FolderError, FolderFigures, SharedFolder, Traffic, Value, author::Draft, error::refused_own,
@@ -28,7 +28,7 @@ struct StoredValue {
 struct Federation {
     board: Arc<Board>,
     values: Mutex<BTreeMap<(PeerId, Root), Arc<StoredValue>>>,
-    /// Held from storing a value until its entry stands, so that nobody takes it for unnamed.
+    /// Held from storing a value until its entry is in place, so that nobody takes the value for unnamed.
     publishing: Mutex<()>,
 }
 
@@ -44,8 +44,8 @@ impl MemoryStorage {
         Self::default()
     }
 
-    /// Inverts a byte of a stored value: the fault of a storage, for tests and simulations. Handles that are open are
-    /// not affected. `false` if there is no such value or byte.
+    /// Inverts a byte of a stored value, to simulate damaged storage. Open handles aren't affected. `false` if there is
+    /// no such value or byte.
     pub fn damage(&self, entry: &Entry, at: usize) -> bool {
         let Some(root) = entry.root() else { return false };
         let federation = self.federation(entry.federation);
@@ -79,7 +79,7 @@ impl Federation {
         self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops the author's values that no entry names any more. Handles keep what they have.
+    /// Drops the author's values that no entry names any more. Open handles keep theirs.
     fn drop_unnamed(&self, author: PeerId) {
         if self.board.is_excluded(author) {
             return;
@@ -114,8 +114,8 @@ impl MemoryFolder {
         Self { author, federation, traffic: Arc::default() }
     }
 
-    /// The operator's word that an author is to be trusted although it signed two entries under one number. Of what it
-    /// published before, the later one of these two comes back; the rest when it is put again.
+    /// The operator's decision to trust an author although it signed two entries under one number. Of what it published
+    /// before, the later of the two comes back, and the rest when it is put again.
     pub fn readmit(&self, author: PeerId) {
         self.federation.board.readmit(author);
     }

@@ -1,10 +1,10 @@
-//! A value that a folder has taken in and shows to nobody yet.
+//! A value that a folder has taken in but doesn't show to anybody yet.
 
 use super::FolderError;
 use crate::weights::{Manifest, Root, Weights};
 use std::{any::Any, fmt, path::PathBuf};
 
-/// A value that lies in a folder's own storage without an entry.
+/// A value in a folder's own storage that has no entry yet.
 pub struct Staged {
     manifest: Manifest,
     files: StagedFiles,
@@ -12,7 +12,7 @@ pub struct Staged {
     _hold: Box<dyn Any + Send + Sync>,
 }
 
-/// Where the bytes of a staged value lie. The files never change.
+/// Where the bytes of a staged value are. The files never change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StagedFiles {
     /// In no file.
@@ -34,7 +34,7 @@ impl Staged {
         Self { manifest, files, _hold: Box::new(hold) }
     }
 
-    /// A value that is in no file. Hashes it, on a blocking thread.
+    /// A value that isn't in any file. Hashes it, on a blocking thread.
     pub async fn nowhere(value: Weights) -> Result<Self, FolderError> {
         let manifest = tokio::task::spawn_blocking(move || value.manifest()).await;
         let manifest = manifest.map_err(|error| FolderError::Worker(error.to_string()))?;

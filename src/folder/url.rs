@@ -1,4 +1,4 @@
-//! Which shared folder a text names, and how it is opened.
+//! The URL of a shared folder, and how a folder is opened from it.
 
 use super::{
     Author, FolderError, LocalFolder, MemoryFolder, MemoryStorage, SharedFolder,
@@ -15,7 +15,7 @@ use url::Url;
 /// How the URL of a directory begins.
 const FILE: &str = "file:///";
 
-/// Why a text names no folder.
+/// Why a text doesn't name a folder.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FolderUrlError {
     /// Not a URL at all.
@@ -39,13 +39,13 @@ pub enum FolderUrlError {
         /// The text.
         text: String,
     },
-    /// A `file:` URL that isn't an absolute directory of this machine.
+    /// A `file:` URL that isn't an absolute directory on this machine.
     #[error("{text:?} doesn't name a directory of this machine; three slashes begin an absolute path: file:///dir")]
     Path {
         /// The text.
         text: String,
     },
-    /// A `file:` URL that a reader of URLs would take for another directory than the one that is written.
+    /// A `file:` URL that a URL parser would normalise into a different directory.
     #[error("{text:?} names no directory: {reason}, as in file:///dir")]
     Part {
         /// The text.
@@ -64,7 +64,7 @@ pub enum FolderUrlError {
     Bucket(#[from] BucketUrlError),
 }
 
-/// Which shared folder: what `--folder` takes.
+/// The URL of a shared folder, as `--folder` takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FolderUrl {
     /// `memory:`: this process alone.
@@ -92,8 +92,7 @@ impl FolderUrl {
         })
     }
 
-    /// Opens a view for somebody who publishes nothing: a directory is left as it is. Blocks as [`open`](Self::open)
-    /// does.
+    /// Opens a view for a reader, which leaves a directory unchanged. Blocks like [`open`](Self::open).
     pub fn open_to_read(&self, author: Author, options: CachedOptions) -> Result<Arc<dyn SharedFolder>, FolderError> {
         match self {
             Self::Local(dir) => {
@@ -105,8 +104,7 @@ impl FolderUrl {
         }
     }
 
-    /// The ways to the others that the folder is: the network, with the fallback behind it if there is one, or the
-    /// bucket alone.
+    /// The folder's routes to others: the network, with the fallback behind it if there is one, or the bucket alone.
     pub fn ways(&self, network: NetworkOptions, bucket: BucketOptions) -> Ways {
         match self {
             Self::Memory | Self::Local(_) => (None, None),
@@ -122,13 +120,13 @@ pub type Ways = (Option<NetworkOptions>, Option<(BucketUrl, BucketOptions)>);
 impl Value for FolderUrl {
     const FORM: Form = Form::Text;
 
-    /// Of a path the error says the URL that may have been meant.
+    /// If the text is a path, the error suggests the URL.
     fn read(written: &Written) -> Result<Self, Unfit> {
         let text = written.to_string();
         text.parse().map_err(|error: FolderUrlError| {
             let path = match &error {
                 FolderUrlError::NotUrl { .. } => Some(text.clone()),
-                // Of the two slashes one was meant to begin the path.
+                // One of the two slashes was meant to begin the path.
                 FolderUrlError::Path { .. } => text.strip_prefix("file://").map(|path| format!("/{path}")),
                 _ => None,
             };
@@ -187,7 +185,7 @@ impl fmt::Display for FolderUrl {
             Self::P2p => f.write_str("p2p:"),
             Self::Bucket(url) => url.fmt(f),
             Self::Local(dir) => match Url::from_directory_path(dir) {
-                // Of the root itself the slash stays.
+                // The root keeps its slash.
                 Ok(url) => {
                     f.write_str(url.as_str().strip_suffix('/').filter(|url| url.len() > FILE.len()).unwrap_or(FILE))
                 }

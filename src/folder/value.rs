@@ -9,9 +9,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Where the chunks of one value lie.
+/// Where the chunks of one value are stored.
 ///
-/// `chunk` gives the stored bytes unverified and may block. It must go on giving them after the key was overwritten.
+/// `chunk` returns the stored bytes unverified and may block. It must go on doing so after the key was overwritten.
 pub trait ChunkStore: Send + Sync {
     /// What to call this place in an error.
     fn place(&self) -> String;
@@ -19,20 +19,20 @@ pub trait ChunkStore: Send + Sync {
     /// The stored bytes of a chunk; `offset` is where it begins when all chunks lie one after another.
     fn chunk(&self, chunk: usize, offset: u64, length: u64) -> std::io::Result<Bytes>;
 
-    /// A chunk was found to be missing, or not to have its hash: a place that can have it again lets it go.
+    /// A chunk was missing or had the wrong hash. A store that can get it again drops it.
     fn damaged(&self, _chunk: usize) {}
 }
 
 /// A handle to a value: its manifest, and its tensors to read as often as needed.
 ///
-/// Every chunk is verified whenever it is read, so that a value which is damaged after it was opened is an error too.
-/// The chunk read last is kept, because small tensors share one. Reading may block: call it off the async runtime.
+/// Every chunk is verified at every read, so a value that is damaged after it was opened is an error too. The chunk
+/// read last is kept, because small tensors share one. Reading may block: call it off the async runtime.
 pub struct Value {
     manifest: Manifest,
     offsets: Vec<u64>,
     store: Box<dyn ChunkStore>,
     last: Mutex<Option<(usize, Bytes)>>,
-    /// Chunks that were found damaged: a store may have dropped them since, so that they would be missing.
+    /// Chunks that were found damaged. A store may have dropped them since, which would make them look missing.
     damaged: Mutex<BTreeSet<usize>>,
 }
 

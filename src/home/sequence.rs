@@ -1,4 +1,4 @@
-//! The sequence numbers of an author's entries, kept so that none is given twice.
+//! The sequence numbers of an author's entries, kept so that none is handed out twice.
 
 use crate::durable_file;
 use std::{
@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Numbers reserved with one write to the disk. A restart skips what is left of them.
+/// How many numbers one write to the disk reserves. A restart skips the unused ones.
 const BLOCK: u64 = 64;
 
 /// Why there is no sequence number.
@@ -30,22 +30,23 @@ pub enum SequenceError {
         /// The system's error.
         source: io::Error,
     },
-    /// 2^64 numbers have been used, or someone showed an entry of this author with such a number.
+    /// All 2^64 numbers have been used, or somebody showed an entry of this author with the last one.
     #[error("no sequence number is left")]
     Exhausted,
 }
 
 #[derive(Debug)]
 struct Numbers {
-    /// The last one that was given, or was seen with an entry of this author.
+    /// The last number that was handed out, or seen with an entry of this author.
     last: u64,
-    /// The last one that is reserved on the disk.
+    /// The last number reserved on the disk.
     reserved: u64,
 }
 
-/// An author's sequence numbers: each is given once, over all restarts.
+/// An author's sequence numbers. Each is handed out once, across all restarts.
 ///
-/// A number is reserved on the disk before it is given. Gaps are allowed, so a restart goes on above the reservation.
+/// A number is reserved on the disk before it is handed out. Gaps are allowed, so a restart continues above the
+/// reservation.
 #[derive(Debug)]
 pub struct Sequences {
     state: Mutex<Numbers>,
@@ -86,12 +87,12 @@ impl Sequences {
         Ok(next)
     }
 
-    /// The highest number that may have been given.
+    /// The highest number that may have been handed out.
     pub fn last(&self) -> u64 {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).last
     }
 
-    /// Goes on above this number, which an entry of this author was seen with.
+    /// Continues above this number, with which an entry of this author was seen.
     pub fn raise_above(&self, seen: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.last = state.last.max(seen);

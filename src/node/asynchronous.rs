@@ -33,7 +33,7 @@ settings! {
     }
 }
 
-/// A node that never waits for anybody: it publishes, folds what its peers have now, and goes on.
+/// A node that never waits: it publishes, folds what its peers have now, and goes on.
 ///
 /// Its own update comes first in the sum, then the peers' by author id. Peer ids are compared as bytes.
 pub struct AsyncNode {
@@ -52,17 +52,18 @@ impl AsyncNode {
         !self.options.upload_only
     }
 
-    /// Publishes the update, folds, and gives the weights to go on with and the epoch they belong to: the trained ones
-    /// untouched, and no fold counted, if there is nothing to fold with. What peers see stays the update as it was trained.
+    /// Publishes the update, folds, and returns the weights to go on with and the epoch they belong to. If there is
+    /// nothing to fold with, those are the trained weights, and no fold is counted. What peers see remains the update
+    /// as it was trained.
     ///
-    /// The epoch is a later one if this node was so far behind that its peers leave its updates out as too old, although
-    /// they are as good as theirs. A node that was cut off, or is slow, would otherwise never be heard again: after the fold
-    /// it goes on at the epoch of the others.
+    /// The epoch is a later one if this node was so far behind that its peers leave its updates out as too old,
+    /// although they are as good as theirs. Otherwise a node that is slow or was cut off would never be heard again.
+    /// After the fold it goes on at the others' epoch.
     ///
-    /// A folder that fails is told as an event, and training goes on; the next epoch tries again.
+    /// A failing folder is reported as an event, and training goes on; the next epoch tries again.
     ///
-    /// Cancelling it leaves the update published or not, and no fold counted. A node that is cancelled in the middle of
-    /// a fold can't go on: [`NodeError::FoldCancelled`].
+    /// If it is cancelled, the update may or may not be published, and no fold is counted. A node that is cancelled in
+    /// the middle of a fold can't go on: [`NodeError::FoldCancelled`].
     pub async fn exchange(&mut self, local: &LocalUpdate) -> Result<(Weights, u64), NodeError> {
         match self.try_exchange(local).await {
             Err(NodeError::Folder(error)) if error.may_pass() => {
@@ -80,7 +81,7 @@ impl AsyncNode {
         let epoch = local.epoch;
         let mut random = ChaCha8Rng::seed_from_u64(self.options.seed);
         random.set_stream(epoch);
-        // Drawn in any case, so that the sample of an epoch doesn't depend on the other options.
+        // Always drawn, so that the sample of an epoch doesn't depend on the other options.
         let draw: f64 = random.random();
         let reason = if self.options.upload_only {
             Some("this node only uploads")
@@ -103,7 +104,7 @@ impl AsyncNode {
             .take_in(|updates, roster| {
                 let newest = updates.values().filter_map(|entries| entries.first());
                 let wanted = newest.filter(|entry| !(ignore_seen && roster.was_folded(entry.key.author())));
-                // What is too old is not even read, and takes no place in the sample.
+                // Updates that are too old aren't even read, and take no place in the sample.
                 let fresh;
                 (fresh, stale) = roster.split_by_staleness(wanted.cloned(), max_staleness);
                 let mut chosen = match max_peers {
@@ -131,8 +132,8 @@ impl AsyncNode {
         Ok((local.weights.clone(), epoch))
     }
 
-    /// The lower median of the epochs that were folded, this node's among them, if by that its own is too old for others;
-    /// else its own.
+    /// The lower median of the folded epochs, this node's included, if its own is too old for others by that measure;
+    /// otherwise its own.
     fn epoch_to_go_on_at(&self, own: u64, peers: &[u64]) -> u64 {
         let of_all = lower_median(peers.iter().copied().chain([own])).unwrap_or(own);
         if of_all.saturating_sub(own) <= self.participant.max_staleness() {

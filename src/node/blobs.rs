@@ -1,4 +1,5 @@
-//! The large parts of checkpoints, in files that never change: equal ones are there once, whoever names them.
+//! The large parts of checkpoints, in files that never change. Equal parts are stored once, however many heads name
+//! them.
 //!
 //! ```text
 //! <run>/blobs/<hash>                       a state: the training program's, the strategy's
@@ -6,9 +7,9 @@
 //! <run>/blobs/<root>.chunks/<chunk hash>   weights, a chunk a file
 //! ```
 //!
-//! Weights that the shared folder has taken in already are its files under a second name: neither the folder's clean-up
-//! nor anybody who removes files there takes them away. A file counts when a head names it, that is [`Checkpoint`] or
-//! [`Progress`](super::Progress); whatever no head names is removed.
+//! Weights that the shared folder has already taken in are hard links to its files, so neither the folder's clean-up
+//! nor anybody who removes files there takes them away. A file counts if a head, that is a [`Checkpoint`] or
+//! [`Progress`](super::Progress), names it; all others are removed.
 //!
 //! [`Checkpoint`]: super::Checkpoint
 
@@ -30,10 +31,10 @@ use std::{
 use tempfile::NamedTempFile;
 
 const DIR: &str = "blobs";
-/// Bytes that are hashed or copied at once.
+/// Bytes hashed or copied at a time.
 const PIECE: usize = 1 << 18;
 
-/// Bytes in a file that is named by their hash. No bytes are in no file.
+/// Bytes in a file that is named by their hash. There is no file for zero bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct BlobId {
     hash: [u8; 32],
@@ -54,7 +55,7 @@ impl BlobId {
     }
 }
 
-/// Weights, and where their chunks lie.
+/// Weights, and where their chunks are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SavedWeights {
     manifest: Bytes,
@@ -88,7 +89,7 @@ impl SavedWeights {
     }
 }
 
-/// Why a blob can't be had or kept.
+/// Why a blob can't be read or stored.
 #[derive(Debug)]
 pub(super) enum BlobError {
     /// It isn't what the head names; which file, and how.
@@ -119,7 +120,7 @@ fn damaged(path: &Path, how: &str) -> BlobError {
     BlobError::Damaged(format!("its file {} {how}", path.display()))
 }
 
-/// What is missing is damage; that a file can't be read now says nothing about it.
+/// A missing file is damage. That a file can't be read right now says nothing about it.
 fn unreadable(path: &Path, error: io::Error) -> BlobError {
     match error.kind() {
         io::ErrorKind::NotFound => damaged(path, "is missing"),
@@ -132,7 +133,7 @@ fn unreadable(path: &Path, error: io::Error) -> BlobError {
 pub(super) struct Blobs {
     dir: PathBuf,
     known: Mutex<Known>,
-    /// Held from keeping blobs until a head names them, and by who sweeps: work of a caller who was cancelled goes on
+    /// Held from storing blobs until a head names them, and while sweeping: the work of a cancelled caller goes on
     /// beside that of the next one.
     saving: Mutex<()>,
 }
@@ -143,7 +144,7 @@ struct Known {
     weights: HashMap<Root, Place>,
     /// States, likewise.
     states: HashSet<[u8; 32]>,
-    /// How many hold on to what perhaps no head names.
+    /// How many users hold a file that perhaps no head names.
     held: BTreeMap<String, usize>,
 }
 
@@ -197,7 +198,7 @@ impl std::fmt::Debug for Held {
 }
 
 impl Blobs {
-    /// Those of the run in this directory, which needn't be there yet.
+    /// The blobs of the run in this directory, which needn't exist yet.
     pub(super) fn new(run_dir: &Path) -> Self {
         Self { dir: run_dir.join(DIR), known: Mutex::default(), saving: Mutex::default() }
     }
@@ -206,7 +207,7 @@ impl Blobs {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To be held by who writes or reads a head, until its blobs are swept or held.
+    /// Held while a head is written or read, until its blobs are swept or held.
     pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
         self.saving.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,16 +224,16 @@ impl Blobs {
         }
     }
 
-    /// Flushes the names of what was kept: to be done before a head names it.
+    /// Flushes the names of what was stored. Must be done before a head names it.
     pub(super) fn sync(&self) -> Result<(), BlobError> {
         match durable_file::sync_dir(&self.dir) {
-            // Nothing was kept.
+            // Nothing was stored.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             synced => synced.map_err(failed("flushing", &self.dir)),
         }
     }
 
-    /// Removes what neither is in `named` nor is held.
+    /// Removes what is neither in `named` nor held.
     pub(super) fn sweep(&self, named: &BTreeSet<String>) {
         let Ok(files) = fs::read_dir(&self.dir) else { return };
         for file in files.flatten() {
@@ -250,8 +251,8 @@ impl Blobs {
         }
     }
 
-    /// Keeps weights with this manifest: by the files of the folder that has `staged` them, where the file system can
-    /// give those a second name, else by writing them.
+    /// Stores weights with this manifest: by hard links to the files of the folder that has `staged` them, where the
+    /// file system can, otherwise by writing them.
     pub(super) fn keep_weights(
         &self,
         manifest: &Manifest,
@@ -297,7 +298,7 @@ impl Blobs {
         match linked {
             Ok(()) => Some(place),
             Err(error) => {
-                // Another file system, or one without second names.
+                // A different file system, or one without hard links.
                 tracing::debug!(path = %to.display(), %error, "the folder's files can't be the checkpoint's");
                 let _ = remove(&to);
                 None
@@ -337,8 +338,8 @@ impl Blobs {
         self.keep_written(|out| out.write_all(bytes))
     }
 
-    /// Keeps what `write` writes, every time that it is asked the same: first to the hash alone, so that bytes which are
-    /// there are not written again.
+    /// Stores what `write` writes, which must be the same each time it is called: the first time only into the hash, so
+    /// that existing bytes aren't written again.
     pub(super) fn keep_written(&self, write: impl Fn(&mut dyn Write) -> io::Result<()>) -> Result<BlobId, BlobError> {
         let mut counted = Counted { hasher: blake3::Hasher::new(), length: 0 };
         write(&mut counted).map_err(failed("writing a file of", &self.dir))?;
@@ -425,7 +426,7 @@ impl Write for Counted {
     }
 }
 
-/// A state on its way to the disk, hashed as it is written. What is dropped unfinished is removed.
+/// A state on its way to the disk, hashed as it is written. It is removed if dropped unfinished.
 pub(super) struct BlobWriter {
     blobs: Arc<Blobs>,
     file: io::BufWriter<NamedTempFile>,

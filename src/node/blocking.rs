@@ -1,4 +1,4 @@
-//! A session for programs that are not async.
+//! A session for programs that aren't async: it has a runtime of its own, and every call blocks until it is done.
 
 use super::{Begun, Completed, Figures, LocalUpdate, NodeError, Origin, SavedState, Session};
 use crate::{folder::HandedOver, weights::Weights};
@@ -13,7 +13,7 @@ type Operation<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// calling thread until it is done, and may be called inside and outside a tokio runtime. Inside one, call it from a
 /// thread that may block.
 pub struct BlockingSession {
-    /// Away only while an operation runs.
+    /// `None` only while an operation runs.
     session: Option<Session>,
     /// There until the drop.
     runtime: Option<Runtime>,
@@ -84,7 +84,7 @@ impl BlockingSession {
         let (done, waiting) = mpsc::sync_channel(1);
         runtime.spawn(async move {
             let result = operation(&mut session).await;
-            // The receiver is the caller, which waits.
+            // The receiver is the waiting caller.
             let _ = done.send((result, session));
         });
         let (result, session) = waiting.recv().map_err(|_| NodeError::SessionLost)?;
@@ -95,7 +95,7 @@ impl BlockingSession {
 
 impl Drop for BlockingSession {
     fn drop(&mut self) {
-        // Dropping a runtime blocks, which inside another runtime is a panic.
+        // Dropping a runtime blocks, which panics inside another runtime.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -1,6 +1,6 @@
 //! What a node needs to go on after it was killed: a small file, the head, that names the [blobs](super::blobs) with
-//! weights, optimizer and strategy. Beside it, while an epoch is trained but not folded, lies the head of the last complete
-//! epoch, for who wants the newest folded weights.
+//! weights, optimizer and strategy. While an epoch is trained but not folded, the head of the last complete epoch is
+//! kept beside it, for readers of the newest folded weights.
 
 use super::{
     Beginning, Origin, Roster, SavedState,
@@ -23,7 +23,7 @@ use std::{
 const FILE: &str = "checkpoint";
 /// The last complete epoch's, as long as [`FILE`] is of a later one that isn't folded.
 const COMPLETE: &str = "checkpoint.complete";
-/// How often they are read anew because the node has replaced one meanwhile.
+/// How often they are read again because the node has replaced one in the meantime.
 const LOOKS: usize = 20;
 /// Magic and version.
 const MAGIC: &[u8; 8] = b"PFCKPT\x00\x03";
@@ -31,7 +31,7 @@ const MAGIC: &[u8; 8] = b"PFCKPT\x00\x03";
 /// Why a checkpoint can't be used or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// Not what was written.
+    /// It isn't what was written.
     #[error(
         "the checkpoint {} is damaged ({what}); remove it to begin anew from the peers' updates, under the same identity",
         path.display()
@@ -82,7 +82,7 @@ pub enum CheckpointError {
 /// Where in an epoch a checkpoint was taken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Phase {
-    /// The epoch is trained; what was trained is to be published and folded.
+    /// The epoch is trained, and still has to be published and folded.
     Trained {
         /// Examples trained on.
         num_examples: u64,
@@ -91,7 +91,7 @@ pub enum Phase {
     },
     /// The epoch is complete: the weights are those after the fold.
     Folded,
-    /// The epoch is complete without a fold, for the folder failed: the weights, as they were trained, are still to be
+    /// The epoch is complete without a fold because the folder failed. The weights, as trained, still have to be
     /// published.
     Unpublished {
         /// Examples trained on.
@@ -102,7 +102,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Whether the weights are those to go on with, folded as far as there was anything to fold.
+    /// Whether the weights are the ones to go on with, folded if there was anything to fold.
     pub fn is_complete(&self) -> bool {
         matches!(self, Self::Folded | Self::Unpublished { .. })
     }
@@ -140,8 +140,8 @@ pub struct Checkpoint {
     pub members: Vec<Vec<u8>>,
     /// What the node began from in its first life, and the run's hyper-parameters.
     pub beginning: Beginning,
-    /// What the weights were folded from: the own update alone if there was nothing else; nothing if they aren't folded
-    /// yet, or are the first ones.
+    /// What the weights were folded from: only the node's own update if there was nothing else; empty if they aren't
+    /// folded yet, or are the first ones.
     pub folded_from: Vec<FoldedFrom>,
 }
 
@@ -203,8 +203,8 @@ impl Checkpoint {
         run_dir.join(FILE)
     }
 
-    /// Replaces the checkpoint in `run_dir`, and gives the root of its weights. What is equal to a blob that is there, or
-    /// to what the folder has `staged`, isn't written again. A crash leaves the old checkpoint or the new one. Blocks on
+    /// Replaces the checkpoint in `run_dir`, and returns the root of its weights. Whatever equals an existing blob, or
+    /// what the folder has `staged`, isn't written again. A crash leaves the old checkpoint or the new one. Blocks on
     /// the disk.
     pub(super) fn save(&self, run_dir: &Path, blobs: &Blobs, staged: Option<&Staged>) -> Result<Root, CheckpointError> {
         let path = Self::path(run_dir);
@@ -234,7 +234,7 @@ impl Checkpoint {
         }
         sealed::write(&path, MAGIC, &body)?;
         if self.phase.is_complete() {
-            // Not there but after an epoch that wasn't; what stays costs nothing but room.
+            // It exists only after an epoch that wasn't complete; if it stays, it only costs space.
             let _ = fs::remove_file(run_dir.join(COMPLETE));
         }
         Ok(head.weights.root())
@@ -245,8 +245,8 @@ impl Checkpoint {
         Self::read(&Self::path(run_dir), &Arc::new(Blobs::new(run_dir)))
     }
 
-    /// Reads the checkpoint of the newest complete epoch in `run_dir`, also while a node runs there: its weights are the
-    /// newest folded ones. `None` if there is no checkpoint; one that isn't complete if there is no other. Blocks on the
+    /// Reads the checkpoint of the newest complete epoch in `run_dir`, also while a node runs there: its weights are
+    /// the newest folded ones. `None` if there is no checkpoint; an incomplete one if there is no other. Blocks on the
     /// disk.
     pub fn newest_complete(run_dir: &Path) -> Result<Option<Self>, CheckpointError> {
         let blobs = Arc::new(Blobs::new(run_dir));
@@ -257,7 +257,7 @@ impl Checkpoint {
                 match Self::read(path, &blobs) {
                     Ok(None) if *path == paths[0] => return Ok(None),
                     Ok(Some(checkpoint)) if checkpoint.phase.is_complete() => return Ok(Some(checkpoint)),
-                    // Its blobs went because another took its place.
+                    // Its blobs were removed because another head replaced it.
                     Err(CheckpointError::Damaged { .. }) if fs::read(path).ok() != before => {}
                     Err(error) => return Err(error),
                     Ok(_) => {}
@@ -292,7 +292,7 @@ impl Checkpoint {
         }))
     }
 
-    /// Whether this epoch is trained, and its weights are saved here or folded already.
+    /// Whether this epoch is trained, with its weights saved here or already folded.
     pub(super) fn has_trained(&self, epoch: u64) -> bool {
         epoch <= self.epoch
     }
@@ -310,7 +310,7 @@ impl Checkpoint {
     }
 }
 
-/// A head that is damaged, or another version's, is as good as none; one that can't be read now is not.
+/// A head that is damaged, or from another version, is as good as none; one that just can't be read now isn't.
 pub(super) fn readable<T>(head: Result<Option<T>, CheckpointError>) -> Result<Option<T>, CheckpointError> {
     match head {
         Err(CheckpointError::Damaged { .. } | CheckpointError::Version { .. }) => Ok(None),
@@ -318,7 +318,7 @@ pub(super) fn readable<T>(head: Result<Option<T>, CheckpointError>) -> Result<Op
     }
 }
 
-/// The blobs of a checkpoint that is to be written: on the disk, names included.
+/// The blobs of a checkpoint about to be written: on the disk, names included.
 struct Kept {
     weights: SavedWeights,
     trainer: BlobId,
@@ -340,8 +340,8 @@ impl Kept {
     }
 }
 
-/// Gives the checkpoint of a complete epoch a second name, before one that isn't complete replaces it. That it can't be
-/// kept costs no more than that nobody can look at it.
+/// Gives the checkpoint of a complete epoch a second name before an incomplete one replaces it. If that fails, nobody
+/// can look at it, and nothing else is lost.
 fn keep_complete(run_dir: &Path) {
     let (path, kept) = (Checkpoint::path(run_dir), run_dir.join(COMPLETE));
     if !is_complete(&path) {
@@ -351,14 +351,14 @@ fn keep_complete(run_dir: &Path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     };
-    // Not every file system has second names.
+    // Not every file system has hard links.
     let kept = removed.and_then(|()| fs::hard_link(&path, &kept).or_else(|_| fs::copy(&path, &kept).map(drop)));
     if let Err(error) = kept {
         tracing::debug!(path = %path.display(), %error, "the last complete epoch's checkpoint isn't kept");
     }
 }
 
-/// Whether a checkpoint is of a complete epoch, by its beginning alone: the phase is what is encoded first.
+/// Whether a checkpoint is of a complete epoch, judged by its beginning: the phase is encoded first.
 fn is_complete(path: &Path) -> bool {
     let mut start = [0; MAGIC.len() + HASH_BYTES + 1];
     let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
@@ -429,7 +429,7 @@ mod tests {
         for complete in [Phase::Folded, unpublished] {
             save(&at(1, complete), dir.path());
             assert_eq!(newest(), Some((1, other(1))));
-            // Also if it is saved twice, as after a restart.
+            // Also if it is saved twice, as happens after a restart.
             for _ in 0..2 {
                 save(&at(2, checkpoint().phase), dir.path());
                 assert_eq!(newest(), Some((1, other(1))));

@@ -47,7 +47,7 @@ pub enum Rejection {
         /// The limit.
         limit: f64,
     },
-    /// A claim of too many examples.
+    /// It claims too many examples.
     #[error("it claims {claimed} examples, but at most {limit} are believed")]
     NumExamples {
         /// What it claims.
@@ -55,7 +55,7 @@ pub enum Rejection {
         /// The limit.
         limit: u64,
     },
-    /// A claim of an epoch that nobody can have reached.
+    /// It claims an epoch that nobody can have reached.
     #[error("it claims epoch {claimed}, but at most {limit} is believed")]
     Epoch {
         /// What it claims.
@@ -66,7 +66,7 @@ pub enum Rejection {
     /// What is stored isn't what its author signed.
     #[error("{0}")]
     Damaged(String),
-    /// It can't be read now; perhaps later.
+    /// It can't be read now, but may be later.
     #[error("{0}")]
     OutOfReach(String),
 }
@@ -87,7 +87,7 @@ impl Checks {
     pub fn weights(&self, weights: &dyn TensorReader) -> Result<(), Rejection> {
         let mut square = 0.0;
         for (tensor, spec) in weights.layout().tensors().iter().enumerate() {
-            // Integers are read too: every chunk must be there and be what was signed.
+            // Integers are read too, because every chunk must be there and be what was signed.
             for start in (0..spec.bytes()).step_by(CHUNK_BYTES as usize) {
                 let end = spec.bytes().min(start + CHUNK_BYTES);
                 let bytes = weights.read(tensor, start..end).map_err(|error| match error {

@@ -1,8 +1,10 @@
+//! The rule a node folds by: a built-in one by name, or the user's own.
+
 use crate::strategy::{Strategy, StrategyError, StrategySpec};
 use std::sync::Arc;
 
-/// Which rule a node folds by: one of [`STRATEGIES`](crate::strategy::STRATEGIES) by its name and parameters, or one of
-/// one's own.
+/// Which rule a node folds by: one of [`STRATEGIES`](crate::strategy::STRATEGIES), by name and parameters, or the
+/// user's own.
 ///
 /// ```
 /// use peerfold::prelude::*;
@@ -29,12 +31,12 @@ use std::sync::Arc;
 pub enum StrategyChoice {
     /// By name.
     Named(StrategySpec),
-    /// Made by this function, anew for each node that is opened.
+    /// Made by this function, once for each node that is opened.
     Own(Arc<dyn Fn() -> Box<dyn Strategy> + Send + Sync>),
 }
 
 impl StrategyChoice {
-    /// A rule of one's own. What `make` gives is one that has folded nothing yet; a node that goes on from a checkpoint
+    /// The user's own rule. `make` must return one that has folded nothing yet; a node that goes on from a checkpoint
     /// restores its state.
     pub fn own<S: Strategy + 'static>(make: impl Fn() -> S + Send + Sync + 'static) -> Self {
         Self::Own(Arc::new(move || Box::new(make())))
@@ -45,8 +47,8 @@ impl StrategyChoice {
         self.build_for(&[])
     }
 
-    /// The rule for a model of which these tensors are no parameters: see [`StrategySpec::build_for`]. What a rule of one's
-    /// own makes of them is its own affair.
+    /// The rule for a model in which these tensors aren't parameters: see [`StrategySpec::build_for`]. A user's own
+    /// rule may treat them as it likes.
     pub(super) fn build_for(&self, buffers: &[String]) -> Result<Box<dyn Strategy>, StrategyError> {
         match self {
             Self::Named(spec) => spec.build_for(buffers),

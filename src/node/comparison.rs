@@ -1,4 +1,4 @@
-//! Comparing what peers began from with what this node began from: beside the run, and for a few authors at a time.
+//! Compares what peers began from with what this node began from, in the background and a few authors at a time.
 
 use super::{
     Beginning, Event, EventSink, NodeError,
@@ -24,25 +24,25 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-/// Starts that one look reads: at most so many authors are new to it. In a large federation the others' turn comes at
-/// later looks, by chance.
+/// The most new authors whose starts one look reads. In a large federation the others' turn comes at later looks, at
+/// random.
 const AUTHORS_AT_A_LOOK: usize = 16;
-/// How long a start may be on its way. One that isn't here then is another look's.
+/// How long a start may take to arrive. One that isn't here by then is left to another look.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long the end of a run waits for the look that is under way.
+/// How long the end of a run waits for a look under way.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// The task that compares, as long as this lives. What it finds are events; it holds up nobody.
+/// The task that compares, for as long as this lives. It reports its findings as events and holds up nobody.
 pub(super) struct Comparison {
-    /// The number of the newest look that was asked for.
+    /// The number of the newest look asked for.
     asked: watch::Sender<u64>,
-    /// The newest that is done, and with it all before.
+    /// The newest look that is done; all earlier ones are done too.
     done: watch::Receiver<u64>,
     _task: AbortOnDrop,
 }
 
 impl Comparison {
-    /// Starts the task, which takes no look before it is [asked](Self::look). Of interest are members' starts.
+    /// Starts the task, which does nothing until it is [asked](Self::look). Only members' starts matter.
     pub(super) fn start(
         folder: Arc<dyn SharedFolder>,
         membership: Arc<Membership>,
@@ -51,13 +51,13 @@ impl Comparison {
     ) -> Self {
         let (asked, mut asks) = watch::channel(0);
         let (finished, done) = watch::channel(0);
-        // Each node has a sample of its own, and the same one at each try.
+        // Each node has its own sample, and the same one at every attempt.
         let random = ChaCha8Rng::from_seed(*blake3::hash(&folder.author().to_bytes()).as_bytes());
         let mut comparer = Comparer { folder, membership, events, own, random, compared: BTreeMap::new() };
         let task = tokio::spawn(async move {
             while asks.changed().await.is_ok() {
                 let look = *asks.borrow_and_update();
-                // What peers say of their starts is a warning; that it can't be read is no more than that.
+                // Differences between starts are only a warning, and so is failing to read them.
                 if let Err(error) = comparer.look(look).await {
                     tracing::debug!(%error, "comparing starts");
                 }
@@ -67,12 +67,13 @@ impl Comparison {
         Self { asked, done, _task: AbortOnDrop(task) }
     }
 
-    /// Asks for a look. Several that come while one is under way are one.
+    /// Asks for a look. Several requests while one is under way become one.
     pub(super) fn look(&self) {
         self.asked.send_modify(|look| *look += 1);
     }
 
-    /// Waits until all that was asked for is done, at most a few seconds: a run of one epoch tells of its peers too.
+    /// Waits until everything asked for is done, at most a few seconds, so that even a run of one epoch reports its
+    /// peers.
     pub(super) async fn settle(&self) {
         let asked = *self.asked.borrow();
         let mut done = self.done.clone();
@@ -86,12 +87,12 @@ struct Comparer {
     events: EventSink,
     own: Beginning,
     random: ChaCha8Rng,
-    /// The root that was compared of each author that has a start in the folder, and the differences told.
+    /// For each author with a start in the folder: the root that was compared, and the differences reported.
     compared: BTreeMap<PeerId, (Root, Vec<String>)>,
 }
 
 impl Comparer {
-    /// Reads the starts of a sample of those that were not compared yet, side by side, and tells each author's
+    /// Reads, side by side, the starts of a sample of authors that weren't compared yet, and reports each author's
     /// differences once, by author id.
     async fn look(&mut self, number: u64) -> Result<(), NodeError> {
         let me = self.folder.author();
@@ -125,7 +126,7 @@ impl Comparer {
         Ok(())
     }
 
-    /// What a peer says of its start, or why that can't be read; `None` if it isn't here now.
+    /// A peer's start, or why it can't be read; `None` if it isn't here now.
     async fn read(&self, entry: &SignedEntry) -> Result<Option<Result<Beginning, String>>, NodeError> {
         let Ok(got) = timeout_at(Instant::now() + PATIENCE, self.folder.get(entry)).await else { return Ok(None) };
         match got {

@@ -1,4 +1,4 @@
-//! What was said of updates that don't count: once of each, as long as it stands in the folder.
+//! What has been reported about updates that don't count: each once, for as long as it is in the folder.
 
 use super::{Event, EventSink, FoldFigures, event::tell, roster::Stale};
 use crate::weights::{EntryHash, SignedEntry};
@@ -15,15 +15,15 @@ const MAX_REASON_CHARS: usize = 500;
 pub(super) enum Complaint {
     /// It will never count.
     Rejected,
-    /// It could not be read, and is tried again.
+    /// It could not be read, and will be tried again.
     OutOfReach,
 }
 
-/// The updates in the folder that don't count, so that it is said once and nothing is read twice.
+/// Updates in the folder that don't count, so that each is reported once and nothing is read twice.
 pub(super) struct Complaints {
     events: EventSink,
     complained: BTreeMap<EntryHash, Complaint>,
-    /// Those that were told as too old.
+    /// Those that were reported as too old.
     left_out: BTreeSet<EntryHash>,
     /// How many there were of each kind.
     pub(super) counted: FoldFigures,
@@ -34,12 +34,12 @@ impl Complaints {
         Self { events, complained: BTreeMap::new(), left_out: BTreeSet::new(), counted: FoldFigures::default() }
     }
 
-    /// What was said of this entry last.
+    /// What was last reported about this entry.
     pub(super) fn of(&self, entry: &SignedEntry) -> Option<Complaint> {
         self.complained.get(&entry.hash()).copied()
     }
 
-    /// Whether an update that stands in the folder could not be read when it was last tried.
+    /// Whether some current update in the folder could not be read at the last attempt.
     pub(super) fn any_out_of_reach(&self) -> bool {
         self.complained.values().any(|&complaint| complaint == Complaint::OutOfReach)
     }
@@ -56,7 +56,7 @@ impl Complaints {
             }
             let author = entry.key.author();
             let epoch = entry.metadata().map_or(0, |metadata| metadata.epoch);
-            // It may name a peer's tensors, and goes to a terminal and a log.
+            // It may contain a peer's tensor names, and goes to a terminal and a log.
             let mut reason: String =
                 reason.to_string().chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect();
             if complaint == Complaint::OutOfReach {
@@ -72,7 +72,7 @@ impl Complaints {
         self.complained.remove(&entry.hash());
     }
 
-    /// Tells of updates that they are too old.
+    /// Reports updates that are too old.
     pub(super) fn leave_out(&mut self, stale: Vec<Stale>) {
         for (entry, staleness) in stale {
             if self.left_out.insert(entry.hash()) {
@@ -84,7 +84,7 @@ impl Complaints {
         }
     }
 
-    /// Forgets what was said of updates that are gone: a flood of them would fill the memory.
+    /// Forgets what was reported about updates that are gone; a flood of them would fill the memory.
     pub(super) fn retain(&mut self, present: &BTreeSet<EntryHash>) {
         self.complained.retain(|hash, _| present.contains(hash));
         self.left_out.retain(|hash| present.contains(hash));

@@ -1,4 +1,4 @@
-//! Everything that makes a node, but its model and its data: the layers' settings, put together.
+//! Everything that makes a node, except its model and its data: the layers' settings, put together.
 
 use super::{
     AsyncNode, AsyncOptions, BlockingSession, Checks, EndSettings, EventSink, Members, NodeError, Participant,
@@ -19,16 +19,16 @@ use crate::{
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 
-/// How a node takes turns with its peers.
+/// Whether a node waits for its peers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pace {
-    /// Never waiting.
+    /// It never waits.
     Async(AsyncOptions),
-    /// Epoch by epoch, together.
+    /// It goes epoch by epoch, together with its peers.
     Sync(SyncOptions),
 }
 
-/// Everything that makes a node, but its model and its data.
+/// Everything that makes a node, except its model and its data.
 #[derive(Clone)]
 pub struct NodeConfig {
     /// The federation's name.
@@ -39,17 +39,17 @@ pub struct NodeConfig {
     pub folder: FolderUrl,
     /// How to take part in the network, if the folder is [`FolderUrl::P2p`].
     pub network: NetworkSettings,
-    /// How to use a bucket, if the folder is [`FolderUrl::Bucket`], and which one behind a network. Relayed are only the
-    /// allowed.
+    /// How to use a bucket, if the folder is [`FolderUrl::Bucket`], and which one behind a network. Only allowed
+    /// authors are relayed.
     pub bucket: BucketSettings,
     /// The bucket's keys; else what variables, shared files and profiles, or the machine's role give.
     pub bucket_keys: Option<BucketKeys>,
     /// How the cache of a network or a bucket is kept.
     pub cache: CacheSettings,
-    /// The rule for folding: a [`StrategySpec`], or a strategy of one's own.
+    /// The rule for folding: a [`StrategySpec`], or the user's own strategy.
     pub strategy: StrategyChoice,
-    /// Tensors that are no parameters, besides those whose names say so: averaged under rules that take steps. A module that
-    /// is federated by the callback adds its own.
+    /// Tensors that aren't parameters, besides those recognised by name. Rules that take steps average them. The
+    /// callback adds those of its module.
     pub buffers: Vec<String>,
     /// Asynchronous or synchronous.
     pub pace: Pace,
@@ -59,13 +59,13 @@ pub struct NodeConfig {
     pub checks: Checks,
     /// Whose updates count.
     pub trust: TrustSettings,
-    /// How its program ends: see [`Session::hand_over`].
+    /// How a run ends: see [`Session::hand_over`].
     pub end: EndSettings,
-    /// What all nodes should have alike, by name. A peer that has it otherwise is told as
+    /// What should be the same on all nodes, by name. A peer that differs is reported as
     /// [`Event::Mismatch`](super::Event::Mismatch).
     pub hyperparameters: BTreeMap<String, String>,
-    /// What each node should have to itself, by name, as its part of the data. A peer that has the same is told as
-    /// [`Event::Mismatch`](super::Event::Mismatch).
+    /// What should differ between nodes, by name, such as their part of the data. A peer that has the same is reported
+    /// as [`Event::Mismatch`](super::Event::Mismatch).
     pub distinct: BTreeMap<String, String>,
     /// What is published besides updates.
     pub publish: PublishSettings,
@@ -131,7 +131,7 @@ impl NodeConfig {
         }
     }
 
-    /// The federation as people are told of it: its name, and the run unless it is the first.
+    /// The federation as shown to people: its name, and the run unless it is the first.
     fn shown_name(&self) -> String {
         match self.run.as_str() {
             "1" => format!("'{}'", self.federation),

@@ -1,3 +1,5 @@
+//! What a node reports as it happens. The documentation here becomes the schema of `--json`.
+
 use crate::bucket::BucketFigures;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
@@ -300,7 +302,7 @@ pub enum Event {
 /// Where events go. Called from the node's task: what blocks here holds the node up.
 pub type EventSink = Arc<dyn Fn(&Event) + Send + Sync>;
 
-/// Tells an event, to the log too.
+/// Emits an event, and logs it.
 pub(super) fn tell(events: &EventSink, event: &Event) {
     tracing::debug!(?event);
     events(event);

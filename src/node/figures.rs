@@ -1,17 +1,17 @@
-//! What a node has done so far, as one tree: each part counts for itself beside what it does, and a session gathers
-//! them. Events, and whatever exports figures, read this.
+//! What a node has done so far, as one tree: each part counts for itself as it works, and the session gathers the
+//! counts. Events and exporters read this.
 
 use crate::folder::FolderFigures;
 use serde::{Deserialize, Serialize};
 
-/// What became of peers' updates, since the node was made.
+/// What happened to peers' updates since the node was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FoldFigures {
     /// Values of peers' updates that have arrived and passed the checks.
     pub received: u64,
-    /// Updates that were rejected, each once as long as it stood in the folder.
+    /// Updates that were rejected, each counted once while it was in the folder.
     pub rejected: u64,
-    /// Updates that could not be read when they were wanted, each once until it could.
+    /// Updates that could not be read when they were wanted, each counted once until it could.
     pub out_of_reach: u64,
     /// Updates left out as too old.
     pub left_out: u64,
@@ -23,7 +23,7 @@ pub struct FoldFigures {
     pub refused: u64,
 }
 
-/// What was trained in this run, by what was handed to the session.
+/// What was trained in this run, as handed to the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TrainingFigures {
     /// Epochs.
@@ -32,12 +32,12 @@ pub struct TrainingFigures {
     pub examples: u64,
 }
 
-/// How far the run is.
+/// How far the run has got.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunFigures {
-    /// The last complete epoch, of an earlier run too.
+    /// The last complete epoch, possibly of an earlier run.
     pub epoch: u64,
-    /// Seconds since the session was made.
+    /// Seconds since the session was created.
     pub seconds: f64,
 }
 

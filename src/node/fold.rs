@@ -1,4 +1,4 @@
-//! A fold of checked updates: what the strategy is given, and what becomes of updates that can be read no longer.
+//! A fold of checked updates: what the strategy is given, and what happens to updates that can't be read any more.
 
 use super::{
     FoldedUpdate, LocalUpdate,
@@ -12,7 +12,7 @@ use crate::{
 use libp2p_identity::PeerId;
 use std::sync::Arc;
 
-/// No federation has more peers; arithmetic with so many is safe.
+/// No federation has more peers, and arithmetic with this many is safe.
 const MAX_DEGREE: f64 = 1e9;
 
 /// An update that could not be read while it was folded.
@@ -22,18 +22,18 @@ pub(super) struct Unread {
     pub(super) reason: String,
 }
 
-/// What became of a fold.
+/// The outcome of a fold.
 pub(super) enum Outcome {
     /// The weights to go on with.
     Weights(Weights),
-    /// The strategy's error, which was told as an event: the node goes on with its own weights.
+    /// The strategy failed, which was reported as an event. The node goes on with its own weights.
     Refused,
-    /// No fold: so many of the inputs could be read, the node's own included, which are fewer than were needed.
+    /// No fold: only this many of the inputs could be read, the node's own included, and more were needed.
     TooFew(usize),
 }
 
-/// Folds those of the inputs that can be read. The others are taken out and given back, each with the reason. When
-/// fewer than `needed` inputs are left, or no peer's, there is no fold: `None`.
+/// Folds the inputs that can be read. The others are removed and returned, each with the reason. `None`, without a
+/// fold, if fewer than `needed` inputs are left, or none of a peer.
 pub(super) fn fold_readable(
     strategy: &mut dyn Strategy,
     inputs: &mut Vec<Input>,
@@ -71,12 +71,12 @@ pub(super) fn fold_peers(strategy: &mut dyn Strategy, peers: &[(Arrived, u64)]) 
     strategy.fold(&Round { number: 1, updates: &updates, failures: 0 })
 }
 
-/// A number of peers that a metric says; none if it says something else.
+/// The number of peers that a metric gives; `None` if it isn't a valid number.
 fn degree(claimed: f64) -> Option<u64> {
     (claimed.fract() == 0.0 && (0.0..=MAX_DEGREE).contains(&claimed)).then_some(claimed as u64)
 }
 
-/// An update with what it borrows from.
+/// An update with the data it borrows.
 pub(super) struct Input {
     pub(super) author: PeerId,
     weights: Source,

@@ -1,4 +1,4 @@
-//! One member of a federation: what asynchronous and synchronous nodes do alike.
+//! One member of a federation: what asynchronous and synchronous nodes have in common.
 
 use super::{
     Checks, Event, EventSink, FoldFigures, FoldedFrom, LocalUpdate, NodeError, Rejection, Roster, UnaveragedTensors,
@@ -24,10 +24,10 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How often a listing is taken anew because a value was replaced between the listing and the reading.
+/// How often to list again because a value was replaced between listing and reading.
 const LISTINGS: usize = 4;
 
-/// What asynchronous and synchronous nodes need alike.
+/// Options that asynchronous and synchronous nodes have in common.
 pub struct ParticipantOptions {
     /// What an update must satisfy.
     pub checks: Checks,
@@ -37,11 +37,11 @@ pub struct ParticipantOptions {
     pub events: EventSink,
 }
 
-/// One member of a federation: publishes, takes in, checks and folds. How long it waits and for whom is decided by
-/// [`AsyncNode`](super::AsyncNode) and [`SyncNode`](super::SyncNode).
+/// One member of a federation: it publishes, takes in, checks and folds. [`AsyncNode`](super::AsyncNode) and
+/// [`SyncNode`](super::SyncNode) decide whom to wait for, and how long.
 pub struct Participant {
     folder: Arc<dyn SharedFolder>,
-    /// Away while it works, and for good if a fold was cancelled: it may have taken half a step.
+    /// `None` while it works, and for good if a fold was cancelled: it may have taken half a step.
     strategy: Arc<Mutex<Option<Box<dyn Strategy>>>>,
     strategy_name: &'static str,
     needs_degrees: bool,
@@ -52,14 +52,14 @@ pub struct Participant {
     arrived: BTreeMap<(PeerId, Root), Arrived>,
     /// Fetches the others' values and checks them.
     values: Values,
-    /// What was said of updates in the folder that don't count.
+    /// What has been reported about updates in the folder that don't count.
     complaints: Complaints,
     excluded: BTreeSet<PeerId>,
-    /// Chosen updates that could not be used, at the last look.
+    /// Chosen updates that could not be used at the last look.
     failures: u64,
     /// What was taken in and folded; the complaints count for themselves.
     counted: FoldFigures,
-    /// Whether an update of a peer's was folded since this was made.
+    /// Whether a peer's update was folded since this was created.
     folded_peers: bool,
     /// The node's newest update, until it is in the folder.
     unpublished: Option<LocalUpdate>,
@@ -105,7 +105,7 @@ impl Participant {
         &self.folder
     }
 
-    /// What became of peers' updates.
+    /// What happened to peers' updates.
     pub(super) fn figures(&self) -> FoldFigures {
         let FoldFigures { rejected, out_of_reach, left_out, .. } = self.complaints.counted;
         FoldFigures { rejected, out_of_reach, left_out, ..self.counted }
@@ -130,8 +130,8 @@ impl Participant {
         self.strategy_name
     }
 
-    /// Runs blocking work with the strategy, off the async runtime: its state is as large as the weights. Not for folds:
-    /// when the caller is cancelled, the work still ends and the strategy comes back.
+    /// Runs blocking work with the strategy off the async runtime, because its state is as large as the weights. Not
+    /// for folds. If the caller is cancelled, the work still completes and the strategy comes back.
     pub(super) async fn with_strategy<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut dyn Strategy) -> T + Send + 'static,
@@ -150,16 +150,16 @@ impl Participant {
         self.strategy.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(NodeError::FoldCancelled)
     }
 
-    /// Adds to the update how many other authors this node knows, if its strategy wants to know that of its peers and
-    /// there is room: without it they take this node for one that knows as many as they do. Before the checkpoint is
-    /// written, so that a restart publishes the same.
+    /// Adds to the update how many other authors this node knows, if its strategy wants that from peers and there is
+    /// room; without it, peers assume that this node knows as many as they do. Called before the checkpoint is written,
+    /// so that a restart publishes the same.
     pub(super) fn state_degree(&self, local: &mut LocalUpdate) {
         if !self.needs_degrees {
             return;
         }
         let value = self.roster.known_besides(self.peer_id()) as f64;
         let metrics = &mut local.metrics;
-        // One's own figure of that name would be taken for it.
+        // A user's metric of that name would be mistaken for it.
         metrics.retain(|metric| metric.name != DEGREE);
         if metrics.len() < MAX_METRICS {
             let place = metrics.partition_point(|metric| metric.name.as_str() < DEGREE);
@@ -181,8 +181,8 @@ impl Participant {
         self.unpublished.as_ref()
     }
 
-    /// Puts the update into the folder. Its own checks come first: what peers would refuse is not published. Until it
-    /// is there it is remembered as unpublished.
+    /// Puts the update into the folder, after checking it: what peers would refuse isn't published. Until it is there
+    /// it is remembered as unpublished.
     pub(super) async fn publish(&mut self, local: &LocalUpdate) -> Result<(), NodeError> {
         self.check_own(local).await?;
         self.unpublished = Some(local.clone());
@@ -207,12 +207,12 @@ impl Participant {
         self.folded_peers
     }
 
-    /// Something of peers' was taken over, past [`fold`](Self::fold).
+    /// Something was taken over from peers without [`fold`](Self::fold).
     pub(super) fn took_from_peers(&mut self) {
         self.folded_peers = true;
     }
 
-    /// Notes that an epoch without a fold goes on with what was trained.
+    /// Records that an epoch without a fold goes on with what was trained.
     pub(super) fn made_of_own(&mut self, local: &LocalUpdate, epoch: u64) {
         if self.folded_in(epoch).is_empty() && epoch == local.epoch {
             let author = self.peer_id().to_string();
@@ -221,12 +221,12 @@ impl Participant {
         }
     }
 
-    /// What was folded in this epoch: the own update alone if nothing else was.
+    /// What was folded in this epoch; only the node's own update if nothing else was.
     pub(super) fn folded_in(&self, epoch: u64) -> &[FoldedFrom] {
         self.folded.as_ref().filter(|(of, _)| *of == epoch).map_or(&[], |(_, from)| from)
     }
 
-    /// Tells, once, that somebody else signs as this node, if that is what the error says.
+    /// If the error says that somebody else signs as this node, reports that once.
     pub(super) fn tell_copied(&mut self, error: &NodeError) {
         if let NodeError::Folder(error @ FolderError::CopiedIdentity { author }) = error
             && self.excluded.insert(*author)
@@ -235,7 +235,7 @@ impl Participant {
         }
     }
 
-    /// How many other authors that are allowed here have anything in the folder.
+    /// How many other allowed authors have anything in the folder.
     pub(super) async fn peers_present(&self) -> Result<usize, NodeError> {
         let authors: BTreeSet<PeerId> = self.folder.list("").await?.iter().map(|entry| entry.key.author()).collect();
         Ok(authors.iter().filter(|&&author| author != self.peer_id() && self.allows(author)).count())
@@ -250,7 +250,7 @@ impl Participant {
         self.options.membership.allows(author)
     }
 
-    /// What this identity published last, in an earlier life: known only by the folder if the checkpoint is lost.
+    /// What this identity last published in an earlier life. Only the folder knows it if the checkpoint is lost.
     pub(super) async fn own_newest_update(&self) -> Result<Option<Arc<SignedEntry>>, NodeError> {
         let own = self.folder.list(&format!("{}/", self.peer_id())).await?;
         let layout = self.layout.id();
@@ -258,13 +258,13 @@ impl Participant {
         Ok(updates.max_by_key(|entry| entry.sequence))
     }
 
-    /// The updates that stand in the folder, by author, the newest first, the node's own left out. Those of another
-    /// layout, or with claims that nobody believes, are left out with an event: they reach neither the roster nor the
-    /// members, and no epoch is taken over from them.
+    /// The current updates in the folder, by author, newest first, without the node's own. Those of another layout, or
+    /// with unbelievable claims, are left out with an event: they reach neither the roster nor the members, and no
+    /// epoch is taken over from them.
     pub(super) async fn list_updates(&mut self) -> Result<Listing, NodeError> {
         let me = self.peer_id();
         for conflict in self.folder.conflicts().await? {
-            // What it claimed counts no more for anybody's staleness.
+            // Its claims no longer count for anybody's staleness.
             self.roster.forget(conflict.author());
             if self.excluded.insert(conflict.author()) {
                 let (author, reason) = (conflict.author().to_string(), conflict.to_string());
@@ -296,22 +296,23 @@ impl Participant {
         self.complaints.retain(&present);
         for entries in updates.values_mut() {
             entries.sort_by_key(|entry| std::cmp::Reverse(entry.sequence));
-            // The roster takes the newest; the older one stays for who waits for its epoch.
+            // The roster takes the newest. The older one stays for a node that waits for its epoch.
             if let Some((newest, root)) = entries.first().and_then(|entry| Some((entry, entry.root()?))) {
                 let epoch = newest.key.update_epoch().unwrap_or_default();
                 self.roster.saw(newest.key.author(), newest.sequence, root, epoch);
                 self.roster.doubt(newest.key.author(), self.complaints.of(newest).is_some());
             }
         }
-        // Whom the folder shows no longer is forgotten, or any number of names would fill memory and checkpoint.
+        // Authors that the folder no longer shows are forgotten; otherwise any number of names would fill memory and
+        // checkpoint.
         self.roster.retain(|author| author == me || updates.contains_key(&author));
         Ok(updates)
     }
 
-    /// Takes in the updates that `choose` picks of a listing, and gives them in the order of the choice: reads and checks
-    /// each once, all side by side, and remembers the verdict. An update that was replaced meanwhile makes it list and
-    /// choose again, and so does one that is found wanting: its claim may have made others look stale. Forgets the values
-    /// of all others.
+    /// Takes in the updates that `choose` picks from a listing, and returns them in the order of the choice: reads and
+    /// checks each once, all side by side, and remembers the verdict. If an update was replaced in the meantime, it
+    /// lists and chooses again. It also does so if one is found wanting, because its claim may have made others look
+    /// stale. Forgets the values of all others.
     ///
     /// What has not come within [`PATIENCE`] counts at the next look. Cancelling it loses nothing that has arrived.
     pub(super) async fn take_in(
@@ -332,7 +333,8 @@ impl Participant {
                 break;
             }
         }
-        // An entry may come before its value, as on a share whose files arrive one by one: no watch tells of the value.
+        // An entry may arrive before its value, for example on a share whose files arrive one by one. No watch reports
+        // the value.
         for entry in gone {
             self.complaints.complain(&entry, Complaint::OutOfReach, &"its value is not there yet");
         }
@@ -342,14 +344,14 @@ impl Participant {
         Ok(taken)
     }
 
-    /// Whether an update that stands in the folder could not be read when it was last tried: it may be later, and
-    /// nothing will tell.
+    /// Whether some current update in the folder could not be read at the last attempt. It may become readable, and
+    /// nothing will report that.
     pub(super) fn has_unread(&self) -> bool {
         self.complaints.any_out_of_reach()
     }
 
-    /// Those of the chosen updates that count, and those whose values are gone, both in the order of the choice. Each
-    /// verdict is noted when it comes, whoever is still waited for.
+    /// The chosen updates that count, and those whose values are gone, both in the order of the choice. Each verdict is
+    /// recorded as it comes, even while others are still waited for.
     async fn arrive(
         &mut self,
         chosen: &[Arc<SignedEntry>],
@@ -363,7 +365,7 @@ impl Participant {
             if self.complaints.of(entry) == Some(Complaint::Rejected) {
                 continue;
             }
-            // Of a peer's updates the listing has left out such claims, but not of its own from an earlier life.
+            // The listing has left out peers' updates with such claims, but not the node's own from an earlier life.
             if let Err(rejection) = self.options.checks.claim(metadata.epoch, metadata.num_examples) {
                 self.complaints.reject(entry, &rejection);
                 continue;
@@ -382,13 +384,13 @@ impl Participant {
         Ok((arrived.into_iter().flatten().collect(), gone.collect()))
     }
 
-    /// An update that has arrived before. The same weights may stand under a new number, with other claims.
+    /// An update that has arrived before. The same weights may be there under a new number, with other claims.
     fn have(&self, entry: &SignedEntry) -> Option<Arrived> {
         let arrived = self.arrived.get(&(entry.key.author(), entry.root()?))?;
         (Some(&arrived.metadata) == entry.metadata()).then(|| arrived.clone())
     }
 
-    /// Notes what became of an update's value, and tells it.
+    /// Records and reports what happened to an update's value.
     fn judge(&mut self, entry: &Arc<SignedEntry>, verdict: Verdict) -> Option<Arrived> {
         let (root, metadata) = (entry.root()?, entry.metadata()?.clone());
         match verdict {
@@ -412,12 +414,12 @@ impl Participant {
         None
     }
 
-    /// Highest staleness τ of an update that is folded.
+    /// The highest staleness τ at which an update is still folded.
     pub(super) fn max_staleness(&self) -> u64 {
         self.options.checks.max_staleness
     }
 
-    /// Tells of updates that they are too old, once of each as long as it stands.
+    /// Reports updates that are too old, each once for as long as it is current.
     pub(super) fn leave_out(&mut self, stale: Vec<Stale>) {
         self.complaints.leave_out(stale);
     }
@@ -428,12 +430,12 @@ impl Participant {
         arrived.into_iter().map(|arrived| (staleness(&arrived), arrived)).map(|(tau, arrived)| (arrived, tau)).collect()
     }
 
-    /// Folds. `own` says where among the peers' updates the node's own stands. An update that can be read no longer is
-    /// left out, with an event; if fewer than `needed` are left, its own included, or no peer's, nothing is folded. An
-    /// error of the strategy is told as an event.
+    /// Folds. `own` says where among the peers' updates the node's own stands. An update that can't be read any more is
+    /// left out with an event. If fewer than `needed` are left, its own included, or none of a peer, nothing is folded.
+    /// An error of the strategy is reported as an event.
     ///
-    /// Cancelling it counts no fold. The strategy may have taken its step all the same, so that this participant can't
-    /// go on: [`NodeError::FoldCancelled`].
+    /// Cancelling it counts no fold. The strategy may have taken its step anyway, so this participant can't go on:
+    /// [`NodeError::FoldCancelled`].
     pub(super) async fn fold(
         &mut self,
         own: Option<(usize, &LocalUpdate)>,

@@ -1,7 +1,7 @@
-//! The middle of an epoch: a head beside the checkpoint that it goes on from, which names blobs of its own.
+//! The middle of an epoch: a head beside the checkpoint that it continues from, which names its own blobs.
 //!
-//! The checkpoint says from what the epoch is trained, and stays as it is: what can't be gone on with costs the steps
-//! that were done, and never the run.
+//! The checkpoint says what the epoch is trained from, and is left alone: a file that can't be used costs the steps
+//! that were done, never the run.
 
 use super::{
     CheckpointError, SavedState,
@@ -21,7 +21,7 @@ const FILE: &str = "progress";
 /// Magic and version.
 const MAGIC: &[u8; 8] = b"PFPROG\x00\x02";
 
-/// An epoch that is trained in part.
+/// A partly trained epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
     /// The epoch, from 1.
@@ -34,7 +34,7 @@ pub struct Progress {
     pub trainer: SavedState,
 }
 
-/// Says from what an epoch is trained.
+/// Identifies what an epoch is trained from.
 pub(super) type Base = blake3::Hash;
 
 /// The middle of an epoch as its file has it.
@@ -47,8 +47,8 @@ pub(super) struct SavedProgress {
     trainer: BlobId,
 }
 
-/// What the epoch after this complete one is trained from: its weights, and the training program's state after it.
-/// Whether its update is published yet makes no difference.
+/// What the epoch after this complete one is trained from: its weights, and the training program's state after it. It
+/// makes no difference whether its update has been published yet.
 pub(super) fn base_of(epoch: u64, weights: Root, trainer: &SavedState) -> Base {
     let trainer = trainer.id();
     let mut hasher = blake3::Hasher::new_derive_key("peerfold 2026 epoch base v2");
@@ -58,7 +58,7 @@ pub(super) fn base_of(epoch: u64, weights: Root, trainer: &SavedState) -> Base {
 }
 
 impl Progress {
-    /// Where the middle of a run's epoch lies.
+    /// The path of the file in a run's directory.
     pub fn path(run_dir: &Path) -> PathBuf {
         run_dir.join(FILE)
     }
@@ -81,7 +81,7 @@ impl Progress {
         sealed::write(&path, MAGIC, &body)
     }
 
-    /// Removes the head, if there is one: its blobs are to be swept. Blocks on the disk.
+    /// Removes the head, if there is one; its blobs are left to be swept. Blocks on the disk.
     pub(super) fn remove(run_dir: &Path) -> Result<(), CheckpointError> {
         let path = Self::path(run_dir);
         match fs::remove_file(&path) {

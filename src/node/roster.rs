@@ -1,3 +1,5 @@
+//! Which updates are known of which author, and how stale each is. Pure: no I/O and no clock.
+
 use crate::weights::{Root, SignedEntry};
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
@@ -13,21 +15,21 @@ struct Newest {
     seen_at: u64,
     /// Whether it has been folded.
     folded: bool,
-    /// Whether it was rejected, or could not be read: then its epoch is nobody's measure.
+    /// Whether it was rejected or could not be read, so that its epoch doesn't count in the median.
     doubted: bool,
 }
 
-/// An update that is too old, with its staleness.
+/// An update that is too old, and its staleness.
 pub(super) type Stale = (Arc<SignedEntry>, u64);
 
-/// Who is known, what their newest updates are, and since when: what staleness is computed from.
+/// Which authors are known, their newest updates, and since when: everything that staleness is computed from.
 ///
 /// A state machine without I/O or clock. It is part of the checkpoint, and holds no more authors than the folder shows.
 ///
-/// The median is taken over the listed updates that were not found wanting. It is not taken over the checked ones
-/// alone: a node that reads a sample of a large federation would know of most authors only what they were many epochs
-/// ago, and its median would stay behind. So a claim may count until the update is read. The node then
-/// [doubts](Self::doubt) it and chooses anew, before anything is folded or left out.
+/// The median is taken over the listed updates that were not found wanting, not just over the checked ones: a node that
+/// reads a sample of a large federation would know most authors only as they were many epochs ago, and its median would
+/// fall behind. So a claim counts until the update is read. If it then turns out bad, the node [doubts](Self::doubt) it
+/// and chooses again before anything is folded or left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Roster {
     folds: u64,
@@ -45,13 +47,13 @@ impl Roster {
         self.authors.len() - usize::from(self.authors.contains_key(&me.to_bytes()))
     }
 
-    /// Notes an author's update, the node's own included. Older ones than the newest known change nothing.
+    /// Records an author's update, possibly the node's own. An update older than the newest known one changes nothing.
     pub fn saw(&mut self, author: PeerId, sequence: u64, root: Root, epoch: u64) {
         let folds = self.folds;
         let fresh = || Newest { sequence, root, epoch, seen_at: folds, folded: false, doubted: false };
         let newest = self.authors.entry(author.to_bytes()).or_insert_with(fresh);
         if newest.sequence < sequence {
-            // The same weights under a new number are no news: a restart puts them again.
+            // The same weights under a new number aren't new: a restart puts them again.
             *newest = if newest.root == root && newest.epoch == epoch {
                 Newest { sequence, ..newest.clone() }
             } else {
@@ -63,8 +65,8 @@ impl Roster {
     /// Staleness τ of an update with these claims, first seen when it was noted:
     /// max(own folds since then, median newest epoch of the known authors − its epoch).
     ///
-    /// Of an even number of epochs the lower middle one is the median, so that half of the authors can't make the
-    /// others look stale. The count of folds is the node's own: a claim can only add staleness.
+    /// With an even number of epochs the median is the lower of the two middle ones, so that half of the authors can't
+    /// make the others look stale. The count of folds is the node's own: a claim can only add staleness.
     pub fn staleness(&self, author: PeerId, epoch: u64) -> u64 {
         self.staleness_by(self.median_epoch(), author, epoch)
     }
@@ -76,7 +78,7 @@ impl Roster {
         waited.max(behind)
     }
 
-    /// Parts updates into those that are fresh enough and those that are not, these with their staleness.
+    /// Splits updates into those that are fresh enough and those that aren't, the latter with their staleness.
     pub(super) fn split_by_staleness(
         &self,
         updates: impl IntoIterator<Item = Arc<SignedEntry>>,
@@ -94,20 +96,20 @@ impl Roster {
         (fresh, stale)
     }
 
-    /// The lower median of the known authors' newest epochs, those in doubt left out.
+    /// The lower median of the known authors' newest epochs, without those in doubt.
     pub fn median_epoch(&self) -> Option<u64> {
         lower_median(self.authors.values().filter(|newest| !newest.doubted).map(|newest| newest.epoch))
     }
 
-    /// Says whether the author's newest update is in doubt: rejected, or out of reach. Since when it was seen stays
-    /// known.
+    /// Sets whether the author's newest update is in doubt: rejected, or out of reach. When it was first seen is still
+    /// remembered.
     pub fn doubt(&mut self, author: PeerId, doubted: bool) {
         if let Some(newest) = self.authors.get_mut(&author.to_bytes()) {
             newest.doubted = doubted;
         }
     }
 
-    /// Forgets all authors but these.
+    /// Forgets all authors except these.
     pub fn retain(&mut self, keep: impl Fn(PeerId) -> bool) {
         self.authors.retain(|author, _| PeerId::from_bytes(author).is_ok_and(&keep));
     }
@@ -117,7 +119,7 @@ impl Roster {
         self.authors.get(&author.to_bytes()).is_some_and(|newest| newest.folded)
     }
 
-    /// Forgets an author: it was excluded, and what it claims is nobody's measure.
+    /// Forgets an author: it was excluded, and its claims no longer count.
     pub fn forget(&mut self, author: PeerId) {
         self.authors.remove(&author.to_bytes());
     }
@@ -133,7 +135,7 @@ impl Roster {
     }
 }
 
-/// The middle one of these numbers, the lower of two.
+/// The median of these numbers; the lower of two middle ones.
 pub(super) fn lower_median(numbers: impl IntoIterator<Item = u64>) -> Option<u64> {
     let mut numbers: Vec<u64> = numbers.into_iter().collect();
     numbers.sort_unstable();
@@ -194,7 +196,7 @@ mod tests {
         roster.doubt(bad, false);
         roster.doubt(me, false);
         assert_eq!((roster.median_epoch(), roster.staleness(bad, 9)), (Some(4), 1));
-        // Another update is another claim.
+        // A different update is a new claim.
         roster.doubt(bad, true);
         roster.saw(bad, 2, root(2), 10);
         assert_eq!((roster.median_epoch(), roster.staleness(bad, 10)), (Some(4), 0));

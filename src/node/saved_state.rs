@@ -1,5 +1,5 @@
-//! What is saved with a checkpoint besides the weights, as bytes: the training program's optimizer and whatever else it
-//! needs, and the strategy's memory.
+//! What a checkpoint saves besides the weights, as bytes: the training program's optimizer and whatever else it needs,
+//! and the strategy's memory.
 
 use super::{
     CheckpointError, NodeError,
@@ -12,11 +12,11 @@ use std::{
     sync::Arc,
 };
 
-/// A state beside the weights, as bytes that only its owner understands: the training program's, or the strategy's.
+/// A state besides the weights, as bytes that only its owner understands: the training program's or the strategy's.
 /// Cloning is cheap.
 ///
-/// One that is large is written by [`Session::write_state`](super::Session::write_state), piece by piece and once, and
-/// lies in a file from then on; a small one can be made [from bytes](From). The default has no bytes.
+/// A large state is written once and piece by piece by [`Session::write_state`](super::Session::write_state), and stays
+/// in a file from then on. A small one can be made [from bytes](From). The default has no bytes.
 #[derive(Debug, Clone)]
 pub struct SavedState(Place);
 
@@ -63,7 +63,7 @@ impl SavedState {
         }
     }
 
-    /// Puts it beside a checkpoint that is to name it, unless it is there.
+    /// Stores it for a checkpoint that will name it, unless it is there already.
     pub(super) fn keep(&self, blobs: &Blobs) -> Result<BlobId, BlobError> {
         match &self.0 {
             Place::Memory(bytes) => blobs.keep_bytes(bytes),
@@ -71,7 +71,7 @@ impl SavedState {
         }
     }
 
-    /// The bytes, which are to be those that `head` names.
+    /// The bytes, which should be those that `head` names.
     pub(super) fn read(&self, head: &Path) -> Result<Bytes, CheckpointError> {
         match &self.0 {
             Place::Memory(bytes) => Ok(bytes.clone()),

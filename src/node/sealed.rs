@@ -1,4 +1,4 @@
-//! Heads: small files of a run's directory that name [blobs](super::blobs), and are whole or known not to be. Magic and
+//! Heads: small files in a run's directory that name [blobs](super::blobs), and are whole or known not to be. Magic and
 //! version, the hash of the rest, the rest.
 
 use super::CheckpointError;
@@ -11,7 +11,7 @@ use std::{
 };
 
 pub(super) const HASH_BYTES: usize = 32;
-/// Most bytes of a head: a manifest of the greatest length, and as much again for members and all else.
+/// Most bytes in a head: a manifest of maximum length, and as much again for members and everything else.
 const MAX_BYTES: u64 = 2 * MAX_MANIFEST_BYTES as u64;
 
 /// Replaces the file. A crash leaves the old one or the new one. Blocks on the disk.

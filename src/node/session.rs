@@ -1,3 +1,5 @@
+//! A node with its checkpoints: the order in which an epoch is trained, saved, published and folded.
+
 use super::{
     AsyncNode, Beginning, Checkpoint, CheckpointError, Event, Figures, LocalUpdate, NodeError, Origin, Participant,
     Phase, Progress, RunFigures, SavedState, StartOptions, Stop, SyncNode, TrainingFigures,
@@ -86,13 +88,13 @@ pub struct SessionOptions {
     pub federation: FederationId,
     /// The federation's name, for what is said to people.
     pub name: String,
-    /// Where the checkpoint is kept; `None` keeps none.
+    /// Where the checkpoint is kept; without it there is none.
     pub run_dir: Option<PathBuf>,
     /// How to begin without a checkpoint.
     pub start: StartOptions,
-    /// What all nodes of the federation should have alike, by name: told to peers, compared with theirs.
+    /// What should be the same on all nodes of the federation, by name. Published, and compared with the peers' own.
     pub hyperparameters: BTreeMap<String, String>,
-    /// What each node should have to itself, by name: told to peers, compared with theirs.
+    /// What should differ between nodes, by name. Published, and compared with the peers' own.
     pub distinct: BTreeMap<String, String>,
     /// Whether the weights of each complete epoch are published: see
     /// [`PublishSettings`](super::PublishSettings).
@@ -129,33 +131,32 @@ pub struct Completed {
 ///
 /// 1. the program trains an epoch, writes its state by [`write_state`](Self::write_state) and calls
 ///    [`epoch_trained`](Self::epoch_trained);
-/// 2. the folder takes the weights in, and the checkpoint *trained(e)* is written: what it is made of lies in files of
-///    its own, the weights in those of the folder where that can be; then one small file that names them is renamed into
-///    place;
-/// 3. the update is put, which shows what the folder has already; the peers' are taken and folded;
+/// 2. the folder takes in the weights, and the checkpoint *trained(e)* is written: its parts are in files of their own,
+///    the weights in the folder's files where possible; then one small file that names them is renamed into place;
+/// 3. the update is put, which shows what the folder already has; the peers' updates are taken and folded;
 /// 4. the checkpoint *folded(e)* follows, which names the same state and, unless nothing was folded, other weights.
 ///
-/// Killed before 2, the epoch is trained again from the same weights, data order and random numbers; killed after it,
-/// the same root is put again and nothing is trained twice. So no epoch is published twice with different weights.
-/// In the middle of an epoch [`save_progress`](Self::save_progress) keeps what was trained of it so far.
+/// If killed before step 2, the epoch is trained again from the same weights, data order and random numbers. If killed
+/// after it, the same root is put again and nothing is trained twice. So no epoch is published twice with different
+/// weights. In the middle of an epoch [`save_progress`](Self::save_progress) keeps what was trained of it so far.
 ///
-/// An update that a failing folder didn't take is remembered, in the checkpoint too: the next epoch's takes its place,
-/// a restart puts it first, and [`finish`](Self::finish) does so at the end of a run.
+/// An update that a failing folder didn't take is remembered, in the checkpoint too. The next epoch's update replaces
+/// it; a restart puts it before anything else, and [`finish`](Self::finish) puts it at the end of a run.
 pub struct Session {
     mode: Mode,
     options: SessionOptions,
     /// What its first life began from; there once it has begun.
     beginning: Option<Beginning>,
     trainer: SavedState,
-    /// What checkpoints are made of, if any are kept.
+    /// The parts of checkpoints, if any are kept.
     blobs: Option<Arc<Blobs>>,
     /// Whether the checkpoint says that its epoch is complete but not published.
     saved_unpublished: bool,
-    /// The last complete epoch, which the next one is trained from, and what it came to, if there is a checkpoint of it.
+    /// The last complete epoch, from which the next one is trained, and its result, if there is a checkpoint of it.
     complete: Option<(u64, Option<Base>)>,
-    /// What the folder has taken in and not shown yet.
+    /// What the folder has taken in but not shown yet.
     staged: Option<Staged>,
-    /// Tells of the ways to the others.
+    /// The task that reports the routes to others.
     routes: Option<AbortOnDrop>,
     /// Compares peers' starts with this node's; there once it has begun.
     comparison: Option<Comparison>,
@@ -164,7 +165,7 @@ pub struct Session {
     made: Instant,
 }
 
-/// What a run's directory has of the middle of an epoch.
+/// What a run's directory holds of the middle of an epoch.
 enum Middle {
     None,
     Found(SavedProgress),
@@ -208,7 +209,7 @@ impl Session {
         }
         let (checkpoint, progress) = self.load().await?;
         let (folder, stop) = (self.mode.participant().folder().clone(), self.options.stop.clone());
-        // Before anything is published: a number of its own, and the others' epoch, may be known there.
+        // Before anything is published: the folder may know one of the node's own numbers, and the others' epoch.
         tokio::select! {
             surroundings = folder.look_around(LOOK_AROUND) => self.company.surroundings = surroundings,
             () = stop.requested() => return Err(NodeError::Stopped),
@@ -226,7 +227,8 @@ impl Session {
         Ok(begun)
     }
 
-    /// What was saved in the middle of the epoch after the last complete one, if it was trained from what that has left.
+    /// What was saved in the middle of the epoch after the last complete one, if it was trained from the result of that
+    /// one.
     async fn take_up(&mut self, saved: Middle) -> Result<Option<Progress>, NodeError> {
         let (Some(run_dir), Some(blobs)) = (self.options.run_dir.clone(), self.blobs.clone()) else { return Ok(None) };
         let (epoch, steps, reason) = match saved {
@@ -262,8 +264,8 @@ impl Session {
     }
 
     /// Writes the training program's state for [`epoch_trained`](Self::epoch_trained) or
-    /// [`save_progress`](Self::save_progress): whatever `write` writes, piece by piece, without the weights, which these
-    /// two are given. It lies on the disk when this returns, and is removed when neither a checkpoint nor a value of
+    /// [`save_progress`](Self::save_progress): whatever `write` writes, piece by piece, without the weights, which
+    /// these two are given. It is on the disk when this returns, and is removed when neither a checkpoint nor a
     /// [`SavedState`] needs it any more. A crash leaves nothing that counts.
     ///
     /// Blocks the calling thread. Without a directory for checkpoints it does nothing, and doesn't call `write`.
@@ -282,8 +284,8 @@ impl Session {
 
     /// Saves the middle of the epoch after the last complete one: `steps` training steps are done of it, to these
     /// weights, and `trainer` is what else the training program needs to do the rest. The next life gets it as
-    /// [`Begun::progress`], until the epoch is trained; the checkpoint stays as it is. A crash, or a cancellation, leaves
-    /// what was saved before or this.
+    /// [`Begun::progress`], until the epoch is trained; the checkpoint stays as it is. A crash or a cancellation leaves
+    /// either what was saved before, or this.
     ///
     /// Does nothing before [`begin`](Self::begin), or without a directory for checkpoints.
     pub async fn save_progress(&mut self, steps: u64, weights: Weights, trainer: SavedState) -> Result<(), NodeError> {
@@ -301,7 +303,7 @@ impl Session {
         Ok(())
     }
 
-    /// That its home was copied ends a node, and is told as an event before.
+    /// A node ends if its home was copied, after reporting that as an event.
     fn tell_copied<T>(&mut self, result: Result<T, NodeError>) -> Result<T, NodeError> {
         result.inspect_err(|error| self.mode.participant_mut().tell_copied(error))
     }
@@ -430,8 +432,8 @@ impl Session {
         Ok(Completed { weights, epoch })
     }
 
-    /// Publishes what the node goes on with, if it is to: unchanged, the put is no new entry. A folder that fails is told;
-    /// the next epoch's takes its place.
+    /// Publishes the weights that the node goes on with, if it is configured to. If they haven't changed, the put makes
+    /// no new entry. A failing folder is reported; the next epoch's put replaces this one.
     async fn publish_model(&self, epoch: u64, weights: &Weights) -> Result<(), NodeError> {
         if !self.options.publish_folded || epoch == 0 {
             return Ok(());
@@ -448,12 +450,12 @@ impl Session {
         }
     }
 
-    /// The end of a run: puts this node's newest update once more if the folder failed when it was to be published.
+    /// The end of a run: puts this node's newest update again if the folder failed when it should have been published.
     /// Does nothing if it is published already. An error says that peers don't have the update; it stays in the
     /// checkpoint, and opening the session again publishes it. After an error it may be called again.
     ///
-    /// If nothing of a peer's was folded in this run, that is an event. What peers began from is still told, if it is known
-    /// within a few seconds and no stop is requested.
+    /// If no peer's update was folded in this run, an event says so. What peers began from is still told, if it is
+    /// known within a few seconds and no stop is requested.
     pub async fn finish(&mut self) -> Result<(), NodeError> {
         if let Some(comparison) = &self.comparison {
             tokio::select! {
@@ -474,8 +476,8 @@ impl Session {
         Ok(())
     }
 
-    /// Writes the checkpoint of a complete epoch. An update that the folder didn't take was folded with nothing, so that
-    /// it has the very weights to go on with.
+    /// Writes the checkpoint of a complete epoch. An update that the folder didn't take was not folded with anything,
+    /// so its weights are the ones to go on with.
     async fn save_complete(&mut self, epoch: u64, weights: &Weights) -> Result<(), NodeError> {
         let unpublished = self.mode.participant().unpublished().filter(|update| update.epoch == epoch);
         let phase = unpublished.map_or(Phase::Folded, |update| Phase::Unpublished {
@@ -488,7 +490,7 @@ impl Session {
         Ok(())
     }
 
-    /// A folder that fails is told as an event; any other error remains one.
+    /// A failing folder is reported as an event; any other error is returned.
     fn tolerate(&self, epoch: u64, error: NodeError) -> Result<(), NodeError> {
         match error {
             NodeError::Folder(error) if error.may_pass() => {
@@ -501,7 +503,7 @@ impl Session {
     }
 
     /// Waits, after [`finish`](Self::finish), until what this node has published would outlive it: until the connected
-    /// peers have its newest update. At most as long as `patience`; a stop request ends it at once. Says how far it is,
+    /// peers have its newest update. At most `patience`; a stop request ends it at once. Says how far that has got,
     /// unless it was stopped.
     pub async fn hand_over(&self, patience: Duration) -> Option<HandedOver> {
         tokio::select! {
@@ -527,7 +529,7 @@ impl Session {
         }
     }
 
-    /// Tells which ways to the others work, now and whenever it changes, as long as the session lives.
+    /// Reports which routes to others work, now and whenever that changes, for as long as the session lives.
     fn follow_routes(&mut self) {
         let participant = self.mode.participant();
         let Some(mut routes) = participant.folder().routes() else { return };
@@ -550,10 +552,10 @@ impl Session {
         Ok(Beginning { origin, weights: root, epoch, hyperparameters, distinct })
     }
 
-    /// Says once if nobody else is there, and whether this node waits for somebody.
+    /// Reports once if nobody else is there, and whether this node waits for somebody.
     async fn tell_alone(&mut self, waits: bool) -> Result<(), NodeError> {
         match self.company.tell_start(self.mode.participant(), &self.options.name, waits).await {
-            // What fails here fails at the next look too, where it is known what that means.
+            // If this fails, so will the next look, which knows what that means.
             Err(NodeError::Folder(_)) => Ok(()),
             told => told,
         }
@@ -573,7 +575,7 @@ impl Session {
         });
     }
 
-    /// Begins to compare what peers began from with this, beside the run.
+    /// Starts comparing what peers began from with this, in the background.
     fn compare_starts_with(&mut self, beginning: Beginning) {
         let participant = self.mode.participant();
         let (folder, events) = (participant.folder().clone(), participant.events());
@@ -582,12 +584,12 @@ impl Session {
         self.compare_starts();
     }
 
-    /// Waits for nothing: what is found comes as events.
+    /// Doesn't wait: findings come as events.
     fn compare_starts(&self) {
         self.comparison.iter().for_each(Comparison::look);
     }
 
-    /// Tells what has changed since the checkpoint, as a difference to this node itself.
+    /// Reports what has changed since the checkpoint, as a mismatch of this node with itself.
     fn tell_changes(&self, now: &Beginning, saved: &Beginning) {
         let differences = now.changes(saved);
         if !differences.is_empty() {
@@ -621,7 +623,7 @@ impl Session {
             }
             let progress = match SavedProgress::read(&run_dir) {
                 Ok(None) => Middle::None,
-                // A kill came between the checkpoint and the removal: it is in what was trained.
+                // A kill came between the checkpoint and the removal; the trained epoch includes it.
                 Ok(Some(progress)) if checkpoint.as_ref().is_some_and(|it| it.has_trained(progress.epoch)) => {
                     Progress::remove(&run_dir)?;
                     Middle::None
@@ -657,7 +659,7 @@ impl Session {
         if is_published {
             staged = match self.mode.participant().folder().stage(weights).await {
                 Ok(staged) => Some(staged),
-                // The checkpoint does without, and the put tells it.
+                // The checkpoint does without, and the put reports it.
                 Err(error) => {
                     tracing::debug!(epoch, %error, "the folder doesn't take the weights in");
                     None
@@ -687,7 +689,7 @@ impl Session {
             checkpoint.strategy.1 = SavedState::named(&blobs, state);
             let root = checkpoint.save(&run_dir, &blobs, staged.as_ref())?;
             if is_trained {
-                // Its middle is of no more use; left behind by a kill, it is removed by the next life.
+                // Its middle is no longer needed. If a kill leaves it behind, the next start removes it.
                 Progress::remove(&run_dir)?;
             }
             sweep(&run_dir, &blobs);
@@ -702,7 +704,7 @@ impl Session {
     }
 }
 
-/// Removes the blobs in `run_dir` that no head names; none if that can't be known now.
+/// Removes the blobs in `run_dir` that no head names, or none if that can't be known now.
 fn sweep(run_dir: &Path, blobs: &Blobs) {
     match (Checkpoint::names(run_dir), SavedProgress::names(run_dir)) {
         (Ok(names), Ok(more)) => blobs.sweep(&names.into_iter().chain(more).collect()),

@@ -1,4 +1,4 @@
-//! Settings of a node that are no part's of it: whom it trusts, what it publishes, how it ends.
+//! Settings of a node as a whole: whom it trusts, what it publishes, how it ends.
 
 use crate::settings::settings;
 use libp2p_identity::PeerId;

@@ -1,4 +1,4 @@
-//! How a node without a checkpoint begins, and what it tells of that.
+//! How a node without a checkpoint begins, and what it publishes about that.
 
 use super::{
     Event, FoldedFrom, NodeError, Origin, Participant, Stop, background::off_runtime, fold::fold_peers,
@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
-/// How long a node that begins waits at most for the answers of those who may be there. Who is out of reach is waited for
-/// ten seconds; this is for peers that are connected and too busy to say what they know.
+/// How long a node that begins waits at most for the answers of peers that may be there. Unreachable peers get ten
+/// seconds; this limit is for connected peers that are too busy to say what they know.
 pub(super) const LOOK_AROUND: Duration = Duration::from_secs(30);
-/// Longest description of a start that is read of a peer.
+/// The longest description of a peer's start that is read, in bytes.
 const MAX_BEGINNING_BYTES: u64 = 64 * 1024;
-/// Most differences to a peer's start that are told, and the most characters of each: a peer wrote them.
+/// Most differences from a peer's start that are reported, and most characters of each: a peer wrote them.
 const MAX_DIFFERENCES: usize = 20;
 const MAX_DIFFERENCE_CHARS: usize = 200;
 
@@ -42,9 +42,9 @@ pub struct Beginning {
     pub weights: String,
     /// The epoch they come after.
     pub epoch: u64,
-    /// What all nodes of a federation should have alike, by name.
+    /// What should be the same on all nodes of a federation, by name.
     pub hyperparameters: BTreeMap<String, String>,
-    /// What each node should have to itself, by name. Nodes of older versions don't say it.
+    /// What should differ between nodes, by name. Nodes of older versions don't publish it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub distinct: BTreeMap<String, String>,
 }
@@ -61,8 +61,8 @@ impl Beginning {
         serde_json::from_slice(bytes).map_err(|error| error.to_string())
     }
 
-    /// What is different in another node's beginning, in words. Weights are compared where both are first weights: a
-    /// node that joined later began from a fold.
+    /// How another node's beginning differs, in words. Weights are compared where both are first weights: a node that
+    /// joined later began from a fold.
     pub(super) fn differences(&self, theirs: &Self) -> Vec<String> {
         let mut differences = Vec::new();
         let first = |beginning: &Self| matches!(beginning.origin, Origin::Seed | Origin::Init);
@@ -86,7 +86,7 @@ impl Beginning {
         told(differences)
     }
 
-    /// What this node, going on from a checkpoint that says `before`, does otherwise now, in words.
+    /// What this node does differently now, going on from a checkpoint that says `before`, in words.
     pub(super) fn changes(&self, before: &Self) -> Vec<String> {
         let both = [(&self.hyperparameters, &before.hyperparameters), (&self.distinct, &before.distinct)];
         let changed = both.into_iter().flat_map(|(now, before)| {
@@ -97,7 +97,7 @@ impl Beginning {
     }
 }
 
-/// As many as are told, each without what a terminal would obey: a peer may have written them.
+/// At most as many as are reported, each without control characters: a peer may have written them.
 fn told(mut differences: Vec<String>) -> Vec<String> {
     let more = differences.len().saturating_sub(MAX_DIFFERENCES);
     differences.truncate(MAX_DIFFERENCES);
@@ -116,7 +116,7 @@ pub(super) struct First {
     pub(super) authors: Vec<String>,
 }
 
-/// The moment this long from now; years ahead if there is no such moment.
+/// The moment this long from now, or years ahead if that can't be represented.
 pub(super) fn deadline_in(wait: Duration) -> Instant {
     const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     Instant::now() + wait.min(YEARS)
@@ -126,8 +126,9 @@ pub(super) fn deadline_in(wait: Duration) -> Instant {
 /// whatever the strategy: a rule that takes steps has nothing yet to step from. Without any update, the weights are
 /// `initial`.
 ///
-/// So they are for a synchronous node (`together`) beside updates of the first epoch alone: their authors wait for its own
-/// of that epoch. Began it with theirs, it would answer with the second, which they would fold into the first.
+/// The same goes for a synchronous node (`together`) that finds only updates of the first epoch: their authors wait for
+/// its own update of that epoch. If it began with theirs, it would answer with its second, which they would fold into
+/// their first.
 pub(super) async fn first_weights(
     participant: &mut Participant,
     options: &StartOptions,
@@ -155,12 +156,12 @@ pub(super) async fn first_weights(
             },
             () = stop.requested() => return Err(NodeError::Stopped),
         }
-        // One look for all that came at once.
+        // One look for everything that came at once.
         while watch.try_next().is_some() {}
     }
     drop(watch);
     if told.is_some() {
-        // The first that is heard of somebody may be that it is there, and its updates may be on their way.
+        // The first thing heard of a peer may be that it is there, while its updates are still on their way.
         tokio::select! {
             _ = participant.folder().look_around(LOOK_AROUND) => {}
             () = stop.requested() => return Err(NodeError::Stopped),
@@ -186,7 +187,7 @@ pub(super) async fn first_weights(
         return Ok(First { weights, epoch: 0, origin, authors: Vec::new() });
     };
     let authors = fresh.iter().map(|(arrived, _)| arrived.author().to_string()).collect();
-    // Of integers alone a mean is only to be had by rounding; else they come from the newest update, as in every fold.
+    // Integers have a mean only if they are rounded; otherwise they come from the newest update, as in every fold.
     let only_integers = weights.layout().tensors().iter().all(|tensor| !tensor.dtype.is_float());
     let integers = if only_integers { "mean" } else { "newest" };
     let mut mean = StrategySpec::new("fedavg").with("integers", integers).build()?;

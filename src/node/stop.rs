@@ -1,3 +1,5 @@
+//! A request to stop that training loops can poll and nodes can wait for.
+
 use tokio::sync::watch;
 
 /// A request to stop that training loops can look at and nodes can wait for. Clones share it; it can't be taken back.

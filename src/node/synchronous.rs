@@ -70,7 +70,8 @@ settings! {
     }
 }
 
-/// Who belongs to a synchronous federation: those who are allowed, or else the first `nodes` authors that were seen.
+/// The members of a synchronous federation: the allowed ones if there is an allow-list, otherwise the first `nodes`
+/// authors seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Members {
     nodes: usize,
@@ -90,7 +91,7 @@ impl Members {
         Self { nodes: ids.len(), closed: true, ids }
     }
 
-    /// Notes authors in the order in which they were seen.
+    /// Records authors in the order in which they were seen.
     pub fn saw(&mut self, authors: impl IntoIterator<Item = PeerId>) {
         for author in authors {
             if !self.closed && self.ids.len() < self.nodes {
@@ -99,7 +100,7 @@ impl Members {
         }
     }
 
-    /// How many members the federation has, whether they have been seen or not.
+    /// How many members the federation has, whether or not they have been seen.
     pub fn count(&self) -> usize {
         self.nodes
     }
@@ -118,13 +119,13 @@ impl Members {
     }
 }
 
-/// The update with which an author answers for an epoch: that epoch's, or else the earliest later one.
+/// An author's answer for an epoch: its update of that epoch, or else its earliest later one.
 fn answer(entries: &[Arc<SignedEntry>], epoch: u64) -> Option<&Arc<SignedEntry>> {
     let later = entries.iter().filter_map(|entry| Some((entry.key.update_epoch()?, entry)));
     later.filter(|&(found, _)| found >= epoch).min_by_key(|&(found, _)| found).map(|(_, entry)| entry)
 }
 
-/// The epoch that the others have come to together: the highest one that at least `enough` of them have answered.
+/// The epoch that the others have reached together: the highest that at least `enough` of them have answered.
 fn epoch_of_others(newest: impl IntoIterator<Item = u64>, enough: usize) -> Option<u64> {
     let mut newest: Vec<u64> = newest.into_iter().collect();
     newest.sort_unstable_by(|a, b| b.cmp(a));
@@ -145,7 +146,7 @@ enum Looked {
 /// A node that folds what its peers fold: after each epoch it waits for the other members' updates of that epoch.
 ///
 /// Updates are summed strictly by author id, its own in its place, so that with all members present every node holds
-/// equal bits. A member that dies hangs nobody: see [`SyncOptions`].
+/// equal bits. A dead member doesn't hang the others: see [`SyncOptions`].
 pub struct SyncNode {
     pub(super) participant: Participant,
     options: SyncOptions,
@@ -158,10 +159,10 @@ impl SyncNode {
         Self { participant, options, members }
     }
 
-    /// Publishes the update, waits for the other members, folds; gives the weights to go on with and the epoch they
-    /// belong to, which is a later one if the others were more than one epoch ahead.
+    /// Publishes the update, waits for the other members, and folds. Returns the weights to go on with and the epoch
+    /// they belong to, which is a later one if the others were more than one epoch ahead.
     ///
-    /// A folder that fails is told as an event and tried again; what holds of members that don't answer holds then too.
+    /// A failing folder is reported as an event and retried; the rules for members that don't answer apply then too.
     ///
     /// Cancelling it, or a stop request while it waits, leaves the update published and no fold counted. A node that is
     /// cancelled in the middle of a fold can't go on: [`NodeError::FoldCancelled`].
@@ -170,7 +171,7 @@ impl SyncNode {
         let deadline = deadline_in(self.options.deadline);
         let (mut published, mut told, mut failed) = (false, None, None);
         loop {
-            // What comes from here on wakes it; what came before is in the listing.
+            // What arrives from here on wakes it; what came before is in the listing.
             while watch.try_next().is_some() {}
             let passed = Instant::now() >= deadline;
             let answers = match self.look(local, &mut published).await {
@@ -196,7 +197,7 @@ impl SyncNode {
                 (true, BelowQuorum::Alone) => 1,
                 (true, _) => quorum,
             };
-            // An answer that could be read when it was counted may be lost when it is folded.
+            // An answer that was readable when it was counted may be unreadable when it is folded.
             let mut lost = false;
             if present >= needed && (failed.is_none() || passed) {
                 match self.fold(local, answers, needed).await? {
@@ -212,7 +213,7 @@ impl SyncNode {
                 let (epoch, reason) = (local.epoch, reason.to_owned());
                 self.participant.emit(&Event::Waiting { epoch, present, needed, reason });
             }
-            // No watch tells that a storage works again.
+            // No watch reports that a storage works again.
             let again = failed.is_some() || lost || self.participant.has_unread();
             tokio::select! {
                 () = stop.requested() => return Err(NodeError::Stopped),
@@ -236,9 +237,8 @@ impl SyncNode {
         self.take_answers(local.epoch).await.map(Looked::Answers)
     }
 
-    /// Looks whether the others are more than one epoch ahead of `epoch`, and if so gives the fold of their updates and
-    /// the epoch they have. What a node does before it trains on after a restart. A folder that fails is told as an
-    /// event.
+    /// Checks whether the others are more than one epoch ahead of `epoch`, and if so returns the fold of their updates
+    /// and their epoch. A node does this before it trains on after a restart. A failing folder is reported as an event.
     pub async fn catch_up(&mut self, epoch: u64) -> Result<Option<(Weights, u64)>, NodeError> {
         let caught_up = match self.list().await {
             Ok(listing) => self.adopt(&listing, epoch).await,
@@ -288,7 +288,7 @@ impl SyncNode {
         self.participant.take_in(choose).await
     }
 
-    /// The weights to go on with; or how many members' updates could be read if they are fewer than `needed`.
+    /// The weights to go on with, or how many members' updates could be read if fewer than `needed`.
     async fn fold(
         &mut self,
         local: &LocalUpdate,

@@ -1,4 +1,4 @@
-//! Updates: what a node publishes after an epoch, and a peer's that has arrived.
+//! Updates: what a node publishes after an epoch, and a peer's update that has arrived.
 
 use super::FoldedFrom;
 use crate::{

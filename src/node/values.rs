@@ -1,4 +1,5 @@
-//! The values of peers' updates: fetched and checked side by side, so that who is slow or dead delays nobody else's.
+//! The values of peers' updates, fetched and checked side by side, so that a slow or dead peer doesn't delay the
+//! others'.
 
 use super::{Checks, NodeError, Rejection, background::off_runtime};
 use crate::{
@@ -11,15 +12,15 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// How long the values of one look may be on their way, all together; what comes later counts at the next look.
+/// How long all values of one look may take to arrive, together. What arrives later counts at the next look.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// What each of them has in any case: time enough for one that is there.
+/// The time that each of them gets in any case, enough for a value that is already here.
 pub(super) const LEAST_PATIENCE: Duration = Duration::from_secs(1);
-/// Values that are opened or checked at once. Each takes a thread and a chunk of at most 1 MiB, and a few of them keep
-/// a disk and the processors busy; what moves over a network is bounded by the folder itself.
+/// Values opened or checked at the same time. Each takes a thread and a chunk of at most 1 MiB, and a few of them keep
+/// a disk and the processors busy. The folder itself limits what moves over the network.
 const AT_ONCE: usize = 16;
 
-/// What became of a value: itself, or why it doesn't count.
+/// A value, or why it doesn't count.
 pub(super) type Verdict = Result<Arc<Value>, Rejection>;
 
 /// Fetches and checks the values of updates.
@@ -37,10 +38,10 @@ impl Values {
         Self { folder, layout, checks, places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// Fetches the value of an entry, until the deadline, and checks it. A value that is damaged is had again once: a
-    /// folder that can fetch it anew then does.
+    /// Fetches the value of an entry, until the deadline, and checks it. A damaged value is opened again once, so that
+    /// a folder that can fetch it again does.
     ///
-    /// The future borrows nothing, so that any number of them can be under way. Dropping it gives up.
+    /// The future borrows nothing, so any number of them can be in flight. Dropping it gives up.
     pub(super) fn fetch_and_check(
         &self,
         entry: Arc<SignedEntry>,
@@ -62,7 +63,7 @@ impl Values {
         let value = match got {
             Ok(value) => Arc::new(value),
             Err(error @ FolderError::Damaged { .. }) => return Ok(Err(Rejection::Damaged(error.to_string()))),
-            // One peer's files being out of reach must not end this node.
+            // This node must not end because one peer's files are out of reach.
             Err(error) if error.may_pass() => return Ok(Err(Rejection::OutOfReach(error.to_string()))),
             Err(error) => return Err(error.into()),
         };
@@ -71,15 +72,15 @@ impl Values {
         }
         let (checks, place) = (self.checks.clone(), self.places.clone().acquire_owned().await);
         off_runtime(move || {
-            // Here, as the work goes on when its caller is cancelled.
+            // Here, because the work goes on if its caller is cancelled.
             let _place = place;
             checks.weights(value.as_ref()).map(|()| value)
         })
         .await
     }
 
-    /// `None` if it has not come by the deadline. One that doesn't come at once gives its place up and waits on
-    /// without: any number of dead peers takes no place from the others for longer.
+    /// `None` if it hasn't arrived by the deadline. A value that doesn't arrive at once gives up its place and waits
+    /// without one, so any number of dead peers can't keep places from the others.
     async fn get(&self, entry: &SignedEntry, deadline: Instant) -> Option<Result<Value, FolderError>> {
         let place = self.places.acquire().await;
         let mut got = pin!(self.folder.get(entry));

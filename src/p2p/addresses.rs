@@ -1,4 +1,4 @@
-//! Addresses: of a peer as people write them, to listen on, and what is taken of those that peers tell of themselves.
+//! Addresses: a peer's as people write them, those to listen on, and which of those that peers report are kept.
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
@@ -8,8 +8,8 @@ use std::{
     str::FromStr,
 };
 
-/// Most addresses of a peer that are kept or told to others, and their bytes altogether: twenty providers and twenty
-/// closer peers must fit into an answer of Kademlia, which has 16 KiB.
+/// Most addresses kept of a peer or passed on to others, and their total bytes: twenty providers and twenty closer
+/// peers must fit into one of Kademlia's answers, which is limited to 16 KiB.
 pub(super) const MAX_ADDRESSES: usize = 8;
 const MAX_ADDRESS_BYTES: usize = 256;
 
@@ -24,7 +24,7 @@ pub enum AddressError {
         /// What the parser says.
         reason: String,
     },
-    /// It doesn't say who must answer.
+    /// It doesn't say which peer must answer.
     #[error(
         "{address} lacks /p2p/<peer id> at its end: who must answer there; `peerfold bootstrap` prints its addresses with \
          it, and `peerfold peers` those of a node"
@@ -33,7 +33,7 @@ pub enum AddressError {
         /// The address.
         address: Multiaddr,
     },
-    /// Another transport than nodes have, or none.
+    /// A transport that nodes don't have, or none at all.
     #[error(
         "{address} is not for TCP or QUIC: write /ip4/…, /ip6/… or /dns/…, then /tcp/PORT or /udp/PORT/quic-v1, then \
          /p2p/<peer id>"
@@ -48,15 +48,15 @@ pub enum AddressError {
         /// The address.
         address: Multiaddr,
     },
-    /// Nothing that can be listened on.
+    /// It can't be listened on.
     #[error("{address} can't be listened on; write {instead}")]
     NotListenable {
         /// The address.
         address: Multiaddr,
-        /// What can be.
+        /// What can be listened on.
         instead: String,
     },
-    /// Not a multiaddr at all, where one to listen on is wanted.
+    /// Not a multiaddr at all, where one to listen on was expected.
     #[error("{text:?} is no multiaddr ({reason}); write {instead}")]
     NoListenAddress {
         /// The text.
@@ -87,7 +87,7 @@ impl FromStr for PeerAddress {
         match port(&address) {
             Some(0) => Err(AddressError::PortZero { address: whole }),
             Some(_) => Ok(Self { peer, address }),
-            // A name whose TXT records have the addresses.
+            // A DNS name whose TXT records list the addresses.
             None if matches!(address.iter().collect::<Vec<_>>()[..], [Protocol::Dnsaddr(_)]) => {
                 Ok(Self { peer, address })
             }
@@ -137,14 +137,14 @@ fn listen_instead(text: &str) -> String {
     }
 }
 
-/// A text that is a multiaddr, whatever it is good for. The empty one is none.
+/// Parses any multiaddr, whatever its use. An empty text isn't one.
 pub(super) fn multiaddr(text: &str) -> Result<Multiaddr, AddressError> {
     let wrong = |reason: String| AddressError::NotMultiaddr { text: text.to_owned(), reason };
     let address: Multiaddr = text.parse().map_err(|error: libp2p::multiaddr::Error| wrong(error.to_string()))?;
     if address.is_empty() { Err(wrong("it is empty".to_owned())) } else { Ok(address) }
 }
 
-/// The port of an address that a node's transports can dial; `None` if they can't.
+/// The port of an address, or `None` if a node's transports can't dial it.
 pub(super) fn port(address: &Multiaddr) -> Option<u16> {
     let mut parts = address.iter();
     let host = parts.next()?;
@@ -164,7 +164,8 @@ pub(super) fn port(address: &Multiaddr) -> Option<u16> {
     }
 }
 
-/// The addresses of a peer that can be used: for TCP or QUIC, each once, and only from this machine such that lead to it.
+/// The usable addresses of a peer: for TCP or QUIC, each once, and loopback addresses only if the peer is on this
+/// machine.
 pub(super) fn usable(addresses: Vec<Multiaddr>, local: bool) -> Vec<Multiaddr> {
     let (mut used, mut bytes) = (Vec::new(), 0);
     for address in addresses.iter().map(without_peer) {
@@ -195,8 +196,8 @@ pub(super) fn without_peer(address: &Multiaddr) -> Multiaddr {
     address
 }
 
-/// Whether others can dial an address that is listened on. IPv6's link-local ones need the name of an interface beside
-/// them, for which a multiaddr that can be dialled has no place.
+/// Whether others can dial an address that is listened on. IPv6 link-local addresses need an interface name, which a
+/// multiaddr that can be dialled has no place for.
 pub(super) fn can_be_dialled(address: &Multiaddr) -> bool {
     match address.iter().next() {
         Some(Protocol::Ip4(ip)) => !ip.is_unspecified(),
@@ -205,7 +206,7 @@ pub(super) fn can_be_dialled(address: &Multiaddr) -> bool {
     }
 }
 
-/// Whether an address leads to this machine alone.
+/// Whether an address is reachable from this machine only.
 pub(super) fn is_loopback(address: &Multiaddr) -> bool {
     match address.iter().next() {
         Some(Protocol::Ip4(ip)) => ip.is_loopback(),
@@ -280,7 +281,7 @@ mod tests {
             let error = listen_address(text).unwrap_err().to_string();
             let written = error.split("write ").last().unwrap().split(' ').next().unwrap();
             assert_eq!(written, instead, "{error}");
-            // What is suggested works.
+            // The suggestion is itself valid.
             assert_eq!(listen_address(written).unwrap().to_string(), written);
         }
         let error = listen_address("/dns/localhost/tcp/1").unwrap_err().to_string();

@@ -1,4 +1,5 @@
-//! Who has announced itself as a member of which federation, within bounds.
+//! The members that have announced themselves to a bootstrap node: bounded per peer and in total, and forgotten in
+//! time.
 
 use libp2p::kad::{
     ProviderRecord, RecordKey,
@@ -12,15 +13,15 @@ use std::{
 
 /// Federations whose members are kept, over all peers.
 const MAX_KEYS: usize = 16 * 1024;
-/// Members that are kept of a federation: as many as Kademlia tells in an answer.
+/// Members kept per federation: as many as Kademlia puts into an answer.
 const MAX_MEMBERS: usize = 20;
-/// Federations that one peer can announce itself in.
+/// Federations in which one peer can announce itself.
 const MAX_KEYS_OF_PEER: usize = 64;
 /// A federation's key is a hash.
 const MAX_KEY_BYTES: usize = 64;
 
-/// Which peers have announced themselves as members of which federations. Kademlia's store holds the records; this bounds
-/// what one peer can put there, and forgets what is old, which the store does only when it is asked for the key.
+/// Which peers have announced themselves as members of which federations. Kademlia's store holds the records. This
+/// bounds what one peer can put there and drops old ones, which the store does only when it is asked for the key.
 #[derive(Default)]
 pub(super) struct Announcements {
     until: HashMap<PeerId, HashMap<RecordKey, Instant>>,
@@ -50,13 +51,13 @@ impl Announcements {
             return;
         }
         let until = record.expires.unwrap_or_else(|| Instant::now() + Self::TTL);
-        // The store leaves out who comes when a federation has its members already.
+        // The store ignores newcomers once a federation has its full number of members.
         if store.add_provider(record).is_ok() && store.providers(&key).iter().any(|known| known.provider == peer) {
             self.until.entry(peer).or_default().insert(key, until);
         }
     }
 
-    /// Forgets announcements that hold no more.
+    /// Drops announcements that have expired.
     pub(super) fn forget_old(&mut self, store: &mut MemoryStore) {
         self.forget_before(Instant::now(), store);
     }
@@ -99,7 +100,7 @@ mod tests {
         }
         announcements.add(record(&[0; 65], PeerId::random(), later), &mut store);
         assert_eq!(announcements.len(), MAX_KEYS_OF_PEER);
-        // Said again it is no new one.
+        // Repeating an announcement doesn't make a new one.
         announcements.add(record(&[5], peer, later), &mut store);
         assert_eq!(announcements.len(), MAX_KEYS_OF_PEER);
 

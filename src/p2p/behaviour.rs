@@ -26,7 +26,7 @@ use std::num::NonZeroUsize;
 
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
-    // First, so that they refuse before the others look.
+    // First, so that they refuse a connection before the other protocols see it.
     pub(super) limits: connection_limits::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<BlockedPeers>,
     pub(super) gossip: Gossip,
@@ -38,7 +38,7 @@ pub(super) struct Behaviour {
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
-/// Only the federation's own topic is kept of what peers say they are subscribed to.
+/// Of the topics that peers subscribe to, only the federation's own is kept.
 type Gossip = gossipsub::Behaviour<IdentityTransform, WhitelistSubscriptionFilter>;
 
 /// The topic of a federation: the text of its id.
@@ -46,7 +46,7 @@ pub(super) fn topic(federation: FederationId) -> IdentTopic {
     IdentTopic::new(federation.to_string())
 }
 
-/// How many connections there may be; none, if the node is cut off.
+/// The connection limits; zero if the node is cut off.
 pub(super) fn connection_limits(limits: &SwarmLimits, cut: bool) -> ConnectionLimits {
     ConnectionLimits::default()
         .with_max_established(Some(if cut { 0 } else { affordable(limits.connections) }))
@@ -89,13 +89,13 @@ impl Behaviour {
 }
 
 fn gossip(federation: FederationId, limits: &SwarmLimits) -> Result<Gossip, String> {
-    // An entry proves itself, so messages carry neither author nor signature. Peers are not scored by gossipsub: its
-    // scores count addresses, and hospitals sit behind one; who sends rubbish is dropped by the core.
+    // An entry proves itself, so messages carry neither author nor signature. Gossipsub doesn't score peers: its scores
+    // count addresses, and a whole hospital may share one. The core drops peers that send rubbish.
     let config = gossipsub::ConfigBuilder::default()
         .validation_mode(ValidationMode::Anonymous)
         .validate_messages()
         .message_id_fn(|message| MessageId::from(blake3::hash(&message.data).as_bytes().to_vec()))
-        // Entries are short and rare: to every subscribed peer at once, instead of after the next heartbeat.
+        // Entries are short and rare, so they go to every subscribed peer at once instead of after the next heartbeat.
         .flood_publish(true)
         .max_transmit_size_for_topic(2 * MAX_ENTRY_BYTES, topic(federation).hash())
         .duplicate_cache_time(limits.seen_for)
@@ -108,7 +108,7 @@ fn gossip(federation: FederationId, limits: &SwarmLimits) -> Result<Gossip, Stri
 fn kad(keypair: &Keypair, limits: &SwarmLimits) -> kad::Behaviour<MemoryStore> {
     let me = keypair.public().to_peer_id();
     let store = kad::store::MemoryStoreConfig {
-        // Providers only: nobody's records.
+        // Only provider records are accepted, no values.
         max_records: 0,
         max_value_bytes: 0,
         max_providers_per_key: limits.members,

@@ -1,4 +1,4 @@
-//! A bootstrap node: in no federation, it serves the table in which nodes find each other.
+//! A bootstrap node: it belongs to no federation, and serves the table through which nodes find each other.
 
 use super::{
     NetworkError,
@@ -21,9 +21,9 @@ use libp2p_identity::{Keypair, PeerId};
 use std::{collections::HashMap, future::Future, pin::pin, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-/// Where a bootstrap node listens if it isn't told: on this port, over TCP and QUIC.
+/// The port a bootstrap node listens on by default, over TCP and QUIC.
 const DEFAULT_PORT: u16 = 4600;
-/// Fewer if there are not as many file descriptors.
+/// Fewer if there aren't enough file descriptors.
 const MAX_CONNECTIONS: u32 = 4096;
 const MAX_CONNECTIONS_OF_PEER: u32 = 4;
 /// Connections whose handshake is under way.
@@ -37,15 +37,16 @@ pub struct BootstrapFigures {
     pub connections: u32,
     /// Connected peers.
     pub peers: usize,
-    /// Peers that are told to others.
+    /// Peers that others are told about.
     pub known: usize,
     /// Announcements of federations' members.
     pub announcements: usize,
 }
 
-/// A node where the others find each other: it belongs to no federation and sees no entry. It never dials anybody.
+/// A node through which others find each other. It belongs to no federation and sees no entries. It never dials
+/// anybody.
 ///
-/// It keeps everything in memory: what it forgets in a restart the nodes tell it when they connect again.
+/// Everything is in memory. What it loses in a restart, nodes tell it again when they reconnect.
 pub struct BootstrapNode {
     swarm: Swarm<Behaviour>,
     announcements: Announcements,
@@ -69,7 +70,7 @@ impl Behaviour {
             .with_max_established(Some(affordable(MAX_CONNECTIONS)))
             .with_max_established_per_peer(Some(MAX_CONNECTIONS_OF_PEER))
             .with_max_pending_incoming(Some(affordable_pending(MAX_PENDING)))
-            // Kademlia would dial whatever addresses somebody tells it.
+            // Otherwise Kademlia would dial any address it is told.
             .with_max_pending_outgoing(Some(0));
         let mut kademlia = kad::Config::new(KADEMLIA_PROTOCOL);
         kademlia
@@ -157,7 +158,7 @@ impl BootstrapNode {
         }
         if left == 0 {
             self.connected.remove(&peer);
-            // Who isn't here can't be vouched for; who comes back is known again at once.
+            // We can't vouch for a peer that has left; if it comes back, we know it again at once.
             self.swarm.behaviour_mut().kademlia.remove_peer(&peer);
         }
     }
@@ -169,7 +170,7 @@ impl BootstrapNode {
             {
                 let addresses = usable(info.listen_addrs, self.is_local(&peer_id));
                 let kademlia = &mut self.swarm.behaviour_mut().kademlia;
-                // What it told before may be over.
+                // What it told us earlier may be out of date.
                 kademlia.remove_peer(&peer_id);
                 for address in addresses {
                     kademlia.add_address(&peer_id, address);

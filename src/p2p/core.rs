@@ -1,8 +1,8 @@
-//! What a node of the network decides, without I/O: it is told what happened and says what to do.
+//! The decisions of a node in the network, without I/O: it is told what happened and says what to do.
 //!
 //! The same inputs in the same order give the same outputs; a seeded simulation drives thirty of them
-//! (`tests/network/simulation.rs`). Time is what the driver says it is. Everything that is kept is bounded: by the peers that
-//! are connected, by what stands on the board, or by [`Limits`].
+//! (`tests/network/simulation.rs`). The driver supplies the time. Everything it keeps is bounded by the connected
+//! peers, by what is on the board, or by [`Limits`].
 
 mod config;
 mod contract;
@@ -48,8 +48,8 @@ use std::{
 
 /// The decisions of a node: see the [module](self).
 ///
-/// The driver calls [`handle`](Self::handle) with all that happens, [`poll`](Self::poll) until nothing comes after each,
-/// and with [`Input::Tick`] when [`next_wakeup`](Self::next_wakeup) has come.
+/// The driver calls [`handle`](Self::handle) with everything that happens, then [`poll`](Self::poll) until it returns
+/// nothing, and [`handle`](Self::handle) with [`Input::Tick`] when [`next_wakeup`](Self::next_wakeup) has come.
 pub struct Core {
     config: CoreConfig,
     board: Arc<Board>,
@@ -71,8 +71,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// The core of a node that knows what is on the board. What it draws follows from `seed`. It begins with its first
-    /// input: it asks the cache for all values that it would fetch unasked.
+    /// The core of a node that knows what is on the board. Everything random follows from `seed`. On its first input it
+    /// asks the cache about all values that it would fetch unasked.
     pub fn new(config: CoreConfig, board: Arc<Board>, seed: u64) -> Self {
         Self {
             config,
@@ -94,8 +94,8 @@ impl Core {
         }
     }
 
-    /// Takes in what happened. `now` is the time since any fixed moment; it doesn't go back. Not to be called with the
-    /// board's [set](Board::set) held.
+    /// Takes in what happened. `now` is the time since some fixed moment and never goes back. Don't call this while
+    /// holding the board's [set](Board::set).
     pub fn handle(&mut self, now: Duration, input: Input) {
         self.now = self.now.max(now);
         if !self.started {
@@ -136,7 +136,7 @@ impl Core {
         self.outputs.pop_front()
     }
 
-    /// When to come with [`Input::Tick`] if nothing else happens.
+    /// When to call with [`Input::Tick`] if nothing else happens.
     pub fn next_wakeup(&self) -> Option<Duration> {
         if !self.started {
             return Some(Duration::ZERO);
@@ -153,7 +153,7 @@ impl Core {
         self.last_id
     }
 
-    /// Some of these, at most `count`, drawn.
+    /// At most `count` of these, drawn at random.
     fn draw<T>(&mut self, mut from: Vec<T>, count: usize) -> Vec<T> {
         for drawn in 0..count.min(from.len()) {
             let other = self.random.next_u64() % (from.len() - drawn) as u64;

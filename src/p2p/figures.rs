@@ -1,10 +1,10 @@
-//! What a node's part in the network has moved so far.
+//! What a node has moved over the network so far.
 
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
-/// How a node stands in the network.
+/// A node's figures in the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NetworkFigures {
     /// Members of the federation that are connected.

@@ -1,10 +1,10 @@
-//! Whether a node knows who is there: what it still waits for before it may say that nobody is. A state machine without
-//! I/O.
+//! Decides when a node knows who is there, and what it still waits for before it may say that nobody is. A state
+//! machine without I/O.
 //!
-//! "Nobody" is said of what has answered, never of what has not been heard yet: a peer that is connected counts as unheard
-//! until it has said what it is, and whether it is a member; a member, until it has told what it knows; a table, until a
-//! question that was begun after all its known peers were met has been answered by every peer that it went to; an announced
-//! member, until it is connected or could not be reached several times.
+//! "Nobody" is only said on the strength of answers, never because something hasn't been heard yet. A connected peer
+//! counts as unheard until it has said what it is and whether it is a member. A member counts as unheard until it has
+//! told what it knows. The table does until a query that began after all its known peers were met has been answered by
+//! every peer it went to. An announced member does until it is connected, or could not be reached several times.
 
 use super::{core::Heard, redial::Redial, surroundings::Surroundings};
 use libp2p_identity::PeerId;
@@ -15,23 +15,24 @@ use std::{
 
 /// Failed dials after which an announced peer, or one that is remembered, counts as out of reach.
 pub(super) const TRIES: u32 = 3;
-/// How long the peers of the bootstrap list may take to be reached, if none of them has been, and those of the last run.
+/// How long to wait for the peers of the bootstrap list, as long as none has been reached, and for those of the last
+/// run.
 const LISTED_WITHIN: Duration = Duration::from_secs(10);
 /// How long peers on the local network take to answer mDNS, which has no answer for "nobody".
 pub(super) const BESIDE_WITHIN: Duration = Duration::from_secs(2);
-/// Peers that are remembered as announced, or as members that are gone: a table may tell any number.
+/// Peers remembered as announced, or as members that have gone. A table may report any number.
 const MAX_REMEMBERED: usize = 256;
 
-/// Which question to the table this is about, by how many peers of the table had been met when it was begun.
+/// Identifies a query to the table by how many of the table's peers had been met when it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Met(u64);
 
-/// What a node has heard of whom.
+/// What a node has heard from which peers.
 #[derive(Debug, Default)]
 pub(super) struct Lookout {
     /// Connected peers, and whether they have said what they are.
     connected: BTreeMap<PeerId, bool>,
-    /// Peers that were announced and not heard yet, and how often they could not be reached, or were lost unheard.
+    /// Peers that were announced but not heard yet, and how often they could not be reached or were lost unheard.
     announced: BTreeMap<PeerId, u32>,
     /// Members that were connected and are not any more.
     away: BTreeSet<PeerId>,
@@ -41,14 +42,14 @@ pub(super) struct Lookout {
     list_reached: bool,
 }
 
-/// What the lookout asks of those who know.
+/// What the lookout asks its owner.
 pub(super) struct Facts<'a, H> {
     /// What is known of a connected peer.
     pub(super) heard: H,
     pub(super) redial: &'a Redial,
     /// Whether mDNS is used.
     pub(super) searches_beside: bool,
-    /// Whether anything of another author's that counts is known: then whoever told it knows the rest.
+    /// Whether any entry that counts of another author is known: whoever told us knows the rest.
     pub(super) knows_updates: bool,
     /// Whether entries are on their way.
     pub(super) is_learning: bool,
@@ -77,7 +78,8 @@ impl Lookout {
         }
     }
 
-    /// A peer has said what it is. `asked` if it is to be asked who the members are: it is of the table, and was sought.
+    /// A peer has said what it is. `asked` is whether to ask it who the members are: it is part of the table, and we
+    /// had looked for it.
     pub(super) fn identified(&mut self, peer: &PeerId, asked: bool) {
         if let Some(identified) = self.connected.get_mut(peer)
             && !std::mem::replace(identified, true)
@@ -113,15 +115,15 @@ impl Lookout {
         self.met
     }
 
-    /// It has ended: `whole` if it went to somebody, and everybody that it went to has answered.
+    /// The query has ended. `whole` is whether it went to anybody and everybody it went to has answered.
     pub(super) fn answered(&mut self, met: Met, whole: bool) {
         if whole {
             self.answered = self.answered.max(Some(met));
         }
     }
 
-    /// Whether the table is to be asked again soon: its answer is missing, or somebody announced hasn't been reached, whose
-    /// address the answer says.
+    /// Whether to ask the table again soon: its answer is missing, or an announced peer, whose address the answer would
+    /// give, hasn't been reached.
     pub(super) fn wants_answer(&self) -> bool {
         self.table_is_silent() || self.expected().next().is_some()
     }
@@ -146,7 +148,8 @@ impl Lookout {
         self.connected.iter().any(|(peer, identified)| !identified || heard(peer) == Heard::Nothing)
     }
 
-    /// Whether all that can be known of who is there is known: then what [`surroundings`](Self::surroundings) says holds.
+    /// Whether everything that can be known about who is there is known, so that [`surroundings`](Self::surroundings)
+    /// can be trusted.
     pub(super) fn is_settled(&self, now: Duration, facts: &Facts<'_, impl Fn(&PeerId) -> Heard>) -> bool {
         let members = self.connected.keys().any(|peer| (facts.heard)(peer) == Heard::Member);
         if members && facts.knows_updates {
@@ -164,7 +167,7 @@ impl Lookout {
         !untold && !beside && !list
     }
 
-    /// When to look at it again although nothing has happened.
+    /// When to check again even if nothing has happened.
     pub(super) fn next(&self, now: Duration) -> Option<Duration> {
         [BESIDE_WITHIN, LISTED_WITHIN].into_iter().find(|at| *at > now)
     }
@@ -174,7 +177,7 @@ impl Lookout {
         self.announced.iter().filter(failed).count()
     }
 
-    /// Whom the node has found.
+    /// The peers that the node has found.
     pub(super) fn surroundings(&self, facts: &Facts<'_, impl Fn(&PeerId) -> Heard>) -> Surroundings {
         let count = |wanted: Heard| self.connected.keys().filter(|peer| (facts.heard)(peer) == wanted).count();
         Surroundings {

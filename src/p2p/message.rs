@@ -1,4 +1,4 @@
-//! What peers say to each other, apart from gossip, which carries [`SignedEntry::bytes`] and nothing else.
+//! The messages between peers, except gossip, which carries [`SignedEntry::bytes`] and nothing else.
 //!
 //! [`SignedEntry::bytes`]: crate::weights::SignedEntry::bytes
 
@@ -35,8 +35,8 @@ impl From<&Standing> for Item {
     }
 }
 
-/// `/peerfold/sync/1`: a question. Only who asks learns something, but from [`Proof`](Self::Proof); who is asked by a peer
-/// with another digest asks back.
+/// `/peerfold/sync/1`: a request. Only the asking peer learns anything, except from [`Proof`](Self::Proof); a peer that
+/// is asked by one with a different digest asks back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyncRequest {
     /// Do we know the same?
@@ -55,9 +55,9 @@ pub enum SyncRequest {
         /// Where the last page ended.
         after: Option<Position>,
     },
-    /// The asker is excluded: these are two entries of its own under one number. Told, for who has found out that its
-    /// home was copied is about to end, and by its name both copies may be connected: a question to it may reach the
-    /// other one.
+    /// The asker is excluded: these are two entries of its own under one number. Pushed rather than asked for: a node
+    /// that finds its home copied is about to end, and both copies may be connected under its name, so that a question
+    /// sent to it may reach the other copy.
     Proof {
         /// The federation.
         federation: FederationId,
@@ -71,7 +71,7 @@ pub enum SyncRequest {
 pub enum SyncResponse {
     /// The asked peer is not in this federation.
     NotMember,
-    /// To [`SyncRequest::Compare`]: both know the same. To [`SyncRequest::Proof`]: it is known now.
+    /// To [`SyncRequest::Compare`]: both know the same. To [`SyncRequest::Proof`]: the proof is known now.
     Same,
     /// To [`SyncRequest::Compare`]: they differ, and this is what the asked peer has.
     Differs(Fingerprints),
@@ -84,7 +84,7 @@ pub enum SyncResponse {
     },
 }
 
-/// `/peerfold/blob/1`: a question.
+/// `/peerfold/blob/1`: a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlobRequest {
     /// These blobs, at most [`MAX_BLOBS`].
@@ -101,8 +101,8 @@ pub enum BlobRequest {
         /// The values.
         roots: Vec<Root>,
     },
-    /// The asker is about to leave, and asks for a value of its own to be fetched and kept for others. Who has it whole
-    /// says so by [`Holds`](Self::Holds).
+    /// The asker is about to leave, and asks the peer to fetch a value of its own and keep it for others. A peer that
+    /// has all of it says so with [`Holds`](Self::Holds).
     Keep {
         /// The federation.
         federation: FederationId,
@@ -116,8 +116,8 @@ pub enum BlobRequest {
 pub enum BlobResponse {
     /// The asked peer is not in this federation.
     NotMember,
-    /// To [`BlobRequest::Get`]: an answer for each of the first hashes asked for. What is over the limit of an answer is
-    /// left away, to be asked for again.
+    /// To [`BlobRequest::Get`]: an answer for each of the first hashes asked for. Whatever doesn't fit into the limit
+    /// of an answer is left out, to be asked for again.
     Blobs(Vec<Blob>),
     /// To [`BlobRequest::Holds`] and [`BlobRequest::Keep`].
     Noted,

@@ -45,8 +45,8 @@ use tokio::{
 
 /// Requests of the handle that may wait for the task.
 const COMMANDS: usize = 64;
-/// Threads that run connections, where there are cores for them: on two cores a second one only takes turns with what
-/// hashes and writes, and a value took a tenth to a fifth longer.
+/// Threads that run connections, if there are cores for them. On two cores a second thread only competes with hashing
+/// and writing: a value took 10 to 20 % longer.
 const THREADS: usize = 2;
 /// Threads that read and write the cache.
 const BLOCKING_THREADS: usize = 4;
@@ -59,14 +59,14 @@ pub(crate) struct Setup {
     pub(crate) federation: FederationId,
     /// Newest updates of this layout are fetched when they are announced.
     pub(crate) layout: Option<LayoutId>,
-    /// Whose values are fetched unasked, and kept for who leaves.
+    /// Whose values are fetched unasked, and kept for departing authors.
     pub(crate) membership: Arc<Membership>,
-    /// What is known, at the start what the cache had.
+    /// What is known. At the start, what the cache held.
     pub(crate) board: Arc<Board>,
     pub(crate) cache: Cache,
     /// Peers met in the last run.
     pub(crate) known: Vec<KnownPeer>,
-    /// Called with numbers of own entries that peers show: to go on above them.
+    /// Called with sequence numbers of our own entries that peers show, so that we continue above them.
     pub(crate) raise_above: Box<dyn Fn(u64) + Send>,
     /// Where `peerfold peers` asks.
     pub(crate) socket: Option<PathBuf>,
@@ -75,22 +75,22 @@ pub(crate) struct Setup {
 
 /// What the handle asks of the task.
 enum Command {
-    /// An own entry is on the board and in the cache.
+    /// One of our own entries is on the board and in the cache.
     Published(Arc<SignedEntry>),
-    /// The board was changed past the core.
+    /// The board was changed without going through the core.
     BoardChanged,
-    /// Entries that were learned elsewhere than from peers.
+    /// Entries learned from somewhere other than peers.
     Learned(Vec<Arc<SignedEntry>>),
     /// A value is wanted.
     Fetch(Arc<SignedEntry>, oneshot::Sender<Result<(), FetchError>>),
-    /// Answered when what is this node's own outlives it, or the proof against it if it is excluded, or nobody is there who
-    /// could take it. As long as it is waited for, the node sees to it.
+    /// Answered when what this node has published (or, if it is excluded, the proof against it) would outlive it, or
+    /// when there is nobody who could take it. The node works towards that for as long as somebody waits.
     HandOver(oneshot::Sender<HandedOver>),
-    /// How far that is.
+    /// How far that has got.
     HandedOver(oneshot::Sender<HandedOver>),
-    /// Answered when it is known what the peers know that can be found now.
+    /// Answered when we know what all the peers know that can be found now.
     LookAround(oneshot::Sender<Surroundings>),
-    /// Who has been found so far.
+    /// Which peers have been found so far.
     Surroundings(oneshot::Sender<Surroundings>),
     Status(oneshot::Sender<NetworkStatus>),
 }
@@ -129,7 +129,7 @@ impl Network {
         runtime.spawn(async move {
             match Driver::new(setup, counted, ready.clone()) {
                 Ok(driver) => driver.run(requests).await,
-                // The receiver is the caller, which waits.
+                // The receiver is the waiting caller.
                 Err(error) => drop(ready.send(Err(error))),
             }
             let _ = farewell.send(());
@@ -152,7 +152,7 @@ impl Network {
         &self.listening
     }
 
-    /// How the node stands in it.
+    /// The node's figures in it.
     pub(crate) fn figures(&self) -> NetworkFigures {
         self.counters.figures()
     }
@@ -164,40 +164,40 @@ impl Network {
 
     async fn ask(&self, command: Command) {
         if let Some(commands) = &self.commands {
-            // The task lives as long as this handle, but at the end of the program.
+            // The task lives as long as this handle does, except at the end of the program.
             let _ = commands.send(command).await;
         }
     }
 
-    /// Tells the network of an own entry. Blocks as long as the task has much to do.
+    /// Tells the network about one of our own entries. Blocks while the task is busy.
     pub(crate) fn published(&self, entry: Arc<SignedEntry>) {
         if let Some(commands) = &self.commands {
             let _ = commands.blocking_send(Command::Published(entry));
         }
     }
 
-    /// Tells it that an author was readmitted. A task that has too much to do finds it out at the next sync.
+    /// Tells it that an author was readmitted. A task that is too busy finds out at the next sync.
     pub(crate) fn board_changed(&self) {
         if let Some(commands) = &self.commands {
             let _ = commands.try_send(Command::BoardChanged);
         }
     }
 
-    /// Tells it of entries that a bucket holds: they are taken in as if a peer had told them.
+    /// Passes it entries found in a bucket, which are taken in as if a peer had sent them.
     pub(crate) async fn learned(&self, entries: Vec<Arc<SignedEntry>>) {
         self.ask(Command::Learned(entries)).await;
     }
 
-    /// Fetches a value into the cache. Comes back with an error when no connected peer gives it; never hangs. Dropping the
-    /// future gives the value up.
+    /// Fetches a value into the cache. Returns an error when no connected peer has it; never hangs. Dropping the future
+    /// abandons the value.
     pub(crate) async fn fetch(&self, entry: Arc<SignedEntry>) -> Result<(), FetchError> {
         let (done, fetched) = oneshot::channel();
         self.ask(Command::Fetch(entry, done)).await;
         fetched.await.unwrap_or_else(|_| Err(FetchError::Ended))
     }
 
-    /// Waits until what is this node's own outlives it, or the proof against it if it is excluded, at most as long as
-    /// `patience`; not at all if nobody is there. Says how far that is. Dropping the future gives it up.
+    /// Waits until what this node has published (or, if it is excluded, the proof against it) would outlive it: at most
+    /// `patience`, and not at all if nobody is there. Says how far that has got. Dropping the future abandons it.
     pub(crate) async fn hand_over(&self, patience: Duration) -> HandedOver {
         match tokio::time::timeout(patience, self.answer(Command::HandOver)).await {
             Ok(Some(handed_over)) => handed_over,
@@ -205,8 +205,8 @@ impl Network {
         }
     }
 
-    /// Waits until the node has heard of everybody that it can find what they know, or has found that there is nobody, at
-    /// most as long as `patience`. Says who is there.
+    /// Waits until every peer that can be found has told what it knows, or until it is clear that there is nobody; at
+    /// most `patience`. Says who is there.
     pub(crate) async fn look_around(&self, patience: Duration) -> Surroundings {
         match tokio::time::timeout(patience, self.answer(Command::LookAround)).await {
             Ok(Some(surroundings)) => surroundings,
@@ -241,7 +241,7 @@ async fn answer(socket: StatusSocket, commands: mpsc::WeakSender<Command>) {
 impl Drop for Network {
     fn drop(&mut self) {
         self.commands = None;
-        // The task closes its handle of the cache, so that the home can be opened again.
+        // The task closes its handle to the cache, so that the home can be opened again.
         let _ = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(FAREWELL);
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();

@@ -1,4 +1,4 @@
-//! Lists of peers to begin with, as people keep them in files.
+//! Lists of peers to begin with, as `--bootstrap` takes them and people keep them in files.
 
 use super::addresses::{AddressError, PeerAddress, multiaddr};
 use serde::Deserialize;
@@ -11,16 +11,16 @@ use toml::Spanned;
 
 /// Longest file that is read as a list.
 const MAX_BYTES: u64 = 1 << 20;
-/// Most peers of a list; the others are left out, with a warning.
+/// Most peers in a list. The rest are left out, with a warning.
 const MAX_PEERS: usize = 1024;
 
 /// Why there is no list.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerListError {
-    /// A multiaddr that is no peer's.
+    /// A multiaddr that isn't a peer's.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// Neither reading makes sense.
+    /// It is neither a peer's address nor a readable file.
     #[error(
         "neither a peer's multiaddr, like /ip4/192.0.2.1/tcp/4600/p2p/12D3KooW…, nor a file that can be read: {source}"
     )]
@@ -77,7 +77,7 @@ pub enum PeerListError {
 pub struct PeerList {
     /// The peers, each address once, in the order of the list.
     pub peers: Vec<PeerAddress>,
-    /// What could not be used, each in one line that names file and line.
+    /// What could not be used, one line each, with file and line number.
     pub warnings: Vec<String>,
 }
 
@@ -89,7 +89,7 @@ struct TomlList {
 }
 
 impl PeerList {
-    /// Reads what `--bootstrap` was given: a text that is a multiaddr is one, every other is the name of a file.
+    /// Reads what `--bootstrap` was given: a multiaddr if it parses as one, otherwise the name of a file.
     pub fn of(text: &str) -> Result<Self, PeerListError> {
         if multiaddr(text).is_ok() {
             return Ok(Self { peers: vec![text.parse()?], warnings: Vec::new() });
@@ -143,7 +143,7 @@ impl PeerList {
     }
 }
 
-/// A line of text that counts: its number and what stands before a comment.
+/// The lines that aren't empty: each with its number and its text up to a comment.
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let stripped = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     stripped.enumerate().map(|(index, line)| (index + 1, line)).filter(|(_, line)| !line.is_empty())

@@ -13,7 +13,7 @@ use std::{
 const MAX_REMEMBERED: usize = 256;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// With so many members connected, further ones are not dialled for their own sake.
+/// Once this many members are connected, further members are no longer dialled.
 const ENOUGH_MEMBERS: usize = 32;
 
 /// Peers to stay connected with, each dialled again after a wait that doubles, with jitter, up to a minute, for ever.
@@ -31,7 +31,7 @@ struct Target {
     reached: bool,
     /// Dials that failed since.
     failures: u32,
-    /// Whether a failure was told since the last connection.
+    /// Whether a failure has been reported since the last connection.
     told: bool,
     /// When to dial; `None` while a dial is under way.
     due: Option<Duration>,
@@ -83,19 +83,19 @@ impl Redial {
         }
     }
 
-    /// Where a peer listens now: takes the place of what was known, but of an address of the list.
+    /// Where a peer listens now. Replaces what was known, except an address from the list.
     pub(super) fn moved(&mut self, peer: &PeerId, addresses: Vec<Multiaddr>) {
         if let Some(target) = self.targets.get_mut(peer).filter(|target| !target.listed && !addresses.is_empty()) {
             target.addresses = addresses.into_iter().take(MAX_ADDRESSES).collect();
         }
     }
 
-    /// Not to be dialled: it is this node itself, or it was dropped for what it sent.
+    /// Never dial this peer: it is this node itself, or it was banned for what it sent.
     pub(super) fn forget(&mut self, peer: &PeerId) {
         self.targets.remove(peer);
     }
 
-    /// Whether it is dialled again when it is lost.
+    /// Whether it is redialled when the connection is lost.
     pub(super) fn is_sought(&self, peer: &PeerId) -> bool {
         self.targets.contains_key(peer)
     }
@@ -104,7 +104,7 @@ impl Redial {
         self.targets.get(peer).is_some_and(|target| target.listed)
     }
 
-    /// Whether this failure to reach a peer is the first since it was connected: to be told once.
+    /// Whether this is the first failure to reach a peer since it was last connected. Only the first is reported.
     pub(super) fn first_failure(&mut self, peer: &PeerId) -> bool {
         self.targets.get_mut(peer).is_some_and(|target| !std::mem::replace(&mut target.told, true))
     }
@@ -152,7 +152,7 @@ impl Redial {
         self.targets.values().all(|target| target.listed || target.reached || target.failures >= failures)
     }
 
-    /// Who is to be dialled now, with the addresses. Each must be answered by [`connected`](Self::connected) or
+    /// Which peers to dial now, with their addresses. Each must be answered by [`connected`](Self::connected) or
     /// [`lost`](Self::lost).
     pub(super) fn due(&mut self, now: Duration, members: usize) -> Vec<(PeerId, Vec<Multiaddr>)> {
         let mut due = Vec::new();

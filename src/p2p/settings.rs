@@ -1,4 +1,4 @@
-//! How a node takes part in the network, and what it is bounded by there.
+//! Settings of the network: how a node takes part in it, and its limits.
 
 use super::{
     addresses::{PeerAddress, listen_address},
@@ -92,14 +92,14 @@ pub struct NetworkOptions {
     pub settings: NetworkSettings,
     /// Seeds what is drawn: whom to sync with, jitter.
     pub seed: u64,
-    /// While it says `true`, the node closes its connections and makes none: for trying what becomes of a federation
-    /// whose network fails.
+    /// While it is `true`, the node closes its connections and makes no new ones: for trying out how a federation copes
+    /// when its network fails.
     pub cut: Option<watch::Receiver<bool>>,
-    /// What the federation is called, to tell it to who asks this node on its own machine. No peer is told.
+    /// The federation's name, for local callers such as `peerfold peers`. Peers are never told.
     pub named: Option<FederationName>,
 }
 
-/// What people call a federation, whose id is the hash of both.
+/// What people call a federation. Its id is the hash of both fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FederationName {
     /// Its name.

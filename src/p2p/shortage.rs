@@ -1,4 +1,4 @@
-//! Says that connections are not taken, and why, at most once a minute.
+//! Warns that connections are being refused, and why, at most once a minute.
 
 use crate::descriptors;
 use libp2p::{connection_limits::Exceeded, swarm::ListenError};
@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// Connections that the system or a limit of this process has turned away.
+/// Connections refused by the system or by a limit of this process.
 #[derive(Debug, Default)]
 pub(super) struct Shortage {
-    /// When it was said last.
+    /// When the last warning was given.
     said: Option<Instant>,
-    /// Turned away since then.
+    /// Connections refused since then.
     unsaid: u64,
 }
 
@@ -28,8 +28,8 @@ impl Shortage {
         }
     }
 
-    /// An incoming connection has failed. That it was refused for there being as many as may be is worth a word: `most`
-    /// and `most_pending` where descriptors are no question.
+    /// An incoming connection has failed. It is worth a warning if it was refused because the limit was reached: `most`
+    /// and `most_pending`, where file descriptors don't set a lower one.
     pub(super) fn refused(&mut self, error: &ListenError, most: u32, most_pending: u32) {
         let ListenError::Denied { cause } = error else { return };
         let Some(limit) = cause.downcast_ref::<Exceeded>().map(Exceeded::limit) else { return };
@@ -47,7 +47,7 @@ impl Shortage {
         }
     }
 
-    /// How often it has happened, if that is to be said now.
+    /// How often it has happened, if a warning is due now.
     fn is_to_be_said(&mut self, now: Instant) -> Option<u64> {
         self.unsaid += 1;
         if self.said.is_some_and(|said| now.duration_since(said) < SAID_EVERY) {
@@ -58,12 +58,12 @@ impl Shortage {
     }
 }
 
-/// Of at most so many connections, as many as this process has descriptors for: three quarters of those are for them.
+/// At most this many connections, or fewer if file descriptors are short: connections may use three quarters of them.
 pub(super) fn affordable(connections: u32) -> u32 {
     connections.min(share(3, 4))
 }
 
-/// Of at most so many handshakes under way, as many as this process has descriptors for: an eighth.
+/// At most this many handshakes at once, or fewer if file descriptors are short: handshakes may use an eighth of them.
 pub(super) fn affordable_pending(handshakes: u32) -> u32 {
     handshakes.min(share(1, 8))
 }

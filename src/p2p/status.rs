@@ -1,4 +1,4 @@
-//! How a node's network stands, in figures and names.
+//! A running node's network, as `peerfold peers` shows it.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub enum Transport {
 pub enum PeerRole {
     /// A member of the same federation.
     Member,
-    /// On the bootstrap list, and no member.
+    /// On the bootstrap list, but not a member.
     Bootstrap,
     /// Neither, or not yet known.
     Other,

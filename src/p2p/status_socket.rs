@@ -1,4 +1,4 @@
-//! The socket in a node's home where this machine's owner asks how the network stands.
+//! The Unix socket in a node's home at which it reports its network to `peerfold peers`.
 
 use super::{NETWORK_SOCKET, NetworkError, NetworkStatus};
 use crate::home::Home;
@@ -20,13 +20,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long one answer may take to be read, and the other side to give it.
+/// How long the other side may take to read an answer, or to give one.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest answer that is read.
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
 /// Longest path of a socket, in bytes.
 const MAX_SOCKET_PATH: usize = 107;
-/// What the name begins with while the socket is being made; what a crash leaves of it goes when the home is opened.
+/// Prefix of the name while the socket is being made. Whatever a crash leaves behind is removed when the home is
+/// opened.
 const PARTIAL: &str = ".partial-";
 
 /// Why a node doesn't say how its network stands.
@@ -38,7 +39,7 @@ pub enum StatusError {
         /// The home.
         dir: PathBuf,
     },
-    /// Nobody runs on it.
+    /// No node runs on it.
     #[error("no node runs on the home {}; start it, or give the --home of another", dir.display())]
     NotRunning {
         /// The home.
@@ -71,23 +72,23 @@ pub enum StatusError {
     },
 }
 
-/// The socket in a node's home at which it says how its network stands. Who connects is given one JSON document, a
-/// [`NetworkStatus`], and the end. Only the home's owner can connect.
+/// The socket in a node's home at which it reports its network. A client that connects gets one JSON document, a
+/// [`NetworkStatus`], and then end of file. Only the home's owner can connect.
 #[derive(Debug)]
 pub struct StatusSocket {
     listener: UnixListener,
 }
 
 impl StatusSocket {
-    /// Makes the socket, in place of one that an earlier process has left: to be called by the process that has the home's
-    /// lock, inside a tokio runtime. The socket stays behind when this is dropped, and nobody answers there then.
+    /// Makes the socket, replacing one that an earlier process left. Call it from the process that has the home's lock,
+    /// inside a tokio runtime. The socket file stays when this is dropped, but nobody answers there any more.
     pub fn bind(path: &Path) -> Result<Self, NetworkError> {
         let listener = bind(path).map_err(|source| NetworkError::Socket { path: path.to_owned(), source })?;
         Ok(Self { listener })
     }
 
-    /// Answers, one at a time, until `status` has none any more. Who connects and doesn't read holds up nobody but the
-    /// next who asks, for ten seconds.
+    /// Answers clients one at a time until `status` returns `None`. A client that connects and doesn't read holds up
+    /// only the next one, for ten seconds.
     pub async fn serve<F>(self, status: impl Fn() -> F)
     where
         F: Future<Output = Option<NetworkStatus>>,
@@ -96,7 +97,7 @@ impl StatusSocket {
             let mut stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    // There are too many open files, most likely.
+                    // Most likely there are too many open files.
                     tracing::debug!(%error, "the status socket");
                     sleep(Duration::from_secs(1)).await;
                     continue;
@@ -129,13 +130,13 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = with_short_path(&partial, |path| UnixListener::bind(path))?;
-    // Before anybody can find it.
+    // Before anybody can find the socket.
     fs::set_permissions(&partial, Permissions::from_mode(0o600))?;
     fs::rename(&partial, path)?;
     Ok(listener)
 }
 
-/// Calls with a path of the same file that is short enough for a socket's address, where the system has such paths.
+/// Calls `call` with a path to the same file that is short enough for a socket address, where the system has one.
 fn with_short_path<T>(path: &Path, call: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     if path.as_os_str().len() <= MAX_SOCKET_PATH || !cfg!(target_os = "linux") {
         return call(path);
@@ -157,7 +158,7 @@ impl NetworkStatus {
         let path = dir.join(NETWORK_SOCKET);
         let answer = match read_answer(&path) {
             Ok(answer) => answer,
-            // The file that a dead node has left refuses.
+            // A socket file left by a dead node refuses connections.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
                 return Err(match Home::is_in_use(dir) {
                     true => StatusError::NoNetwork { dir: home() },
@@ -228,7 +229,7 @@ mod tests {
             let dir = temporary.path().join(name);
             let home = Home::open(&dir).unwrap();
             let path = dir.join(NETWORK_SOCKET);
-            // An earlier process has left one.
+            // An earlier process left one behind.
             drop(StatusSocket::bind(&path).unwrap());
             let serving = tokio::spawn(StatusSocket::bind(&path).unwrap().serve(|| async { Some(status()) }));
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

@@ -1,8 +1,9 @@
-//! Whom a node has found in the network.
+//! What a node has found in the network so far, and how to say it.
 
 use std::fmt;
 
-/// Whom a node has found in the network so far. As text it says who answers: the reason for being alone, if it is.
+/// Whom a node has found in the network so far. As text it says who answers, which is also the reason if the node is
+/// alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Surroundings {
     /// Members of the federation that are connected and have told what they know.
@@ -13,7 +14,7 @@ pub struct Surroundings {
     pub listed_connected: usize,
     /// Connected nodes that are in other federations.
     pub elsewhere: usize,
-    /// Members that are announced, or were found on the local network, and can't be reached.
+    /// Members that were announced or found on the local network, but can't be reached.
     pub unreached: usize,
     /// Peers that may be members and haven't answered yet.
     pub silent: usize,
@@ -22,7 +23,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Whether anybody was there to be asked what the federation knows.
+    /// Whether there was anybody to ask what the federation knows.
     pub fn is_alone(&self) -> bool {
         self.members == 0
     }

@@ -1,4 +1,4 @@
-//! TCP and QUIC, Noise and Yamux: what every node of the network, bootstrap nodes too, is reached by.
+//! The transports by which every node, bootstrap nodes included, is reached: TCP and QUIC, Noise and Yamux.
 
 use libp2p::{
     Multiaddr, Swarm, SwarmBuilder, TransportError,
@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-/// A dead peer is noticed by pings; nothing else closes a connection that both sides want.
+/// Pings detect a dead peer; nothing else closes a connection that both sides want.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why a node can't take part in the network.
@@ -85,7 +85,7 @@ pub(super) fn swarm<B: NetworkBehaviour>(
     }
 }
 
-/// Every interface, over TCP and QUIC, on this port; 0 is one that the system chooses.
+/// Every interface, over TCP and QUIC, on this port. With 0 the system chooses one.
 pub(super) fn default_listen(port: u16) -> Vec<Multiaddr> {
     let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
     any.into_iter()
@@ -104,8 +104,8 @@ pub(super) fn listen_on<B: NetworkBehaviour>(
     addresses.iter().map(|address| listen(swarm, address)).collect()
 }
 
-/// Listens on those of these addresses that can be listened on: not every machine has IPv6. An error if there is none,
-/// or if somebody else listens on one.
+/// Listens on as many of these addresses as possible: not every machine has IPv6. An error if none works, or if another
+/// process listens on one.
 pub(super) fn listen_on_some<B: NetworkBehaviour>(
     swarm: &mut Swarm<B>,
     addresses: &[Multiaddr],
@@ -142,9 +142,9 @@ fn listen<B: NetworkBehaviour>(swarm: &mut Swarm<B>, address: &Multiaddr) -> Res
     }
 }
 
-/// Whether a socket of one's own could be had there. libp2p's TCP sockets share their ports with others of the same user:
-/// two nodes would both listen there without an error, and each would get some of the connections. What else is wrong is
-/// wrapped too deep in its errors to tell it from others.
+/// Whether we could bind an exclusive socket there. libp2p's TCP sockets share their ports with others of the same
+/// user: two nodes would both listen without an error, and each would get some of the connections. Other failures are
+/// wrapped too deep in libp2p's errors to be told apart.
 fn try_bind(address: &Multiaddr) -> io::Result<()> {
     let mut parts = address.iter();
     let ip = match parts.next() {
@@ -163,7 +163,7 @@ fn try_bind(address: &Multiaddr) -> io::Result<()> {
         socket.set_only_v6(true)?;
     }
     if kind == Type::STREAM {
-        // Connections that have just ended don't count.
+        // Connections that have just been closed don't count.
         socket.set_reuse_address(true)?;
     }
     socket.bind(&address.into())

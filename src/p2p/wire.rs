@@ -19,9 +19,9 @@ const MAX_REQUEST: usize = 64 + 33 * MAX_BLOBS;
 const _: () = assert!(MAX_REQUEST >= 64 + 2 * (MAX_ENTRY_BYTES + 2));
 /// Longest answer of sync: a page of proofs.
 const MAX_SYNC_ANSWER: usize = 512 + MAX_ITEMS * (2 * MAX_ENTRY_BYTES + 8);
-/// Most bytes of blobs in an answer, unless it is one blob: the asked peer leaves the rest away.
+/// Most bytes of blobs in an answer, unless it is a single blob. The asked peer leaves the rest out.
 pub(super) const ANSWER_BYTES: usize = 4 << 20;
-/// What is read at once of a blob: nobody gets more memory by announcing than by sending.
+/// How much of a blob is read at a time. Announcing a length must not allocate more memory than sending the bytes does.
 const STEP: usize = 1 << 20;
 /// The length of a blob that isn't there.
 const NONE: u32 = u32::MAX;
@@ -217,7 +217,7 @@ impl Codec for BlobCodec {
     }
 }
 
-/// About how many bytes a message has on the wire, for the figures that people see.
+/// The approximate size of a message on the wire, for the figures that people see.
 pub(super) trait WireBytes {
     fn wire_bytes(&self) -> u64;
 }

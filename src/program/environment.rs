@@ -1,4 +1,4 @@
-//! Variables of the environment: which one is at fault, and which ones mean nothing.
+//! Environment variables: blaming the right one for a bad value, and warning about unknown ones.
 
 use super::suggestion::did_you_mean;
 use clap::{
@@ -37,14 +37,14 @@ pub(super) fn unread(command: &Command, prefix: &str) -> Vec<String> {
 }
 
 fn warning(name: &str, prefix: &str, known: &BTreeSet<String>) -> String {
-    // What all have in common would make all of them alike.
+    // The common prefix would make all of them similar.
     let ends = known.iter().filter_map(|known| known.strip_prefix(prefix));
     let meant = did_you_mean(name.strip_prefix(prefix).unwrap_or(name), ends);
     let meant = meant.replace("did you mean ", &format!("did you mean {prefix}"));
     format!("the environment variable {name} means nothing to this program{meant}")
 }
 
-/// Parses the arguments. A value that a variable of the environment has, and that can't be, is blamed on the variable.
+/// Parses the arguments. An invalid value from an environment variable is blamed on the variable.
 pub(super) fn parse(command: &Command, arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
     command.clone().try_get_matches_from(arguments).map_err(|mut error| {
         let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return error };

@@ -1,4 +1,4 @@
-//! Mistakes and failures, each as one line.
+//! Reports mistakes and failures, each as one line.
 
 use super::{
     page::{error_columns, sentence},
@@ -15,7 +15,7 @@ pub(super) fn tell(what: &str, text: &str) {
     eprintln!("{}", sentence(&format!("{what}: {text}"), error_columns()));
 }
 
-/// Tells what is wrong with the arguments, or shows the help that they ask for. The exit code is 2 or 0.
+/// Reports what is wrong with the arguments, or shows the help that they ask for. The exit code is 2 or 0.
 pub(super) fn in_arguments(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -39,7 +39,7 @@ fn shortened(text: &str) -> String {
     lines.join("; ")
 }
 
-/// An error with its causes, and what to do if there were no file descriptors left. Causes that the text repeats already
+/// An error with its causes, and what to do if it ran out of file descriptors. Causes that the text already contains
 /// are left out.
 pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();

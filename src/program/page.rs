@@ -1,22 +1,22 @@
-//! How text fits on a terminal: broken between words. What isn't shown on one is not broken at all.
+//! Wraps text between words to fit a terminal. Text that doesn't go to a terminal isn't wrapped.
 
 use std::io;
 
-/// Columns that a line is read well in, however wide the terminal.
+/// The width at which a line still reads well, however wide the terminal.
 const MAX_COLUMNS: usize = 110;
 
-/// Columns of the terminal that standard output is; `None` if it is none.
+/// The width of the terminal on standard output; `None` if it isn't one.
 #[cfg(feature = "cli")]
 pub(crate) fn columns() -> Option<usize> {
     terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
 }
 
-/// Columns of the terminal that standard error is; `None` if it is none.
+/// The width of the terminal on standard error; `None` if it isn't one.
 pub(crate) fn error_columns() -> Option<usize> {
     terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| usize::from(width.0))
 }
 
-/// A sentence in lines of so many columns; as it is, if there is no such limit. Lines after the first are indented.
+/// Wraps a sentence to this many columns, or leaves it alone without a limit. Lines after the first are indented.
 pub(crate) fn sentence(text: &str, columns: Option<usize>) -> String {
     const INDENT: usize = 2;
     match columns.map(|columns| columns.min(MAX_COLUMNS)) {
@@ -28,8 +28,8 @@ pub(crate) fn sentence(text: &str, columns: Option<usize>) -> String {
     }
 }
 
-/// The text in lines of so many columns that begin at column `indent`, the first one with `head` before it. A word that
-/// is longer stands alone, and is not broken.
+/// Wraps a text to this many columns, starting at column `indent`, with `head` before the first line. A longer word
+/// gets a line of its own and isn't broken.
 pub(crate) fn wrapped(head: &str, indent: usize, text: &str, columns: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = head.to_owned();

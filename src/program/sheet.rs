@@ -3,8 +3,8 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use console::measure_text_width;
 
-/// A table whose columns stand side by side as far as they fit. Those that don't go on in further tables below it, each of
-/// which begins with the first column again.
+/// A table whose columns stand side by side as far as they fit. The rest continue in further tables below, each of
+/// which repeats the first column.
 pub(crate) struct Sheet {
     key: Column,
     groups: Vec<Vec<Column>>,
@@ -28,7 +28,7 @@ impl Column {
         Self { heading, alignment: CellAlignment::Right, cells: cells.into_iter().collect() }
     }
 
-    /// With the space and the line beside it.
+    /// Its width, including the space and the line beside it.
     fn width(&self) -> usize {
         let cells = self.cells.iter().flat_map(|cell| cell.lines()).chain([self.heading]);
         cells.map(measure_text_width).max().unwrap_or(0) + 3
@@ -36,7 +36,7 @@ impl Column {
 }
 
 impl Sheet {
-    /// A table that has so far the column that says what each row is about.
+    /// A table with only the first column, which says what each row is about.
     pub(crate) fn of(key: Column) -> Self {
         Self { key, groups: Vec::new() }
     }
@@ -48,14 +48,15 @@ impl Sheet {
         self
     }
 
-    /// The tables, one below the other, at most so wide. Where not even two columns fit, what is in their cells is broken.
+    /// The tables, one below the other, at most this wide. If not even two columns fit, the text in their cells is
+    /// wrapped.
     pub(crate) fn text(&self, columns: Option<usize>) -> String {
         let limit = columns.unwrap_or(usize::MAX);
         let tables: Vec<String> = self.tables(limit).iter().map(|table| render(table, limit)).collect();
         tables.join("\n")
     }
 
-    /// Which columns stand in which table.
+    /// Which columns go into which table.
     fn tables(&self, limit: usize) -> Vec<Vec<&Column>> {
         let width = |columns: &[&Column]| 1 + columns.iter().map(|column| column.width()).sum::<usize>();
         let mut tables = Vec::new();

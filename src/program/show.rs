@@ -6,7 +6,7 @@ use crate::{
 };
 use indicatif::HumanBytes;
 
-/// Tensors that are named before the rest is counted.
+/// How many tensors are named before the rest is only counted.
 const SHOWN_NAMES: usize = 5;
 
 /// The end of a peer id: the beginning is the same for all.
@@ -15,7 +15,7 @@ pub(crate) fn short_peer(peer: &str) -> String {
     format!("…{}", peer.chars().skip(skip).collect::<String>())
 }
 
-/// What was folded, without the own update: `…abc123 (epoch 4), …def456 (epoch 3, 1 stale)`.
+/// What was folded, without the node's own update: `…abc123 (epoch 4), …def456 (epoch 3, 1 stale)`.
 fn folded_text(updates: &[FoldedUpdate], name: impl Fn(&str) -> String) -> String {
     let peers = updates.iter().filter(|update| !update.own).map(|update| match update.staleness {
         0 => format!("{} (epoch {})", name(&update.author), update.epoch),
@@ -25,7 +25,7 @@ fn folded_text(updates: &[FoldedUpdate], name: impl Fn(&str) -> String) -> Strin
     if peers.is_empty() { "nobody".to_owned() } else { peers.join(", ") }
 }
 
-/// Names of tensors, of many the first few.
+/// Names of tensors; only the first few of many.
 pub(crate) fn some_names(names: &[String]) -> String {
     let shown: Vec<&str> = names.iter().take(SHOWN_NAMES).map(String::as_str).collect();
     let more = names.len().saturating_sub(SHOWN_NAMES);
@@ -33,7 +33,7 @@ pub(crate) fn some_names(names: &[String]) -> String {
     shown.join(", ") + &rest
 }
 
-/// What matters of an event, on one line; of some nothing does.
+/// An event on one line, or nothing for events that people needn't see.
 pub(crate) fn text(event: &Event) -> Option<String> {
     Some(match event {
         Event::Started { peer, epoch, origin, authors, .. } => {

@@ -1,9 +1,11 @@
+//! Ctrl-C and SIGTERM: the first asks the program to stop, the second ends it at once.
+
 use crate::node::Stop;
 use anyhow::Context;
 use std::{io, thread};
 use tokio::runtime::Builder;
 
-/// Exit code after a second signal, as shells have it for an interrupted program.
+/// Exit code after a second signal: the one that shells use for an interrupted program.
 const INTERRUPTED: i32 = 130;
 
 /// Requests the stop at the first Ctrl-C or SIGTERM; the second one ends the process at once.

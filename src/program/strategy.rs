@@ -1,4 +1,4 @@
-//! Strategies as they are named in arguments, with what was meant by names that nobody knows.
+//! Strategies as arguments name them, with suggestions for unknown names.
 
 use super::did_you_mean;
 use crate::{
@@ -10,7 +10,7 @@ fn wrong(key: &'static str, value: impl ToString, what: impl ToString) -> Mistak
     Mistake { key, value: value.to_string(), what: what.to_string() }
 }
 
-/// A strategy with parameters written as NAME=VALUE. Whether there are such is yet to be seen.
+/// A strategy with parameters written as NAME=VALUE. Whether they exist isn't checked here.
 pub(crate) fn strategy_spec(name: &str, params: &[String]) -> Result<StrategySpec, Mistake> {
     let mut spec = StrategySpec::new(name);
     for param in params {
@@ -23,7 +23,7 @@ pub(crate) fn strategy_spec(name: &str, params: &[String]) -> Result<StrategySpe
     Ok(spec)
 }
 
-/// What is wrong with a strategy or one of its parameters, with what may have been meant.
+/// What is wrong with a strategy or one of its parameters, with a suggestion.
 pub(crate) fn strategy_error(spec: &StrategySpec, error: &StrategyError) -> Mistake {
     let of_parameter = |name: &str| format!("{name}={}", spec.params.get(name).map_or("", String::as_str));
     let (key, value) = match error {
@@ -45,7 +45,7 @@ pub(crate) fn strategy_of(name: &str, params: &[String]) -> Result<StrategySpec,
     Ok(spec)
 }
 
-/// The error as text, with what was meant.
+/// The error as text, with a suggestion.
 pub(crate) fn for_strategy(error: &StrategyError) -> String {
     let suggestion = match error {
         StrategyError::Unknown { name, .. } => {

@@ -1,19 +1,21 @@
-//! What was meant by a name that nobody knows.
+//! Suggests the known name that an unknown one was probably meant to be.
 
-/// How alike two names must be, from 0 to 1, for one to be meant by the other. What clap has for its flags.
+/// How similar two names must be, from 0 to 1, for one to be suggested for the other. The value that clap uses for its
+/// flags.
 const LEAST_LIKENESS: f64 = 0.7;
 
-/// The known name that is most like this one; `None` if none is like it. Case, `-`, `_` and spaces make no difference.
+/// The known name that is most similar to this one; `None` if none is similar. Case, `-`, `_` and spaces make no
+/// difference.
 pub(crate) fn most_alike<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |name: &str| name.to_lowercase().chars().filter(|c| !matches!(c, '-' | '_' | ' ')).collect::<String>();
     let name = plain(name);
     let likeness = |known: &str| {
         let known = plain(known);
-        // A name that lacks its end is meant more often than one that is like in the middle.
+        // A name with its end missing is more likely to be meant than one that is similar in the middle.
         strsim::jaro(&name, &known).max(strsim::jaro_winkler(&name, &known) - 0.1)
     };
     let alike = known.into_iter().map(|known| (likeness(known), known)).filter(|(alike, _)| *alike > LEAST_LIKENESS);
-    // Of equally alike ones the first.
+    // The first of equally similar ones.
     let best = alike.reduce(|best, next| if next.0 > best.0 { next } else { best });
     best.map(|(_, known)| known)
 }

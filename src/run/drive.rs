@@ -1,4 +1,4 @@
-//! The loop that drives a run by a learner.
+//! The loop that drives a run with a learner.
 
 use super::{Learner, Metrics, Middle, Run, RunError, RunOptions, Steps, Trained, life::finite};
 use crate::{
@@ -16,10 +16,10 @@ use std::{
 /// epoch `epochs`, and hands over. The learner's own weights are those of a federation that has no update yet, so they must
 /// be the same on all nodes; the learner becomes what the last epoch has left.
 ///
-/// Blocks until the run is over. A stop request ends it before, and is no error: what is complete is published and saved,
-/// and so is the middle of the epoch under way, from which the next call with this home goes on. What happens is told as
-/// events; gives the run, for its history, and to [`stay`](Run::stay) with: `None` if it was stopped while it waited at its
-/// start.
+/// Blocks until the run is over. A stop request ends it earlier and isn't an error: what is complete is published and
+/// saved, and so is the middle of the epoch under way, from which the next call with this home goes on. What happens is
+/// told as events; gives the run, for its history, and to [`stay`](Run::stay) with: `None` if it was stopped while it
+/// waited at its start.
 pub fn federate(
     config: &NodeConfig,
     home_dir: impl Into<PathBuf>,
@@ -63,7 +63,7 @@ impl Run {
     /// that epoch.
     pub fn train(&mut self, learner: &mut dyn Learner, last: u64) -> Result<(), RunError> {
         while let Some(epoch) = self.next_epoch(last) {
-            // What can't be gone on with is told as an event, and costs the steps that were done.
+            // If it can't be resumed, an event says so, and the steps that were done are lost.
             let before = self.take_up(|Middle { steps, weights, state, start }| {
                 learner.resume(weights, state, start).map(|()| steps)
             });
@@ -90,7 +90,7 @@ impl Run {
             return Ok(false);
         }
         trained.metrics.entry("loss".to_owned()).or_insert(steps.loss().unwrap_or(f64::NAN));
-        // What it copies of its state is gone before there is a copy of the weights.
+        // Any copy it makes of its state is gone before there is a copy of the weights.
         let state = self.write_state(|out| learner.save(out))?;
         let weights = learner.weights().map_err(RunError::learner(format!("reading the weights of epoch {epoch}")))?;
         if self.publish(weights, trained, state)?.is_none() {
@@ -109,7 +109,7 @@ impl Run {
         loop {
             let began = Instant::now();
             let due = self.options.checkpoint_every.and_then(|every| began.checked_add(every));
-            // At least a step lies between two saves.
+            // There is at least one step between two saves.
             let asked = AtomicBool::new(false);
             let pause = || {
                 let is_due = due.is_some_and(|due| Instant::now() >= due);
@@ -122,7 +122,7 @@ impl Run {
             if !steps.interrupted || stop.is_requested() {
                 return Ok(trained);
             }
-            // The disk may have room again when the next one is due.
+            // There may be room on the disk again when the next save is due.
             if let Err(error) = self.save_middle_of(learner, steps, false) {
                 tracing::warn!(epoch, "the middle of the epoch is not saved: {error}");
             }
@@ -130,7 +130,7 @@ impl Run {
     }
 
     fn save_middle_of(&mut self, learner: &mut dyn Learner, steps: Steps, stopping: bool) -> Result<(), RunError> {
-        // The beginning of an epoch is what the checkpoint has.
+        // The checkpoint already has the beginning of an epoch.
         if steps.done == 0 {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! What a run remembers of its epochs.
+//! The history of a run: what it remembers of its epochs.
 
 use crate::{
     bucket::BucketFigures,
@@ -11,9 +11,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Most epochs that are remembered.
+/// Most epochs remembered.
 pub const MAX_EPOCHS: usize = 1000;
-/// Most folded updates that are remembered over all epochs: with many peers fewer epochs fit.
+/// Most folded updates remembered over all epochs. With many peers, fewer epochs fit.
 pub const MAX_FOLDED: usize = 100_000;
 
 /// A complete epoch.
@@ -46,7 +46,7 @@ pub struct EpochRecord {
 }
 
 impl EpochRecord {
-    /// As an event of a run that is to have so many epochs.
+    /// As an event of a run of this many epochs.
     pub(super) fn event(&self, epochs: u64) -> Event {
         Event::EpochDone {
             epoch: self.epoch,
@@ -65,8 +65,8 @@ impl EpochRecord {
 }
 
 /// The newest epochs of a run, in order: at most [`MAX_EPOCHS`], and as many as have at most [`MAX_FOLDED`] folded
-/// updates. It is of this life of the process alone; an epoch that an earlier life trained and this one only folded, at
-/// its start, is not in it.
+/// updates. It covers only this life of the process; an epoch that an earlier life trained and this one only folded, at
+/// its start, isn't in it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
     epochs: VecDeque<EpochRecord>,
@@ -148,7 +148,7 @@ mod tests {
         (1501..=1510).for_each(|epoch| history.push(record(epoch, MAX_FOLDED / 4)));
         let kept: Vec<u64> = history.epochs().map(|record| record.epoch).collect();
         assert_eq!(kept, [1507, 1508, 1509, 1510]);
-        // One that is larger by itself is kept all the same.
+        // An epoch that exceeds the limit on its own is kept all the same.
         history.push(record(1511, MAX_FOLDED + 1));
         assert_eq!(history.epochs().map(|record| record.epoch).collect::<Vec<_>>(), [1511]);
     }

@@ -1,4 +1,4 @@
-//! What a run trains: anything that has weights, with burn, with plain arrays, or in another process.
+//! What a run trains: anything with weights, in burn, in plain arrays, or in another process.
 
 use crate::weights::Weights;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use std::{
 /// events, because JSON has no number for it.
 pub type Metrics = BTreeMap<String, f64>;
 
-/// What a learner fails with; the run adds what it was doing.
+/// A learner's error. The run adds what the learner was doing.
 pub type LearnerError = Box<dyn Error + Send + Sync>;
 
 /// A model in training: its weights, its optimizer and its data. It knows nothing of peers, and the run knows nothing of
@@ -26,7 +26,8 @@ pub trait Learner {
     /// A copy of the weights as they are now. Their layout never changes.
     fn weights(&mut self) -> Result<Weights, LearnerError>;
 
-    /// Trains on from these weights. What else was gathered (moments, counters) stays. Nothing changes if it is an error.
+    /// Trains on from these weights. Everything else that was gathered (moments, counters) stays. On an error nothing
+    /// changes.
     fn load(&mut self, weights: &Weights) -> Result<(), LearnerError>;
 
     /// Trains epoch `epoch`, from 1, of which the steps in `before` are done already, in this process or in an earlier
@@ -44,13 +45,13 @@ pub trait Learner {
     /// known for this checkpoint's and is trained again.
     fn save(&mut self, out: &mut dyn Write) -> Result<(), LearnerError>;
 
-    /// Goes on with what [`save`](Self::save) wrote. The weights are [loaded](Self::load) by themselves. Nothing changes
-    /// if it is an error.
+    /// Goes on with what [`save`](Self::save) wrote. The weights are [loaded](Self::load) separately. On an error
+    /// nothing changes.
     fn restore(&mut self, from: &mut dyn Read) -> Result<(), LearnerError>;
 
     /// Goes on in the middle of an epoch, with these weights and what [`save`](Self::save) wrote there; the epoch began
-    /// from the weights `start`. By default restores the one and loads the other: to be replaced where the rest of the
-    /// epoch needs `start`, as a proximal term does. Nothing changes if it is an error.
+    /// from the weights `start`. By default this restores the state and loads the weights. Override it if the rest of
+    /// the epoch needs `start`, as a proximal term does. On an error nothing changes.
     fn resume(&mut self, weights: &Weights, from: &mut dyn Read, start: &Weights) -> Result<(), LearnerError> {
         let _ = start;
         self.restore(from)?;
@@ -58,7 +59,7 @@ pub trait Learner {
     }
 }
 
-/// How far an epoch has come. The default is its beginning.
+/// How far an epoch has got. The default is its beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Steps {
     /// Steps done: all of the epoch's, unless it was interrupted.
@@ -78,10 +79,10 @@ impl Steps {
     }
 }
 
-/// What training an epoch came to.
+/// The result of training an epoch.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Trained {
-    /// The steps done in all, those before an interruption included.
+    /// The total number of steps, including those before an interruption.
     pub steps: Steps,
     /// Different examples seen in the epoch: how much the update counts in a mean. Looked at when the epoch is complete.
     pub num_examples: u64,

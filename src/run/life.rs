@@ -1,4 +1,4 @@
-//! A run's steps, in the order in which they come.
+//! The steps of a run, in order.
 
 use super::{
     EpochRecord, History, LearnerError, Metrics, Outgoing, Recipe, RunError, Trained, Unchanged, history::LastFold,
@@ -24,8 +24,8 @@ use std::{
 pub struct RunOptions {
     /// After how long the middle of an epoch is saved, again and again, by [`Run::train`]; never if `None`.
     pub checkpoint_every: Option<Duration>,
-    /// What decides an epoch, besides what it is trained from: the middle of one that was begun by another recipe is
-    /// dropped.
+    /// What decides an epoch besides its starting weights. The middle of an epoch that was begun with a different
+    /// recipe is dropped.
     pub recipe: Recipe,
     /// Training steps of an epoch, if that is fixed: for what is told of its middle.
     pub steps_per_epoch: Option<u64>,
@@ -83,7 +83,7 @@ pub struct Run {
     pub(super) epoch: u64,
     /// What it has left.
     pub(super) weights: Weights,
-    /// The last epoch that is wanted, as far as was said.
+    /// The last epoch wanted, as far as is known.
     last: u64,
     /// What was saved of the next epoch in an earlier life.
     pub(super) progress: Option<Progress>,
@@ -96,7 +96,7 @@ pub struct Run {
     /// Why the middle of an epoch was not saved when a stop was requested.
     pub(super) unsaved: Option<RunError>,
     last_fold: LastFold,
-    /// What the bucket had cost when the last epoch was done.
+    /// What the bucket had cost at the end of the last epoch.
     paid: BucketFigures,
     history: History,
     run_dir: PathBuf,
@@ -315,7 +315,7 @@ impl Run {
         self.settle();
         let published = self.session.finish();
         let seconds = self.options.began.elapsed().as_secs_f64();
-        // Who reads of the end may kill the node, so the others have its update before.
+        // A reader of the final event may kill the node, so the others must have its update first.
         self.session.hand_over(self.linger)?;
         let FolderFigures { traffic, network, bucket, .. } = self.session.figures().folder;
         (self.events)(&Event::Finished {

@@ -1,4 +1,4 @@
-//! The middle of an epoch: saved with how far it has come and all that decides its rest, and gone on with.
+//! The middle of an epoch: saving it, with how far it has got and everything that decides the rest, and resuming it.
 
 use super::{LearnerError, Run, RunError, Steps, life::written};
 use crate::{
@@ -17,11 +17,11 @@ const MAGIC: &[u8; 16] = b"peerfold pause 2";
 /// Longest header that is decoded: a recipe is a few settings.
 const MAX_HEADER: u32 = 1 << 20;
 
-/// What decides an epoch besides what it is trained from, by name: the data, their order, the steps. An epoch that was
+/// What decides an epoch besides its starting weights, by name: the data, their order, the steps. An epoch that was
 /// begun by another recipe is trained anew.
 pub type Recipe = BTreeMap<String, String>;
 
-/// What stands before the learner's state, which goes on to the end.
+/// The header before the learner's state, which extends to the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) recipe: Recipe,
@@ -52,14 +52,14 @@ impl Header {
         }
     }
 
-    /// In what an epoch by this recipe would be another one: `batch-size was 32 and is 16`.
+    /// How an epoch by this recipe would differ: `batch-size was 32 and is 16`.
     pub(super) fn differences(&self, now: &Recipe) -> Vec<String> {
         let mut names: Vec<&String> = self.recipe.keys().chain(now.keys()).collect();
         names.sort_unstable();
         names.dedup();
         let shown = |value: Option<&String>| match value {
             None => "not set".to_owned(),
-            // A hash, of which the beginning tells enough.
+            // A hash, whose beginning is enough.
             Some(value) => value.chars().take(16).collect(),
         };
         let different = names.into_iter().filter(|&name| self.recipe.get(name) != now.get(name));
@@ -69,19 +69,19 @@ impl Header {
     }
 }
 
-/// An epoch that was trained in part, to go on with.
+/// A partly trained epoch to go on with.
 pub struct Middle<'a> {
-    /// How far it has come.
+    /// How far it has got.
     pub steps: Steps,
     /// The weights after these steps.
     pub weights: &'a Weights,
-    /// What else the learner had then.
+    /// The learner's state at that point.
     pub state: &'a mut dyn Read,
     /// The weights that the epoch began from.
     pub start: &'a Weights,
 }
 
-/// What a learner has written within an epoch, with all that the rest of it needs to know.
+/// What a learner has written within an epoch, with everything that the rest of the epoch needs to know.
 #[derive(Debug)]
 pub struct MiddleState {
     steps: Steps,

@@ -1,4 +1,4 @@
-//! The place between trained and published: what acts on weights before they leave the node.
+//! The place between trained and published, where something can act on the weights before they leave the node.
 
 use super::LearnerError;
 use crate::{node::LocalUpdate, weights::Weights};
@@ -7,14 +7,14 @@ use crate::{node::LocalUpdate, weights::Weights};
 ///
 /// It acts **before** the checkpoint *trained(e)* is written, once for each trained epoch: what it gives is what the
 /// checkpoint has, what is put, and what this node folds as its own, so that all members of a synchronous federation
-/// still fold equal bits. A node that is killed after the checkpoint puts the same root again without asking it anew. It
-/// may therefore draw random numbers, and noise is never drawn twice for an epoch that peers have seen. Killed before the
-/// checkpoint, the epoch is trained and this is asked again; nothing had left the node.
+/// still fold equal bits. A node that is killed after the checkpoint puts the same root again without calling this
+/// again. It may therefore draw random numbers, and noise is never drawn twice for an epoch that peers have seen.
+/// Killed before the checkpoint, the epoch is trained and this is asked again; nothing had left the node.
 ///
 /// A lossless encoding of what is sent belongs below, into the folder: the root is of the decoded weights.
 ///
-/// It has no place in the checkpoint. What it remembers between epochs is lost at a restart, so what it draws should
-/// follow from [`LocalUpdate::epoch`] and a seed.
+/// Its state isn't in the checkpoint. Whatever it remembers between epochs is lost at a restart, so what it draws
+/// should follow from [`LocalUpdate::epoch`] and a seed.
 pub trait Outgoing: Send {
     /// What leaves the node of `update`, which was trained from the weights `start`: of the same layout, with metrics
     /// that an entry can have. On an error the epoch is neither saved nor published, and the run ends.
@@ -28,7 +28,7 @@ pub trait Outgoing: Send {
     }
 }
 
-/// What is trained is published as it is.
+/// Publishes what was trained unchanged.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unchanged;
 

@@ -1,9 +1,9 @@
-//! Which numbers a setting can be, and what is said of others.
+//! The numbers a setting can have, and the error for others.
 
 use super::Form;
 use bytesize::ByteSize;
 
-/// Longest time that a setting may be: a hundred years, so that no clock overflows.
+/// The longest time a setting can have: a hundred years, so that no clock overflows.
 const MAX_SECONDS: f64 = 3.2e9;
 
 /// Which numbers a setting can be, as they are written: a time in its unit, a size in bytes. Never NaN or an infinity;

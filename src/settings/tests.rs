@@ -1,3 +1,4 @@
+//! Settings are read, checked against their bounds, and written back.
 #![allow(clippy::unwrap_used)]
 use super::*;
 use std::time::Duration;

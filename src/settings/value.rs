@@ -5,7 +5,7 @@ use bytesize::ByteSize;
 use libp2p_identity::PeerId;
 use std::{path::PathBuf, time::Duration};
 
-/// Why a value can't be what a setting is.
+/// Why a value is invalid for a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit {
     /// The part of the value that is at fault, if not all of it.

@@ -1,9 +1,9 @@
-//! Values as people write them, in flags, variables and files.
+//! Values as people write them in flags, environment variables and files.
 
 use bytesize::ByteSize;
 use std::{fmt, time::Duration};
 
-/// From here on not every whole number is one of f64.
+/// From here on, f64 doesn't represent every integer.
 const EXACT: f64 = 9e15;
 
 /// A setting's value as it was written, whoever wrote it: a time as a number of its unit, a size as text.

@@ -24,7 +24,7 @@ pub(super) const TAU: ParameterInfo = ParameterInfo {
     meaning: "adaptivity, a number from 1e-30: the smaller, the more every step has the same length",
 };
 
-/// What v becomes, and the defaults of a rule.
+/// How v is updated, and a rule's defaults.
 pub(super) trait SecondMoment: Send + Sync + 'static {
     /// Name and parameters.
     const INFO: StrategyInfo;
@@ -32,7 +32,7 @@ pub(super) trait SecondMoment: Send + Sync + 'static {
     const ETA_L: f64 = 0.1;
     const BETA_1: f64 = 0.9;
 
-    /// τ, if it isn't set: as Flower has it, by its version.
+    /// The default of τ, as in the given version of Flower.
     fn tau(reference: Option<Reference>) -> f64 {
         match reference {
             Some(Reference::Flwr16 | Reference::Flwr141) => 1e-9,
@@ -47,8 +47,8 @@ pub(super) trait SecondMoment: Send + Sync + 'static {
         false
     }
 
-    /// The new v. The decay of the old one and the gain of δ² are rounded already; `old` rounds what becomes of the old v,
-    /// `new` the rest.
+    /// The new v. The decay of the old one and the gain of δ² are already rounded; `old` rounds the part that comes
+    /// from the old v, `new` the rest.
     fn next(v: f64, square: f64, decay_and_gain: (f64, f64), old: impl Fn(f64) -> f64, new: impl Fn(f64) -> f64)
     -> f64;
 }
@@ -76,7 +76,7 @@ pub(super) fn build<V: SecondMoment>(parameters: &Parameters<'_>) -> Result<Box<
         eta: rate(ETA.name, V::ETA)?,
         beta_1: decay(BETA_1.name, V::BETA_1)?,
         beta_2: decay(BETA_2.name, 0.99)?,
-        // Below it, f32 has no τ left that keeps 0/0 away.
+        // Below this, τ vanishes in f32 and no longer prevents 0/0.
         tau: parameters.number(TAU.name, V::tau(reference), "a number from 1e-30", |tau| tau >= 1e-30)?,
         reference,
         second: std::marker::PhantomData::<V>,
@@ -107,7 +107,8 @@ impl<V: SecondMoment> Rule for Adaptive<V> {
         match (self.reference.is_some() && at.single, V::is_corrected(self.reference), at.folds) {
             (false, ..) => self.steps(exact, exact, exact, at, vectors),
             (true, false, _) => self.steps(single, single, single, at, vectors),
-            // f32 until f64 comes in by x: at the end of the first fold, and so in the second but for the old moments.
+            // f32 until x brings in f64, at the end of the first fold; so in the second fold only the old moments are
+            // f32.
             (true, true, 0) => self.steps(single, single, exact, at, vectors),
             (true, true, 1) => self.steps(single, exact, exact, at, vectors),
             (true, true, _) => self.steps(exact, exact, exact, at, vectors),

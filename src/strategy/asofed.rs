@@ -24,8 +24,8 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
     build,
 };
 
-/// x ← x + Σ (n_k/N)·Δ_k, Δ_k = w_k − x (Chen et al. 2020, equation 4, on the folding side). Who is missing in a round
-/// keeps its part of x.
+/// x ← x + Σ (n_k/N)·Δ_k, Δ_k = w_k − x (Chen et al. 2020, equation 4, on the folding side). An author who is missing
+/// in a round keeps its part of x.
 struct AsoFed {
     total: Option<f64>,
 }
@@ -52,7 +52,7 @@ impl Combination for AsoFed {
         });
         let kept = newest_by_author(at.kept, news);
         let known: f64 = kept.iter().map(|kept| kept.num_examples as f64).sum();
-        // A total that is set may be too small for those who are here.
+        // A configured total may be smaller than the sum of those present.
         let here: f64 = at.source.by_author().into_iter().map(|number| updates[number].num_examples as f64).sum();
         let total = self.total.unwrap_or(known).max(here);
         if total == 0.0 {

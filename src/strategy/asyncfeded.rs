@@ -64,8 +64,8 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
 };
 
 /// γ = ‖x_t − x_{t−τ}‖/‖Δ‖; η = λ/(γ + ε); x_{t+1} = x_t + η·Δ, for each update in the round's order (Wang et al. 2022,
-/// equations 4 to 7). x_{t−τ}, from which the paper's client began, is this node's own x of τ folds ago, or the oldest
-/// that is kept: an approximation.
+/// equations 4 to 7). In the paper x_{t−τ} is what the client began from. Here it is this node's own x of τ folds ago,
+/// or the oldest that is kept, which is an approximation.
 struct AsyncFedEd {
     lambda: f64,
     epsilon: f64,
@@ -96,7 +96,7 @@ impl Combination for AsyncFedEd {
 
     fn plan<'a>(&self, at: &At<'a>) -> Result<Plan<'a>, FoldError> {
         let updates = at.source.updates();
-        // The x of so many folds ago: 0 is the last fold's.
+        // The x of this many folds ago; 0 is the last fold's.
         let past: Vec<Input<'a>> = std::iter::once(at.x())
             .chain(at.kept.iter().filter_map(|kept| kept.weights.as_ref()))
             .map(Input::Kept)

@@ -76,7 +76,7 @@ impl Coordinates for Bulyan {
     }
 }
 
-/// The mean of so many values nearest to the median.
+/// The mean of this many values nearest to the median.
 struct NearMedian {
     count: usize,
     reference: Option<Reference>,
@@ -97,7 +97,7 @@ impl Pick for NearMedian {
     }
 }
 
-/// Of ascending values. Of two that are equally far the lower one is nearer.
+/// For ascending values. If two are equally far away, the lower one counts as nearer.
 fn mean_near_median(sorted: &[f64], count: usize) -> f64 {
     let median = middle(sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
     let mut first = 0;

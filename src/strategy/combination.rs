@@ -16,10 +16,11 @@ pub(super) trait Combination: Send + Sync {
     /// Name and parameters.
     const INFO: StrategyInfo;
 
-    /// Whether it remembers x, the result of its last fold, and what a [`Plan`] keeps.
+    /// Whether it remembers x, the result of its last fold, and whatever a [`Plan`] keeps.
     const MEMORY: bool = false;
 
-    /// Whether the result may lie beyond the updates and x: then a mean of positive numbers may turn negative.
+    /// Whether the result may lie outside the range of the updates and x, so that a mean of positive numbers could turn
+    /// negative.
     const STEPS: bool = false;
 
     /// Whether it uses [`Update::degree`](super::Update::degree).
@@ -29,12 +30,12 @@ pub(super) trait Combination: Send + Sync {
     fn plan<'a>(&self, at: &At<'a>) -> Result<Plan<'a>, FoldError>;
 }
 
-/// What a rule has to find coefficients with.
+/// What a rule finds its coefficients from.
 pub(super) struct At<'a> {
     pub(super) round: &'a Round<'a>,
     pub(super) source: &'a Source<'a>,
     pub(super) common: &'a Common,
-    /// x; there for a rule with memory.
+    /// x, for a rule with memory.
     pub(super) x: Option<&'a Weights>,
     /// What the last plan kept.
     pub(super) kept: &'a [Kept],
@@ -51,14 +52,14 @@ impl<'a> At<'a> {
 
 /// What a rule has found.
 pub(super) struct Plan<'a> {
-    /// What is summed, with coefficients whose sum is what they are divided by.
+    /// The terms of the sum and their coefficients, which are divided by their total.
     pub(super) terms: Vec<(Input<'a>, f64)>,
     pub(super) rounding: Rounding,
     /// The share of each update.
     pub(super) shares: Vec<f64>,
     /// Where integer tensors come from.
     pub(super) integers: Input<'a>,
-    /// What to remember beside x.
+    /// What to remember besides x.
     pub(super) kept: Vec<Kept>,
 }
 
@@ -128,7 +129,7 @@ impl<R: Combination> Remembers for Combined<R> {
         }
         let mean = Mean::new(rounding, terms);
         let weights = combine(source.layout(), &mean, integers)?;
-        // A rule without memory needs it for differences only, of which the next round may have some.
+        // A rule without memory needs x only for differences, which the next round may contain.
         let x = Some(weights.clone());
         Ok((Folded::new(weights, shares), Memory { x, kept, ..Memory::default() }))
     }

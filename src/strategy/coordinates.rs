@@ -12,20 +12,20 @@ use super::{
 use crate::weights::{Piece, Weights};
 use std::ops::Range;
 
-/// What a rule per coordinate is.
+/// A rule that works coordinate by coordinate.
 pub(super) trait Coordinates: Send + Sync {
     /// Name and parameters.
     const INFO: StrategyInfo;
 
-    /// Which updates it looks at, by number; their order is that of the values that are not sorted.
+    /// Which updates it looks at, by number. Unsorted values come in this order.
     fn among(&self, at: &At<'_>) -> Result<Vec<usize>, FoldError> {
         Ok(at.source.by_author())
     }
 
-    /// Which places of the sorted values it looks at; none, if it wants them as they are.
+    /// Which places of the sorted values it looks at; empty if it wants the values unsorted.
     fn wanted(&self, updates: usize) -> Range<usize>;
 
-    /// What it makes of them.
+    /// Computes the result from the values.
     fn pick(&self, updates: usize) -> impl Pick;
 }
 

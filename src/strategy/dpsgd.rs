@@ -1,4 +1,4 @@
-//! D-PSGD: the own update and its neighbours', mixed by Metropolis weights.
+//! D-PSGD: the node's own update and its neighbours', mixed by Metropolis weights.
 
 use super::{
     FoldError, Strategy,
@@ -16,9 +16,10 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
     build,
 };
 
-/// x_i ← Σ_j W_ij·x_j (Lian et al. 2017, algorithm 1) with W_ij = 1/(1 + max(d_i, d_j)) for j ≠ i and W_ii = 1 − Σ_j W_ij
-/// (Metropolis; Xiao and Boyd 2004): doubly stochastic whatever the graph. d_j is what j says; who says nothing counts
-/// as having as many neighbours as this node. The own update is the first, if none says that it is.
+/// x_i ← Σ_j W_ij·x_j (Lian et al. 2017, algorithm 1) with W_ij = 1/(1 + max(d_i, d_j)) for j ≠ i and W_ii = 1 − Σ_j
+/// W_ij (Metropolis; Xiao and Boyd 2004): doubly stochastic whatever the graph. d_j is what j claims; an author that
+/// claims nothing counts as having as many neighbours as this node. The own update is the first, if none says that it
+/// is.
 struct DPsgd;
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
@@ -32,7 +33,7 @@ impl Combination for DPsgd {
     fn plan<'a>(&self, at: &At<'a>) -> Result<Plan<'a>, FoldError> {
         let updates = at.source.updates();
         let own = updates.iter().position(|update| update.own).unwrap_or(0);
-        // At least those that are here, or what is left for the own update could fall below 0.
+        // At least those present; otherwise the node's own weight could fall below 0.
         let degree = updates[own].degree.unwrap_or(0).max(updates.len() as u64 - 1);
         let weight = |update: &super::Update<'_>| 1.0 / (1.0 + update.degree.unwrap_or(0).max(degree) as f64);
         let mut weights: Vec<f64> = updates.iter().map(weight).collect();

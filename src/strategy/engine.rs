@@ -9,16 +9,16 @@ use std::{
     thread,
 };
 
-/// More don't help: a fold waits for memory.
+/// More don't help: a fold is bound by memory.
 const MAX_THREADS: usize = 8;
 /// Pieces, each of at most 1 MiB, that all threads together hold of the inputs.
 const MAX_PIECES: usize = 256;
-/// Bytes that all threads together hold of many inputs that can be read in parts. More than these are cut by the most
-/// threads that there may be, so that their number is of no consequence for the order of any sum.
+/// Bytes that all threads together hold of inputs that can be read in parts. Pieces are cut for the maximum number of
+/// threads, so that the actual number doesn't affect the order of any sum.
 const HELD_BYTES: u64 = 64 << 20;
-/// Shorter parts would cost more than they spare.
+/// Shorter parts would cost more than they save.
 const LEAST_PART: u64 = 16 << 10;
-/// What is smaller (4 MiB) is done before a thread has started.
+/// Anything smaller (4 MiB) is done before a thread has started.
 const SPAWN_ABOVE_BYTES: u64 = 4 << 20;
 
 /// A set of buffers, one for each tensor of the layout, that a fold fills beside or instead of the weights.
@@ -89,8 +89,8 @@ impl Held {
     }
 }
 
-/// What one thread does at a time: the pieces of one chunk, so that a reader made of verified chunks is asked for each
-/// chunk once, and for a pack of small tensors by one thread.
+/// One thread's unit of work: the pieces of one chunk, so that a reader of verified chunks is asked for each chunk
+/// once, and a pack of small tensors is read by one thread.
 struct Item<'o> {
     number: usize,
     /// With the same elements of each plane.
@@ -107,12 +107,12 @@ pub(super) struct Done<P> {
     pub(super) partials: Vec<P>,
 }
 
-/// Calls `work`, which reads the piece of the `inputs` at once, for each piece of the layout with the same elements
-/// of the `planes`, which are zero before. Each thread has its own scratch memory of `scratch()`. What `work` writes that
-/// is not finite is an error.
+/// Calls `work` for each piece of the layout, with the same elements of the `planes`, which begin as zero; `work` reads
+/// that piece of all `inputs`. Each thread has its own scratch memory from `scratch()`. It is an error if `work` writes
+/// anything that isn't finite.
 ///
-/// The result doesn't depend on the number of threads, as long as `work` doesn't on what its scratch holds. On an error
-/// nothing comes back but the error, and the rest is left undone.
+/// The result doesn't depend on the number of threads, as long as `work` doesn't depend on what its scratch holds. On
+/// an error only the error is returned, and the rest isn't done.
 pub(super) fn run<S, P: Send>(
     layout: &Layout,
     inputs: impl Into<Held>,
@@ -127,9 +127,9 @@ pub(super) fn run<S, P: Send>(
     run_on(threads, held.piece_bytes(), layout, planes, scratch, work)
 }
 
-/// Makes new weights: calls `work` as [`run`] does, but only for pieces of float tensors, with their dtype, the piece of
-/// the weights, and those of the planes `beside` them. What can't be averaged is taken whole from `integers`. Gives the
-/// weights and the other planes.
+/// Makes new weights: calls `work` as [`run`] does, but only for pieces of float tensors, with their dtype, the piece
+/// of the weights, and those of the planes `beside` them. What can't be averaged is taken whole from `integers`.
+/// Returns the weights and the other planes.
 pub(super) fn fold_floats<S>(
     layout: &Arc<Layout>,
     inputs: impl Into<Held>,
@@ -264,7 +264,7 @@ fn items<'o>(
                 starts.map(move |start| Piece { tensor: piece.tensor, range: start..end.min(start + piece_bytes) })
             });
             let pieces = parts.map(|part| {
-                // Those of a tensor follow each other.
+                // The pieces of a tensor follow each other.
                 let outputs = cut(&part);
                 (part, outputs)
             });

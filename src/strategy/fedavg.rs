@@ -35,7 +35,7 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
     Ok(Combined::strategy(FedAvg { rounding: rounding(parameters, &common)? }, common))
 }
 
-/// Of Flower 1.41's two means the one that `inplace` chooses.
+/// Which of Flower 1.41's two means `inplace` selects.
 pub(super) fn rounding(parameters: &Parameters<'_>, common: &Common) -> Result<Rounding, StrategyError> {
     Ok(match (common.reference, parameters.flag(INPLACE.name)?) {
         (_, None) | (Some(Reference::Flwr141), Some(true)) => common.rounding_of_fedavg(),

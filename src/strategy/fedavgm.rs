@@ -31,7 +31,7 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
 /// g = x − avg; m = μm + g, in the first fold m = g; x ← x − lr·m (Hsu et al. 2019, section 4.3). No Nesterov, no
 /// dampening. x is what the node began from, then the result of its last fold.
 ///
-/// Flower stops for ever if its first round was empty; here the first fold is the first that gave something.
+/// Flower stays stuck for ever if its first round was empty; here the first fold is the first one that gave a result.
 struct FedAvgM {
     learning_rate: f64,
     momentum: f64,

@@ -23,10 +23,10 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
     build,
 };
 
-/// A buffer takes each update once, by author and epoch, in ascending order of the authors: Σ s(τ)·(w_k − x),
-/// s(τ) = 1/√(1 + τ), x as it was before the round. With its K-th x ← x + (η_g/K)·Σ, and the buffer is empty (Nguyen et
-/// al. 2022, algorithm 1 and section 6). Until then the fold gives x, so that the node trains on from there, as a client
-/// does that takes the server's model.
+/// A buffer takes each update once, by author and epoch, in ascending order of the authors: Σ s(τ)·(w_k − x), s(τ) =
+/// 1/√(1 + τ), x as it was before the round. With its K-th x ← x + (η_g/K)·Σ, and the buffer is empty (Nguyen et al.
+/// 2022, algorithm 1 and section 6). Until then the fold returns x, and the node trains on from there, like a client
+/// that takes the server's model.
 struct FedBuff {
     size: u64,
     rate: f64,

@@ -107,8 +107,8 @@ fn mean_as_numpy<T: Copy + Into<f64>>(rows: &[&[T]], places: &Range<usize>, out:
     }
 }
 
-/// f64 has no wider type to be summed in: the differences to the smallest value are summed, so that equal values are
-/// their own mean.
+/// There is no wider type in which to sum f64, so the differences to the smallest value are summed. That makes equal
+/// values their own mean.
 fn mean_of_doubles<T: Copy + Into<f64>>(rows: &[&[T]], out: &mut [f64]) {
     let (Some(lowest), Some(highest)) = (rows.first(), rows.last()) else { return };
     for (at, out) in out.iter_mut().enumerate() {
@@ -116,7 +116,7 @@ fn mean_of_doubles<T: Copy + Into<f64>>(rows: &[&[T]], out: &mut [f64]) {
         let values = || rows.iter().map(|row| row[at].into());
         let sum: f64 = values().map(|value: f64| value - low).sum();
         let mean = low + sum / rows.len() as f64;
-        // Differences of the largest numbers may overflow; shares of them don't.
+        // Differences of the largest numbers may overflow; fractions of them don't.
         let mean = if mean.is_finite() { mean } else { values().map(|value| value / rows.len() as f64).sum() };
         *out = mean.clamp(low, high);
     }

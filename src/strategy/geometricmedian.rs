@@ -31,24 +31,25 @@ pub(super) const INFO: StrategyInfo = StrategyInfo {
 /// v_0 = Σ n_k·w_k / N; then v = Σ β_k·w_k / Σ β_k, β_k = n_k / max(ε, ‖v − w_k‖) (Pillutla et al. 2022, algorithm 2).
 /// Each iteration reads all updates once.
 ///
-/// The paper begins at the mean and stops when the sum of the distances stands still. An attacker who is far enough off
-/// makes that sum so large that nothing else is seen in it, at a mean that it has drawn as far off as it likes. So v
-/// begins in the midst of those closest together who count for more than half, if the mean is out of all proportion
-/// to them; and where the sum is out of all proportion to the distances of those nearest to v, these must
-/// stand still too. Otherwise it is what the paper does.
+/// The paper begins at the mean and stops when the sum of the distances stands still. An attacker who is far enough
+/// away makes that sum so large that nothing else shows in it, at a mean that the attacker has drawn as far away as it
+/// likes. So if the mean is out of all proportion far from the closest updates that together count for more than half,
+/// v begins among those. And if the sum is out of all proportion to the distances nearest to v, those distances must
+/// settle too. Otherwise this does what the paper does.
 struct GeometricMedian {
     eps: f64,
     ftol: f64,
     maxiter: u64,
 }
 
-/// How many times further from those closest together than they from each other, and from 0, the mean is where v begins
-/// among them. From nearer a hundred iterations come to the end, as long as the attackers count for less than about two
+/// v begins among the closest updates if the mean is this many times further from them than they are from each other
+/// and from 0. From nearer, a hundred iterations converge as long as the attackers count for less than about two
 /// fifths.
 const FAR_OFF: f64 = 1e6;
-/// How many times the distance within which half of them lie the mean distance is where more is asked for at the end.
+/// The stricter stopping rule applies if the mean distance is this many times the distance within which half of the
+/// updates lie.
 const DOMINATED: f64 = 1e4;
-/// By what share of that distance the distances of the nearest half may then still change.
+/// Under the stricter rule, the fraction of that distance by which the nearest half's distances may still change.
 const SETTLED: f64 = 1e-3;
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
@@ -73,7 +74,7 @@ impl Combination for GeometricMedian {
             let pulls = alphas.iter().zip(&v.distances).map(|(alpha, distance)| alpha / distance.max(self.eps));
             let pulls: Vec<f64> = pulls.collect();
             if pulls.iter().all(|&pull| pull == 0.0) {
-                // All are further off than a number can say.
+                // All distances overflow.
                 break;
             }
             let next = Point::new(at, &inputs, shares(&pulls))?;
@@ -131,14 +132,14 @@ impl Point {
         Ok(Self { weights, distances })
     }
 
-    /// The sum of the distances that a number can say.
+    /// The sum of the finite distances.
     fn objective(&self, alphas: &[f64]) -> f64 {
         let finite = alphas.iter().zip(&self.distances).filter(|(_, distance)| distance.is_finite());
         finite.map(|(alpha, distance)| alpha * distance).sum()
     }
 }
 
-/// The smallest of these distances within which there is more than half.
+/// The smallest of these distances within which more than half of the weight lies.
 fn half_within(alphas: &[f64], distances: &[f64]) -> f64 {
     let mut sorted: Vec<(f64, f64)> = distances.iter().copied().zip(alphas.iter().copied()).collect();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));

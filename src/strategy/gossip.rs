@@ -25,9 +25,9 @@ fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError
     Ok(Combined::strategy(Gossip, parameters.common()?))
 }
 
-/// Whom number `own` of `players` meets in a round of the tournament, if anybody.
+/// The opponent of number `own` of `players` in a round of the tournament, if it has one.
 fn opponent(own: usize, players: usize, round: u64) -> Option<usize> {
-    // With an odd number the last place is nobody's.
+    // With an odd number of players the last place is empty.
     let last = players + players % 2 - 1;
     let turn = (round % last.max(1) as u64) as usize;
     let opponent = if own == last {

@@ -1,12 +1,12 @@
-//! The mean of integer and boolean tensors, rounded to the nearest integer, halves to even; exact for all of them.
+//! The mean of integer and boolean tensors, computed exactly and rounded to the nearest integer, halves to even.
 
 use crate::weights::DType;
 
-/// Above it a sum of products with 65-bit differences would not fit in 128 bits.
+/// Above this, a sum of products with 65-bit differences would not fit into 128 bits.
 const MOST: i128 = 1 << 60;
 
-/// Whole weights in the proportion of these: the numbers of examples themselves where they say the same, so that the
-/// mean is exact; else the weights to within 2^-60 of their sum.
+/// Integer weights in the same proportions: the numbers of examples themselves if the proportions are theirs, which
+/// makes the mean exact; otherwise the weights to within 2^-60 of their sum.
 pub(super) fn example_weights(weights: &[f64], examples: &[u64]) -> Vec<i128> {
     let (sum, total) = (weights.iter().sum::<f64>(), examples.iter().map(|&count| i128::from(count)).sum::<i128>());
     let alike = |(&weight, &count): (&f64, &u64)| (weight / sum - count as f64 / total as f64).abs() < 1e-12;

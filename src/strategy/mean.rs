@@ -9,7 +9,7 @@ use crate::weights::{DType, Piece};
 use bytes::Bytes;
 use std::ops::Range;
 
-/// Updates whose pieces are held at once: as many as are read while one accumulator stays in the cache.
+/// Updates whose pieces are held at the same time: as many as are read while one accumulator stays in the cache.
 const GROUP: usize = 8;
 /// Elements that are summed over all updates of a group before the next ones: their f64 accumulator takes 16 KiB, half
 /// of the smallest L1 cache around.
@@ -50,13 +50,13 @@ impl<'a> Mean<'a> {
     pub(super) fn new(rounding: Rounding, mut terms: Vec<(Input<'a>, f64)>) -> Self {
         let total = terms.iter().map(|&(_, weight)| weight).sum();
         if rounding == Rounding::Once {
-            // What counts for nothing can't even bring in a NaN.
+            // An update with weight 0 must not even contribute a NaN.
             terms.retain(|&(_, weight)| weight != 0.0);
         }
         Self { rounding, terms, total }
     }
 
-    /// How many inputs it holds a piece of at once.
+    /// How many inputs it holds a piece of at the same time.
     pub(super) fn held(&self) -> usize {
         self.terms.len().min(GROUP)
     }
@@ -124,7 +124,7 @@ impl<'a> Mean<'a> {
             Rounding::Once => {
                 let scales = Scales::of(self.terms.iter().map(|&(_, weight)| weight));
                 let term = |count| Term(scales.both(count), AtTwoScales::product);
-                // Fractions don't add up without a rounding.
+                // Fractions can't be added without rounding.
                 let whole = |&(_, weight): &(Input<'_>, f64)| Twofold { sum: weight, lost: 0.0 };
                 let total = self.terms.iter().map(whole).fold(Twofold::NOTHING, Twofold::plus);
                 let scaled = |scale: f64| Twofold { sum: total.sum * scale, lost: total.lost * scale };
@@ -182,8 +182,8 @@ impl Accumulator for f64 {
     }
 }
 
-/// A sum and what its roundings lost. f64 tensors have no wider type to be summed in, and equal updates must still fold
-/// into themselves.
+/// A sum and what its roundings lost. There is no wider type in which to sum f64 tensors, and equal updates must still
+/// fold into themselves.
 #[derive(Debug, Clone, Copy, Default)]
 struct Twofold {
     sum: f64,
@@ -191,7 +191,7 @@ struct Twofold {
 }
 
 impl Twofold {
-    /// n·w: both are cut in two by their bits, so that nothing can overflow. 26 bits of one times 27 of the other are
+    /// n·w. Both are split in two by their bits, so that nothing can overflow. 26 bits of one times 27 of the other are
     /// 53, so the product of the high parts is exact (Dekker); the low parts' lose far less than a last place.
     #[inline(always)]
     fn product(count: f64, weight: f64) -> Self {
@@ -230,7 +230,7 @@ impl Accumulator for Twofold {
     }
 }
 
-/// Powers of two by which the weights of a mean are multiplied, so that it can be had of all numbers that there are.
+/// Powers of two by which the weights of a mean are multiplied, so that the mean works for all f64 numbers.
 #[derive(Debug, Clone, Copy)]
 struct Scales {
     large: f64,
@@ -269,7 +269,7 @@ impl AtTwoScales {
         if self.large.value().is_finite() {
             return self.large.over(large);
         }
-        // Of the largest numbers a rounding must not make infinity.
+        // Rounding must not turn the largest numbers into infinity.
         let half = Twofold { sum: self.small.sum / 2.0, lost: self.small.lost / 2.0 }.over(small);
         let beyond = (half / (f64::MAX / 2.0)).abs();
         if (1.0..=1.0 + 8.0 * f64::EPSILON).contains(&beyond) { f64::MAX.copysign(half) } else { 2.0 * half }
@@ -344,8 +344,8 @@ fn add<W: Wire, A: Accumulator, T: Addend<W::Value, A>>(
     let inputs: Vec<(&T, &[u8])> = inputs.iter().map(|(term, bytes)| (term, &bytes[part.clone()])).collect();
     let mut rest = inputs.as_slice();
     while !rest.is_empty() {
-        // Several at a time: a sum is loaded and stored once for all of them, and the processor waits for several
-        // parts of the memory at once.
+        // Several at a time: each sum is loaded and stored once for all of them, and the processor fetches several
+        // parts of memory in parallel.
         let taken = [8, 4, 1].into_iter().find(|&count| count <= rest.len()).unwrap_or(1);
         let (now, later) = rest.split_at(taken);
         match finish.filter(|_| later.is_empty()) {

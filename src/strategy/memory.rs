@@ -18,8 +18,8 @@ const HASH_BYTES: usize = 32;
 pub(super) struct Memory {
     /// The weights after the last fold, or those that the node began from.
     pub(super) x: Option<Weights>,
-    /// x as the rule computed it, where that has more digits than the weights: a [`Plane::Wide`]. Empty before the
-    /// first fold.
+    /// x as the rule computed it, if that has more digits than the weights: a [`Plane::Wide`]. Empty before the first
+    /// fold.
     pub(super) wide: Vec<Bytes>,
     /// The moments. Empty before the first fold.
     pub(super) moments: Vec<Vec<Bytes>>,
@@ -27,14 +27,14 @@ pub(super) struct Memory {
     pub(super) folds: u64,
     /// Updates in a buffer.
     pub(super) buffered: u64,
-    /// What is remembered of single updates or earlier folds.
+    /// What is remembered of individual updates or earlier folds.
     pub(super) kept: Vec<Kept>,
 }
 
 /// What a rule remembers of an author's update, or of an earlier fold.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Kept {
-    /// The author; empty for what is nobody's.
+    /// The author; empty for what belongs to nobody.
     pub(super) author: Vec<u8>,
     /// The update's epoch.
     pub(super) epoch: u64,
@@ -46,10 +46,11 @@ pub(super) struct Kept {
     pub(super) weights: Option<Weights>,
 }
 
-/// Most authors that a rule remembers without their weights; of more, those that came first are forgotten.
+/// Most authors that a rule remembers without their weights. Beyond that, the earliest are forgotten.
 const MAX_AUTHORS: usize = 10_000;
 
-/// What is remembered, with news: of each author what has the higher epoch, in ascending order of the authors.
+/// Merges what is remembered with what is new: for each author the one with the higher epoch, in ascending order of the
+/// authors.
 pub(super) fn newest_by_author(kept: &[Kept], news: impl IntoIterator<Item = Kept>) -> Vec<Kept> {
     let mut newest: BTreeMap<Vec<u8>, Kept> = kept.iter().map(|kept| (kept.author.clone(), kept.clone())).collect();
     for new in news {
@@ -64,7 +65,7 @@ pub(super) fn newest_by_author(kept: &[Kept], news: impl IntoIterator<Item = Kep
     newest.into_values().collect()
 }
 
-/// Whose state, and of which form.
+/// Which strategy a state belongs to, and its form.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Form {
     pub(super) strategy: &'static str,
@@ -118,7 +119,7 @@ impl Memory {
         bytes
     }
 
-    /// Hash, header, bytes. The hash makes sure that what was cut short or damaged is never taken up.
+    /// Hash, header, bytes. The hash makes sure that a truncated or damaged state is never restored.
     pub(super) fn write(&self, form: &Form, out: &mut dyn Write) -> io::Result<()> {
         let header = Header {
             version: VERSION,
@@ -152,8 +153,8 @@ impl Memory {
         buffers.iter().try_for_each(|buffer| out.write_all(buffer))
     }
 
-    /// Reads what [`encode`](Self::encode) wrote for a strategy of this form. Moments of another number, as after a
-    /// momentum that was switched on, are left out: they start anew. Nothing is allocated that isn't in `bytes`.
+    /// Reads what [`encode`](Self::encode) wrote for a strategy of this form. If the number of moments differs, because
+    /// momentum was switched on say, they are left out and start afresh. Nothing is allocated that isn't in `bytes`.
     pub(super) fn decode(bytes: &[u8], form: &Form) -> Result<Self, FoldError> {
         let (expected, body) = bytes.split_at_checked(HASH_BYTES).ok_or_else(|| form.error("it is too short"))?;
         if hash(body).as_bytes() != expected {
@@ -184,7 +185,7 @@ impl Memory {
         lengths.extend(header.wide.then(|| Plane::Wide.lengths(&layout)).into_iter().flatten());
         (0..header.moments).for_each(|_| lengths.extend(form.moment().lengths(&layout)));
         let kept_weights = header.kept.iter().filter(|kept| kept.weights).count();
-        // Each has the bytes of x, so that a count which the input doesn't bear out allocates nothing.
+        // Each is as long as x, so a count that the input doesn't support allocates nothing.
         if kept_weights as u64 * layout.bytes() > rest.len() as u64 {
             return Err(form.error("it has fewer bytes than it says"));
         }

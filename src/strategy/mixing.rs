@@ -10,7 +10,7 @@ use super::{
 };
 use crate::weights::{DType, Piece};
 
-/// Elements that go through all updates at a time.
+/// Elements that are taken through all updates at a time.
 const BLOCK: usize = 2048;
 
 pub(super) const TOTAL_SAMPLES: ParameterInfo = ParameterInfo {
@@ -50,7 +50,7 @@ pub(super) const SEND_GRADIENTS: ParameterInfo = ParameterInfo {
 pub(super) const SERVER_ARTIFICIAL_DELAY: ParameterInfo =
     ParameterInfo { name: "server_artificial_delay", default: "false", meaning: "flower-async's; no rule uses it" };
 
-/// How an update is taken in.
+/// How an update is mixed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// x ← (x + w)/2.
@@ -83,7 +83,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Reads them, and checks those that the rule at hand doesn't use.
+    /// Reads the parameters, and checks even those that this rule doesn't use.
     pub(super) fn of(parameters: &Parameters<'_>) -> Result<Self, StrategyError> {
         let above_0 = |name, default| parameters.number(name, default, "a number above 0", |number| number > 0.0);
         let total = above_0(TOTAL_SAMPLES.name, 1.0)?;
@@ -115,7 +115,7 @@ impl Settings {
     }
 }
 
-/// A strategy with x for a memory.
+/// A strategy whose memory is x.
 pub(super) struct Mixed<R> {
     rule: R,
     settings: Settings,

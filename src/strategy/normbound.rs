@@ -47,7 +47,7 @@ impl Combination for NormBound {
     }
 }
 
-/// min(1, bound/length) of a vector whose squared length this is; 0 if the length is beyond all numbers.
+/// min(1, bound/length) of a vector whose squared length this is; 0 if the length overflows.
 pub(super) fn cut(bound: f64, square: f64) -> f64 {
     let length = square.sqrt();
     if length <= bound { 1.0 } else { bound / length }

@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 /// An element type as it lies in a tensor's bytes.
 pub(super) trait Wire {
-    /// A type that holds every value of it, in which a reference computes.
+    /// The wider type in which a reference computes, which holds every value of this one.
     type Value: Copy;
 
     /// The elements of these bytes.
@@ -56,7 +56,7 @@ impl Wire for BF16 {
     }
 }
 
-/// `half`'s own conversion asks the processor what it can do, for every element; this one vectorises.
+/// `half`'s own conversion checks the processor's features for every element; this one vectorises.
 #[inline(always)]
 fn from_f16(bits: u16) -> f32 {
     let magnitude = u32::from(bits & 0x7fff);

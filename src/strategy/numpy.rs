@@ -1,6 +1,6 @@
-//! The order in which numpy leaves what it has partitioned, as the references sum in it.
+//! The order in which numpy leaves the values that it has partitioned, because the references sum in that order.
 
-/// Most pivots that numpy remembers from one rank to the next.
+/// Most pivots that numpy carries over from one rank to the next.
 const PIVOTS: usize = 50;
 
 /// Leaves the elements of these ascending ranks in their places, nothing larger before and nothing smaller after each,

@@ -28,7 +28,7 @@ pub(super) trait Rule: Send + Sync {
         source.examples(&all, common.max_share)
     }
 
-    /// Moments that it keeps of each coordinate.
+    /// The number of moments kept for each coordinate.
     fn moments(&self) -> usize;
 
     /// Whether x and the moments are kept in f64 whatever the dtype of the weights.
@@ -36,7 +36,7 @@ pub(super) trait Rule: Send + Sync {
         false
     }
 
-    /// Whether the step ends at the mean: then no x is needed.
+    /// Whether the step ends at the mean, so that no x is needed.
     fn ends_at_mean(&self) -> bool {
         false
     }
@@ -56,7 +56,7 @@ pub(super) struct At {
     pub(super) single: bool,
 }
 
-/// A strategy with x for a memory, and moments beside it.
+/// A strategy whose memory is x and moments.
 pub(super) struct Optimizer<R> {
     rule: R,
     common: Common,
@@ -148,7 +148,7 @@ fn read_block(part: Option<&(DType, Bytes)>, start: usize, length: usize, block:
     }
 }
 
-/// Puts a block in its place.
+/// Writes a block to its place.
 fn write_block(dtype: DType, block: &[f64], start: usize, output: &mut [u8]) {
     let size = dtype.size() as usize;
     encode(dtype, block, &mut output[start * size..(start + block.len()) * size]);

@@ -1,4 +1,4 @@
-//! Folds for strategies of one's own.
+//! Building blocks for users' own strategies.
 
 use super::{
     FoldError, Folded, Round,
@@ -10,17 +10,17 @@ use super::{
 };
 use crate::weights::{DType, Piece};
 
-/// What errors call a strategy that they don't know.
+/// The name used in errors for a strategy they don't know.
 const OWN: &str = "this strategy";
-/// Coordinates of each update that are decoded at a time.
+/// Coordinates of each update decoded at a time.
 const BLOCK: usize = 256;
 
-/// The mean of a round's updates with these weights, one for each in the round's order: finite, from 0, not all 0; they
-/// need not add up to 1. Sums are taken in f64, by author, and rounded once; integer tensors are those of the newest of
-/// the updates whose weight is above 0. Reads one piece of at most eight updates at a time.
+/// The mean of a round's updates with these weights, one for each update in the round's order: finite, not negative,
+/// not all 0. They needn't add up to 1. Sums are in f64, in order of authors, and rounded once. Integer tensors are
+/// those of the newest update whose weight is above 0. Reads one piece of at most eight updates at a time.
 ///
-/// Errors if there are no updates, layouts differ, an update is a difference or can't be read, or with
-/// [`FoldError::Weights`] if the weights are not such.
+/// Errors if there are no updates, layouts differ, or an update is a difference or can't be read; with
+/// [`FoldError::Weights`] if the weights aren't like that.
 pub fn weighted_mean(round: &Round<'_>, weights: &[f64]) -> Result<Folded, FoldError> {
     let source = Source::check(round, None, true, OWN)?;
     let wrong = |what: String| FoldError::Weights { strategy: OWN, what };

@@ -1,10 +1,10 @@
-//! What a strategy has to say of itself, its parameters, and those that several have.
+//! A strategy's description and parameters, and the parameters that several strategies share.
 
 use super::{Strategy, mean::Rounding};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
-/// What there is to know of a strategy before it is built.
+/// What can be known about a strategy before it is built.
 #[derive(Debug, Clone, Copy)]
 pub struct StrategyInfo {
     /// Its name, lower case.
@@ -15,7 +15,7 @@ pub struct StrategyInfo {
     pub summary: &'static str,
     /// Where it comes from.
     pub paper: &'static str,
-    /// What can be set.
+    /// Its parameters.
     pub parameters: &'static [ParameterInfo],
     pub(super) build: fn(&Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError>,
 }
@@ -25,7 +25,7 @@ pub struct StrategyInfo {
 pub struct ParameterInfo {
     /// Its name, as the reference has it.
     pub name: &'static str,
-    /// What holds if it isn't set.
+    /// The default.
     pub default: &'static str,
     /// What it does, and the values it can take.
     pub meaning: &'static str,
@@ -56,7 +56,7 @@ pub(super) const MAX_SHARE: ParameterInfo = ParameterInfo {
               cut. Not with reference",
 };
 
-/// What every rule has.
+/// Parameters that every rule has.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Common {
     pub(super) reference: Option<Reference>,
@@ -65,7 +65,7 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// The rounding of a mean that every version of Flower takes as FedAvg does.
+    /// The rounding of a mean that every version of Flower computes as in FedAvg.
     pub(super) fn rounding_of_fedavg(&self) -> Rounding {
         match self.reference {
             None | Some(Reference::FlowerAsync) => Rounding::Once,
@@ -75,7 +75,7 @@ impl Common {
         }
     }
 
-    /// The rounding of a mean that Flower 1.41 still takes as Flower 1.6 did.
+    /// The rounding of a mean that Flower 1.41 still computes as Flower 1.6 did.
     pub(super) fn rounding_of_aggregate(&self) -> Rounding {
         match self.reference {
             Some(Reference::Flwr141) => Rounding::SumThenDivide,
@@ -84,7 +84,7 @@ impl Common {
     }
 }
 
-/// A program whose arithmetic is repeated: its order of operations, its roundings and its defaults.
+/// A program whose arithmetic is reproduced: its order of operations, its roundings and its defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reference {
     /// `flwr-1.6`: Flower 1.6.0, on which flwr-serverless runs.
@@ -155,13 +155,13 @@ pub(super) struct Parameters<'a> {
 }
 
 impl Parameters<'_> {
-    /// The error for what was given, or wasn't, as this parameter.
+    /// The error for this parameter's value, or for its absence.
     pub(super) fn rejected(&self, parameter: &'static str, expected: impl Into<String>) -> StrategyError {
         let value = self.values.get(parameter).cloned().unwrap_or_default();
         StrategyError::Value { strategy: self.strategy, parameter, value, expected: expected.into() }
     }
 
-    /// What every rule has; of what the rule has no parameter for, the default.
+    /// The parameters that every rule has. If this rule has no such parameter, its default.
     pub(super) fn common(&self) -> Result<Common, StrategyError> {
         let reference = self.reference(&Reference::FLOWER)?;
         let max_share =
@@ -175,7 +175,7 @@ impl Parameters<'_> {
 
     /// The same for the rules that flower-async has.
     pub(super) fn async_common(&self) -> Result<Common, StrategyError> {
-        // Nobody else has this one: who gives it repeats a run of flower-async.
+        // Only flower-async has this parameter, so setting it means reproducing one of its runs.
         let implied = self.values.contains_key("server_artificial_delay").then_some(Reference::FlowerAsync);
         let reference = self.reference(&Reference::ASYNC)?.or(implied);
         Ok(Common { reference, accept_failures: self.flag(ACCEPT_FAILURES.name)?.unwrap_or(true), max_share: 1.0 })
@@ -222,7 +222,7 @@ impl Parameters<'_> {
         found.copied().ok_or_else(|| self.rejected(parameter, words.join(", ")))
     }
 
-    /// Of two names for the same parameter the one that is set; the first, if none is.
+    /// Which of two names for the same parameter is set; the first if neither is.
     pub(super) fn either(&self, a: &'static str, b: &'static str) -> Result<&'static str, StrategyError> {
         match (self.is_set(a), self.is_set(b)) {
             (true, true) => Err(self.rejected(b, format!("no {a} beside it, which is the same"))),

@@ -19,16 +19,17 @@ use std::{
     sync::Arc,
 };
 
-/// What a state begins with in which tensors are kept apart from the rule's.
+/// Prefix of a state in which some tensors are kept apart from the rule's.
 const MAGIC: &[u8; 16] = b"peerfold tensors";
 const FORM: Form = Form { strategy: "tensor rules", reference: None, wide: false, moments: 0 };
 
-/// A strategy whose rule folds only the tensors that [`TensorRules`] leave to it. All that
-/// [`StrategySpec::build`](super::StrategySpec::build) gives are such; a rule of one's own becomes one by [`new`](Self::new).
+/// A strategy whose rule folds only the tensors that [`TensorRules`] leave to it.
+/// [`StrategySpec::build`](super::StrategySpec::build) always returns one of these; a user's own rule becomes one
+/// through [`new`](Self::new).
 pub struct PerTensor {
     inner: Box<dyn Strategy>,
     rules: TensorRules,
-    /// The tensors apart, as they were after the last fold: what differences are to.
+    /// The tensors kept apart, as they were after the last fold. Differences refer to these.
     x: Option<Weights>,
 }
 
@@ -38,13 +39,13 @@ impl PerTensor {
         Self { inner, rules, x: None }
     }
 
-    /// The tensors' numbers in the layout: the rule's, and those apart.
+    /// The tensors' numbers in the layout: those of the rule, and those kept apart.
     fn split(&self, layout: &Layout) -> (Vec<usize>, Vec<usize>) {
         let apart = self.rules.apart(layout, self.inner.takes_steps());
         (0..apart.len()).partition(|&tensor| !apart[tensor])
     }
 
-    /// The fold of the tensors apart, by the shares that the updates have in the others.
+    /// The fold of the tensors kept apart, by the shares that the updates have in the others.
     fn fold_apart(&self, round: &Round<'_>, shares: &[f64]) -> Result<Weights, FoldError> {
         let source = Source::check(round, self.x.as_ref(), true, self.inner.name())?;
         let updates = source.updates();
@@ -84,7 +85,8 @@ impl PerTensor {
         Ok(engine::weights(layout, done.planes.into_iter().next().unwrap_or_default()))
     }
 
-    /// Whose the integer tensors of the result are, by their bytes; nobody's that is known if updates are differences.
+    /// Which update the integer tensors of the result come from, judged by their bytes. Unknown if updates are
+    /// differences.
     fn unaveraged(&self, round: &Round<'_>, folded: &Folded) -> Result<Vec<Unaveraged>, FoldError> {
         let updates = round.updates;
         let mut newest: Vec<usize> = (0..updates.len()).collect();
@@ -113,7 +115,7 @@ impl PerTensor {
         Ok(told)
     }
 
-    /// Tensors with a number below 0 that has none in any update.
+    /// Tensors with a number below 0 where no update has one.
     fn turned_negative(round: &Round<'_>, weights: &Weights) -> Result<Vec<String>, FoldError> {
         let mut names = Vec::new();
         for (tensor, (spec, data)) in weights.tensors().enumerate() {
@@ -122,7 +124,7 @@ impl PerTensor {
             }
             let mut before = false;
             for update in round.updates {
-                // A difference may well be below 0.
+                // Differences are naturally below 0 at times.
                 before |= update.delta || has_below_zero(update, tensor)?;
                 if before {
                     break;
@@ -172,7 +174,8 @@ impl Strategy for PerTensor {
             let mine: Vec<Part<'_>> = parts(round, &apart);
             let apart_round = of_parts(round, &mine);
             let apart_round = Round { updates: &apart_round, ..*round };
-            // What can fail is done before the rule takes its step, but for the shares that follow from it.
+            // Everything that can fail is done before the rule takes its step, except what needs the shares that follow
+            // from it.
             let theirs: Vec<Part<'_>> = parts(round, &taken);
             let theirs = of_parts(round, &theirs);
             let saved = self.inner.save();
@@ -309,7 +312,7 @@ fn some_of(weights: &Weights, tensors: &[usize]) -> Weights {
     Weights::from_layout(some_layout(weights.layout(), tensors), data).expect("each tensor is that of its place")
 }
 
-/// The tensor's bytes, a piece at a time, until `stop` says that this was enough. Gives whether it did.
+/// Reads the tensor a piece at a time until `stop` returns true. Returns whether it did.
 fn any_piece(update: &Update<'_>, tensor: usize, stop: impl Fn(Range<u64>, &[u8]) -> bool) -> Result<bool, FoldError> {
     let bytes = update.weights.layout().tensors()[tensor].bytes();
     for start in (0..bytes).step_by(CHUNK_BYTES as usize) {

@@ -1,4 +1,4 @@
-//! Port: who is fresh and moves as all did counts more.
+//! Port: updates that are fresh and move in the common direction count more.
 
 use super::{
     FoldError, Strategy,

@@ -1,4 +1,4 @@
-//! q-FedAvg: who has the higher loss counts more.
+//! q-FedAvg: updates with a higher loss count more.
 
 use super::{
     FoldError, Folded, Reference, Round, Strategy, Update,
@@ -119,7 +119,7 @@ pub(super) fn squared_distances_to_x(at: &At<'_>) -> Result<Vec<f64>, FoldError>
     })
 }
 
-/// The same with the roundings of a version of Flower, but for the lengths, which are taken in f64.
+/// The same with the roundings of a version of Flower, except for the lengths, which are in f64.
 struct AsFlower {
     rule: QFedAvg,
     reference: Reference,
@@ -152,7 +152,7 @@ impl AsFlower {
 }
 
 impl Remembers for AsFlower {
-    /// Flower 1.41 comes to f64 by the powers of the losses, which numpy 2 no longer takes for what the arrays are.
+    /// In Flower 1.41 the powers of the losses lead to f64, because numpy 2 no longer gives them the arrays' type.
     fn form(&self) -> Form {
         let wide = self.reference != Reference::Flwr16;
         Form { strategy: INFO.name, reference: Some(self.reference), wide, moments: 0 }

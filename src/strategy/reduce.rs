@@ -8,24 +8,24 @@ use super::{
 };
 use crate::weights::{Layout, Piece};
 
-/// Coordinates of each vector that are worked on at a time: 2 KiB, so that some twenty vectors stay in a core's cache.
+/// Coordinates of each vector processed at a time: 2 KiB, so that about twenty vectors fit into a core's cache.
 const BLOCK: usize = 256;
 /// Partial sums of a sum, so that it isn't one long chain of additions.
 const LANES: usize = 8;
 
-/// Some coordinates of all inputs, in f64.
+/// A run of coordinates of all inputs, in f64.
 pub(super) struct Rows<'r> {
     values: &'r [f64],
     length: usize,
 }
 
 impl<'r> Rows<'r> {
-    /// Those of an input.
+    /// The coordinates of one input.
     pub(super) fn row(&self, input: usize) -> &'r [f64] {
         &self.values[input * BLOCK..input * BLOCK + self.length]
     }
 
-    /// How many coordinates these are, at most 256.
+    /// The number of coordinates, at most 256.
     pub(super) fn length(&self) -> usize {
         self.length
     }
@@ -37,8 +37,8 @@ struct Scratch<S> {
     own: S,
 }
 
-/// Passes once over all inputs and adds up `sums` sums over all coordinates of float tensors: `work` adds what some
-/// coordinates contribute. The order of the additions follows from the layout.
+/// Passes once over all inputs and computes `sums` sums over all coordinates of float tensors: `work` adds the
+/// contribution of a run of coordinates. The order of the additions follows from the layout.
 pub(super) fn sums<S: Default>(
     layout: &Layout,
     inputs: &[Input<'_>],
@@ -89,8 +89,8 @@ pub(super) fn squared_difference(a: f64, b: f64) -> f64 {
     (a - b) * (a - b)
 }
 
-/// ‖w_i − w_j‖² of all pairs, by differences: by ‖w_i‖² + ‖w_j‖² − 2·w_i·w_j they would be lost in the roundings.
-/// From what isn't finite everything is infinitely far.
+/// ‖w_i − w_j‖² of all pairs, computed from differences: with ‖w_i‖² + ‖w_j‖² − 2·w_i·w_j they would be lost in
+/// rounding. Everything is infinitely far from a vector that isn't finite.
 pub(super) fn squared_distances(layout: &Layout, inputs: &[Input<'_>]) -> Result<Vec<Vec<f64>>, FoldError> {
     let pairs: Vec<(usize, usize)> =
         (0..inputs.len()).flat_map(|i| (i + 1..inputs.len()).map(move |j| (i, j))).collect();

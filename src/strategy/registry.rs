@@ -49,7 +49,7 @@ pub static STRATEGIES: &[StrategyInfo] = &[
 pub struct StrategySpec {
     /// One of the names in [`STRATEGIES`], in any case, with or without `-` and `_`.
     pub name: String,
-    /// Values by the names of the strategy's parameters, in words; what is missing has its default.
+    /// Parameter values as text, by name. What is missing has its default.
     #[serde(default)]
     pub params: BTreeMap<String, String>,
 }
@@ -67,7 +67,7 @@ impl StrategySpec {
         self
     }
 
-    /// What there is to know of the strategy, or an error that lists those there are.
+    /// The strategy's description, or an error that lists the strategies that exist.
     pub fn info(&self) -> Result<&'static StrategyInfo, StrategyError> {
         let plain: String = self.name.chars().filter(|c| !matches!(c, '-' | '_')).collect();
         let named = |name: &&str| name.eq_ignore_ascii_case(&plain);
@@ -78,14 +78,14 @@ impl StrategySpec {
         })
     }
 
-    /// Builds the strategy, without a state. Errors name the strategy or parameter that doesn't exist, or the value
-    /// that a parameter can't have, and list what does.
+    /// Builds the strategy, without a state. Errors name the strategy or parameter that doesn't exist, or the invalid
+    /// value, and list the valid ones.
     pub fn build(&self) -> Result<Box<dyn Strategy>, StrategyError> {
         self.build_for(&[])
     }
 
-    /// Builds the strategy for a model of which these tensors are known to be no parameters, whatever they are called:
-    /// rules that take steps average them, as they do running statistics that are known by their names.
+    /// Builds the strategy for a model in which these tensors are known not to be parameters, whatever they are called.
+    /// Rules that take steps average them, as they do running statistics that are recognised by name.
     pub fn build_for(&self, buffers: &[String]) -> Result<Box<dyn Strategy>, StrategyError> {
         let info = self.info()?;
         let mut values = self.params.clone();

@@ -1,4 +1,4 @@
-//! A strategy with a memory: what all of those do alike, whatever they fold by.
+//! A strategy with a memory: what all of them have in common, whatever they fold by.
 
 use super::{
     FoldError, Folded, Round, Strategy,
@@ -8,15 +8,15 @@ use super::{
 use crate::weights::Weights;
 use std::io::{self, Write};
 
-/// How a fold follows from what was remembered. It holds no state: on an error all is as before.
+/// How a fold follows from the memory. It has no state of its own, so on an error everything is as before.
 pub(super) trait Remembers: Send {
     /// Its name, and what its memory looks like.
     fn form(&self) -> Form;
 
-    /// The fold, and what is remembered of it. The count of folds is not its affair.
+    /// The fold, and the new memory. It needn't count folds.
     fn fold(&self, memory: &Memory, round: &Round<'_>) -> Result<(Folded, Memory), FoldError>;
 
-    /// Whether its memory outlives the program. What one without keeps is x, for differences.
+    /// Whether its memory is saved. A rule without memory keeps only x, for differences.
     fn saves(&self) -> bool {
         true
     }
@@ -30,7 +30,7 @@ pub(super) trait Remembers: Send {
     }
 }
 
-/// A strategy that folds so, with its memory.
+/// A strategy that folds by such a rule, with its memory.
 pub(super) struct Remembering<R> {
     rule: R,
     memory: Memory,

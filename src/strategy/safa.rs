@@ -36,7 +36,7 @@ struct Safa {
     tolerance: u64,
 }
 
-/// Most authors in the cache; of more, those whose weights are oldest are forgotten.
+/// Most authors in the cache. Beyond that, those with the oldest weights are forgotten.
 const MAX_AUTHORS: usize = 256;
 
 fn build(parameters: &Parameters<'_>) -> Result<Box<dyn Strategy>, StrategyError> {
@@ -102,7 +102,7 @@ impl Combination for Safa {
     }
 }
 
-/// An author's newest weights; x, if there are none that count.
+/// An author's newest weights, or x if it has none that count.
 struct Cached<'a> {
     epoch: u64,
     num_examples: u64,

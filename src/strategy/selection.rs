@@ -1,4 +1,4 @@
-//! Krum's scores: who stands close to others.
+//! Krum's scores: how close each update is to the others.
 
 use super::{
     FoldError, Reference,
@@ -22,8 +22,8 @@ pub(super) fn malicious(parameters: &Parameters<'_>) -> Result<usize, StrategyEr
     Ok(usize::try_from(parameters.whole(name, 0, 0)?).unwrap_or(usize::MAX))
 }
 
-/// Errors if the rule can't withstand f attackers among so few. References don't ask, and with f = 0 nothing is
-/// promised.
+/// Errors if the rule can't withstand f attackers among so few updates. References don't check, and with f = 0 nothing
+/// is promised.
 pub(super) fn enough(
     at: &At<'_>,
     strategy: &'static str,
@@ -38,7 +38,7 @@ pub(super) fn enough(
     Err(FoldError::TooFew { strategy, needed, what: format!("f = {malicious}"), updates })
 }
 
-/// ‖w_i − w_j‖² of the round's updates. Flower 1.6 and the older API of 1.41 take them through an f32.
+/// ‖w_i − w_j‖² of the round's updates. Flower 1.6 and the older API of 1.41 round them to f32.
 pub(super) fn distances(at: &At<'_>) -> Result<Vec<Vec<f64>>, FoldError> {
     let mut distances = squared_distances(at.source.layout(), &at.source.inputs())?;
     if matches!(at.common.reference, Some(Reference::Flwr16 | Reference::Flwr141)) {
@@ -67,7 +67,7 @@ fn scores(at: &At<'_>, distances: &[Vec<f64>], among: &[usize], malicious: usize
     order.into_iter().map(|number| (score(number), number)).collect()
 }
 
-/// The number of the update with the lowest score, of equal ones the first.
+/// The number of the update with the lowest score; the first of equal ones.
 pub(super) fn best(at: &At<'_>, distances: &[Vec<f64>], among: &[usize], malicious: usize) -> usize {
     let lowest = scores(at, distances, among, malicious).into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
     lowest.map_or(among[0], |(_, number)| number)
@@ -86,8 +86,8 @@ pub(super) fn by_score(at: &At<'_>, distances: &[Vec<f64>], among: &[usize], mal
 }
 
 /// Sorts up to eight by the network of numpy's `argsort` on a processor with AVX-512 (numpy 1.26 and 2.4): it isn't
-/// stable, and scores are often equal, as those of two updates that are each other's nearest. For more of them its order
-/// of equal ones depends on the whole array, and isn't repeated.
+/// stable, and scores are often equal, for example those of two updates that are nearest to each other. With more than
+/// eight, its order of equal ones depends on the whole array and isn't reproduced.
 fn sort_as_numpy(scored: &mut Vec<(f64, usize)>) {
     const NEIGHBOURS: [(usize, usize); 4] = [(0, 1), (2, 3), (4, 5), (6, 7)];
     const NETWORK: [[(usize, usize); 4]; 6] = [

@@ -1,7 +1,7 @@
 //! The values of all inputs in ascending order, coordinate by coordinate; NaN counts as infinity.
 //!
-//! A sorting network exchanges whole blocks of coordinates at a time: no branch depends on a value, so that LLVM makes
-//! minima and maxima of vectors of it.
+//! A sorting network exchanges whole blocks of coordinates at a time. No branch depends on a value, so LLVM turns it
+//! into vector minima and maxima.
 
 use super::{
     FoldError,
@@ -12,11 +12,12 @@ use crate::weights::{DType, Piece};
 use bytes::Bytes;
 use std::{collections::BTreeSet, ops::Range};
 
-/// Coordinates that are sorted at a time.
+/// Coordinates sorted at a time.
 const BLOCK: usize = 256;
 
-/// Exchanges that bring some places of a sorted sequence to what belongs there: Batcher's odd-even merge sort (Knuth,
-/// The Art of Computer Programming, volume 3, 5.2.2, algorithm M), without those exchanges that none of the places needs.
+/// The exchanges that put the right values into some places of a sorted sequence: Batcher's odd-even merge sort (Knuth,
+/// The Art of Computer Programming, volume 3, 5.2.2, algorithm M), without the exchanges that none of these places
+/// needs.
 pub(super) struct Network(Vec<(usize, usize)>);
 
 impl Network {
@@ -60,8 +61,8 @@ impl Network {
             let (before, after) = rows.split_at_mut(high);
             for (low, high) in before[low].iter_mut().zip(&mut after[0]) {
                 let (a, b) = (*low, *high);
-                // Written so that it is one instruction each, and so that equal ones, as 0 and -0, change places or not
-                // together.
+                // Written so that each compiles to one instruction, and so that equal values such as 0 and -0 either
+                // both move or both stay.
                 *low = if b < a { b } else { a };
                 *high = if b < a { a } else { b };
             }
@@ -69,7 +70,8 @@ impl Network {
     }
 }
 
-/// NaN, which has no place in an order, as infinity: among the furthest, where order statistics bear it.
+/// NaN has no place in an order, so it counts as infinity: among the most extreme values, which order statistics
+/// tolerate.
 #[expect(clippy::eq_op, reason = "only NaN is not itself")]
 fn ordered<T: Copy + PartialEq + From<f32>>(value: T) -> T {
     if value == value { value } else { T::from(f32::INFINITY) }
@@ -77,7 +79,7 @@ fn ordered<T: Copy + PartialEq + From<f32>>(value: T) -> T {
 
 /// The number halfway between two.
 pub(super) fn middle(low: f64, high: f64) -> f64 {
-    // Halves only where the sum would overflow: halving a subnormal number rounds.
+    // Halve first only if the sum would overflow: halving a subnormal number rounds.
     match (low + high) / 2.0 {
         middle if middle.is_finite() => middle,
         _ => low / 2.0 + high / 2.0,
@@ -92,7 +94,7 @@ pub(super) struct Scratch {
     out: Vec<f64>,
 }
 
-/// What a rule makes of the sorted values of a coordinate.
+/// Computes a coordinate's result from its sorted values.
 pub(super) trait Pick: Sync {
     /// The result for each coordinate. `rows` has a row for each input; in a row the network's wanted places are
     /// sorted, coordinate by coordinate.
@@ -153,7 +155,7 @@ fn blocks<W: Wire, P: Pick>(
 mod tests {
     use super::*;
 
-    /// All sequences of zeros and ones: who sorts them sorts everything (Knuth, 5.3.4, theorem Z).
+    /// All sequences of zeros and ones: a network that sorts them sorts everything (Knuth, 5.3.4, theorem Z).
     #[test]
     fn every_sequence_of_zeros_and_ones_is_sorted_where_it_is_wanted() {
         for inputs in 1..=12usize {

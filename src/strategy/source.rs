@@ -39,7 +39,7 @@ impl<'a> Source<'a> {
             return Err(FoldError::Failures { failures: round.failures });
         }
         let layout = x.map(|x| x.layout().clone()).unwrap_or_else(|| {
-            // The node's own layout is the one it can't do without, so that it is the peer who is named as different.
+            // The node's own layout is the reference, so that an error names the peer as the one that differs.
             let own = updates.iter().find(|update| update.own).unwrap_or(&updates[0]);
             Arc::new(own.weights.layout().clone())
         });
@@ -81,15 +81,15 @@ impl<'a> Source<'a> {
         order
     }
 
-    /// Where integer tensors come from: of these updates the one with the highest epoch and then the smallest author
-    /// id, so that every node chooses the same.
+    /// Where integer tensors come from: among these updates, the one with the highest epoch and then the smallest
+    /// author id, so that every node chooses the same one.
     pub(super) fn newest(&self, among: impl IntoIterator<Item = usize>) -> Option<Input<'a>> {
         let key = |&number: &usize| (Reverse(self.updates[number].epoch), self.updates[number].author);
         among.into_iter().min_by_key(key).map(|number| self.input(number))
     }
 
-    /// The numbers of examples of these updates, cut so that none of them has more than `max_share` of all of them. An
-    /// error if they are all 0.
+    /// The numbers of examples of these updates, capped so that none has more than `max_share` of the total. An error
+    /// if they are all 0.
     pub(super) fn examples(&self, among: &[usize], max_share: f64) -> Result<Vec<f64>, FoldError> {
         let counts: Vec<f64> = among.iter().map(|&number| self.updates[number].num_examples as f64).collect();
         if counts.iter().all(|&count| count == 0.0) {
@@ -99,15 +99,16 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The same weights, the largest of them cut to one size, so that none is more than `most` of their sum. If so few of
-/// them are above 0 that one must be, they are all equal.
+/// The same weights, with the largest capped to one value so that none is more than `most` of the sum. If too few of
+/// them are above 0 for that, they are all made equal.
 pub(super) fn capped(weights: Vec<f64>, most: f64) -> Vec<f64> {
     if most >= 1.0 {
         return weights;
     }
     let mut sorted: Vec<f64> = weights.iter().copied().filter(|&weight| weight > 0.0).collect();
     sorted.sort_by(|a, b| b.total_cmp(a));
-    // Of each the sum of it and the smaller ones, begun with the smallest: beside an absurd one all others are lost.
+    // For each weight, the sum of it and all smaller ones, starting from the smallest: next to an absurdly large one,
+    // all others would be lost in rounding.
     let mut rests: Vec<f64> = Vec::with_capacity(sorted.len());
     rests.extend(sorted.iter().rev().scan(0.0, |rest, weight| {
         *rest += weight;
@@ -133,7 +134,7 @@ impl Input<'_> {
         }
     }
 
-    /// These bytes, exactly as many.
+    /// Exactly these bytes.
     pub(super) fn read(&self, piece: &Piece) -> Result<Bytes, FoldError> {
         match self {
             Input::Kept(weights) => Ok(part(weights, piece)),

@@ -1,4 +1,4 @@
-//! Which tensors a strategy steps, which are only averaged, and which stay the node's own.
+//! Which tensors a strategy steps, which it only averages, and which stay the node's own.
 
 use super::{ParameterInfo, parameters::StrategyError};
 use crate::weights::{Layout, TensorSpec};
@@ -51,13 +51,13 @@ pub static TENSOR_PARAMETERS: &[ParameterInfo] = &[
 pub enum Treatment {
     /// The rule folds it.
     Stepped,
-    /// It becomes the mean of the updates, by their shares, if the rule takes steps; else the rule folds it.
+    /// It becomes the mean of the updates, by their shares, if the rule takes steps. Otherwise the rule folds it.
     Averaged,
     /// It stays the folding node's own.
     Local,
 }
 
-/// Rules by tensor. Of several that fit a name the first of these counts: `local`, `average`, `step`, and then whether
+/// Rules by tensor. If several match a name, the first of these counts: `local`, `average`, `step`, and finally whether
 /// the name is that of a running statistic, which is averaged.
 #[derive(Debug, Clone, Default)]
 pub struct TensorRules {
@@ -74,7 +74,7 @@ pub struct TensorRules {
 }
 
 impl TensorRules {
-    /// Takes the [`TENSOR_PARAMETERS`] out of a strategy's parameters. Errors name the pattern that is none.
+    /// Takes the [`TENSOR_PARAMETERS`] out of a strategy's parameters. Errors name the invalid pattern.
     pub(super) fn take(strategy: &'static str, params: &mut BTreeMap<String, String>) -> Result<Self, StrategyError> {
         let wrong = |parameter, value: &str, expected: String| StrategyError::Value {
             strategy,

@@ -1,18 +1,18 @@
-//! The order in which examples are trained on.
+//! The order in which examples are trained on: a function of the seed and the step, so that a restart needs no history.
 
 use super::Draws;
 
 /// The order in which examples are trained on: an endless sequence of passes, each over all examples in an order of
 /// its own, cut into batches.
 ///
-/// It is a function of seed, number of examples and batch size, so a checkpoint needs to remember nothing but how many
-/// steps were done. A batch may reach from one pass into the next, or be longer than several.
+/// It is a function of the seed, the number of examples and the batch size, so a checkpoint needs to remember only how
+/// many steps were done. A batch may extend from one pass into the next, or be longer than several passes.
 #[derive(Debug, Clone)]
 pub struct BatchOrder {
     seed: u64,
     examples: usize,
     batch: usize,
-    /// The last pass looked at; consecutive steps mostly need the same one.
+    /// The last pass used; consecutive steps mostly need the same one.
     cached: Option<(u128, Vec<u32>)>,
 }
 

@@ -1,4 +1,4 @@
-//! The callback for burn modules: a [run](crate::run) whose loop is the program's own.
+//! The callback for burn modules: a [run](crate::run) that the program's own training loop drives.
 
 use super::{
     Draws, Partial,
@@ -82,7 +82,7 @@ impl Epoch {
     }
 }
 
-/// Federates a burn module of one's own: what to call before training and at the end of each epoch.
+/// Federates a user's own burn module: what to call before training and at the end of each epoch.
 ///
 /// ```no_run
 /// # use peerfold::prelude::*;
@@ -100,16 +100,16 @@ impl Epoch {
 /// # Ok(()) }
 /// ```
 ///
-/// **Blocking.** `join` and `on_epoch_end` block until they are done; the network is answered by a thread of the
-/// node's own, also while the program trains. They work outside tokio and inside any of its runtimes, whose thread
-/// they block as the training itself does; so does dropping it. Where other tasks should run meanwhile, the whole
-/// training belongs into `tokio::task::spawn_blocking`. To end a call that waits for peers, request the configuration's
+/// **Blocking.** `join` and `on_epoch_end` block until they are done; the network is answered by a thread of the node's
+/// own, also while the program trains. They work outside tokio and inside any of its runtimes, whose thread they block
+/// as the training itself does; so does dropping it. If other tasks should run in the meantime, put the whole training
+/// into `tokio::task::spawn_blocking`. To end a call that waits for peers, request the configuration's
 /// [`Stop`](crate::node::Stop) from elsewhere.
 ///
 /// **Crashes.** After each epoch the home has a checkpoint with weights, optimizer, strategy and epoch. A process that
-/// ends at any moment goes on from there with `join`; an epoch that was not trained to its end is trained again, one
-/// that was trained is never trained twice. So the run is the same, bit for bit, as long as the data of an epoch
-/// depend on its number alone; see [`seed`](Self::seed), also for dropout.
+/// ends at any moment goes on from there with `join`; an epoch that wasn't finished is trained again, and one that was
+/// is never trained twice. So the run is the same, bit for bit, as long as the data of an epoch depend on its number
+/// alone; see [`seed`](Self::seed), also for dropout.
 ///
 /// **Events.** [`NodeConfig::events`] gets all that `peerfold node --json` tells, [`EpochDone`] after each epoch and
 /// [`Finished`] by [`finish`](Self::finish) included. [`history`](Self::history) has the epochs.
@@ -232,7 +232,7 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
     /// [saved](Self::save_progress): model and optimizer become what they were then, and what is given says how far the
     /// epoch has come. `None` if the epoch begins at its beginning; a second call gives `None` too.
     ///
-    /// That the rest is trained as the beginning was (batch size, order of the data) is the program's affair. A loop that
+    /// It is up to the program to train the rest as it did the beginning (batch size, order of the data). A loop that
     /// needs the weights from which the epoch began, as FedProx does, keeps a clone of the model before.
     ///
     /// Errors if what was saved is of another model or optimizer; both are unchanged then.
@@ -257,8 +257,9 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
     /// ends after it goes on there, by [`join`](Self::join) and [`resume`](Self::resume); what was saved before is
     /// replaced, and removed with the epoch's end.
     ///
-    /// burn can't tell the state of its random numbers, so they are set anew, by the number of steps: with dropout a run
-    /// that saves draws others than one that doesn't, and the same as one that is ended there and goes on.
+    /// burn can't report the state of its random numbers, so they are seeded again, by the number of steps. With
+    /// dropout, a run that saves draws other numbers than one that doesn't, but the same as one that ends there and
+    /// goes on.
     pub fn save_progress<M, O>(&mut self, model: &M, optimizer: &O, partial: Partial) -> Result<(), CallbackError>
     where
         M: AutodiffModule<B>,
@@ -283,13 +284,13 @@ impl<B: AutodiffBackend> FederatedCallback<B> {
     /// Publishes the model as it was trained, saves it with the optimizer, takes what the peers have, and folds: the
     /// model becomes the one to train on with. Its optimizer's moments and its parameters' ids stay.
     ///
-    /// Gives the epoch that is complete: the one of [`next_epoch`](Self::next_epoch), or a later one if this node has
-    /// caught up with the others. If a stop was requested while it waited, it is the epoch before, the model is as
+    /// Returns the epoch that is complete: the one from [`next_epoch`](Self::next_epoch), or a later one if this node
+    /// has caught up with the others. If a stop was requested while it waited, it is the epoch before, the model is as
     /// trained, `next_epoch` gives no more, and a restart folds what is published and saved already.
     ///
     /// On an error the model is unchanged. Errors if the weights are not finite, the home can't be written or, by
-    /// configuration, too few members answered. A folder that fails is none for an asynchronous node: that is an
-    /// event, and the next epoch tries again.
+    /// configuration, too few members answered. For an asynchronous node a failing folder isn't an error: it is
+    /// reported as an event, and the next epoch tries again.
     pub fn on_epoch_end<M, O>(&mut self, model: &mut M, optimizer: &O, report: Epoch) -> Result<u64, CallbackError>
     where
         M: AutodiffModule<B>,

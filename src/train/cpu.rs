@@ -21,7 +21,7 @@ use burn::{
     tensor::backend::{Backend, BackendTypes, DTypeUsageSet},
 };
 
-/// A backend for training on processors, several times as quick as the flex backend that it is made of.
+/// A backend for training on processors, several times as fast as the flex backend that it wraps.
 ///
 /// Its tensors are flex's, so is what it doesn't do itself. Its own, for `f32`: convolution in one and two dimensions
 /// (stride, padding, dilation and groups), transposed convolution in two, maximum and average pooling, linear layers,

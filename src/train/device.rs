@@ -1,4 +1,4 @@
-//! What trains: the processor or a GPU, chosen when the program runs.
+//! Where training runs: on the processor or on a GPU, chosen at run time.
 
 use crate::settings::named;
 use std::{fmt, str::FromStr};
@@ -14,8 +14,8 @@ pub enum Device {
 }
 
 impl Device {
-    /// Whether it can be used, without a panic if it can't. Does nothing for the processor; loads the CUDA driver for
-    /// the GPU.
+    /// Checks that it can be used, without panicking if it can't. Does nothing for the processor; loads the CUDA driver
+    /// for the GPU.
     pub fn check(self) -> Result<(), DeviceError> {
         match self {
             Self::Cpu => Ok(()),

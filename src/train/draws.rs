@@ -1,4 +1,4 @@
-//! Pseudo-random numbers that are the same on every machine.
+//! Pseudo-random numbers that are the same on every machine and in every version.
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -44,7 +44,7 @@ impl Draws {
         (self.generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Brings the items into an order that is equally likely as any other.
+    /// Shuffles the items; every order is equally likely.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u64 + 1) as usize);

@@ -1,4 +1,4 @@
-//! How much training an epoch is: steps, or a time.
+//! How long an epoch is: a number of steps, or a period of time.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl EpochLength {
     }
 }
 
-/// Whether one more step ends before the period does, if it takes as long as those before took on average.
+/// Whether one more step would end within the period, if it takes as long as the average so far.
 pub(super) fn has_room(period: Duration, elapsed: Duration, done: u64) -> bool {
     done == 0 || elapsed.as_secs_f64() / done as f64 * (done + 1) as f64 <= period.as_secs_f64()
 }

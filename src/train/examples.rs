@@ -11,7 +11,7 @@ pub struct Examples {
     classes: usize,
 }
 
-/// Why features and labels are no examples.
+/// Why features and labels don't make examples.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExamplesError {
     /// There are no classes, more than a label can name, or images without a pixel.
@@ -32,7 +32,7 @@ pub enum ExamplesError {
         /// Channels, height, width.
         shape: [usize; 3],
     },
-    /// A label that names no class.
+    /// A label that isn't one of the classes.
     #[error("example {index} has the label {label}, but there are {classes} classes")]
     Label {
         /// Number of the example.
@@ -46,7 +46,7 @@ pub enum ExamplesError {
 
 impl Examples {
     /// `features` are the pixels, image by image, each row-major in the order channels, height, width; `labels` are
-    /// class numbers under `classes` (1 to 256). There may be no example at all.
+    /// class numbers under `classes` (1 to 256). There may be no examples at all.
     pub fn new(features: Vec<f32>, shape: [usize; 3], labels: Vec<u8>, classes: usize) -> Result<Self, ExamplesError> {
         let pixels = shape.iter().try_fold(1usize, |product, &side| product.checked_mul(side));
         let pixels = pixels.filter(|&pixels| pixels > 0 && (1..=256).contains(&classes));

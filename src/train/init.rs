@@ -1,4 +1,4 @@
-//! Initial weights that follow from a seed.
+//! Initial weights that follow from a seed alone, the same on every machine and backend.
 
 use super::Draws;
 use burn::{
@@ -11,10 +11,10 @@ use std::marker::PhantomData;
 /// machine and backend.
 ///
 /// burn draws initial weights from one generator for the whole process, so what a module gets depends on what other
-/// threads drew meanwhile. Here every float tensor has draws of its own, made from seed and name. Tensors of two or
-/// more dimensions become Glorot uniform (first and second dimension are taken for the channels, the others for the
-/// kernel); tensors of one dimension called `bias` become zero; all others (norms' scales, running statistics) stay as
-/// they are. A module of another precision gets the `f32` values rounded.
+/// threads drew meanwhile. Here every float tensor has its own draws, made from seed and name. Tensors of two or more
+/// dimensions become Glorot uniform (first and second dimension are taken for the channels, the others for the kernel);
+/// tensors of one dimension called `bias` become zero; all others (norms' scales, running statistics) stay as they are.
+/// A module of another precision gets the `f32` values rounded.
 pub fn init_seeded<B: Backend, M: Module<B>>(module: M, seed: u64) -> M {
     module.map(&mut Seeded::<B> { seed, path: Vec::new(), backend: PhantomData })
 }
@@ -71,7 +71,7 @@ mod tests {
         let first = weights(3);
         B::seed(&device, 99);
         std::thread::scope(|scope| {
-            // Others draw from burn's generator meanwhile.
+            // Other threads draw from burn's generator in the meantime.
             scope.spawn(|| (0..50).for_each(|_| drop(collect(&DigitsMlp::<B>::new(&device)))));
             assert_eq!(weights(3), first);
         });

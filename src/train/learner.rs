@@ -7,7 +7,7 @@ use crate::{
 };
 use std::io::{Read, Write};
 
-/// Test examples that are evaluated at once.
+/// Test examples evaluated at a time.
 const EVALUATION_BATCH: usize = 256;
 
 /// A built-in model with what it is trained on, for how long, and what it is measured on: `test_loss` and `accuracy`.

@@ -1,4 +1,4 @@
-//! From a burn module to weights and back, tensor by tensor.
+//! Collects a burn module's tensors as weights, and applies weights to a module.
 
 use crate::weights::{DType, Layout, LayoutError, TensorSpec, Weights, WeightsError};
 use burn::{
@@ -14,7 +14,7 @@ use bytes::Bytes;
 #[cfg(target_endian = "big")]
 compile_error!("weights are little-endian, and burn gives and takes the machine's order");
 
-/// Why a module gives no weights, or doesn't take them.
+/// Why weights can't be collected from a module, or applied to it.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleWeightsError {
     /// The module has a tensor of a type that weights can't have.
@@ -25,7 +25,7 @@ pub enum ModuleWeightsError {
         /// burn's name of its type.
         dtype: String,
     },
-    /// The module's tensors are no layout.
+    /// The module's tensors don't form a valid layout.
     #[error("the model's tensors are not acceptable: {0}")]
     Layout(#[from] LayoutError),
     /// burn gave fewer or more elements than the shape says.
@@ -226,7 +226,7 @@ impl<B: Backend> ModuleVisitor<B> for Elements {
     }
 }
 
-/// Sets tensors. The layouts have been compared, so a tensor that is not found is none of this module.
+/// Sets tensors. The layouts have been compared, so a tensor that isn't found doesn't belong to this module.
 struct Apply<'a> {
     path: Path,
     weights: &'a Weights,

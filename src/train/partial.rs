@@ -1,4 +1,4 @@
-//! What a training loop of one's own saves of the middle of an epoch.
+//! What a user's own training loop saves in the middle of an epoch.
 
 use super::state::StateError;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 /// Magic and version.
 const MAGIC: &[u8; 16] = b"peerfold part 2\0";
 
-/// How far an epoch of one's own training loop has come, for
+/// How far an epoch of a user's own training loop has got, for
 /// [`FederatedCallback::save_progress`](super::FederatedCallback::save_progress).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Partial {
@@ -48,7 +48,7 @@ impl Partial {
         Ok(out.write_all(&encoded)?)
     }
 
-    /// What [`write`](Self::write) wrote. What follows is left to be read.
+    /// Reads what [`write`](Self::write) wrote. What follows is left unread.
     pub(super) fn read(from: &mut dyn Read) -> Result<Self, StateError> {
         let (mut magic, mut length, mut encoded) = ([0; MAGIC.len()], [0; 4], Vec::new());
         from.read_exact(&mut magic)?;

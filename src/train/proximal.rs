@@ -1,4 +1,4 @@
-//! FedProx' proximal term, for local training.
+//! FedProx's proximal term, added to the gradients of local training.
 
 use burn::{
     module::{AutodiffModule, ModuleVisitor, Param},
@@ -13,7 +13,7 @@ use burn::{
 /// `start` is a clone of `module` from the epoch's beginning, after the fold. It costs nothing to take: the memory is
 /// shared until the first step. With `mu` 0 nothing is done.
 ///
-/// Panics if `start` is no clone of an earlier `module`, with the ids of its parameters.
+/// Panics if `start` isn't a clone of an earlier `module`, with the same parameter ids.
 ///
 /// ```
 /// use burn::{backend::Autodiff, nn::LinearConfig, optim::{GradientsParams, Optimizer, SgdConfig}, tensor::Tensor};
@@ -44,7 +44,7 @@ where
     module.visit(&mut Pull { gradients, start: &values.by_id, mu });
 }
 
-/// Collects parameters by their ids, whatever their ranks: in what burn keeps gradients in, for it has no other such map.
+/// Collects parameters of any rank by id, in burn's container for gradients, because burn has no other such map.
 struct Values {
     by_id: GradientsParams,
 }

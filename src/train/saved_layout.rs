@@ -1,7 +1,7 @@
-//! How linear layers lie in a saved file: as PyTorch has them, or as burn does.
+//! The layout of linear layers in a saved file: PyTorch's or burn's.
 //!
-//! burn computes `x @ W + b` with W of the shape [inputs, outputs], PyTorch `x @ W.T + b` with [outputs, inputs]. A square
-//! W has the same shape in both, so that the wrong one would be loaded without a word. Nodes exchange what burn has; files
+//! burn computes `x @ W + b` with W of the shape [inputs, outputs], PyTorch `x @ W.T + b` with [outputs, inputs]. A
+//! square W has the same shape in both, so the wrong one would be loaded silently. Nodes exchange what burn has; files
 //! for others are PyTorch's unless burn's is asked for, and say in their metadata which they are.
 
 use super::{Cpu, DigitsMlp, MnistCnn, Model, layout_of};
@@ -14,7 +14,7 @@ use std::{borrow::Cow, fmt, str::FromStr};
 
 /// The name under which a file's metadata says how its linear layers lie.
 pub const LAYOUT_ANNOTATION: &str = "peerfold.layout";
-/// The name under which files of PyTorch's libraries say whose they are, and what stands there.
+/// The name and the text with which files from PyTorch's libraries say where they come from.
 const FORMAT: (&str, &str) = ("format", "pt");
 
 /// How the weights of linear layers lie in a file.
@@ -56,13 +56,13 @@ pub enum SavedLayoutError {
         /// The first difference.
         difference: String,
     },
-    /// The metadata says something that no layout is called.
+    /// The metadata names an unknown layout.
     #[error("says {LAYOUT_ANNOTATION} = {said:?} in its metadata, which is neither torch nor burn")]
     Unknown {
         /// What it says.
         said: String,
     },
-    /// Nothing says which of the two it is: all linear layers are square.
+    /// Nothing says which of the two it is, because all linear layers are square.
     #[error(
         "has square linear layers only, and doesn't say whether they are [out, in] or [in, out]; write \
          {LAYOUT_ANNOTATION} = torch or burn into its metadata"
@@ -99,10 +99,10 @@ impl SavedLayout {
     }
 }
 
-/// Weights of a model out of a file, as burn has them. Annotations stay, but for the one that says the layout.
+/// A model's weights from a file, in burn's layout. Annotations stay, except for the one that names the layout.
 ///
-/// The metadata decides in which layout the file is. Where it says nothing the shapes do: of a built-in model some linear
-/// layer isn't square. Where they can't either, it is an error rather than a guess.
+/// The metadata decides in which layout the file is. If it doesn't, the shapes decide, because every built-in model has
+/// a linear layer that isn't square. If they can't, it is an error rather than a guess.
 pub fn from_saved(model: Model, saved: &Weights) -> Result<Weights, SavedLayoutError> {
     let annotations = saved.annotations();
     let said = annotations.get(LAYOUT_ANNOTATION);
@@ -153,13 +153,13 @@ pub fn for_file(weights: Weights, layout: Option<SavedLayout>) -> Result<Weights
 /// Why weights can't be saved in the layout that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ForFileError {
-    /// Which layers are linear is known of the built-in models only.
+    /// Which layers are linear is known only for the built-in models.
     #[error("this value is of no built-in model, so that only its author knows which layers are linear")]
     NoModel,
     /// Not what they say.
     #[error("this value {0}")]
     Layout(#[from] SavedLayoutError),
-    /// No room for what is to be said.
+    /// No room for the annotation.
     #[error("this value has {0}")]
     Annotations(#[from] AnnotationsError),
 }

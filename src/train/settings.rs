@@ -1,4 +1,4 @@
-//! How to train, and how much of it is an epoch.
+//! Settings of training, and how long an epoch is.
 
 use super::EpochLength;
 use crate::settings::{Minutes, Mistake, Range, settings};

@@ -1,8 +1,9 @@
-//! An optimizer's state as bytes, for checkpoints: any of burn's optimizers, of any module, a parameter after the other.
+//! An optimizer's state as bytes, for checkpoints: any of burn's optimizers, for any module, one parameter after the
+//! other.
 //!
-//! The state is burn's own record of it, which goes by parameter ids that are drawn at random; they become names, so
-//! that equal states are equal bytes. Magic number, optimizer, layout and hash are compared before burn sees anything
-//! of it. The weights are not in it: a checkpoint has them already.
+//! The state is burn's own record, in which parameters have random ids; these are replaced by names, so that equal
+//! states are equal bytes. Magic number, optimizer, layout and hash are compared before burn sees anything of it. The
+//! weights are not in it, because a checkpoint already has them.
 
 mod entries;
 mod record;
@@ -18,7 +19,7 @@ const HASH_BYTES: usize = 32;
 /// Most bytes of a header, which lists the model's tensors.
 const MAX_HEADER_BYTES: u32 = MAX_MANIFEST_BYTES as u32;
 
-/// Why bytes are no training state, or not this model's and optimizer's. Nothing was changed.
+/// Why bytes aren't a training state, or not one of this model and optimizer. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// Cut short, changed, or something else altogether.
@@ -30,10 +31,10 @@ pub enum StateError {
     /// It can't be read or written.
     #[error("reading or writing the training state failed: {0}")]
     Io(#[from] io::Error),
-    /// The tensors that it names are none that a model can have.
+    /// It names tensors that no model can have.
     #[error("the training state is of no acceptable model: {0}")]
     Layout(#[from] LayoutError),
-    /// Another kind of optimizer has made it.
+    /// It was made by another kind of optimizer.
     #[error("the training state is of the optimizer {saved}, not of {expected}")]
     Optimizer {
         /// The one that has made it.
@@ -41,7 +42,7 @@ pub enum StateError {
         /// The one that should go on from it.
         expected: String,
     },
-    /// The optimizer's record is not such as it makes, or can't be written.
+    /// The optimizer's record isn't one that it could have made, or can't be written.
     #[error("the record of the optimizer {optimizer} is not usable: {what}")]
     Record {
         /// The optimizer.
@@ -121,8 +122,7 @@ where
 /// An optimizer that goes on from what [`save_optimizer`] wrote, of a model of this layout and an optimizer of this
 /// kind; it keeps its settings. Reads exactly what was written, in pieces. All is checked before burn sees it.
 ///
-/// The hash finds every accident, but is no signature: bytes that somebody has made up are another program's state,
-/// and burn may panic on such.
+/// The hash catches every accident, but it isn't a signature: forged bytes may make burn panic.
 pub fn restore_optimizer<B, M, O>(model: &M, optimizer: O, from: &mut dyn Read) -> Result<O, StateError>
 where
     B: AutodiffBackend,

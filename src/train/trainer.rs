@@ -38,7 +38,7 @@ pub enum TrainError {
     /// The device can't be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// The images are not such as the model takes.
+    /// The images don't fit the model.
     #[error("the model {model} takes images of shape {expected:?} in {classes} classes, not {got:?} in {got_classes}")]
     Examples {
         /// The model.
@@ -69,10 +69,10 @@ pub enum TrainError {
         /// What rayon says.
         source: rayon::ThreadPoolBuildError,
     },
-    /// Weights that the model doesn't take, or can't give.
+    /// Weights that can't be applied to the model, or collected from it.
     #[error(transparent)]
     Weights(#[from] ModuleWeightsError),
-    /// A checkpoint that is none.
+    /// Bytes that aren't a valid checkpoint.
     #[error(transparent)]
     State(#[from] StateError),
 }
@@ -86,12 +86,12 @@ pub struct Evaluation {
     pub accuracy: f64,
 }
 
-/// A model in training, whatever its backend and architecture: what a node's epochs are made of.
+/// A model in training, whatever its backend and architecture.
 ///
-/// All methods block; none needs or minds an async runtime.
+/// All methods block. They work with or without an async runtime.
 pub trait Train: Send {
     /// Does the steps `first_step..first_step + count` of this node's data order, Adam on the mean cross-entropy of a
-    /// batch, of which those in `before` are done already. Before each step `stop` is asked whether to stop instead.
+    /// batch, of which those in `before` are already done. `stop` is asked before each step whether to stop instead.
     ///
     /// The losses are cross-entropies with the natural logarithm. The result, their sum included, depends on the state and on the numbers of the steps only: ten and ten
     /// steps are twenty, bit for bit.
@@ -117,8 +117,8 @@ pub trait Train: Send {
     /// those in `before` are done already. A stop that is asked for interrupts it before the next step; the end of a
     /// period is no interruption.
     ///
-    /// How many steps fit in a period is up to the clock; which examples they see, and what they make of the weights, is
-    /// not. Of a period that was interrupted the rest remains: what counts is the time that was trained.
+    /// How many steps fit in a period is up to the clock; which examples they see, and what they make of the weights,
+    /// is not. If a period was interrupted, the rest of it remains: only the time spent training counts.
     fn train_epoch(
         &mut self,
         epoch: u64,
@@ -157,8 +157,8 @@ pub trait Train: Send {
     /// A copy of the weights.
     fn weights(&self) -> Result<Weights, TrainError>;
 
-    /// Trains on from these weights, which are also those that a proximal term holds on to. The optimizer's moments
-    /// stay. Nothing changes if it is an error.
+    /// Trains on from these weights, which are also the ones that a proximal term pulls towards. The optimizer's
+    /// moments stay. On an error nothing changes.
     fn load_weights(&mut self, weights: &Weights) -> Result<(), TrainError>;
 
     /// Writes the optimizer's state; equal states give equal bytes. The [weights](Self::weights) and the number of steps
@@ -179,7 +179,8 @@ pub trait Train: Send {
 
 /// A built-in model on a device, with initial weights from the options' seed, ready to be trained on these examples.
 ///
-/// Errors if the device can't be used, the examples don't fit the model or are none, or an option is out of range.
+/// Errors if the device can't be used, if there are no examples or they don't fit the model, or if an option is out of
+/// range.
 pub fn trainer(
     model: Model,
     device: Device,
@@ -277,7 +278,7 @@ where
         Ok(trainer)
     }
 
-    /// Makes the proximal term pull to the weights of now.
+    /// Makes the proximal term pull towards the current weights.
     fn hold_on(&mut self) {
         self.start = (self.options.proximal_mu > 0.0).then(|| self.module.clone());
     }

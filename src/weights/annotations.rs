@@ -1,4 +1,4 @@
-//! Strings by name that stand beside tensors: the `__metadata__` of a safetensors file.
+//! Named strings that accompany tensors: the `__metadata__` of a safetensors file.
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -8,16 +8,16 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// Most annotations of one value.
 pub const MAX_ANNOTATIONS: usize = 4096;
-/// Most bytes of all names and texts together: 1 MiB. They lie in the manifest, which everybody fetches whole.
+/// Most bytes of all names and texts together: 1 MiB. They are in the manifest, which everybody fetches as a whole.
 pub const MAX_ANNOTATION_BYTES: usize = 1 << 20;
 
-/// What is said of tensors in words: strings by name, in ascending order of the names. Cloning is cheap.
+/// Named strings that accompany tensors, in ascending order of the names. Cloning is cheap.
 ///
-/// They come from whoever made a file. Before they are shown, control characters must be taken out.
+/// Anybody may have written them: remove control characters before showing them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Annotations(Arc<BTreeMap<String, String>>);
 
-/// Why strings are no annotations.
+/// Why strings can't be annotations.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnnotationsError {
     /// Too many names.
@@ -61,7 +61,7 @@ impl Annotations {
         self.0.iter().map(|(name, text)| (name.as_str(), text.as_str()))
     }
 
-    /// Those that both have, with equal texts.
+    /// The annotations that both have, with equal texts.
     pub fn common(&self, other: &Self) -> Self {
         if self == other {
             return self.clone();
@@ -70,7 +70,7 @@ impl Annotations {
         Self(Arc::new(both.map(|(name, text)| (name.to_owned(), text.to_owned())).collect()))
     }
 
-    /// These with one more, or with another text of this name. Errors past the limits.
+    /// These annotations with one more, or with this name's text replaced. Errors past the limits.
     pub fn with(&self, name: &str, text: &str) -> Result<Self, AnnotationsError> {
         let mut texts = BTreeMap::clone(&self.0);
         texts.insert(name.to_owned(), text.to_owned());
@@ -101,8 +101,8 @@ impl<'de> Deserialize<'de> for Annotations {
 
 /// Reads annotations and keeps no more of them than the limits allow, whatever their number and length.
 pub(super) struct Gather {
-    /// Whether the first that passes a limit is an error of the format. If not, the rest is read and counted only, so
-    /// that it can be told how much there is.
+    /// Whether the first one past a limit is a format error. If not, the rest is only read and counted, so that we can
+    /// report how much there is.
     pub(super) stops: bool,
 }
 

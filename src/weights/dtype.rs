@@ -1,3 +1,5 @@
+//! The types a tensor's elements can have.
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

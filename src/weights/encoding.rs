@@ -1,6 +1,7 @@
-//! How a value's bytes stand for its tensors: room in the signed entry for what later versions write.
+//! How a value's bytes encode its tensors: room in the signed entry for encodings of later versions.
 //!
-//! Plain values, which are all that this version writes and reads, say nothing. Of any other the signed body ends with
+//! Plain values, the only ones that this version writes and reads, don't mention it. For any other encoding the signed
+//! body ends with
 //!
 //! ```text
 //! u8 flags: 1 a difference, 2 compressed; the others are unassigned
@@ -8,7 +9,7 @@
 //! u8 number of the compression, if it is compressed
 //! ```
 //!
-//! and nothing more. What follows flags that aren't assigned is for the version that assigns them.
+//! and nothing more. What follows unassigned flags is up to the version that assigns them.
 
 use super::Root;
 use std::fmt;
@@ -16,19 +17,19 @@ use std::fmt;
 const DELTA: u8 = 1;
 const COMPRESSED: u8 = 2;
 
-/// How a value's bytes stand for its tensors.
+/// How a value's bytes encode its tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// They are the tensors' bytes.
     Plain,
-    /// They are something that the tensors follow from.
+    /// They are something from which the tensors can be computed.
     Packed {
-        /// The value that they are the difference to, if they are one.
+        /// The base value, if they are a difference to one.
         base: Option<Root>,
         /// The number of the compression, if they are compressed. None is assigned yet.
         compression: Option<u8>,
     },
-    /// What a later version has assigned.
+    /// Something that a later version has assigned.
     Unknown {
         /// Its flags.
         flags: u8,
@@ -36,7 +37,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// What the end of a body says, of which each encoding has one form; `None` if it is none.
+    /// Decodes the end of a body. Each encoding has one form; `None` if it isn't one.
     pub(super) fn parse(end: &[u8]) -> Option<Self> {
         let Some((&flags, mut rest)) = end.split_first() else { return Some(Self::Plain) };
         if flags == 0 {

@@ -1,9 +1,11 @@
+//! The signed record of one value in a folder: encoding, limits, signing and verification.
+
 use super::{Encoding, EntryHash, FederationId, Key, KeyError, LayoutId, Root};
 use libp2p_identity::{Keypair, PeerId, PublicKey, ed25519};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Most bytes of a signed entry.
+/// Most bytes in a signed entry.
 pub const MAX_ENTRY_BYTES: usize = 1024;
 /// Most metrics in an entry.
 pub const MAX_METRICS: usize = 16;
@@ -12,7 +14,7 @@ pub const MAX_METRIC_NAME: usize = 24;
 
 const VERSION: u8 = 1;
 const SIGNATURE_BYTES: usize = 64;
-/// Stands before what is signed, so that no signature made for another purpose can be taken for an entry's.
+/// Prefix of what is signed, so that a signature made for another purpose can't pass for an entry's.
 const DOMAIN: &[u8] = b"peerfold/entry\0";
 
 /// A named figure of an update: a loss, an accuracy.
@@ -24,17 +26,17 @@ pub struct Metric {
     pub value: f64,
 }
 
-/// As encoded: NaN is what it is, or an update with a loss of NaN would differ from itself.
+/// Compared as encoded, so that NaN equals itself; otherwise an update with a loss of NaN would differ from itself.
 impl PartialEq for Metric {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name && self.value.to_bits() == other.value.to_bits()
     }
 }
 
-/// What an author says of a value when publishing it.
+/// What an author says about a value when publishing it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Metadata {
-    /// The epoch that the weights come after; 0 for what belongs to none.
+    /// The epoch after which the weights were taken; 0 for values that don't belong to one.
     pub epoch: u64,
     /// Examples that were trained on in that epoch.
     pub num_examples: u64,
@@ -57,7 +59,7 @@ impl Metadata {
     }
 }
 
-/// What an entry says of its key.
+/// What an entry says about its key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Content {
     /// There is a value.
@@ -66,7 +68,7 @@ pub enum Content {
         root: Root,
         /// Its bytes, without the manifest.
         length: u64,
-        /// What the author says of it.
+        /// What the author says about it.
         metadata: Metadata,
     },
     /// The value was removed.
@@ -76,7 +78,7 @@ pub enum Content {
 /// The record of one value in a folder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// The federation it belongs to; in any other it counts as nothing.
+    /// The federation it belongs to. In any other it is void.
     pub federation: FederationId,
     /// The layout of the value.
     pub layout: LayoutId,
@@ -84,7 +86,7 @@ pub struct Entry {
     pub key: Key,
     /// Rises with every entry of the author; the newest wins.
     pub sequence: u64,
-    /// The value, or that there is none any more.
+    /// The value, or the fact that it was removed.
     pub content: Content,
 }
 
@@ -106,7 +108,7 @@ impl Entry {
     }
 }
 
-/// Why an entry can't be signed, or bytes are no entry.
+/// Why an entry can't be signed, or bytes aren't an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// Written by a newer version of this program: to be ignored, not punished.
@@ -115,8 +117,8 @@ pub enum EntryError {
         /// The version found.
         got: u8,
     },
-    /// Its value is encoded in a way that a newer version of this program knows: to be ignored, not punished. Its author
-    /// has signed it.
+    /// Its value is encoded in a way that only a newer version of this program knows: to be ignored, not punished. The
+    /// signature is valid.
     #[error("the value of {key} is {encoding}, and this program reads plain ones only")]
     Encoding {
         /// The entry's key.
@@ -133,7 +135,7 @@ pub enum EntryError {
     /// Not in the canonical form.
     #[error("the entry is malformed")]
     Malformed,
-    /// Its key is none.
+    /// It has no valid key.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The signature isn't the author's.
@@ -161,13 +163,13 @@ pub enum EntryError {
 }
 
 impl EntryError {
-    /// Whether a newer version of this program wrote it, so that who passes it on is not to blame.
+    /// Whether a newer version of this program wrote it, so that a peer that passes it on isn't to blame.
     pub fn is_newer(&self) -> bool {
         matches!(self, Self::Version { .. } | Self::Encoding { .. })
     }
 }
 
-/// What is signed. Behind it stands an [`Encoding`], if the value has one.
+/// What is signed, followed by an [`Encoding`] if the value has one.
 #[derive(Serialize, Deserialize)]
 struct Encoded {
     version: u8,
@@ -222,7 +224,7 @@ impl SignedEntry {
 
     /// Reads and verifies what [`bytes`](Self::bytes) gave. At most [`MAX_ENTRY_BYTES`] are looked at.
     ///
-    /// What a newer version wrote is an error that [says so](EntryError::is_newer).
+    /// An entry written by a newer version is an error that [says so](EntryError::is_newer).
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
         if bytes.len() > MAX_ENTRY_BYTES {
             return Err(EntryError::TooLong { got: bytes.len() });
@@ -235,7 +237,7 @@ impl SignedEntry {
         let body_length = bytes.len().checked_sub(SIGNATURE_BYTES).ok_or(EntryError::Malformed)?;
         let (body, signature) = bytes.split_at(body_length);
         let (encoded, end): (Encoded, &[u8]) = postcard::take_from_bytes(body).map_err(|_| EntryError::Malformed)?;
-        // One form only: otherwise one entry could have several hashes and pass for a cheat.
+        // Accept only one form; otherwise one entry could have several hashes and its author look like a cheat.
         if postcard::to_stdvec(&encoded).ok().as_deref() != body.strip_suffix(end) {
             return Err(EntryError::Malformed);
         }

@@ -1,4 +1,4 @@
-//! The 32-byte BLAKE3 hashes of the project, each a type of its own, so that a root can't be taken for a layout id.
+//! The 32-byte BLAKE3 hashes of the project, each a separate type, so that a root can't be mistaken for a layout id.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};

@@ -1,3 +1,5 @@
+//! The name of a value, `<author>/<name>`, and matching by prefix.
+
 use libp2p_identity::PeerId;
 use std::{fmt, str::FromStr};
 
@@ -6,7 +8,7 @@ pub const MAX_KEY_BYTES: usize = 128;
 
 const UPDATE: &str = "update/";
 
-/// Why a text is no key.
+/// Why a text isn't a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// More than [`MAX_KEY_BYTES`].
@@ -17,7 +19,7 @@ pub enum KeyError {
         /// Its length.
         got: usize,
     },
-    /// Nothing stands after the author.
+    /// There is nothing after the author.
     #[error("the key has no name after its author")]
     Empty,
     /// The text doesn't begin with a peer id and a slash.
@@ -91,17 +93,17 @@ impl fmt::Display for Key {
     }
 }
 
-/// What a key begins with, taken apart once, so that matching turns no peer id into text.
+/// A prefix of keys, parsed once, so that matching doesn't turn peer ids into text.
 pub(crate) enum KeyPrefix<'a> {
-    /// The author is whole: the name begins with this.
+    /// The author is complete, and the name begins with this.
     Name(PeerId, &'a str),
-    /// The beginning of an author's text, empty for everyone's.
+    /// The beginning of an author's text; empty for everybody.
     Author(&'a str),
 }
 
 impl<'a> KeyPrefix<'a> {
     pub(crate) fn new(prefix: &'a str) -> Self {
-        // Without the slash it may be the beginning of a longer id, even where it is an id itself.
+        // Without the slash it may be the beginning of a longer id, even if it is an id itself.
         match prefix.split_once('/').and_then(|(author, name)| Some((author.parse().ok()?, name))) {
             Some((author, name)) => Self::Name(author, name),
             None => Self::Author(prefix),
@@ -115,7 +117,8 @@ impl<'a> KeyPrefix<'a> {
         }
     }
 
-    /// No key that matches comes before this one, and those that match follow without a gap. `None` if that isn't so.
+    /// No matching key comes before this one, and the matching keys follow without a gap. `None` if there is no such
+    /// key.
     pub(crate) fn first(&self) -> Option<Key> {
         match self {
             Self::Name(author, name) => Some(Key { author: *author, name: (*name).to_owned() }),

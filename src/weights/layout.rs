@@ -1,3 +1,5 @@
+//! The names, dtypes and shapes of weights, their limits, and the hash that identifies them.
+
 use super::{DType, LayoutId};
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -64,7 +66,7 @@ impl TensorSpec {
         self.elements() * self.dtype.size()
     }
 
-    /// Number of bytes, if there are so many.
+    /// Number of bytes; `None` on overflow.
     pub(super) fn checked_bytes(&self) -> Option<u64> {
         let elements = self.shape.iter().try_fold(1u64, |product, &side| product.checked_mul(side))?;
         elements.checked_mul(self.dtype.size())
@@ -77,10 +79,10 @@ impl fmt::Display for TensorSpec {
     }
 }
 
-/// Why a list of tensors is no layout.
+/// Why a list of tensors isn't a layout.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
-    /// A limit of this module was passed.
+    /// A limit of this module was exceeded.
     #[error("{what} is {got}, but at most {limit} is allowed")]
     Limit {
         /// What was measured.
@@ -98,7 +100,7 @@ pub enum LayoutError {
         /// Its shape.
         shape: Vec<u64>,
     },
-    /// A name stands twice.
+    /// A name occurs twice.
     #[error("the tensor name {name:?} stands twice")]
     DuplicateName {
         /// The name.
@@ -116,7 +118,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Sorts and checks. Errors name the tensor and the limit that it passes.
+    /// Sorts and checks. Errors name the tensor and the limit that it exceeds.
     pub fn new(mut tensors: Vec<TensorSpec>) -> Result<Self, LayoutError> {
         check(|| "the number of tensors".to_owned(), tensors.len() as u64, MAX_TENSORS as u64)?;
         tensors.sort_by(|a, b| a.name.cmp(&b.name));

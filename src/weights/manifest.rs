@@ -1,3 +1,5 @@
+//! How a value is cut into chunks, and the manifest that lists the chunks' hashes.
+
 use super::{Annotations, ChunkHash, Layout, LayoutError, MAX_TENSORS, Root, TensorSpec, Weights};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,12 +12,12 @@ pub const PACK_BELOW_BYTES: u64 = 1 << 16;
 /// Most bytes of an encoded manifest: 16 MiB.
 pub const MAX_MANIFEST_BYTES: usize = 1 << 24;
 
-/// Version of a manifest without annotations. It is as it was before there were any, so that roots stay what they are.
+/// Version of a manifest without annotations. It is unchanged since before there were any, so that roots stay the same.
 const PLAIN: u8 = 1;
 /// Version of a manifest that ends with annotations, at least one.
 const ANNOTATED: u8 = 2;
 
-/// A stretch of one tensor inside a chunk.
+/// A range of one tensor inside a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
     /// Number of the tensor in the layout.
@@ -73,7 +75,7 @@ impl ChunkPlan {
         self.chunks[chunk].iter().map(|piece| piece.range.end - piece.range.start).sum()
     }
 
-    /// Where these bytes of a tensor lie: chunks with the ranges inside them, in order. The range must be inside the
+    /// Where these bytes of a tensor are: chunks with the ranges inside them, in order. The range must be within the
     /// tensor.
     pub fn locate(&self, tensor: usize, range: Range<u64>) -> Vec<(usize, Range<u64>)> {
         let (first, offset) = self.starts[tensor];
@@ -90,7 +92,7 @@ impl ChunkPlan {
     }
 }
 
-/// Why bytes are no manifest.
+/// Why bytes aren't a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// More bytes than [`MAX_MANIFEST_BYTES`].
@@ -108,7 +110,7 @@ pub enum ManifestError {
     /// Not in the canonical form.
     #[error("the manifest is malformed")]
     Malformed,
-    /// Its tensors are no layout.
+    /// Its tensors don't form a valid layout.
     #[error("the manifest's layout is not acceptable: {0}")]
     Layout(#[from] LayoutError),
     /// Not as many hashes as the layout has chunks.
@@ -155,7 +157,7 @@ impl Manifest {
             Some(&(PLAIN | ANNOTATED)) => {}
             Some(&got) => return Err(ManifestError::Version { got }),
         }
-        // A tensor takes twenty times the memory of its shortest encoding: counted before any is made.
+        // A tensor takes twenty times the memory of its shortest encoding, so they are counted before any is created.
         let ((_, tensors), _) = postcard::take_from_bytes::<(u8, u64)>(bytes).map_err(|_| ManifestError::Malformed)?;
         if tensors > MAX_TENSORS as u64 {
             let (what, limit) = ("the number of tensors".to_owned(), MAX_TENSORS as u64);
@@ -206,7 +208,7 @@ impl Manifest {
         &self.layout
     }
 
-    /// What is said of the tensors in words.
+    /// The annotations of the tensors.
     pub fn annotations(&self) -> &Annotations {
         &self.annotations
     }

@@ -1,8 +1,10 @@
+//! Reading weights piece by piece, wherever they are stored.
+
 use super::{Annotations, Layout, TensorSpec, Weights, WeightsError};
 use bytes::Bytes;
 use std::ops::Range;
 
-/// Why tensor bytes could not be had.
+/// Why the bytes of a tensor could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// What is stored is not what its author published.
@@ -34,7 +36,7 @@ pub enum ReadError {
 /// Weights whose tensors can be read piece by piece and as often as needed, without all of them being in memory.
 ///
 /// `read` may block on a disk: call it off the async runtime. Pieces that start at multiples of
-/// [`CHUNK_BYTES`](super::CHUNK_BYTES) and are at most as long are the cheapest.
+/// [`CHUNK_BYTES`](super::CHUNK_BYTES) and are at most that long are the cheapest.
 pub trait TensorReader: Send + Sync {
     /// What tensors there are.
     fn layout(&self) -> &Layout;
@@ -48,7 +50,7 @@ pub trait TensorReader: Send + Sync {
         false
     }
 
-    /// What is said of the tensors in words.
+    /// The annotations of the tensors.
     fn annotations(&self) -> Annotations {
         Annotations::default()
     }

@@ -14,10 +14,10 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::io::{self, Write};
 
 const RESERVED: &str = "__metadata__";
-/// What stands before the header: its length.
+/// Bytes before the header, which hold its length.
 const LENGTH_BYTES: u64 = 8;
 
-/// Why a file is no safetensors file of weights.
+/// Why a file isn't a safetensors file of weights.
 #[derive(Debug, thiserror::Error)]
 pub enum SafetensorsError {
     /// The header or the offsets are wrong, or the file is cut short.
@@ -40,7 +40,7 @@ pub enum SafetensorsError {
     /// More `__metadata__` than is kept.
     #[error("the file has {0}")]
     Annotations(#[from] AnnotationsError),
-    /// Too many tensors, too long a name, a name that stands twice.
+    /// Too many tensors, a name that is too long, or a name that occurs twice.
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// The file can't be opened or read.
@@ -68,8 +68,8 @@ impl Weights {
         Ok(file)
     }
 
-    /// Writes a safetensors file, a tensor at a time. That the weights can be none is an error of kind `InvalidInput`
-    /// with a [`SafetensorsError`] in it; then nothing is written.
+    /// Writes a safetensors file, one tensor at a time. If the format can't hold the weights, that is an error of kind
+    /// `InvalidInput` with a [`SafetensorsError`] in it, and nothing is written.
     pub fn write_safetensors(&self, out: &mut dyn Write) -> io::Result<()> {
         let invalid = |error: SafetensorsError| io::Error::new(io::ErrorKind::InvalidInput, error);
         if self.get(RESERVED).is_some() {

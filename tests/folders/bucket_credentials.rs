@@ -57,7 +57,7 @@ impl Giver {
         giver
     }
 
-    /// From now on, until so many seconds from now.
+    /// From now until this many seconds from now.
     fn give(&self, seconds: u64) {
         let end = std::time::SystemTime::now() + Duration::from_secs(seconds);
         let end = utc(end.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs());

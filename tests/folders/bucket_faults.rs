@@ -1,4 +1,4 @@
-//! What goes wrong between a node and its bucket: each fault is survived, said in words, and over when it is over.
+//! Faults between a node and its bucket: the node survives each one, reports it in words, and recovers when it is over.
 
 use crate::{bucket_nodes, buckets, samples};
 
@@ -100,7 +100,7 @@ async fn a_request_that_nobody_answers_is_given_up() {
         ward.proxy.inject(Fault::new(Kind::Hang));
         ward.proxy.until_hit(1).await;
         let own = put(&behind, "update/1", &value(1), 1).await;
-        // Who lists waits once for a look, and not again while the same look goes on.
+        // A listing waits once for a look, and not again while the same look goes on.
         behind.list("").await.unwrap();
         let asked = Instant::now();
         for _ in 0..10 {
@@ -323,7 +323,7 @@ async fn an_object_that_is_listed_late_is_found_late() {
         ward.proxy.clear();
         let other = ward.homes.open(2, ward.server.endpoint()).await;
         arrives(&other, &own, &value(1)).await;
-        // And who reads finds it as soon as it is listed.
+        // And readers find it as soon as it is listed.
         ward.proxy.inject(Fault::new(Kind::HideFromListing { containing: author_dir(2) }));
         let hits = ward.proxy.hits();
         let others = put(&other, "update/1", &value(2), 1).await;
@@ -359,7 +359,7 @@ async fn a_store_that_deletes_one_by_one_only_is_kept_small() {
                 .await;
                 let asked = ward.proxy.requests().iter().filter(|seen| seen.class == Class::BulkDelete).count();
                 assert!(asked > 0);
-                // Who can't do it at all is asked once, not each time.
+                // A store that can't do it at all is asked once, not each time.
                 assert!(round == 0 || status != 501 || asked == bulk, "{asked} after {bulk}");
                 bulk = asked;
             }
@@ -565,7 +565,7 @@ async fn is_no_answer(page: Fault, words: &str) {
     arrives(&other, &next[0], &value(3)).await;
     arrives(&behind, &next[1], &value(4)).await;
     behind.hand_over(SOON).await;
-    // Nothing was taken for changed or lost: each pack and each entry came there once.
+    // Nothing was mistaken for changed or lost: each pack and each entry was written once.
     let good = ward.server.requests().into_iter().filter(|seen| seen.class == Class::Put && seen.status == 200);
     let mut keys: Vec<String> = good.map(|seen| seen.key()).collect();
     keys.sort();

@@ -1,4 +1,4 @@
-//! A member with both ways joins one that has only the network with one that has only the bucket.
+//! A member with both routes relays between one that has only the network and one that has only the bucket.
 
 use crate::{buckets, samples};
 

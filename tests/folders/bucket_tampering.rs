@@ -1,5 +1,5 @@
-//! Somebody else who can write to the bucket changes, swaps, cuts, deletes and forges objects under running nodes. Nothing
-//! wrong is ever given, what is wrong is named, and authors write again what was theirs.
+//! Somebody with write access to the bucket changes, swaps, truncates, deletes and forges objects under running nodes.
+//! Nothing wrong is ever given, what is wrong is named, and authors write again what was theirs.
 
 use crate::{bucket_nodes, buckets, samples};
 
@@ -93,7 +93,7 @@ impl Intruder {
     }
 }
 
-/// That a value can't be had, for this reason.
+/// Asserts that a value can't be fetched, for this reason.
 async fn is_damaged(folder: &CachedFolder, entry: &peerfold::weights::SignedEntry, words: &str) {
     match folder.get(entry).await {
         Err(error @ (FolderError::Damaged { .. } | FolderError::Unreachable { .. })) => {
@@ -363,7 +363,7 @@ async fn three_nodes_go_on_while_somebody_does_as_he_likes() {
                     _ => bucket.write(&keys[draw(keys.len())], bytes.to_vec()).await,
                 }
             }
-            // Whatever can be had meanwhile is right.
+            // Whatever can be fetched in the meantime is right.
             for node in &nodes {
                 for (entry, number) in &newest {
                     if let Ok(weights) = fetch(node, entry).await {

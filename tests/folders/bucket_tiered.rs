@@ -1,4 +1,4 @@
-//! Nodes with a network and a bucket behind it: each of the two lost and found again, and what is moved by which.
+//! Nodes with a network and a bucket behind it: each of the two is lost and comes back, and which of them moves what.
 
 use crate::{bucket_nodes, buckets, samples};
 
@@ -119,9 +119,9 @@ async fn who_has_both_hands_on_between_those_who_have_one() {
         connected(&networked).await;
         let entry = put(&alone, "update/1", &value(1), 1).await;
         arrives(&between, &entry, &value(1)).await;
-        // Told on, and given by who has it.
+        // Passed on, and given by a member that has it.
         arrives(&networked, &entry, &value(1)).await;
-        // What is published by who has both is at both.
+        // What a member with both publishes is in both.
         let entry = put(&between, "update/1", &value(2), 1).await;
         arrives(&networked, &entry, &value(2)).await;
         arrives(&alone, &entry, &value(2)).await;
@@ -149,11 +149,11 @@ async fn who_reaches_nobody_works_through_the_bucket_and_the_other_way_round() {
         assert_eq!(lost.routes().unwrap().borrow().words(), "bucket only");
         let of_lost = put(&lost, "update/1", &value(1), 1).await;
         let of_second = put(&second, "update/1", &value(2), 1).await;
-        // By way of the first one, who has both.
+        // By way of the first one, which has both.
         arrives(&first, &of_lost, &value(1)).await;
         arrives(&second, &of_lost, &value(1)).await;
         arrives(&first, &of_second, &value(2)).await;
-        // The bucket returns, and what was put meanwhile comes to who has nothing else.
+        // The bucket returns, and what was put in the meantime reaches the member that has nothing else.
         proxy.resume();
         arrives(&lost, &of_second, &value(2)).await;
         said.wait_for(|routes| routes.words() == "network and bucket").await.unwrap();
@@ -277,7 +277,7 @@ async fn run(seed: u64, ends_with_bucket: bool) {
                 Member::reopen(&mut members, &homes, who, networked).await;
             }
             _ => {
-                // It may end the next moment, whatever becomes of the upload.
+                // It may end at any moment, whatever happens to the upload.
                 let entry = put(&member.folder, &format!("update/{step}"), &value(step), step).await;
                 member.newest = Some((entry, step));
             }

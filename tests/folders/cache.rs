@@ -1,4 +1,5 @@
-//! What a cache promises: nothing is lost that was put, nothing is given that doesn't verify, what needn't be kept goes.
+//! What a cache promises: nothing that was put is lost, nothing unverified is returned, and what needn't be kept is
+//! removed.
 
 use crate::caches;
 
@@ -420,7 +421,7 @@ fn what_is_not_the_caches_own_is_removed_or_passed_over() {
     let opened = open(dir.path(), ROOMY);
     assert_eq!(opened.entries, [Arc::new(good.clone())]);
     assert!(opened.proofs.is_empty());
-    // The entries of later versions are not this one's to remove.
+    // Entries of later versions aren't ours to remove.
     let left: Vec<_> = files(&dir.path().join("entries"));
     let names = later.iter().map(|bytes| name_of(bytes)).chain([good.hash().to_string()]);
     let mut expected: Vec<_> = names.map(|name| dir.path().join("entries").join(name)).collect();

@@ -1,4 +1,4 @@
-//! A process that is killed while it puts and fetches: nothing that had returned is lost, nothing that is given is bad.
+//! A process is killed while it puts and fetches: nothing whose call had returned is lost, and nothing bad is returned.
 
 use crate::caches;
 

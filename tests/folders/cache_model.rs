@@ -1,4 +1,4 @@
-//! A cache against a model of it, by random steps.
+//! Random operations on a cache and on a model of it, which must agree.
 
 use super::caches::*;
 use peerfold::cache::{Cache, Look, Pin, Retention, Stored};

@@ -1,4 +1,5 @@
-//! Shared folders: the suite that all of them pass, the cache of those that fetch, and all that a bucket may do.
+//! Shared folders: the conformance suite that all of them pass, the cache, and everything that can happen with a
+//! bucket.
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, clippy::type_complexity, missing_docs, unreachable_pub)]
 
 #[cfg(feature = "s3")]

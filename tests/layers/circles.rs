@@ -1,4 +1,4 @@
-//! Which modules use each other in a circle.
+//! Finds the modules that use each other in a circle.
 
 use super::source::Source;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The sources of the crate by the path of their module; that of lib.rs is empty.
 pub(crate) type Sources = BTreeMap<Vec<String>, Source>;
 
-/// The module that a path leads to as it is written in `from`: through what other modules re-export, at most `depth` times.
-/// `None` for what is not of this crate.
+/// The module that a path in `from` leads to, through at most `depth` re-exports. `None` for paths outside this crate.
 fn resolve(sources: &Sources, from: &[String], path: &[String], depth: usize) -> Option<Vec<String>> {
     let mut module = from.to_vec();
     let mut path = path;
@@ -38,11 +37,11 @@ fn resolve(sources: &Sources, from: &[String], path: &[String], depth: usize) ->
     Some(module)
 }
 
-/// Which children of one module use which: by their parent, then by who uses; with an example.
+/// Which children of a module use which others: by parent, then by user, with an example.
 pub(crate) type Uses = BTreeMap<Vec<String>, BTreeMap<(String, String), String>>;
 
-/// A use between modules is one between those children of what they have in common that they lie in. Of a child by its
-/// parent, or of a parent by its child, it is none.
+/// A use between two modules counts as a use between the children of their common ancestor that contain them. A use
+/// between a parent and its child doesn't count.
 pub(crate) fn uses_between_siblings(sources: &Sources) -> Uses {
     let mut uses = Uses::new();
     for (module, source) in sources {
@@ -135,7 +134,7 @@ mod tests {
         let three =
             [("p", ""), ("p/a", "use super::b;"), ("p/b", "fn f() { super::c::g() }"), ("p/c", "use crate::p::a::X;")];
         assert_eq!(found(&three), circle("p", "a b c"));
-        // What lies deeper counts for the one that it lies in.
+        // Deeper modules count for the child that contains them.
         let deep = [("p", ""), ("p/a", ""), ("p/a/x", "use super::super::b;"), ("p/b", "use super::a::x::X;")];
         assert_eq!(found(&deep), circle("p", "a b"));
     }

@@ -1,17 +1,17 @@
-//! What the source of a module says of other modules.
+//! Reads which other modules a module's source mentions.
 
 use std::collections::BTreeMap;
 
-/// What a module's source says of others.
+/// What a module's source mentions of others.
 #[derive(Default)]
 pub(crate) struct Source {
     /// Every path that begins with `crate`, `self` or `super`, and every one in a `use`.
     pub(crate) paths: Vec<Vec<String>>,
-    /// What a `use` calls things here.
+    /// The names that a `use` introduces here.
     pub(crate) names: BTreeMap<String, Vec<String>>,
 }
 
-/// Its code without comments, the contents of literals, and what is compiled for tests alone.
+/// Its code without comments, contents of literals, and code that is only compiled for tests.
 fn code(source: &str) -> String {
     let characters: Vec<char> = source.chars().collect();
     let starts = |at: usize, text: &str| text.chars().enumerate().all(|(n, c)| characters.get(at + n) == Some(&c));
@@ -90,7 +90,7 @@ impl Source {
         read
     }
 
-    /// What follows the path `before`: more of it, or several ends in braces.
+    /// What follows the path `before`: more segments, or several endings in braces.
     fn tree(&mut self, tokens: &[&str], at: &mut usize, before: &[String], is_use: bool) {
         let mut path = before.to_vec();
         loop {

@@ -1,4 +1,4 @@
-//! Nodes that are told of nothing but a bootstrap node.
+//! Nodes that are given nothing but the address of a bootstrap node.
 
 use crate::{network_tests, node::Homes, samples::*};
 use libp2p_identity::Keypair;

@@ -1,4 +1,4 @@
-//! How nodes find each other, over which transport, and what they tell of it.
+//! How nodes find each other, over which transport, and what they report about it.
 
 use crate::{network_tests, node::Homes, samples::*};
 use peerfold::{

@@ -1,4 +1,4 @@
-//! That the tests' own forwarder does what the other tests rely on.
+//! The tests' own forwarder does what the other tests rely on.
 
 use crate::net::{Forwarder, Link};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Who comes, goes, and comes back.
+//! Nodes that join late, restart, or lose their state.
 
 use crate::{
     network_tests,

@@ -1,4 +1,4 @@
-//! Processes that are killed in the middle of what they do.
+//! Processes that are killed in the middle of their work.
 
 use crate::{
     hosts::{Proxy, Setup},
@@ -61,7 +61,7 @@ async fn put_until_killed(node: Arc<Proxy>, first: u64, returned: Arc<Mutex<Vec<
     }
 }
 
-/// Fetches whatever it is told of, until the process is killed.
+/// Fetches everything it hears of, until the process is killed.
 async fn fetch_until_killed(node: Arc<Proxy>, fetched: Arc<Mutex<u64>>) {
     let mut watch = node.watch("");
     loop {
@@ -81,7 +81,7 @@ async fn fetch_until_killed(node: Arc<Proxy>, fetched: Arc<Mutex<u64>>) {
     }
 }
 
-/// Everything that a node alone shows is either what its author published or can't be had.
+/// Everything that a node shows while alone is either what its author published or can't be fetched.
 async fn verify_alone(node: &Proxy) -> Vec<Arc<SignedEntry>> {
     let listed = node.list("").await.unwrap();
     for entry in &listed {

@@ -1,5 +1,5 @@
-//! The network folder: nodes with real sockets on the loopback, several in one process or each in its own, and whatever
-//! may stand between them.
+//! The network folder: nodes with real sockets on the loopback, several in one process or each in its own, and bad
+//! links and peers between them.
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, missing_docs, unreachable_pub)]
 
 mod bootstrapped;

@@ -1,4 +1,4 @@
-//! Finding peers on the local network. mDNS leaves the loopback out, so each node is in a network namespace of its own.
+//! Finding peers on the local network. mDNS doesn't use the loopback, so each node is in a separate network namespace.
 
 use crate::{hosts, net, samples};
 

@@ -1,4 +1,4 @@
-//! What is moved, how often, and what becomes of it when the line is bad or the disk.
+//! Moving values: how often each byte is sent, and what happens when the line or the disk is bad.
 
 use crate::{
     net::{Forwarder, Link},
@@ -19,7 +19,7 @@ const MIB: usize = 1 << 20;
 fn layers(numbers: &[u8]) -> Weights {
     let tensor = |(at, number): (usize, &u8)| Tensor {
         spec: TensorSpec { name: format!("layer {at:02}"), dtype: DType::U8, shape: vec![MIB as u64] },
-        // No two chunks alike, as in weights.
+        // No two chunks are equal, as in real weights.
         data: (0..MIB).map(|byte| (byte / 7) as u8 ^ at as u8 ^ number.wrapping_mul(89)).collect::<Bytes>(),
     };
     Weights::new(numbers.iter().enumerate().map(tensor).collect()).unwrap()
@@ -107,7 +107,7 @@ network_tests! {
         };
         let fetched = tokio::select! {
             fetched = fetch_at_last(&*reads, &entry) => fetched.unwrap(),
-            // After a cut the author may find another way to who reads.
+            // After a cut the author may find another route to the reader.
             () = async { cut.await; std::future::pending().await } => unreachable!(),
         };
         assert_eq!(fetched, value);
@@ -167,7 +167,7 @@ network_tests! {
         }
     }
 
-    /// What is damaged isn't passed on either: who asks gets nothing until its holder has it again.
+    /// Damaged data isn't passed on either: a peer that asks gets nothing until the holder has it again.
     async fn a_damaged_chunk_is_never_given_away() {
         let homes = Homes::new();
         let author_plan = homes.node("author");

@@ -1,4 +1,4 @@
-//! Peers that send what means nothing, over each protocol, while honest nodes go on.
+//! Peers that send rubbish over each protocol while honest nodes go on.
 
 use crate::{
     net::{PROTOCOLS, Rogue, Rubbish, attack},
@@ -99,7 +99,7 @@ network_tests! {
         assert!(first.conflicts().await.unwrap().is_empty());
     }
 
-    /// Who doesn't even shake hands.
+    /// A peer that doesn't even complete the handshake.
     async fn rubbish_instead_of_a_handshake_disturbs_nobody() {
         let homes = Homes::new();
         let first = homes.node("first").open();
@@ -116,7 +116,7 @@ network_tests! {
         }
         exchange(&first, &second, 1).await;
         exchange(&second, &first, 1).await;
-        // Who comes now still gets in.
+        // A newcomer still gets in.
         let late = homes.node("late").knowing(&[first.address(), second.address()]).open();
         agree(&*late, &*first).await;
         late.meets(&first).await;

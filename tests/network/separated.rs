@@ -1,4 +1,4 @@
-//! Nodes that lose each other, and find together.
+//! Nodes that lose each other and find each other again.
 
 use crate::{
     hosts::{Proxy, Setup},
@@ -19,7 +19,7 @@ async fn publish(folder: &dyn SharedFolder, name: &str, number: u64) -> Arc<Sign
     folder.put(&Key::new(folder.author(), name).unwrap(), &numbered(number), epoch(number)).await.unwrap()
 }
 
-/// A node in one of two namespaces. Others on its side are told to it, and one of the other side.
+/// A node in one of two namespaces. It is told of others on its side, and of one on the other side.
 async fn node_in(namespaces: &Namespaces, side: usize, home: PathBuf, bootstrap: Vec<String>) -> Arc<Proxy> {
     let federation = FederationId::new("separated", "1");
     let listen = vec![format!("/ip4/{}/tcp/0", namespaces.address(side))];

@@ -1,4 +1,4 @@
-//! Thirty nodes over a bad network, in a seeded order: what they know and hold in the end.
+//! Thirty nodes over a bad network, in a seeded order: what they know and hold at the end.
 
 use crate::simulated;
 
@@ -33,7 +33,7 @@ fn nodes() -> (Vec<Node>, BTreeSet<(usize, usize)>) {
 struct Outcome {
     trace: String,
     world: World,
-    /// Who is gone for good.
+    /// Nodes that are gone for good.
     gone: usize,
 }
 
@@ -110,7 +110,7 @@ fn check(seed: u64, outcome: &Outcome) {
     }
     assert!(digests.values().all(|digests| digests.len() == 1), "seed {seed}: {digests:?}");
     let (cheat, group) = (world.nodes.last().unwrap().peer, GROUPS[0]);
-    // The last update of who is gone may be nowhere. If anybody has it, all have.
+    // The last update of a node that is gone may be lost. If anybody has it, everybody has.
     let lacks_the_gones = |number: usize| world.lacking(number).iter().any(|(author, _)| author == gone);
     let nowhere = live().filter(|(number, _)| *number < group.2).all(|(number, _)| lacks_the_gones(number));
     for (number, node) in live() {

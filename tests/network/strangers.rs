@@ -1,4 +1,4 @@
-//! Peers that are none of ours: of another federation, of another run, with another layout.
+//! Peers that don't belong: from another federation or run, or with another layout.
 
 use crate::{network_tests, node::Homes, samples::*};
 use peerfold::{
@@ -70,7 +70,7 @@ network_tests! {
             assert!(node.network().await.cached < 8 << 20, "fetched unasked");
         }
         assert!(other.network().await.sent < 8 << 20);
-        // Who asks gets it.
+        // A peer that asks gets it.
         assert_eq!(fetch(&*trains, &of_other).await.unwrap(), large);
         agree(&*trains, &*other).await;
     }

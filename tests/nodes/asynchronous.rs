@@ -298,7 +298,7 @@ async fn who_has_fallen_behind_too_far_to_be_heard_finds_back() {
     assert!(of_slow(events[0].folded_authors().last().unwrap()));
 }
 
-/// Nobody is told of an epoch by half of the others.
+/// Half of the others can't set anybody's epoch.
 #[tokio::test]
 async fn one_peer_that_claims_to_be_far_ahead_takes_nobody_along() {
     let (_storage, peers) = peers(2);

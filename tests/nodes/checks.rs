@@ -354,7 +354,7 @@ async fn cancelling_an_exchange_counts_no_fold() {
             })
             .await
         };
-        // How many awaits are ready at once is the threads' affair.
+        // How many awaits are ready at once depends on the threads.
         if finished {
             return;
         }

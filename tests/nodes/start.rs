@@ -129,7 +129,7 @@ async fn synchronous_members_that_start_together_start_together() {
     for fold in first_events.folds().iter().chain(&events.folds()) {
         assert!(fold.iter().all(|update| update.epoch == 1), "{fold:?}");
     }
-    // Who comes when they are further begins from their fold.
+    // A node that comes when they are further along begins from their fold.
     let (_storage, peers) = nodes::peers(2);
     peers[0].publish(2, 7.0).await;
     assert_eq!(begin(&mut sync(&peers[1], &Recorder::new())).await.unwrap().epoch, 2);

@@ -1,4 +1,4 @@
-//! `peerfold aggregate`: files in, a file out.
+//! `peerfold aggregate`: folds files into a file.
 
 use super::{
     golden::{self, Golden, claims::replayed, numbers},

@@ -1,4 +1,4 @@
-//! Who is there, and who isn't: nodes and folders on a network that is empty, wrong, or behind a bootstrap node.
+//! Knowing who is there: nodes and folders on a network that is empty, wrong, or behind a bootstrap node.
 
 use super::process::{Ended, Running, Sandbox};
 use peerfold::node::{Event, Origin};
@@ -157,7 +157,7 @@ fn what_is_put_by_hand_is_with_somebody_or_it_is_an_error() {
     let _member = member(&sandbox);
     let done = Ended::of(folder(&sandbox, "test", &put, "list")).success();
     assert!(done.log.contains("1 peer holds it"), "{}", done.log);
-    // Who has put it is gone.
+    // The program that put it has gone.
     let rows = Ended::of(folder(&sandbox, "test", &["ls", "--json"], "list")).success().text();
     let rows: serde_json::Value = serde_json::from_str(&rows).unwrap();
     let own = Ended::of(sandbox.command(["id", "--home", "hand"])).success().text();

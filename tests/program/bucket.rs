@@ -70,7 +70,7 @@ fn nodes_learn_together_through_a_bucket_alone_and_it_costs_little() {
             _ => None,
         });
         let costs: Vec<_> = costs.collect();
-        // Who comes late, or was waited for in vain, goes on where the others are.
+        // A node that comes late, or was waited for in vain, goes on where the others are.
         let Some(Event::EpochDone { epoch: 10, .. }) =
             events.iter().rfind(|event| matches!(event, Event::EpochDone { .. }))
         else {
@@ -151,7 +151,7 @@ fn what_is_wrong_is_said_at_once_and_how_to_mend_it() {
     Ended::of(profiled).success();
 }
 
-/// The metadata service of a machine with a role: gives keys to who has asked for a token before.
+/// The metadata service of a machine with a role: gives keys to clients that have asked for a token first.
 fn metadata_service() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -178,7 +178,7 @@ fn metadata_service() -> String {
             };
             let ttl = "x-aws-ec2-metadata-token-ttl-seconds: 21600";
             let length = body.len();
-            // Who doesn't read the answer has given up.
+            // A client that doesn't read the answer has given up.
             let _ = write!(
                 &stream,
                 "HTTP/1.1 {status}\r\n{ttl}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
@@ -407,7 +407,7 @@ fn proxies_are_for_what_is_elsewhere_and_named_when_they_fail() {
         assert!(error.contains(&format!("through the proxy http://{nobody}/")), "{name}: {}", ended.log);
         assert!(error.contains("doesn't answer") && !ended.log.contains("secret-word"), "{name}: {}", ended.log);
     }
-    // One that works is used, and what it answers by itself is told with its name.
+    // A working proxy is used, and answers of its own are reported with its name.
     let way = FaultProxy::start(server.address());
     let through = |secret: &str| {
         let mut command = with_keys(sandbox.command(["folder", "ls", &url]), secret);

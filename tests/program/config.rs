@@ -1,4 +1,4 @@
-//! Flags over environment over file over defaults.
+//! Settings: flags override the environment, which overrides the file, which overrides the defaults.
 
 use super::process::{Ended, Sandbox};
 use peerfold::{

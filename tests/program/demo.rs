@@ -1,4 +1,4 @@
-//! The demo shows what it promises.
+//! `peerfold demo` shows what it promises.
 
 use super::process::{Ended, Running, Sandbox, event};
 use peerfold::node::{Event, Origin};
@@ -147,7 +147,7 @@ fn few_nodes_many_nodes_and_a_kill_in_the_last_epoch() {
         (12, &["--nodes", "12"]),
         (12, &["--nodes", "12", "--sync"]),
     ] {
-        // Who doesn't wait needs epochs in which an update of another can come.
+        // A node that doesn't wait needs enough epochs for another's update to arrive.
         let length = if args.contains(&"--sync") { ["--steps-per-epoch", "5"] } else { ["--period", "0.3"] };
         let told = told(&[args, &["--epochs", "3"], &length].concat());
         assert!(told.all_finished(nodes, 3), "{args:?}: {:?}", told.notes);

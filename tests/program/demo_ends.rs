@@ -1,4 +1,4 @@
-//! However a demo ends, it leaves no process and no file.
+//! However a demo ends, it leaves no process and no file behind.
 
 use super::{
     mistakes::{small_mnist, truncate},

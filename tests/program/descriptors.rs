@@ -15,7 +15,7 @@ use std::{
     process::Command,
 };
 
-/// The same command with so many descriptors at most, soft and hard, and with what a shell is to redirect.
+/// The same command with at most this many descriptors, soft and hard, and with a shell's redirections.
 fn with_descriptors(limit: u32, command: &Command, redirected: &str) -> Command {
     let mut limited = Command::new("/bin/sh");
     limited.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\" {redirected}")]);

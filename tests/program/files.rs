@@ -1,4 +1,4 @@
-//! Files that come from other programs, and those that go there.
+//! Weights files from other programs, and for other programs.
 
 use super::process::{Ended, Running, Sandbox};
 use peerfold::{

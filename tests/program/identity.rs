@@ -1,5 +1,4 @@
-//! Whose home it is, and whose weights: copied homes, homes that aren't there, parts of the data, and which model is *the*
-//! model.
+//! Identity: copied homes, missing homes, parts of the data, and which model is *the* model.
 
 use super::{
     files::saved_digits,

@@ -1,4 +1,4 @@
-//! The program as its users have it: the real binary, its output, its exit codes, its signals.
+//! The program as users see it: the real binary, its output, exit codes and signals.
 #![cfg(all(target_os = "linux", feature = "cli"))]
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! Mistakes: one clear line, a non-zero exit code, and nothing begun.
+//! Users' mistakes: each is one clear line and a non-zero exit code, and nothing has begun.
 
 use super::process::{Ended, Running, Sandbox, event};
 use peerfold::node::Event;

@@ -1,4 +1,4 @@
-//! What a node says and writes.
+//! `peerfold node`: the events it reports and the files it writes.
 
 use super::{
     files::saved_digits,

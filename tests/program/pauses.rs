@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
 const STEPS: u64 = 40;
 const EPOCHS: u64 = 3;
-/// Each life does so many steps, and then such slow ones that its end comes in the middle of an epoch.
+/// Each life does this many steps and then very slow ones, so that it ends in the middle of an epoch.
 const QUICK_STEPS: u64 = 17;
 
 /// What a run is known by, over all its lives.
@@ -127,7 +127,7 @@ fn killed_it_goes_on_from_what_was_saved_every_so_many_minutes() {
     for _ in 0..4 {
         let often = ["--checkpoint-every", "0.0005"];
         let mut node = Running::start(slow_in_the_end(node(&sandbox, &often)));
-        // After each slow step, but for the last one of an epoch.
+        // After each slow step, except the last of an epoch.
         node.event(|event| matches!(event, Event::ProgressSaved { stopping: false, .. }));
         node.sleeps();
         let events = node.kill().events();

@@ -1,4 +1,4 @@
-//! Epochs of a fixed time.
+//! `--period`: epochs of a fixed time.
 
 use super::process::{Ended, Running, Sandbox};
 use peerfold::node::{Event, Origin};

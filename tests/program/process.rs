@@ -1,4 +1,4 @@
-//! Running the program: in a sandbox of its own, with an empty environment, killed when a test fails.
+//! Runs the program in a sandbox with an empty environment, and kills it when a test fails.
 
 use peerfold::{cli::TimedEvent, node::Event};
 use serde_json::Value;
@@ -51,7 +51,7 @@ impl Sandbox {
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_peerfold"));
         command.env_clear().env("HOME", self.user_home()).env("TMPDIR", self.temporary());
-        // Else who has no credentials asks a link-local address for a role's.
+        // Otherwise a program without credentials asks a link-local address for a role's.
         command.env("AWS_EC2_METADATA_DISABLED", "true");
         command.current_dir(self.dir.path()).args(args);
         command

@@ -1,4 +1,4 @@
-//! The commands of README.md, as a reader types them.
+//! The commands in README.md, as a reader would type them.
 
 use super::process::{PATIENCE, Sandbox, until};
 use std::{
@@ -119,7 +119,7 @@ impl Drop for Shell {
     }
 }
 
-/// Whether a node says that it has folded with so many others.
+/// Whether a node reports that it has folded with this many others.
 fn folds(line: &str, others: usize) -> bool {
     line.split_once(": folded with ").is_some_and(|(_, names)| names.matches("(epoch ").count() == others)
 }
@@ -128,7 +128,7 @@ fn folds(line: &str, others: usize) -> bool {
 fn the_third_of_three_nodes_folds_with_the_others() {
     let commands = under("Run nodes");
     let [bootstrap, dead, first, second, third] = &commands[..] else { panic!("{commands:#?}") };
-    // Who has typed the first two lines has a minute for the third.
+    // After the first two lines, the user has a minute to type the third.
     for node in [first, second, third] {
         let number = |flag| argument(node, flag).parse::<f64>().unwrap();
         assert!(number("--period") * number("--epochs") >= 60.0, "{node}");
@@ -148,7 +148,7 @@ fn the_third_of_three_nodes_folds_with_the_others() {
     for node in ["a", "b"] {
         shell.wait_for(node, |line| folds(line, 2));
     }
-    // And who asks is told of them.
+    // And `peerfold peers` shows them.
     let peers = README.split("`peerfold peers").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
     shell.run(&format!("peerfold peers {peers}"));
     let told = shell.read("run");

@@ -1,4 +1,4 @@
-//! `peerfold strategies`: what there is to fold by.
+//! `peerfold strategies`: lists the strategies and their parameters.
 
 use super::process::{Ended, Sandbox};
 use peerfold::strategy::{STRATEGIES, StrategySpec, TENSOR_PARAMETERS};

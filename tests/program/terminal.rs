@@ -1,4 +1,4 @@
-//! What people see: terminals of several widths, and none at all.
+//! Output for people: terminals of several widths, and no terminal at all.
 
 use super::process::{Ended, PATIENCE, Running, Sandbox};
 use peerfold::node::Event;
@@ -20,7 +20,7 @@ struct Row {
     is_broken: bool,
 }
 
-/// The program in a terminal of so many columns; `None`, said, if there is nothing to make one with.
+/// The program in a terminal of this many columns; `None`, with a message, if there is nothing to make one with.
 fn in_terminal(sandbox: &Sandbox, args: &[&str], columns: u16) -> Option<Command> {
     if Command::new("script").arg("--version").output().is_err() {
         println!("skipped: there is no `script` to make a terminal with");

@@ -1,4 +1,4 @@
-//! How many threads train.
+//! `--threads`: the number of training threads is obeyed and changes no bit.
 
 use super::process::{Ended, Running, Sandbox, until};
 use peerfold::node::Event;

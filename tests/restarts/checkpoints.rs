@@ -1,4 +1,4 @@
-//! A node that is killed at any step goes on as if it had not been.
+//! A node that is killed at any step goes on as if it hadn't been.
 
 use crate::nodes;
 
@@ -173,7 +173,7 @@ async fn killed_again_and_again_it_ends_with_the_same_bits() {
     run.check("again and again");
 }
 
-/// Dropped after so many polls, wherever that is: between two steps, or while the disk or a fold is at work.
+/// Dropped after this many polls, wherever that is: between two steps, or during disk I/O or a fold.
 #[test]
 fn dropped_anywhere_it_ends_with_the_same_bits() {
     let _scenario = FailScenario::setup();
@@ -375,7 +375,7 @@ async fn a_restart_publishes_the_first_start_with_the_settings_of_today() {
     drop(session);
     let first = standing().await;
     assert_eq!(first.1["weights"], weights(0.5).manifest().root().to_string());
-    // Nothing new is no entry.
+    // Without anything new there is no new entry.
     drop(begin("0.1").await);
     assert_eq!(standing().await, first);
     // A folder that has lost it gets it again; one that fails ends nothing.
@@ -420,7 +420,7 @@ async fn the_strategy_works_off_the_runtime() {
     }
 }
 
-/// FedAvg that asks for degrees and notes what it is told at the last fold, in the round's order.
+/// FedAvg that asks for degrees and records what it is given at the last fold, in the round's order.
 struct Degrees(Box<dyn Strategy>, Arc<Mutex<Vec<Option<u64>>>>);
 
 impl Strategy for Degrees {

@@ -1,5 +1,5 @@
-//! Nodes that are killed at a step and started again. A program of its own: the failpoints that kill them are there for
-//! the whole process.
+//! Nodes that are killed at a step and started again. A separate test program, because failpoints are set for the whole
+//! process.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod checkpoints;

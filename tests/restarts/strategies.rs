@@ -1,5 +1,5 @@
-//! Every strategy among several nodes, against plain formulas: x, Δ, τ, F, degrees and buffers are what they are meant to
-//! be, also after a node was killed.
+//! Every strategy among several nodes, against plain formulas: x, Δ, τ, F, degrees and buffers are what they should be,
+//! also after a node was killed.
 
 use crate::{nodes, rules};
 

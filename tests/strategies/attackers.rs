@@ -1,4 +1,4 @@
-//! Attackers: fewer than a rule withstands, and free to send whatever is a number.
+//! Attackers that may send any numbers, but fewer of them than a rule withstands.
 
 use crate::{
     equal::element,
@@ -103,7 +103,8 @@ fn fold_poisoned(spec: &StrategySpec, poisoned: &Poisoned, order: &[usize]) -> V
     poisoned.iter().flat_map(of_dtype).collect()
 }
 
-/// So many honest ones with three elements each of every dtype, so many attackers at most, and an order of all.
+/// This many honest ones with three elements of every dtype each, at most this many attackers, and an order of all of
+/// them.
 fn members(
     most: impl Fn(usize) -> usize + Clone + 'static,
 ) -> impl proptest::strategy::Strategy<Value = (Vec<Vec<Vec<u8>>>, usize, Vec<usize>, u64)> {

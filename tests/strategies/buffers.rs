@@ -1,4 +1,4 @@
-//! Running statistics, which no rule steps: what is positive in every update stays so.
+//! Running statistics, which no rule steps: values that are positive in every update stay positive.
 
 use crate::{
     golden::{author, round, update},

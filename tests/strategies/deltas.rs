@@ -1,4 +1,4 @@
-//! Updates that are differences.
+//! Updates given as differences to x.
 
 use crate::{
     golden::{author, round, update},

@@ -1,4 +1,4 @@
-//! Equal updates.
+//! Equal updates fold into themselves, bit for bit.
 
 use crate::{
     golden::{author, round, update},

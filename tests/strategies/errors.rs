@@ -1,4 +1,4 @@
-//! Rounds that can't be folded: the error says why, and afterwards it is as if there had been none.
+//! Rounds that can't be folded: the error says why, and the strategy's state is as if they hadn't happened.
 
 use crate::{
     golden::{author, round, update},

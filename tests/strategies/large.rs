@@ -1,4 +1,4 @@
-//! Large tensors.
+//! Large tensors fold as their parts do.
 
 use crate::{
     golden::{author, round, update},

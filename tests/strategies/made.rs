@@ -1,4 +1,4 @@
-//! Weights that are made of numbers, and the numbers of weights.
+//! Making weights out of numbers, and reading their numbers back.
 
 use bytes::Bytes;
 use half::{bf16, f16};

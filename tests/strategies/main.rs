@@ -1,5 +1,5 @@
-//! The strategies against what the references gave, and against whoever wants them to fail: plain implementations,
-//! attackers, damaged states, odd layouts.
+//! The strategies against the references' results, and under stress: plain implementations, attackers, damaged states,
+//! odd layouts.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod alike;

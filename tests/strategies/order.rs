@@ -1,4 +1,4 @@
-//! The order of a round's updates.
+//! The order of a round's updates doesn't matter to rules that don't use it.
 
 use crate::{
     golden::{author, round, update},

@@ -1,4 +1,4 @@
-//! What the strategies are compared with: the rules as they are written down, over plain vectors of f64.
+//! The plain implementation that strategies are compared with: each rule as written in its paper, over vectors of f64.
 
 use peerfold::strategy::StrategySpec;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What holds for every input of the strategies.
+//! Properties of the strategies that hold for every input.
 
 use crate::golden;
 

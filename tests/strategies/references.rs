@@ -1,4 +1,4 @@
-//! The strategies against what the references gave.
+//! The strategies against the results of the reference programs.
 
 use crate::golden;
 
@@ -132,7 +132,7 @@ fn staleness_weights_are_those_of_flower_async() {
             let spec = StrategySpec::new(name).with("use_staleness", true);
             params.iter().fold(spec, |spec, (name, value)| spec.with(name, value))
         };
-        // All of the update, but for what staleness and examples take away.
+        // All of the update, except for what staleness and examples take away.
         let fedasync = with_params("fedasync").with("fedasync_mixing_alpha", 1);
         let hinge = fedasync.clone().with("staleness_function", "hinge").with("hinge_a", 10).with("hinge_b", 4);
         let constant = fedasync.clone().with("staleness_function", "constant");
@@ -153,7 +153,7 @@ fn staleness_weights_are_those_of_flower_async() {
                     let spec = constant.clone().with("use_sample_weighing", true);
                     pairs(name).into_iter().for_each(|(count, s)| close(name, &spec, 0.0, count as u64, s));
                 }
-                // The reference's own names for what is not to be had so.
+                // The reference's own names for what isn't available like that.
                 "versions" | "params" | "average_unweighted" | "average_asyncfeded" => {}
                 other => panic!("{}: {other} is tested by nothing", path.display()),
             }
@@ -270,7 +270,7 @@ fn of_layout_error(folded: Result<Folded, FoldError>) -> bool {
     matches!(folded, Err(FoldError::Layout { author: named, .. }) if named == author(1))
 }
 
-/// What Flower 1.41 does wrong, figure by figure, and what becomes of it here.
+/// What Flower 1.41 does wrong, figure by figure, and what happens here instead.
 #[test]
 fn quirks_of_flower_are_not_ours() {
     let spec = StrategySpec::new;

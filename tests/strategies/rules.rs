@@ -1,4 +1,4 @@
-//! The strategies with parameters that make them do something.
+//! Every strategy, with parameters that make it do something.
 
 use peerfold::strategy::{STRATEGIES, StrategySpec};
 

@@ -1,4 +1,4 @@
-//! How much of the result is one update's.
+//! Shares and `max_share`: how much one update can contribute to the result.
 
 use crate::{
     golden::{author, round, update},

@@ -1,4 +1,4 @@
-//! Saved states.
+//! Saved strategy states: a restored strategy goes on to the bit, and bad states are refused.
 
 use crate::{
     golden::{author, round, update},

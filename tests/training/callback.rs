@@ -211,7 +211,7 @@ fn the_middle_of_an_epoch_is_saved_by_the_loop_and_gone_on_with() {
     };
     let straight = life("straight", 100);
     assert_eq!((straight.0, straight.1), (2, 24));
-    // Three steps are saved, and one is done in vain; then from the third on to the ninth; then over the epoch's end.
+    // Three steps are saved and one is wasted; then from the third to the ninth; then past the end of the epoch.
     assert_eq!(life("parts", 4), (0, 4, None));
     assert_eq!(life("parts", 7), (0, 10, None));
     assert_eq!(life("parts", 8), (1, 5, None));

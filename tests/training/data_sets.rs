@@ -1,4 +1,4 @@
-//! MNIST as published, and every way in which its files can be wrong.
+//! MNIST as published, and all the ways in which its files can be wrong.
 //!
 //! The files are looked for in `$PEERFOLD_DATA`, else in `../shared/data`; without them the tests that need them say
 //! so and pass.

@@ -1,4 +1,4 @@
-//! Sets of entries come to the same whatever the order in which they learn of them.
+//! Entry sets converge in whatever order they learn of entries.
 
 use libp2p_identity::Keypair;
 use peerfold::entries::{

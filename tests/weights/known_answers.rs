@@ -1,4 +1,5 @@
-//! Encodings are part of the protocol: a change here parts this version from every earlier one.
+//! Known answers for every encoding. Encodings are part of the protocol: changing one cuts this version off from all
+//! earlier ones.
 
 use libp2p_identity::Keypair;
 use peerfold::entries::EntrySet;

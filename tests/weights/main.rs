@@ -1,4 +1,4 @@
-//! Weights and what is said of them: layouts, manifests, files, signed entries, messages between peers.
+//! Weights and everything encoded about them: layouts, manifests, files, signed entries, messages between peers.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod entry_sets;

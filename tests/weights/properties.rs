@@ -1,4 +1,4 @@
-//! What holds of every layout, manifest, chunk plan and entry, and of bytes that are none.
+//! Properties of every layout, manifest, chunk plan and entry, and of bytes that are none of these.
 
 use bytes::Bytes;
 use libp2p_identity::{Keypair, PeerId};
@@ -142,7 +142,7 @@ proptest! {
         }
     }
 
-    /// What stands behind the body is ignored if it is an encoding of a value, and refused if it is none.
+    /// What follows the body is ignored if it is the encoding of a value, and refused if it isn't.
     #[test]
     fn what_a_later_version_encodes_is_known_as_such(entry in entry(), end in end()) {
         let signed = SignedEntry::sign(entry.clone(), &keypair()).unwrap();

@@ -1,4 +1,4 @@
-//! Files of Python's safetensors library, and files that are none.
+//! Files written by Python's safetensors library, and files that aren't safetensors.
 
 use bytes::Bytes;
 use half::{bf16, f16};

@@ -1,4 +1,4 @@
-//! What peers say to each other comes through as it was said, and rubbish is an error.
+//! Every message between peers survives encoding and decoding, and rubbish is an error.
 
 use bytes::Bytes;
 use futures::{executor::block_on, io::Cursor};

@@ -1,3 +1,5 @@
+//! Adam's step against the paper's formulas.
+
 use crate::plain::{bits, values};
 use peerfold_kernels::{
     adam::{Parameters, Step, step, step_with},

@@ -1,3 +1,5 @@
+//! Convolutions and their gradients against plain loops.
+
 use crate::plain::{Sum, assert_close, each_product, nan, sides, values};
 use peerfold_kernels::{convolution::Convolution, window::Window};
 use proptest::prelude::*;

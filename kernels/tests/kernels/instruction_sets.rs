@@ -1,4 +1,4 @@
-//! The same bits whatever instructions the processor has.
+//! Every instruction set gives the same bits.
 
 use crate::plain::{bits, nan, values};
 use peerfold_kernels::{

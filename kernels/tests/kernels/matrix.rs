@@ -1,3 +1,5 @@
+//! Matrix products of every shape and stride against plain loops.
+
 use crate::plain::{Sum, assert_close, bits, nan, values};
 use peerfold_kernels::matrix::{Matrix, MatrixMut, Onto, Threads, multiply};
 use proptest::prelude::*;

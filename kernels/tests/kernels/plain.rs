@@ -1,4 +1,4 @@
-//! What the kernels are compared with: loops that follow the definitions, sums in f64.
+//! The plain loops that kernels are compared with: straight from the definitions, with sums in f64.
 
 use peerfold_kernels::{convolution::Convolution, pooling::Pooling};
 

@@ -1,3 +1,5 @@
+//! Maximum and average pooling against plain loops.
+
 use crate::plain::{Sum, assert_close, bits, each_window, nan, positions, values};
 use peerfold_kernels::{
     pooling::{NOWHERE, Pooling},

@@ -1,3 +1,5 @@
+//! ReLU and its gradient, NaN and infinities included.
+
 use crate::plain::{bits, nan, values};
 use peerfold_kernels::rectifier;
 

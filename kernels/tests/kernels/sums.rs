@@ -1,3 +1,5 @@
+//! Sums of columns and of all elements against plain loops.
+
 use crate::plain::{Sum, assert_close, nan, values};
 use peerfold_kernels::sums;
 

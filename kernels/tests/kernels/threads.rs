@@ -1,4 +1,4 @@
-//! The same bits however many threads there are.
+//! Any number of threads gives the same bits.
 
 use crate::plain::{bits, nan, values};
 use peerfold_kernels::{

@@ -1,3 +1,5 @@
+//! Copies of tensors into another order of dimensions against plain loops.
+
 use crate::plain::{bits, nan, values};
 use peerfold_kernels::transpose::to_row_major;
 use proptest::prelude::*;

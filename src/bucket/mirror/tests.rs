@@ -143,7 +143,7 @@ impl Author {
     }
 }
 
-/// Reads what is to be read, as the poller does. Gives the entries, and how many objects were refused.
+/// Reads what needs reading, as the poller does. Returns the entries, and how many objects were refused.
 fn read_all(mirror: &mut Mirror, store: &Store) -> (Vec<Arc<SignedEntry>>, usize) {
     let (mut entries, mut refused) = (Vec::new(), 0);
     loop {
@@ -275,7 +275,7 @@ fn unchanged_chunks_are_written_once() {
     store.written = 0;
     numbers[7] = 100;
     author.sign("update/2", Some(&weights(&numbers)));
-    // Also by a process that begins anew.
+    // Also by a new process.
     author.begin_anew();
     author.look(&store, Duration::ZERO);
     author.upload(&mut store);
@@ -406,7 +406,7 @@ fn who_has_no_way_to_the_bucket_is_relayed_by_one_member_and_only_then() {
             .all(|hash| { store.objects.contains_key(&Name::Pack { holder: copy.name.holder, hash: *hash }) })
     );
     assert!(store.objects.len() < 2 * (GRACE.as_secs() as usize + 10), "{}", store.objects.len());
-    // It comes there itself: then nobody relays, and what was relayed goes.
+    // It reaches the bucket itself: then nobody relays, and what was relayed is removed.
     far.look(&store, now);
     far.upload(&mut store);
     for epoch in 100..200u8 {
@@ -448,7 +448,7 @@ fn who_relays_can_fail_and_another_takes_its_place() {
         second = second.or_else(|| relays(&mut members, &far, &mut store, now));
     }
     assert!(second.is_some(), "the other one relays now");
-    // A bucket that couldn't be read has shown nobody's absence.
+    // A bucket that could not be read proves nobody's absence.
     let mut third = Author::of([9; 32]);
     far.sign("update/3", Some(&weights(&[3])));
     share(&far, &mut third);

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, str::FromStr};
 
 const OPTIONS: &str = "staleness=T, loss=F, delta, degree=D, author=NAME, epoch=E";
 
-/// An update in a file, with what is said of it.
+/// An update in a file, with its options.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Input {
     pub(super) path: PathBuf,
@@ -18,8 +18,8 @@ pub(super) struct Input {
     pub(super) author: Option<String>,
 }
 
-/// Reads an input. A path may itself look like one: of several readings the first counts whose file is there, and if
-/// there is none, the first.
+/// Parses an input. A path may contain what looks like options, so of several readings the first whose file exists
+/// counts, or the first if none does.
 pub(super) fn parse(text: &str) -> Result<Input, String> {
     let mut readings = readings(text);
     if readings.is_empty() {
@@ -29,7 +29,7 @@ pub(super) fn parse(text: &str) -> Result<Input, String> {
     readings.swap_remove(there.unwrap_or(0))
 }
 
-/// A reading for each `=` with a number behind it, from the shortest path to the longest.
+/// One reading for each `=` followed by a number, from the shortest path to the longest.
 fn readings(text: &str) -> Vec<Result<Input, String>> {
     let mut readings = Vec::new();
     for (at, _) in text.match_indices('=').filter(|&(at, _)| at > 0) {
@@ -42,7 +42,7 @@ fn readings(text: &str) -> Vec<Result<Input, String>> {
     readings
 }
 
-/// The digits of a whole number, also of one that a program has written as 600.0.
+/// The digits of a whole number, even if a program wrote it as 600.0.
 fn whole(text: &str) -> Option<&str> {
     let (digits, zeros) = text.split_once('.').unwrap_or((text, "0"));
     let is_number = |text: &str, is: fn(u8) -> bool| !text.is_empty() && text.bytes().all(is);
@@ -88,8 +88,8 @@ fn number<T: FromStr>(name: &str, value: &str, expected: &str, accepts: impl Fn(
     number.ok_or_else(|| format!("{name} can't be {value:?}; it is {expected}"))
 }
 
-/// An id for the author of each input: of those without a name in ascending order of their places, as strategies go by
-/// the order of ids, and after them those with a name, always the same id for the same name.
+/// An author id for each input. Inputs without a name get ascending ids in order of their places, because strategies go
+/// by the order of ids; named ones follow, always with the same id for the same name.
 pub(super) fn authors(inputs: &[Input]) -> Result<Vec<PeerId>, String> {
     let mut seen = BTreeSet::new();
     for input in inputs {

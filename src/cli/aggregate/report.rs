@@ -1,4 +1,4 @@
-//! What `peerfold aggregate` says when it is done.
+//! The output of `peerfold aggregate`, as text and as JSON.
 
 use crate::{
     program::{Column, Sheet, sentence, some_names},
@@ -41,7 +41,7 @@ pub(super) struct Report {
     /// What the output has.
     #[serde(skip_serializing_if = "Annotations::is_empty")]
     pub(super) metadata: Annotations,
-    /// Names of what not all inputs have alike.
+    /// Names of metadata on which the inputs don't agree.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) metadata_left_out: BTreeSet<String>,
 }
@@ -66,7 +66,7 @@ pub(super) struct NotFolded {
 }
 
 impl Report {
-    /// The whole for people, the table at most so wide.
+    /// The result as text for people, with the table at most this wide.
     pub(super) fn text(&self, columns: Option<usize>) -> String {
         let paths = self.inputs.iter().map(|share| &share.path).chain(self.rejected.iter().map(|input| &input.path));
         let examples = self.inputs.iter().map(|share| share.num_examples.to_string());

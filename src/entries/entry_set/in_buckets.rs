@@ -1,4 +1,4 @@
-//! An entry set as its peers see it: in buckets, with fingerprints and pages.
+//! An entry set as peers see it: in buckets, with fingerprints and pages.
 
 use super::EntrySet;
 use crate::{
@@ -15,7 +15,7 @@ use std::{
 #[derive(Debug, Default)]
 struct Bucket {
     authors: BTreeSet<PeerId>,
-    /// Of these authors' entries and proofs; empty after a change, until somebody asks.
+    /// The fingerprint of these authors' entries and proofs; unset after a change, until somebody asks.
     fingerprint: OnceLock<[u8; 16]>,
 }
 
@@ -28,7 +28,7 @@ impl Buckets {
         Self((0..BUCKETS).map(|_| Bucket::default()).collect())
     }
 
-    /// Something of this author has changed; `stands` unless nothing of it is left.
+    /// Something of this author has changed. `stands` is false if nothing of it is left.
     pub(super) fn changed(&mut self, author: PeerId, stands: bool) {
         let bucket = &mut self.0[usize::from(bucket_of(&author))];
         bucket.fingerprint = OnceLock::new();
@@ -64,7 +64,7 @@ impl EntrySet {
         let mut hasher = blake3::Hasher::new_derive_key("peerfold 2026 bucket fingerprint v1");
         for author in &bucket.authors {
             if self.conflicts.contains_key(author) {
-                // Not the proof: there may be several, and one is enough.
+                // Not the proof itself: there may be several, and one is enough.
                 hasher.update(b"x").update(&author.to_bytes());
             }
             for entry in self.named_after(*author, None) {
@@ -76,8 +76,8 @@ impl EntrySet {
         fingerprint
     }
 
-    /// What stands in these buckets after a position, at most `limit`, and the position to go on from if there is more.
-    /// The order is that of [`Position`]. After a position that nothing could have there is nothing.
+    /// The items in these buckets after a position, at most `limit`, and the position to continue from if there are
+    /// more. The order is that of [`Position`]. After an impossible position there is nothing.
     pub fn items_after(
         &self,
         buckets: &BucketSet,

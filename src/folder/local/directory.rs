@@ -1,4 +1,4 @@
-//! The names of the files, and how they are written and removed.
+//! The files of a directory folder: their names, and how they are written and removed.
 
 use super::{Counters, failed, value_file};
 use crate::{
@@ -33,7 +33,7 @@ impl Directory {
         let own = federation.join(author.to_base58());
         durable_file::create_dir_all(&own, false).map_err(failed("creating", &own))?;
         durable_file::remove_partial(&own).map_err(failed("cleaning", &own))?;
-        // A directory that can't be written is an error now, not after the first epoch.
+        // Report a directory that can't be written now, not after the first epoch.
         tempfile::tempfile_in(&own).map_err(failed("writing into", &own))?;
         Ok(Self { federation, own, counters: Counters::default(), only_read: false })
     }
@@ -90,7 +90,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Whether there is a file for a value of this author's, as long as it must be.
+    /// Whether there is a file of the right length for this author's value.
     pub(super) fn has_value(&self, manifest: &Manifest) -> bool {
         let expected = value_file::start(manifest) + manifest.layout().bytes();
         fs::metadata(self.own_value_path(manifest.root())).is_ok_and(|file| file.is_file() && file.len() == expected)
@@ -143,14 +143,14 @@ impl Directory {
             }
             let path = self.own.join(&name);
             let entry = read_entry(&path).ok().and_then(|bytes| SignedEntry::decode(&bytes).ok());
-            // Rubbish, and what a newer version of this program wrote, is not this one's to remove.
+            // Rubbish, and files written by a newer version of this program, aren't ours to remove.
             let earlier = |entry: &SignedEntry| {
                 entry.key.author() == newest.key.author()
                     && entry.federation == newest.federation
                     && entry.sequence < newest.sequence
             };
             if let Some(entry) = entry.filter(earlier) {
-                // Its value stays for once: someone may have listed it just now.
+                // Its value stays for now: somebody may have just listed it.
                 roots.extend(entry.root());
                 superseded.push(path);
             }
@@ -181,7 +181,7 @@ impl Directory {
     }
 }
 
-/// Opens a file for reading. What isn't one is an error: to open a pipe would wait for its writer.
+/// Opens a file for reading. Anything else is an error: opening a pipe would wait for its writer.
 fn open_file(path: &Path) -> io::Result<fs::File> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
@@ -189,7 +189,7 @@ fn open_file(path: &Path) -> io::Result<fs::File> {
     fs::File::open(path)
 }
 
-/// The bytes of what may be an entry.
+/// The bytes of a possible entry.
 pub(super) fn read_entry(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(MAX_ENTRY_BYTES + 1);
     // One more than allowed, so that what is too long is refused rather than cut.

@@ -1,4 +1,4 @@
-//! Finding out what others have written.
+//! Finding out what others have written into the directory.
 
 use super::{
     directory::{Directory, ENTRY, file_names, read_entry},
@@ -17,9 +17,9 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-/// How often a directory is listed anew because a file vanished before it was read.
+/// How often a directory is listed again because a file vanished before it was read.
 const LISTINGS: usize = 16;
-/// Own entries that are remembered by their names.
+/// How many of our own entries are remembered by name.
 const REMEMBERED: usize = 4096;
 
 /// Which entry files are known. Files never change, so that none is read twice.
@@ -27,16 +27,16 @@ pub(super) struct Scan {
     author: Author,
     own_dir: String,
     known: BTreeSet<(String, String)>,
-    /// What can't be read at this look. It is tried again at every look.
+    /// What could not be read this time. It is retried every time.
     unreadable: BTreeSet<PathBuf>,
-    /// What couldn't be read at the last look, so that it is told once.
+    /// What could not be read last time, so that it is reported once.
     told: BTreeSet<PathBuf>,
     /// Names of the entries that this handle wrote, by number.
     written: BTreeMap<u64, String>,
-    /// An entry of the own author that isn't in `written` is an old one that someone put back, if its number is not
+    /// An entry of our own author that isn't in `written` is an old one that somebody put back, if its number isn't
     /// above this.
     written_above: u64,
-    /// Whether the own entries that are found now are the author's earlier ones.
+    /// Whether entries of our own found now are the author's earlier ones.
     taking_stock: bool,
     written_elsewhere: bool,
 }
@@ -56,8 +56,7 @@ impl Scan {
         }
     }
 
-    /// Takes in everything, own entries too. Those that appear later, and that this handle doesn't write, come from
-    /// elsewhere.
+    /// Takes in everything, our own entries too. Later ones that this handle didn't write come from elsewhere.
     pub(super) fn take_stock(&mut self, directory: &Directory, board: &Board) -> Result<(), FolderError> {
         self.taking_stock = true;
         let done = self.run(directory, board);
@@ -79,7 +78,7 @@ impl Scan {
         }
     }
 
-    /// Whether an entry of the own author has appeared that this handle didn't write.
+    /// Whether an entry of our own author has appeared that this handle didn't write.
     pub(super) fn own_was_written_elsewhere(&self) -> bool {
         self.written_elsewhere
     }
@@ -89,13 +88,13 @@ impl Scan {
         self.known.contains(&(self.own_dir.clone(), name.to_owned()))
     }
 
-    /// Reads every file anew the next time.
+    /// Reads every file again the next time.
     pub(super) fn forget(&mut self) {
         self.known.clear();
     }
 
-    /// Takes in all entries that are not known yet. What can't be an entry, or can't be read, is left alone, with a
-    /// warning: one author's files don't keep others from being seen.
+    /// Takes in all entries that aren't known yet. Files that can't be entries or can't be read are left alone, with a
+    /// warning: one author's files must not hide the others'.
     pub(super) fn run(&mut self, directory: &Directory, board: &Board) -> Result<(), FolderError> {
         let root = directory.federation_dir();
         let mut found = BTreeSet::new();
@@ -107,7 +106,7 @@ impl Scan {
             else {
                 continue;
             };
-            // A file that was listed and is gone was superseded by one that the listing may lack: without another look
+            // A file that was listed but is gone was replaced by one that the listing may lack; without another look
             // the key would seem empty.
             for _ in 0..LISTINGS {
                 match self.look_into(directory, &author_dir, (&text, author), &mut found, board) {

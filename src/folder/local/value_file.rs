@@ -1,4 +1,5 @@
-//! One value in one file: the manifest's length (4 bytes, little-endian), the manifest, the chunks one after another.
+//! The file of one value: the manifest's length (4 bytes, little-endian), the manifest, then the chunks one after
+//! another.
 
 use super::{Counters, failed};
 use crate::{
@@ -68,8 +69,8 @@ pub(super) fn open(mut file: File, path: PathBuf, entry: &Entry, counters: Count
     Ok(Value::new(manifest, FileChunks { file: SharedFile::new(file, path), start, counters }))
 }
 
-/// The chunks of a file. While it is kept open it stays readable when its name is removed; of very many values at once
-/// most are not, and one that its author has replaced twice meanwhile is gone.
+/// The chunks of a file. While the file is kept open, it stays readable even if its name is removed. If there are very
+/// many values at once, most aren't kept open, and one that its author has replaced twice in the meantime is gone.
 struct FileChunks {
     file: SharedFile,
     start: u64,

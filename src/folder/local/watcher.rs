@@ -1,4 +1,4 @@
-//! The thread that looks for changes while someone watches.
+//! The thread that looks for changes while somebody watches.
 
 use super::DirectoryView;
 use notify::{RecursiveMode, Watcher as _};
@@ -22,7 +22,7 @@ enum Wake {
 /// Looks for changes until it is dropped.
 pub(super) struct Watcher {
     wake: SyncSender<Wake>,
-    /// Sends `Wake::Changed`; gone where the system has no notifications.
+    /// Sends `Wake::Changed`. `None` where the system has no notifications.
     notifications: Option<notify::RecommendedWatcher>,
 }
 

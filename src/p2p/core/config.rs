@@ -19,12 +19,12 @@ pub struct CoreConfig {
     /// Newest updates of this layout are fetched when they are announced, so that they are there for a fold and outlive
     /// their authors; `None` fetches only what is asked for.
     pub layout: Option<LayoutId>,
-    /// Of whom: values of nobody else are fetched unasked, or kept for who leaves. Entries are taken in and passed on
-    /// whoever signed them, and a value that somebody asks for is given.
+    /// Whose values are fetched unasked, or kept for departing authors. Entries are taken in and passed on whoever
+    /// signed them, and a value that somebody asks for is given.
     pub membership: Arc<Membership>,
     /// How often to sync with one random member: a minute.
     pub sync_every: Duration,
-    /// What is bounded.
+    /// The limits.
     pub limits: Limits,
 }
 

@@ -1,4 +1,4 @@
-//! What the core is told and what it says: the inputs and outputs of [`Core`](super::Core), and what stands in them.
+//! The interface of [`Core`](super::Core): its inputs, its outputs, and their parts.
 
 use crate::{
     entries::Conflict,
@@ -9,15 +9,15 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use std::{sync::Arc, time::Duration};
 
-/// Names a request that the core has made.
+/// Identifies a request that the core has made.
 pub type RequestId = u64;
-/// Names something that the driver wants answered.
+/// Identifies something that the driver wants answered.
 pub type Token = u64;
 
 /// Why a request has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestFailed {
-    /// The peer doesn't speak the protocol: it is no node, a bootstrap node perhaps.
+    /// The peer doesn't speak the protocol: it isn't a node, but perhaps a bootstrap node.
     Unsupported,
     /// It is gone, or was too slow.
     Failed,
@@ -32,7 +32,7 @@ pub enum Looked {
     NoManifest,
     /// These chunks are missing, each with its length.
     Missing(Vec<(ChunkHash, u64)>),
-    /// It is whole.
+    /// All of it is there.
     Whole,
     /// The manifest isn't what the entry says: of another layout or length.
     NotAsSigned,
@@ -47,7 +47,7 @@ pub enum StoreResult {
     Stored,
     /// Its hash is another one.
     WrongHash,
-    /// It has the hash, but is no manifest, or no chunk of its place: so its author signed it.
+    /// Its hash is right, but it isn't a manifest, or not the chunk for its place: that is what its author signed.
     NotAsSigned,
     /// The cache can't be written.
     Failed(String),
@@ -77,9 +77,9 @@ pub enum Input {
     GossipFailed,
     /// The board was changed past the core: an author was trusted again.
     BoardChanged,
-    /// Entries that were found elsewhere than at a peer: to be taken in, and told.
+    /// Entries that were found somewhere other than at a peer: to be taken in and passed on.
     Learned(Vec<Arc<SignedEntry>>),
-    /// A peer asks, to be answered by [`Output::SyncReply`].
+    /// A peer's request, to be answered with [`Output::SyncReply`].
     SyncRequest {
         /// Names it.
         token: Token,
@@ -88,17 +88,17 @@ pub enum Input {
         /// What.
         request: SyncRequest,
     },
-    /// The answer to an [`Output::Sync`]. It comes once for each, as a failure at the latest when the peer has had its
-    /// time, or not at all if the peer's last connection has ended.
+    /// The answer to an [`Output::Sync`]. It comes once for each: at the latest as a failure when the peer's time is
+    /// up, or not at all if the peer's last connection has ended.
     SyncResponse {
         /// Which request.
         id: RequestId,
         /// The answer.
         response: Result<SyncResponse, RequestFailed>,
     },
-    /// A value is wanted: answered by [`Output::Fetched`], once for all that want the same root.
+    /// A value is wanted. Answered with [`Output::Fetched`], once for everybody who wants the same root.
     Want(Arc<SignedEntry>),
-    /// Nobody waits for it any more. The driver counts who does.
+    /// Nobody waits for it any more. The driver does the counting.
     Unwant(Root),
     /// The answer to an [`Output::Lookup`].
     Looked {
@@ -107,8 +107,8 @@ pub enum Input {
         /// What the cache has of it.
         looked: Looked,
     },
-    /// The answer to an [`Output::Blobs`], empty for a notice; `Err` with `Unsupported` too if the peer isn't a member. It
-    /// comes once for each, as that to an [`Output::Sync`].
+    /// The answer to an [`Output::Blobs`], empty for a notice; `Err` with `Unsupported` too if the peer isn't a member.
+    /// It comes once for each, like the answer to an [`Output::Sync`].
     BlobResponse {
         /// Which request.
         id: RequestId,
@@ -122,7 +122,7 @@ pub enum Input {
         /// What became of it.
         result: StoreResult,
     },
-    /// A peer holds these values whole.
+    /// A peer holds all of these values.
     Holds {
         /// Who.
         peer: PeerId,
@@ -131,48 +131,48 @@ pub enum Input {
     },
     /// A peer has asked for blobs of this federation, and so is a member.
     Asked(PeerId),
-    /// A peer that leaves asks for this value of its own to be kept for others.
+    /// A departing peer asks for one of its own values to be kept for others.
     Keep {
         /// Who.
         peer: PeerId,
         /// Its signed entry.
         entry: Bytes,
     },
-    /// This node is about to leave, so that what is its own is to outlive it; or isn't any more. How far that is,
-    /// [`Core::handed_over`](super::Core::handed_over) says.
+    /// This node is about to leave, and what it has published should outlive it; or it no longer is.
+    /// [`Core::handed_over`](super::Core::handed_over) says how far that has got.
     Leaves(bool),
 }
 
-/// What becomes of a message of gossip.
+/// The verdict on a gossip message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Forwarded.
     Accept,
     /// Not forwarded: known, older, or not for this node.
     Ignore,
-    /// Not forwarded, and whoever forwarded it is to blame.
+    /// Not forwarded, and the peer that forwarded it is to blame.
     Reject,
 }
 
-/// Why a value could not be had.
+/// Why a value could not be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    /// Its entry no longer stands.
+    /// Its entry is no longer current.
     #[error("its author has replaced or removed it")]
     Gone,
-    /// None of the connected peers gives it.
+    /// None of the connected peers has it.
     #[error("none of the {asked} connected peers that were asked gives it")]
     Unreachable {
         /// Peers that were asked.
         asked: usize,
     },
-    /// The author signed an entry for a value that isn't so.
+    /// The author signed an entry that misdescribes its value.
     #[error("its manifest is of another layout or length than its entry says")]
     NotAsSigned,
     /// The cache can't be read or written.
     #[error("{0}")]
     Cache(String),
-    /// The cache lets go of what is stored in it before the value is whole.
+    /// The cache drops stored parts before the value is complete.
     #[error("the cache doesn't keep it; is its quota too small?")]
     NotKept,
     /// The node has left the network.
@@ -185,7 +185,7 @@ pub enum FetchError {
 pub enum Output {
     /// Publish this by gossip.
     Gossip(Bytes),
-    /// What becomes of a message.
+    /// The verdict on a message.
     Verdict {
         /// Which.
         token: Token,
@@ -234,17 +234,17 @@ pub enum Output {
     SaveProof(Conflict),
     /// The entry set has changed: let the cache drop what no longer counts.
     Retain,
-    /// An own entry with this number was seen: go on above it.
+    /// An entry of our own with this number was seen: continue above it.
     OwnSequence(u64),
-    /// A wanted value is there, or can't be had. Also told unasked: of every value that was fetched for its announcement,
-    /// and of one that is not as signed.
+    /// A wanted value has arrived, or can't be had. Also reported unasked for every value that was fetched because it
+    /// was announced, and for one that isn't what its entry says.
     Fetched {
         /// The value.
         root: Root,
         /// How it went.
         result: Result<(), FetchError>,
     },
-    /// Drop the connections to this peer and make none for so long.
+    /// Drop the connections to this peer and make no new ones for this long.
     Ban {
         /// Who.
         peer: PeerId,
@@ -253,6 +253,7 @@ pub enum Output {
         /// How long.
         length: Duration,
     },
-    /// This peer is a member of the federation: remember it, provide for it. Once for each time that it connects.
+    /// This peer is a member of the federation: remember it, and announce this node. Once for each time that it
+    /// connects.
     Member(PeerId),
 }

@@ -1,5 +1,5 @@
-//! Which values are fetched, and when: what was asked for first, then what was announced. Where their blobs come from is
-//! the affair of [`providers`](super::providers).
+//! Which values are fetched, and when: first those that were asked for, then those that were announced.
+//! [`providers`](super::providers) decides where their blobs come from.
 
 use super::{
     Core, FetchError, Looked, Output,
@@ -9,10 +9,10 @@ use crate::weights::{EntryHash, Root, SignedEntry};
 use libp2p_identity::PeerId;
 use std::{sync::Arc, time::Duration};
 
-/// Times that the cache is asked in one try. Twice or three times is usual: before the manifest came, before the chunks,
+/// How often the cache is asked in one attempt. Two or three times is usual: before the manifest, before the chunks,
 /// and after them.
 const MAX_LOOKUPS: u32 = 6;
-/// Until the first time that a value, which nobody gave, is tried again unasked; doubled with every try.
+/// How long to wait before first retrying, unasked, a value that nobody had. Doubled with each attempt.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// At most this many times the interval between syncs.
 const LONGEST_RETRY: u32 = 16;
@@ -50,7 +50,7 @@ impl Core {
         }
     }
 
-    /// The value of this author needn't be fetched any more, unless somebody waits for it.
+    /// This author's value needn't be fetched any more, unless somebody waits for it.
     pub(super) fn drop_unasked(&mut self, root: Root, author: PeerId) {
         let Some(job) = self.fetches.jobs.get_mut(&root) else { return };
         job.unasked.remove(&author);
@@ -59,13 +59,13 @@ impl Core {
         }
     }
 
-    /// Starts what may start, and asks for what may be asked.
+    /// Starts the jobs that may start, and sends the requests that may be sent.
     pub(super) fn fetch(&mut self) {
         loop {
             self.start_queued();
             let fetching = |root: &&Root| self.fetches.jobs.get(*root).is_some_and(|job| job.stage == Stage::Fetching);
             let active: Vec<Root> = self.fetches.active.iter().filter(fetching).copied().collect();
-            // One that nobody gives leaves its place to the next.
+            // A value that nobody has leaves its place to the next.
             let mut ended = false;
             for root in active {
                 ended |= self.ask_providers(root);
@@ -134,7 +134,7 @@ impl Core {
         }
     }
 
-    /// The entry that the cache was asked about lies. Others with this root may not.
+    /// The entry that the cache was asked about lies. Others with the same root may not.
     fn not_as_signed(&mut self, root: Root, about: EntryHash) {
         let Some(job) = self.fetches.jobs.get_mut(&root) else { return };
         let liar = job.entry().map(|entry| entry.key.author());
@@ -154,7 +154,7 @@ impl Core {
         }
     }
 
-    /// What has this root is no value, whatever its entries say.
+    /// The bytes with this root are not a value, whatever its entries say.
     pub(super) fn none_as_signed(&mut self, root: Root) {
         let Some(job) = self.fetches.remove(root) else { return };
         for entry in job.entries() {
@@ -173,7 +173,7 @@ impl Core {
         self.fail(root, if stands { FetchError::Unreachable { asked } } else { FetchError::Gone });
     }
 
-    /// Ends a try. What was announced is tried again later, as long as it is worth it.
+    /// Ends an attempt. An announced value is tried again later, as long as it is worth fetching.
     pub(super) fn fail(&mut self, root: Root, error: FetchError) {
         let Some(job) = self.fetches.jobs.get_mut(&root) else { return };
         let waited = !std::mem::take(&mut job.wanted).is_empty();
@@ -194,7 +194,7 @@ impl Core {
         authors.into_iter().for_each(|author| self.refresh_prefetch(author));
     }
 
-    /// With nobody to ask, nothing is tried: who connects wakes it.
+    /// With nobody to ask there is nothing to retry: the next connection wakes the job.
     pub(super) fn next_retry_time(&self) -> Option<Duration> {
         self.fetches.parked.first().map(|(until, _)| *until).filter(|_| self.has_anyone_to_ask())
     }

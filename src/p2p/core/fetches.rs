@@ -1,5 +1,5 @@
-//! The values that are being fetched or wait for it, and the requests for their blobs that are under way. When which
-//! value is fetched is the affair of `fetch`, from whom that of `providers`.
+//! The values that are being fetched or wait to be, and the requests in flight for their blobs. `fetch` decides when a
+//! value is fetched, `providers` from whom.
 
 use super::{
     RequestId,
@@ -12,28 +12,28 @@ use std::{
     time::Duration,
 };
 
-/// The values that are being fetched or wait for it.
+/// The values that are being fetched, or wait to be.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
-    /// All of them. The three sets below say in which order.
+    /// All jobs. The three sets below give their order.
     pub(super) jobs: BTreeMap<Root, Job>,
-    /// What waits for its turn: whether unasked, its number.
+    /// Jobs that wait for their turn: whether unasked, and the number.
     pub(super) queue: BTreeSet<(bool, u64, Root)>,
-    /// What waits until then.
+    /// Jobs that wait until this time.
     pub(super) parked: BTreeSet<(Duration, Root)>,
-    /// What is looked up or fetched now.
+    /// Jobs that are being looked up or fetched now.
     pub(super) active: BTreeSet<Root>,
     last_number: u64,
-    /// What the cache is being asked, and about which entry.
+    /// The values that the cache is being asked about, and for which entry.
     pub(super) lookups: BTreeMap<Root, EntryHash>,
     /// Requests whose blobs have not all been stored.
     pub(super) requests: BTreeMap<RequestId, Request>,
-    /// The blobs of these requests. No blob is asked for, or stored, twice at once.
+    /// The blobs of these requests. No blob is requested or stored twice at the same time.
     pub(super) in_flight: BTreeMap<BlobHash, RequestId>,
 }
 
-/// A request for blobs. It is there until all of them are stored, or known not to come: what was received and is not yet
-/// on the disk takes memory like what is under way.
+/// A request for blobs. It stays until all of them are stored or known not to come, because received blobs that aren't
+/// on the disk yet take memory like those in flight.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) peer: PeerId,
@@ -43,12 +43,12 @@ pub(super) struct Request {
     /// Those that are under way, or being stored for this value.
     pub(super) open: BTreeMap<BlobHash, Option<Root>>,
     pub(super) answered: bool,
-    /// One strike an answer, however much is wrong in it.
+    /// One strike per answer, however much of it is wrong.
     pub(super) struck: bool,
 }
 
 impl Fetches {
-    /// The job for this root, which is put into the queue if it is new.
+    /// The job for this root, queued if it is new.
     pub(super) fn job(&mut self, root: Root, unasked: bool) -> &mut Job {
         let Self { jobs, queue, last_number, .. } = self;
         jobs.entry(root).or_insert_with(|| {
@@ -86,14 +86,14 @@ impl Fetches {
         self.list(root, stage);
     }
 
-    /// Lets a job go. What is in flight for it is thrown away when it arrives, unless another job needs it.
+    /// Abandons a job. What is in flight for it is thrown away on arrival, unless another job needs it.
     pub(super) fn remove(&mut self, root: Root) -> Option<Job> {
         let job = self.jobs.remove(&root)?;
         self.unlist(root, job.stage);
         Some(job)
     }
 
-    /// Puts a job that waits, in whatever way, into the queue's end.
+    /// Puts a waiting job, whatever it waits for, at the end of the queue.
     pub(super) fn requeue(&mut self, root: Root) {
         let Some(job) = self.jobs.get_mut(&root) else { return };
         job.lookups = 0;
@@ -102,7 +102,7 @@ impl Fetches {
         self.set_stage(root, stage);
     }
 
-    /// This peer may have what nobody else gave.
+    /// This peer may have what no other peer had.
     fn wake(&mut self, root: Root, peer: PeerId) {
         let Some(job) = self.jobs.get_mut(&root) else { return };
         job.tried.forgive(&peer);
@@ -129,7 +129,7 @@ impl Fetches {
         self.jobs.values_mut().for_each(|job| job.tried.forgive(&peer));
     }
 
-    /// How many requests this peer has still to answer, or has answered with what isn't stored yet.
+    /// How many requests this peer still has to answer, or has answered with blobs that aren't stored yet.
     pub(super) fn requests_to(&self, peer: &PeerId) -> usize {
         self.requests.values().filter(|request| request.peer == *peer).count()
     }

@@ -1,4 +1,4 @@
-//! Entries that come without being asked for: by gossip, from this node itself, from a bucket.
+//! Entries that arrive without being asked for: by gossip, from this node itself, or from a bucket.
 
 use super::{Core, Output, Token, Verdict};
 use crate::{
@@ -34,13 +34,13 @@ impl Core {
         }
     }
 
-    /// Whether these bytes are an entry that stands: then nobody needs to check its signature again.
+    /// Whether these bytes are an entry that is already held, so that its signature needn't be checked again.
     pub(super) fn is_known(&self, bytes: &[u8]) -> bool {
         bytes.len() <= MAX_ENTRY_BYTES && self.board.set().holds(&EntryHash::of(bytes))
     }
 
-    /// Takes a peer's entry in. True if it changed the set, also by excluding its author. [`Output::Retain`] is left to
-    /// the caller.
+    /// Takes in a peer's entry. Returns true if that changed the set, also by excluding its author. [`Output::Retain`]
+    /// is left to the caller.
     pub(super) fn take_in(&mut self, entry: Arc<SignedEntry>) -> bool {
         let author = entry.key.author();
         if author == self.config.me && entry.federation == self.config.federation {
@@ -55,7 +55,7 @@ impl Core {
         true
     }
 
-    /// Takes a peer's proof in, as [`take_in`](Self::take_in) does an entry.
+    /// Takes in a peer's proof, as [`take_in`](Self::take_in) does an entry.
     pub(super) fn take_in_proof(&mut self, proof: Conflict) -> bool {
         let author = proof.author();
         if self.board.insert_proof(proof.clone()) != Ok(true) {
@@ -72,7 +72,7 @@ impl Core {
         self.peers.values_mut().for_each(|peer| peer.knows_own = false);
     }
 
-    /// Entries from a bucket: who is connected is told by sync, as of what another peer has told.
+    /// Entries from a bucket. Connected peers learn of them by sync, as they do of what another peer has told us.
     pub(super) fn learned(&mut self, entries: Vec<Arc<SignedEntry>>) {
         let mut changed = false;
         for entry in entries {

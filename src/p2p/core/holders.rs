@@ -1,4 +1,4 @@
-//! Who holds which newest update: what this node tells authors, and what others tell it of its own.
+//! Which peers hold which newest updates: what this node tells authors, and what others tell it about its own.
 
 use super::{Core, Output, RequestFailed, RequestId};
 use crate::{
@@ -11,25 +11,25 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Most peers that are remembered to hold one value.
 const MAX_HOLDERS: usize = 4096;
 
-/// What is held by whom.
+/// Which peers hold which values.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     /// The newest update of each author that this node holds whole.
     held: BTreeMap<PeerId, Held>,
-    /// Notices that are under way, and to which author.
+    /// Notices in flight, and to which author.
     notices: BTreeMap<RequestId, PeerId>,
-    /// Who holds this node's own standing values.
+    /// The peers that hold this node's own current values.
     own: BTreeMap<Root, BTreeSet<PeerId>>,
-    /// The value of this node's own that each connected peer has last said to hold, whether it stands here or not: a node
-    /// from an old copy of its home is told of updates that it has yet to learn of, or to publish again, and it is told
-    /// once.
+    /// The value of this node's own that each connected peer last said it holds, whether it is current here or not: a
+    /// node restored from an old copy of its home is told about updates that it has yet to learn of, or to publish
+    /// again, and it is told only once.
     told: BTreeMap<PeerId, Root>,
 }
 
 #[derive(Debug)]
 struct Held {
     root: Root,
-    /// Whether its author was told, as long as it is connected: one that starts anew has forgotten it.
+    /// Whether its author was told, for as long as the author is connected: after a restart it has forgotten.
     told: bool,
 }
 
@@ -48,7 +48,7 @@ impl Holders {
         self.forgets(&peer);
     }
 
-    /// This author no longer knows what it was told.
+    /// This author has forgotten what it was told.
     pub(super) fn forgets(&mut self, author: &PeerId) {
         if let Some(held) = self.held.get_mut(author) {
             held.told = false;
@@ -57,16 +57,17 @@ impl Holders {
 }
 
 impl Core {
-    /// The peers that hold this value, as they say. Known only of values that this node has put and that still stand.
+    /// The peers that say they hold this value. Known only for values that this node has put and that are still
+    /// current.
     pub fn holders(&self, root: &Root) -> impl Iterator<Item = PeerId> {
         self.holders.own.get(root).into_iter().flatten().copied()
     }
 
-    /// The connected members that may be expected to fetch this value of this node's own, and haven't said yet that they
-    /// hold it. A node that waits for them, for a while, leaves its last update to its peers before it goes.
+    /// The connected members that can be expected to fetch this value of this node's own and haven't said yet that they
+    /// hold it. A node that waits for them for a while leaves its last update with its peers before it goes.
     ///
-    /// Expected is every member but those whose updates, of which the board shows at least one, are all of other layouts.
-    /// One that fetches nothing unasked can't be told apart from one that is slow: a deadline is the caller's affair.
+    /// Every member is expected to, except those with at least one update on the board and all of them of other
+    /// layouts. A member that fetches nothing unasked looks the same as a slow one, so the caller needs a deadline.
     pub fn unheld(&self, root: &Root) -> Vec<PeerId> {
         let set = self.board.set();
         let own = set.of_author(self.config.me).find(|entry| entry.root() == Some(*root));
@@ -102,13 +103,13 @@ impl Core {
         self.board.set().of_author(self.config.me).filter_map(|entry| entry.root()).collect()
     }
 
-    /// Of values that no longer stand.
+    /// Drops what is known about values that are no longer current.
     pub(super) fn forget_old_holders(&mut self) {
         let own = self.own_roots();
         self.holders.own.retain(|root, _| own.contains(root));
     }
 
-    /// This node now holds the value of an entry whole. If it is its author's newest update, the author is told.
+    /// This node now holds all of an entry's value. If it is the author's newest update, the author is told.
     pub(super) fn note_held(&mut self, root: Root, entry: &SignedEntry) {
         let author = entry.key.author();
         let is_newest = |newest: &SignedEntry| newest.hash() == entry.hash();
@@ -132,7 +133,7 @@ impl Core {
         self.push(Output::Blobs { id, peer: author, request: BlobRequest::Holds { federation, roots } });
     }
 
-    /// True if this was the answer to a notice. One that failed is sent again with the next sync.
+    /// Returns true if this was the answer to a notice. A failed notice is sent again with the next sync.
     pub(super) fn notice_answered(&mut self, id: RequestId, error: Option<&RequestFailed>) -> bool {
         let Some(author) = self.holders.notices.remove(&id) else { return false };
         if error.is_some()

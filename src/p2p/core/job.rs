@@ -1,4 +1,4 @@
-//! A value to be fetched, and what a try has shown of the peers that were asked for it.
+//! A value being fetched, and what the current attempt has shown about the peers that were asked for it.
 
 use crate::weights::{BlobHash, EntryHash, SignedEntry};
 use libp2p_identity::PeerId;
@@ -8,32 +8,32 @@ use std::{
     time::Duration,
 };
 
-/// Failed requests after which a peer is not asked again in a try.
+/// Failed requests after which a peer isn't asked again in the same attempt.
 const MAX_FAILURES: u32 = 2;
 
-/// A value to be fetched, for whoever wants it: entries with equal roots are one job.
+/// A value to fetch, for everybody who wants it: entries with equal roots are one job.
 #[derive(Debug)]
 pub(super) struct Job {
-    /// The entries that were asked for.
+    /// The entries somebody is waiting for.
     pub(super) wanted: Vec<Arc<SignedEntry>>,
-    /// The entries that it is fetched for unasked, by their authors.
+    /// The entries for which it is fetched unasked, by author.
     pub(super) unasked: BTreeMap<PeerId, Arc<SignedEntry>>,
     pub(super) stage: Stage,
-    /// The blobs that are missing, with their lengths; that of a manifest isn't known.
+    /// The missing blobs with their lengths. A manifest's length isn't known.
     pub(super) todo: BTreeMap<BlobHash, Option<u64>>,
     pub(super) tried: Tried,
-    /// Who says that it holds the value.
+    /// The peers that say they hold the value.
     pub(super) holders: BTreeSet<PeerId>,
-    /// Times that the cache was asked in this try.
+    /// How often the cache was asked in this attempt.
     pub(super) lookups: u32,
-    /// Tries that ended without the value.
+    /// Attempts that ended without the value.
     pub(super) failed_tries: u32,
 }
 
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Waits for its turn: what is wanted first, then by number.
+    /// Waits for its turn: wanted values first, then by number.
     Queued {
         /// Nobody waits for it.
         unasked: bool,
@@ -44,20 +44,20 @@ pub(super) enum Stage {
     Looking,
     /// Blobs are being fetched.
     Fetching,
-    /// Nobody gave it. It is tried again then, or when somebody comes who may have it.
+    /// No peer had it. It is tried again at this time, or when a peer that may have it connects.
     Parked(Duration),
 }
 
-/// What a try has shown.
+/// What the current attempt has shown.
 #[derive(Debug, Default)]
 pub(super) struct Tried {
-    /// If not empty, nobody else is asked in this try: the others were asked before.
+    /// If not empty, only these peers are asked in this attempt: the others were asked before.
     pub(super) only: BTreeSet<PeerId>,
     lacks: BTreeMap<PeerId, BTreeSet<BlobHash>>,
     failures: BTreeMap<PeerId, u32>,
     wrong: BTreeSet<PeerId>,
     asked: BTreeSet<PeerId>,
-    /// The order among peers of which nothing is known, drawn.
+    /// A random order among peers of which nothing is known.
     pub(super) ranks: BTreeMap<PeerId, u64>,
 }
 
@@ -75,7 +75,7 @@ impl Job {
         }
     }
 
-    /// All entries that it is fetched for. They share a root, and may lie about the rest.
+    /// All entries for which it is fetched. They share a root, and may lie about the rest.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<SignedEntry>> {
         self.wanted.iter().chain(self.unasked.values())
     }
@@ -85,7 +85,7 @@ impl Job {
         self.entries().next()
     }
 
-    /// Drops an entry that lies. True if it was the last that somebody waited for.
+    /// Drops an entry that lies. Returns true if it was the last one that somebody waited for.
     pub(super) fn drop_entry(&mut self, hash: EntryHash) -> bool {
         let waited = !self.wanted.is_empty();
         self.wanted.retain(|entry| entry.hash() != hash);
@@ -126,12 +126,13 @@ impl Tried {
             && (self.only.is_empty() || self.only.contains(peer))
     }
 
-    /// The lower, the sooner a peer is asked: who sent wrong bytes comes last, who failed before those.
+    /// The lower this is, the sooner a peer is asked. Peers that sent wrong bytes come last, peers that failed just
+    /// before them.
     pub(super) fn demerits(&self, peer: &PeerId) -> (bool, u32) {
         (self.wrong.contains(peer), self.failures.get(peer).copied().unwrap_or_default())
     }
 
-    /// What was learned of a peer no longer counts: it is there again, or has the value now.
+    /// Forgets what was learned about a peer: it is back, or has the value now.
     pub(super) fn forgive(&mut self, peer: &PeerId) {
         self.lacks.remove(peer);
         self.failures.remove(peer);

@@ -1,4 +1,4 @@
-//! Values that peers which leave have asked this node to keep for others: fetched as if they were wanted here.
+//! Values that departing peers have asked this node to keep for others. They are fetched as if they were wanted here.
 
 use super::{Core, Output};
 use crate::{
@@ -11,10 +11,10 @@ use std::{
     sync::Arc,
 };
 
-/// Most values that one peer may ask to be kept while it is connected.
+/// Most values that a peer can ask this node to keep while it is connected.
 const MAX_OF_PEER: usize = 64;
 
-/// What was asked for, by whom; as long as who asked is connected.
+/// Which values each peer asked to be kept, for as long as that peer is connected.
 #[derive(Debug, Default)]
 pub(super) struct Keeps {
     asked: BTreeMap<PeerId, BTreeSet<Root>>,
@@ -41,8 +41,8 @@ impl Keeps {
 }
 
 impl Core {
-    /// A peer asks for a value of its own to be kept. Of others' values, and of those that are too long to be fetched
-    /// unasked, it asks in vain; so does who may not take part.
+    /// A peer asks for one of its own values to be kept. Requests for other authors' values, for values too long to be
+    /// fetched unasked, and from peers that may not take part are ignored.
     pub(super) fn keep(&mut self, peer: PeerId, entry: &[u8]) {
         if !self.peers.contains_key(&peer) {
             return;
@@ -66,7 +66,7 @@ impl Core {
         }
     }
 
-    /// A value is here whole: says so to its author, if that asked for it to be kept.
+    /// All of a value is here: tells its author, if the author asked for it to be kept.
     pub(super) fn tell_kept(&mut self, author: PeerId, root: Root) {
         if self.keeps.is_asked(&author, &root) {
             let (federation, id) = (self.config.federation, self.new_id());

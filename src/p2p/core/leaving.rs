@@ -1,4 +1,4 @@
-//! Leaving: what a node has published is to be known, and held, by others before it goes.
+//! Leaving: making sure that others know and hold what a node has published before it goes.
 
 use super::{Core, Output};
 use crate::{
@@ -12,11 +12,11 @@ use std::{
     time::Duration,
 };
 
-/// How often a node that leaves asks its members what they know of it.
+/// How often a leaving node asks members what they know of it.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often it asks again for a value to be kept.
 const ASK_EVERY: Duration = Duration::from_secs(2);
-/// Members that are asked at once to keep a value.
+/// Members asked at the same time to keep a value.
 const KEEPERS: usize = 2;
 
 /// What others have of what a node has published.
@@ -26,16 +26,16 @@ pub struct HandedOver {
     pub members: usize,
     /// Those of them that know all of its entries, removals included.
     pub knowing: usize,
-    /// Peers that hold each of its values whole, of the value that the fewest hold. Older updates don't count. If it has
-    /// no values, those that know this.
+    /// Peers that hold all of the value that the fewest peers hold. Older updates don't count. If it has no values, the
+    /// peers that know this.
     pub holding: usize,
-    /// Connected members that are still to fetch its newest update.
+    /// Connected members that still have to fetch its newest update.
     pub missing: usize,
 }
 
 impl HandedOver {
-    /// Whether all of it outlives the node: some member knows its entries, each value is held by somebody, and its newest
-    /// update by every connected member that trains the same.
+    /// Whether all of it would outlive the node: some member knows its entries, somebody holds each value, and every
+    /// connected member that trains the same layout holds its newest update.
     pub fn is_done(&self) -> bool {
         self.knowing > 0 && self.holding > 0 && self.missing == 0
     }
@@ -66,7 +66,7 @@ impl Core {
         HandedOver { members: members.len(), knowing, holding: holding.unwrap_or(knowing), missing }
     }
 
-    /// The values that are to outlive this node: its newest update, and its artifacts.
+    /// The values that should outlive this node: its newest update and its artifacts.
     fn to_leave(&self) -> BTreeMap<Root, Arc<SignedEntry>> {
         let set = self.board.set();
         let newest = set.newest_update(self.config.me).map(|entry| entry.hash());
@@ -79,8 +79,8 @@ impl Core {
         self.leaving.next
     }
 
-    /// Asks whoever may not know this node's entries yet whether it does, which makes it ask back if it doesn't; and for
-    /// values that nobody holds, a few members to keep them.
+    /// Compares digests with members that may not know this node's entries yet, which makes them ask back if they
+    /// don't. Asks a few members to keep the values that nobody holds.
     pub(super) fn hand_over(&mut self) {
         if self.leaving.next.is_none_or(|next| next > self.now) {
             return;

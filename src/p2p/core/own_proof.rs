@@ -1,16 +1,16 @@
-//! Telling members of the proof against this node itself: that somebody else signs as it does, most likely from a copy of
-//! its home. Who has found that out ends, so members don't find it out by themselves in time.
+//! Telling members about the proof against this node itself: somebody else signs with its identity, most likely from a
+//! copy of its home. A node that finds this out ends, so members wouldn't find out by themselves in time.
 
 use super::{Core, Output, RequestId, Token};
 use crate::p2p::message::{Item, SyncRequest, SyncResponse};
 use libp2p_identity::PeerId;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Who was told. Both are bounded by the connected peers.
+/// The peers that were told. Both fields are bounded by the connected peers.
 #[derive(Debug, Default)]
 pub(super) struct OwnProof {
     told: BTreeSet<PeerId>,
-    /// What is under way, and to whom.
+    /// Requests in flight, and to whom.
     asked: BTreeMap<RequestId, PeerId>,
 }
 
@@ -36,12 +36,13 @@ impl Core {
         }
     }
 
-    /// Whether a member has still to say that it knows the proof against this node.
+    /// Whether some member still has to confirm that it knows the proof against this node.
     pub fn is_telling_own_proof(&self) -> bool {
         !self.own_proof.asked.is_empty()
     }
 
-    /// True if this was the answer to a proof. Who couldn't take it is not asked again: it may be of an older version.
+    /// Returns true if this was the answer to a proof. A peer that couldn't take it isn't told again: it may run an
+    /// older version.
     pub(super) fn own_proof_answered(&mut self, id: RequestId) -> bool {
         self.own_proof.asked.remove(&id).is_some()
     }
@@ -51,7 +52,7 @@ impl Core {
         let response = match self.take_in_item(&Item::Proof(entries)) {
             Ok(changed) => {
                 if changed {
-                    // Its other copy is to be told too, which has the same name.
+                    // The other copy, which has the same name, must be told too.
                     self.set_changed(None);
                 }
                 SyncResponse::Same

@@ -1,4 +1,4 @@
-//! Who is connected, and what each of them is to the federation.
+//! The connected peers, and what each of them is to the federation.
 
 use super::{
     Core, Output,
@@ -13,11 +13,11 @@ pub(super) enum Membership {
     /// It hasn't said yet.
     #[default]
     Unknown,
-    /// In it.
+    /// A member.
     Member,
-    /// A node of other federations. It stays so until it connects again, or asks something of this one.
+    /// A node of other federations. It counts as that until it reconnects, or asks for something of this federation.
     Elsewhere,
-    /// No node at all: a bootstrap node, or a stranger's program.
+    /// Not a node at all: a bootstrap node, or some other program.
     NoNode,
 }
 
@@ -30,13 +30,13 @@ impl Membership {
 /// What is known of a connected peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// It has not said yet whether it is a member, or, being one, not yet all that it knows.
+    /// It hasn't said yet whether it is a member, or it is one but hasn't told everything it knows.
     Nothing,
-    /// A member, which has told this node what it knows since it was connected.
+    /// A member that has told this node what it knows since it connected.
     Member,
-    /// A node that is in other federations.
+    /// A node of other federations.
     Elsewhere,
-    /// No node: a bootstrap node.
+    /// Not a node: a bootstrap node.
     NoNode,
 }
 
@@ -44,12 +44,12 @@ pub enum Heard {
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     pub(super) membership: Membership,
-    /// The sync with it that runs.
+    /// The sync session with it, if one is running.
     pub(super) session: Option<Session>,
     pub(super) settled: Option<Settled>,
-    /// Whether a sync with it came to its end: then this node knows what it knew.
+    /// Whether a sync with it has completed, so that this node knows what it knew.
     pub(super) synced: bool,
-    /// Whether it knows of this node's own entries what stands now, as its last answer showed.
+    /// Whether, by its last answer, it knows this node's own entries as they are now.
     pub(super) knows_own: bool,
 }
 
@@ -59,7 +59,7 @@ impl Core {
         self.connected_as(Membership::Member)
     }
 
-    /// What is known of a peer; nothing, if it isn't connected.
+    /// What is known of a peer; nothing if it isn't connected.
     pub fn heard(&self, peer: &PeerId) -> Heard {
         match self.peers.get(peer) {
             Some(Peer { membership: Membership::Member, synced: true, .. }) => Heard::Member,
@@ -83,7 +83,7 @@ impl Core {
             self.fetches.forgive(peer);
             self.compare(peer);
         } else {
-            // Perhaps of a new process, before the end of the old one's connection was noticed.
+            // Possibly by a new process, before the loss of the old one's connection was noticed.
             self.holders.forgets(&peer);
             self.tell_held(peer);
         }
@@ -100,7 +100,7 @@ impl Core {
         self.own_proof.disconnected(peer);
     }
 
-    /// It has said so, or has asked something that only a member asks.
+    /// It has said that it is a member, or has asked something that only a member asks.
     pub(super) fn found_member(&mut self, peer: PeerId) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if state.membership != Membership::Member {
@@ -118,7 +118,7 @@ impl Core {
         }
     }
 
-    /// Counts something wrong that a peer sent; after too much of it the peer is dropped, here at once.
+    /// Counts something wrong that a peer sent. After too many the peer is dropped, and forgotten here at once.
     pub(super) fn strike(&mut self, peer: PeerId, reason: &str) {
         let limits = &self.config.limits;
         let length = limits.banned_for;

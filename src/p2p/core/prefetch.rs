@@ -1,4 +1,4 @@
-//! What is fetched because it was announced: of each author the newest update.
+//! What is fetched because it was announced: each author's newest update.
 
 use super::Core;
 use crate::{
@@ -11,17 +11,17 @@ use std::{
     sync::Arc,
 };
 
-/// What is fetched because it was announced: of each author the newest update.
+/// What is fetched because it was announced: each author's newest update.
 #[derive(Debug, Default)]
 pub(super) struct Prefetches {
-    /// What is being fetched of each author. More than one root only while an older one is under way.
+    /// What is being fetched of each author: more than one root only while an older one is still under way.
     roots: BTreeMap<PeerId, BTreeSet<Root>>,
-    /// Newest entries that were found to be lies: not to be fetched again.
+    /// Newest entries that turned out to be lies and aren't fetched again.
     rejected: BTreeMap<PeerId, EntryHash>,
 }
 
 impl Prefetches {
-    /// The value is there, or won't be.
+    /// The value has arrived, or won't.
     pub(super) fn ended(&mut self, author: &PeerId, root: &Root) {
         if let Some(roots) = self.roots.get_mut(author) {
             roots.remove(root);
@@ -43,9 +43,9 @@ impl Core {
         authors.into_iter().for_each(|author| self.refresh_prefetch(author));
     }
 
-    /// What stands of an author has changed, or a try to fetch it has failed: fetches its newest update, and no longer
-    /// what it took the place of. One that is under way goes on as long as its entry stands, or a slow node would never
-    /// come to the end of any.
+    /// An author's entries have changed, or an attempt to fetch has failed: fetches its newest update and gives up the
+    /// one that it replaces. A fetch under way continues as long as its entry is held; otherwise a slow node would
+    /// never finish any.
     pub(super) fn refresh_prefetch(&mut self, author: PeerId) {
         let board = self.board.clone();
         let set = board.set();

@@ -1,4 +1,4 @@
-//! Whom blobs are asked for, and what becomes of the answers.
+//! Which peers to ask for blobs, and what to do with the answers.
 
 use super::{
     Core, FetchError, Output, RequestFailed, RequestId, StoreResult,
@@ -19,7 +19,8 @@ impl Core {
         self.peers.values().any(|peer| !peer.membership.is_stranger())
     }
 
-    /// Sends the requests of a job that may be sent now. True if it has ended, because nobody is left to ask.
+    /// Sends those requests of a job that may be sent now. Returns true if the job has ended because nobody is left to
+    /// ask.
     pub(super) fn ask_providers(&mut self, root: Root) -> bool {
         loop {
             let providers = self.providers(root);
@@ -40,8 +41,8 @@ impl Core {
         }
     }
 
-    /// The peers to ask for blobs of this value, the best first: its authors, who says that it holds it, other members,
-    /// and those who haven't said yet what they are. At most `providers_at_once`, each with something to be asked for.
+    /// The peers to ask for blobs of this value, best first: its authors, peers that say they hold it, other members,
+    /// and peers that haven't said yet what they are. At most `providers_at_once`, each with something to ask for.
     fn providers(&mut self, root: Root) -> Vec<PeerId> {
         let Fetches { jobs, in_flight, .. } = &mut self.fetches;
         let Some(job) = jobs.get_mut(&root) else { return Vec::new() };
@@ -101,7 +102,7 @@ impl Core {
         request.answered = true;
         let (peer, root, asked) = (request.peer, request.root, request.asked.clone());
         let failed = match response {
-            // Nothing at all would be asked for again for ever.
+            // An empty answer would be asked for again for ever.
             Ok(blobs) if blobs.is_empty() => None,
             Ok(blobs) if blobs.len() <= asked.len() => return self.blobs_came(id, &asked, blobs),
             Ok(_) => Some("it sent more blobs than it was asked for"),
@@ -138,8 +139,8 @@ impl Core {
         }
     }
 
-    /// Even one that is too long or too short is the cache's to judge: if it has the hash, then not the peer is to blame
-    /// but the author, whose manifest lies about the length.
+    /// The cache judges even a blob of the wrong length: if its hash is right, the author is to blame, whose manifest
+    /// lies about the length, and not the peer.
     fn blob_came(&mut self, id: RequestId, hash: BlobHash, bytes: Bytes) {
         let Some(request) = self.fetches.requests.get(&id) else { return };
         let Some(root) = self.fetches.needed_for(&hash, request.root) else { return self.fetches.release(id, &hash) };
@@ -166,7 +167,7 @@ impl Core {
                     }
                 }
             }
-            // Other values with this blob may be as they should.
+            // Other values with this blob may be fine.
             StoreResult::NotAsSigned => {
                 self.fetches.release(id, &hash);
                 self.none_as_signed(stored_for);
@@ -186,7 +187,7 @@ impl Core {
         active.filter(|root| self.fetches.jobs.get(root).is_some_and(needs)).collect()
     }
 
-    /// The peer is to blame, and another one is asked. The same again if there is no other, until it is dropped.
+    /// The peer is to blame, so ask another one. If there is no other, ask the same one again until it is dropped.
     fn wrong_blob(&mut self, id: RequestId, hash: &BlobHash) {
         let Some(request) = self.fetches.requests.get_mut(&id) else { return };
         let (peer, root) = (request.peer, request.root);

@@ -1,4 +1,4 @@
-//! What is remembered of a sync with one peer: of the one that runs, and of the last that had nothing to learn.
+//! The state of a sync with one peer: of the running session, and of the last one that learned nothing.
 
 use super::RequestId;
 use crate::{
@@ -6,8 +6,8 @@ use crate::{
     weights::Digest,
 };
 
-/// The two digests, theirs and ours, of a session that learned nothing: comparing them again would be in vain. Sets can
-/// differ for good: an author is trusted again in one place only, or passes a limit.
+/// The two digests, theirs and ours, of a session that learned nothing: comparing them again would be pointless. Sets
+/// can differ for good, if an author was readmitted in one place only, or exceeds a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Settled {
     pub(super) theirs: Digest,
@@ -17,7 +17,7 @@ pub(super) struct Settled {
 /// A sync with a peer that runs.
 #[derive(Debug)]
 pub(super) struct Session {
-    /// Of the request that is out.
+    /// The request in flight.
     pub(super) id: RequestId,
     pub(super) stage: Stage,
     /// Of the state that this session goes through; known with the first answer.
@@ -26,13 +26,13 @@ pub(super) struct Session {
     pub(super) pages: usize,
     /// Whether it has changed the set.
     pub(super) changed: bool,
-    /// To be started again at its end: this node has learned something from elsewhere.
+    /// Start again at the end of this session: this node has learned something from elsewhere.
     pub(super) again: bool,
     /// What the peer has said of itself since.
     pub(super) told: Option<Digest>,
 }
 
-/// What the request that is out asks for.
+/// What the request in flight asks for.
 #[derive(Debug)]
 pub(super) enum Stage {
     /// Whether the sets differ, and where.

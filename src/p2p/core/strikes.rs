@@ -1,4 +1,4 @@
-//! Who has sent what is wrong, how often, and who is banned for it.
+//! How often each peer has sent something wrong, and which peers are banned for it.
 
 use libp2p_identity::PeerId;
 use std::{collections::BTreeMap, time::Duration};
@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 /// Most peers whose strikes, and whose bans, are remembered.
 const MAX_REMEMBERED: usize = 1024;
 
-/// Who sent what is wrong, and how often. It outlives connections: nobody gets rid of strikes by connecting again.
+/// How often each peer has sent something wrong. Strikes outlive connections, so a peer can't shed them by
+/// reconnecting.
 #[derive(Debug, Default)]
 pub(super) struct Strikes {
     counts: BTreeMap<PeerId, u32>,
@@ -14,7 +15,8 @@ pub(super) struct Strikes {
 }
 
 impl Strikes {
-    /// Counts one. True if it was the one too many: the peer is then banned until `until`, and begins anew after that.
+    /// Counts a strike. Returns true if it was one too many: the peer is then banned until `until`, and starts afresh
+    /// after that.
     pub(super) fn add(&mut self, peer: PeerId, limit: u32, until: Duration) -> bool {
         make_room(&mut self.counts, &peer);
         let count = self.counts.entry(peer).or_default();
@@ -28,13 +30,13 @@ impl Strikes {
         true
     }
 
-    /// How long this peer is still banned, unless it isn't.
+    /// How long this peer is still banned, or `None` if it isn't.
     pub(super) fn banned_for(&self, peer: &PeerId, now: Duration) -> Option<Duration> {
         self.banned_until.get(peer)?.checked_sub(now).filter(|left| !left.is_zero())
     }
 }
 
-/// Forgets the one with the least, if there is no room for this peer.
+/// Forgets the peer with the lowest value if there is no room for this one.
 fn make_room<T: Ord + Copy>(of: &mut BTreeMap<PeerId, T>, peer: &PeerId) {
     if of.len() < MAX_REMEMBERED || of.contains_key(peer) {
         return;

@@ -15,23 +15,24 @@ use libp2p_identity::PeerId;
 use rand_chacha::rand_core::Rng;
 use std::{sync::Arc, time::Duration};
 
-/// Most pages of a session. What is left is for the next one.
+/// Most pages in a session. The next session continues from there.
 const MAX_PAGES: usize = 4096;
-/// Until a peer whose first sync failed is asked again: what it knows is still unknown.
+/// How soon to ask a peer again whose first sync failed: we still don't know what it knows.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-/// Members that are told at once that this node has learned something by sync, or published what gossip didn't carry.
+/// Members told in one round that this node has learned something by sync, or published something that gossip didn't
+/// carry.
 const TOLD_AT_ONCE: usize = 16;
-/// Time between two such rounds. Each makes up to [`TOLD_AT_ONCE`] peers ask back, which in a large federation, where
-/// something is always on its way, would go round for ever without a pause.
+/// Time between two such rounds. Each makes up to [`TOLD_AT_ONCE`] peers ask back. In a large federation, where
+/// something is always on its way, rounds without a pause would never stop.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// When to sync without a cause.
+/// When to sync without being prompted.
 #[derive(Debug, Default)]
 pub(super) struct Syncs {
     next: Duration,
-    /// Whether members are to be told that the set has changed.
+    /// Whether members need to be told that the set has changed.
     tell: bool,
-    /// From whom the change came, if from one peer: it needn't be told.
+    /// The peer that the change came from, if it was a single one: it needn't be told.
     source: Option<PeerId>,
     /// Not before.
     tell_after: Duration,
@@ -39,20 +40,20 @@ pub(super) struct Syncs {
 
 /// Why a session ended early.
 enum Abort {
-    /// Nobody's fault that is known.
+    /// Not known to be anybody's fault.
     Failed,
-    /// The peer's.
+    /// The peer's fault.
     Wrong(String),
 }
 
 impl Core {
-    /// The first sync comes at a random moment, or nodes that were started together would all sync together.
+    /// The first sync is at a random moment; otherwise nodes that start together would all sync together.
     pub(super) fn start_syncs(&mut self) {
         let part = (self.random.next_u64() >> 32) as f64 / f64::from(u32::MAX);
         self.syncs.next = self.now.saturating_add(self.config.sync_every.mul_f64(part));
     }
 
-    /// Whether pages of a peer's entries are on their way.
+    /// Whether we are waiting for pages of a peer's entries.
     pub fn is_learning(&self) -> bool {
         let paging = |session: &Session| matches!(session.stage, Stage::Paging { .. });
         self.peers.values().any(|peer| peer.session.as_ref().is_some_and(paging))
@@ -72,7 +73,7 @@ impl Core {
         }
         if self.now >= self.syncs.next {
             self.syncs.next = self.now.saturating_add(self.config.sync_every);
-            // Who hasn't said yet what it is, or what it knows, was asked, and the answer was lost.
+            // A peer that hasn't said yet what it is or what it knows was asked, but the answer was lost.
             let unheard = |(_, state): &(&PeerId, &Peer)| !state.synced && !state.membership.is_stranger();
             let mut peers: Vec<_> = self.peers.iter().filter(unheard).map(|(peer, _)| *peer).collect();
             let members = self.members().filter(|peer| !peers.contains(peer)).collect();
@@ -83,7 +84,7 @@ impl Core {
         }
     }
 
-    /// The set has changed by sync, from this peer: the cache is told now, and members soon.
+    /// A sync with this peer has changed the set: tell the cache now, and members soon.
     pub(super) fn set_changed(&mut self, source: Option<PeerId>) {
         self.push(Output::Retain);
         self.syncs.source = source.filter(|_| !self.syncs.tell || self.syncs.source == source);
@@ -95,7 +96,7 @@ impl Core {
         self.syncs.tell = true;
     }
 
-    /// Starts a session, or has the one that runs start again.
+    /// Starts a session, or makes the running one start again when it ends.
     pub(super) fn compare(&mut self, peer: PeerId) {
         let (federation, digest, id) = (self.config.federation, self.board.digest(), self.new_id());
         let Some(state) = self.peers.get_mut(&peer).filter(|state| !state.membership.is_stranger()) else {
@@ -144,7 +145,7 @@ impl Core {
         federation == self.config.federation && !self.is_banned(peer)
     }
 
-    /// A peer has shown that it knows something else.
+    /// A peer's digest shows that it knows something different.
     fn learn_from(&mut self, peer: PeerId, differing: Settled) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if let Some(session) = &mut state.session {
@@ -196,7 +197,7 @@ impl Core {
         }
     }
 
-    /// It is no member after all; what it told before counts.
+    /// It isn't a member after all; what it told us earlier still counts.
     fn left_by(&mut self, peer: PeerId, is: Membership) {
         let session = self.peers.get(&peer).and_then(|state| state.session.as_ref());
         if session.is_some_and(|session| session.changed) {
@@ -211,7 +212,7 @@ impl Core {
         }
     }
 
-    /// True if there is nothing to learn.
+    /// Returns true if there is nothing to learn.
     fn begin_paging(&mut self, peer: PeerId, theirs: &Fingerprints) -> bool {
         let buckets = self.board.set().fingerprints().differing_in(theirs);
         if buckets.is_empty() {
@@ -230,7 +231,7 @@ impl Core {
         self.push(Output::Sync { id, peer, request: SyncRequest::Items { federation, buckets, after } });
     }
 
-    /// True if it was the last page.
+    /// Returns true if it was the last page.
     fn page(&mut self, peer: PeerId, items: &[Item], next: Option<Position>) -> Result<bool, Abort> {
         let session = self.peers.get(&peer).and_then(|state| state.session.as_ref());
         let Some(&Session { stage: Stage::Paging { buckets, ref after }, pages, .. }) = session else {
@@ -256,7 +257,8 @@ impl Core {
         }
     }
 
-    /// True if it changed the set. Errors if the peer is to blame; what a newer version wrote is no error.
+    /// Returns true if it changed the set. Errors if the peer is to blame; an entry written by a newer version isn't an
+    /// error.
     pub(super) fn take_in_item(&mut self, item: &Item) -> Result<bool, ProofError> {
         let taken_in = match item {
             Item::Entry(bytes) if self.is_known(bytes) => Ok(false),

@@ -36,7 +36,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A value of so many chunks, unlike that of any other seed.
+/// A value of this many chunks, different for every seed.
 fn weights(seed: u8, chunks: u64) -> Weights {
     let tensors = (0..chunks).map(|number| {
         let spec = TensorSpec { name: format!("{number}"), dtype: crate::weights::DType::U8, shape: vec![1 << 16] };
@@ -70,7 +70,7 @@ fn update(author: u8, epoch: u64) -> (Weights, Arc<SignedEntry>) {
     (weights, entry)
 }
 
-/// An entry as a later version may sign it: how its value is encoded stands behind the body.
+/// An entry as a later version may sign it, with the value's encoding after the body.
 fn encoded(author: u8, entry: &SignedEntry, encoding: &[u8]) -> Vec<u8> {
     let plain = entry.bytes();
     let body = [&plain[..plain.len() - 64], encoding].concat();
@@ -292,7 +292,7 @@ impl Rig {
     }
 }
 
-/// The chunks of a value but for these.
+/// The chunks of a value except these.
 fn missing(weights: &Weights, there: &[ChunkHash]) -> Looked {
     let manifest = weights.manifest();
     let chunks = manifest.chunks().iter().enumerate().filter(|(_, hash)| !there.contains(hash));

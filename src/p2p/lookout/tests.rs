@@ -268,7 +268,7 @@ fn with_nobody_to_look_for_nothing_is_waited_for() {
     assert!(lookout.is_settled(BESIDE_WITHIN, &facts));
 }
 
-/// Who knows the federation makes it needless to wait for the rest; a member that knows nothing doesn't.
+/// A member that knows the federation makes it unnecessary to wait for the rest; one that knows nothing doesn't.
 #[test]
 fn one_member_that_knows_updates_is_enough() {
     let mut world = World::new([2, 0]);

@@ -1,4 +1,4 @@
-//! What the handle asks of the task, and who waits for an answer to it.
+//! The handle's commands to the task, and the callers that wait for an answer.
 
 use super::{Command, driver::Driver};
 use crate::p2p::{
@@ -29,7 +29,7 @@ impl Driver {
             },
             Command::HandOver(done) => {
                 self.leaving.push(done);
-                // A conflict may have come onto the board past the core, which looks for it now.
+                // A conflict may have reached the board without the core, which looks for it now.
                 self.tell(Input::Leaves(true));
             }
             Command::LookAround(done) => self.arriving.push(done),
@@ -39,7 +39,7 @@ impl Driver {
         }
     }
 
-    /// Answers those who wait for what has come true by now.
+    /// Answers the callers whose condition has come true.
     pub(super) fn answer_waiting(&mut self) {
         self.arriving.retain(|arriving| !arriving.is_closed());
         if !self.arriving.is_empty() {
@@ -71,9 +71,9 @@ impl Driver {
         self.lookout.surroundings(&self.facts())
     }
 
-    /// Answers those who wait for what is this node's own to be handed over, if it is, or if nobody is left who could take
-    /// it. Who has not been heard yet could, and so could members that were lost, as long as nobody has anything. Of a node
-    /// that is excluded the proof is all that is handed over.
+    /// Answers the callers of `hand_over` once it is done, or once nobody is left who could take anything. A peer that
+    /// hasn't been heard yet still could, and so could members that were lost, as long as nobody has anything. An
+    /// excluded node hands over nothing but the proof against it.
     fn leave(&mut self) {
         self.leaving.retain(|leaving| !leaving.is_closed());
         if self.leaving.is_empty() {
@@ -94,7 +94,7 @@ impl Driver {
     }
 
     fn status(&self) -> NetworkStatus {
-        // Before the board is locked: no lock is taken under another one here.
+        // Before the board is locked: no lock is taken while another is held.
         let (cached, now) = (self.cache.figures().used, self.now());
         let NetworkFigures { sent, received, .. } = self.counters.figures();
         let set = self.board.set();

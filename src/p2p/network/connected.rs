@@ -1,4 +1,4 @@
-//! The peers that are connected, and what is told of them.
+//! The connected peers, and what is reported about them.
 
 use crate::p2p::{
     addresses::{is_loopback, usable, without_peer},
@@ -27,7 +27,7 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// A connection was made. Whether it is the first to its peer.
+    /// A connection was made. Returns whether it is the first to its peer.
     pub(super) fn connected(
         &mut self,
         id: PeerId,
@@ -49,7 +49,7 @@ impl Peers {
         !known
     }
 
-    /// A connection ended. Whether it was the last to its peer.
+    /// A connection ended. Returns whether it was the last to its peer.
     pub(super) fn disconnected(&mut self, id: &PeerId, connection: ConnectionId) -> bool {
         let Some(peer) = self.by_id.get_mut(id) else { return false };
         peer.connections.remove(&connection);
@@ -64,7 +64,8 @@ impl Peers {
         self.by_id.values().filter(|peer| peer.member).count()
     }
 
-    /// Takes what a peer says of its addresses, as far as they may mean anything here. Gives those that hold no more.
+    /// Takes in the addresses a peer reports, as far as they make sense from here. Returns those that are no longer
+    /// valid.
     pub(super) fn listens(&mut self, id: &PeerId, addresses: Vec<Multiaddr>) -> Option<(&Peer, Vec<Multiaddr>)> {
         let peer = self.by_id.get_mut(id)?;
         let local = peer.connections.values().any(is_loopback);

@@ -1,4 +1,4 @@
-//! Finding the members of one's federation: Kademlia, identify, mDNS, and what becomes of dials.
+//! Finding the other members of the federation: Kademlia, identify, mDNS, and the outcome of dials.
 
 use super::driver::Driver;
 use crate::p2p::{
@@ -19,7 +19,7 @@ use libp2p::{
 use libp2p_identity::PeerId;
 use std::collections::BTreeMap;
 
-/// Protocols of this program begin so; whoever is found on the local network and speaks none is let go.
+/// Prefix of this program's protocols. A peer found on the local network that speaks none of them is disconnected.
 const OURS: &str = "/peerfold/";
 
 impl Driver {
@@ -82,11 +82,11 @@ impl Driver {
     pub(super) fn identified(&mut self, event: identify::Event) {
         let (peer_id, info) = match event {
             identify::Event::Received { peer_id, info, .. } => (peer_id, info),
-            // It has no way to say what it is; what it asks tells.
+            // It has no way to say what it is, but its requests will show.
             identify::Event::Error { peer_id, error: StreamUpgradeError::NegotiationFailed, .. } => {
                 return self.lookout.identified(&peer_id, false);
             }
-            // It may have been too busy to say what it is: it is dialled again.
+            // It may have been too busy to say what it is, so dial it again.
             identify::Event::Error { peer_id, error, .. } if !self.lookout.is_identified(&peer_id) => {
                 tracing::debug!(peer = %peer_id, %error, "a peer doesn't say what it is");
                 let _ = self.swarm.disconnect_peer_id(peer_id);
@@ -108,7 +108,7 @@ impl Driver {
             for address in &peer.addresses {
                 kad.add_address(&peer_id, address.clone());
             }
-            // Or who tells ever new ones fills the table.
+            // Otherwise a peer that keeps reporting new addresses would fill the table.
             for address in &over {
                 kad.remove_address(&peer_id, address);
             }

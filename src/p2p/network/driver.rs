@@ -1,7 +1,7 @@
-//! What the network's task holds, and what all its parts do with it: it alone touches the swarm.
+//! The state of the network's task, and the operations that its parts share. Only this touches the swarm.
 //!
-//! Above it stand `outputs`, `discovery`, `events` and `commands`, each with what it does of the task's work, and `task`,
-//! which runs them.
+//! On top of it are `outputs`, `discovery`, `events` and `commands`, each a part of the task's work, and `task`, which
+//! runs them.
 
 use super::{
     Setup,
@@ -40,29 +40,30 @@ use tokio::{
     time::Instant,
 };
 
-/// How long the start waits for listeners to say where they listen: one on an interface without an address never does.
+/// How long the start waits for listeners to report their addresses. One on an interface without an address never does.
 pub(super) const LISTENING_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) type Ready = std_mpsc::SyncSender<Result<Vec<PeerAddress>, NetworkError>>;
 type Waiting = Vec<oneshot::Sender<Result<(), FetchError>>>;
 
-/// Everything here lives as long as the task, but where it says otherwise; what is in a collection, as its line says.
+/// Every field lives as long as the task unless it says otherwise; for collections, the line says how long their items
+/// live.
 pub(super) struct Driver {
     /// Connections and protocols.
     pub(super) swarm: Swarm<Behaviour>,
-    /// What decides. It is told of all that happens, and asked what to do after each.
+    /// Makes the decisions: it is told of everything that happens, and asked what to do after each.
     pub(super) core: Core,
-    /// Peers to be dialled again when they are lost: those on the list for ever, others until they are forgotten.
+    /// Peers to redial when they are lost: those on the list for ever, others until they are forgotten.
     pub(super) redial: Redial,
-    /// The questions to the table for members, and when the next is due.
+    /// The queries to the table for members, and when the next one is due.
     pub(super) table_queries: TableQueries,
-    /// Who has been found since the start, and what is still to be heard of them.
+    /// The peers found since the start, and what we still have to hear from them.
     pub(super) lookout: Lookout,
     /// Each peer from its first connection to the end of its last.
     pub(super) peers: Peers,
     /// The federation of this node; requests for others are turned away.
     pub(super) federation: FederationId,
-    /// What the federation is called, for who asks on this machine.
+    /// The federation's name, for callers on this machine.
     pub(super) named: Option<FederationName>,
     /// This node.
     pub(super) me: PeerId,
@@ -70,39 +71,39 @@ pub(super) struct Driver {
     pub(super) board: Arc<Board>,
     /// Values, entries and peers on the disk: read and written by jobs, closed at the task's end.
     pub(super) cache: Cache,
-    /// Called with the numbers of own entries that peers show.
+    /// Called with sequence numbers of our own entries that peers show.
     pub(super) raise_above: Box<dyn Fn(u64) + Send>,
     /// Shared with the handle.
     pub(super) counters: Arc<Counters>,
     /// When the task began: the core's time counts from it.
     pub(super) began: Instant,
-    /// What blocks, each until it is done; at the end they are waited for.
+    /// Blocking jobs, each until it is done. At the end they are waited for.
     pub(super) jobs: JoinSet<Done>,
-    /// What the next job is to write to the cache. It is emptied when that begins.
+    /// What the next job will write to the cache. Emptied when that job begins.
     pub(super) housekeeping: Housekeeping,
     /// Whether such a job runs: there is one at a time.
     pub(super) keeping: bool,
-    /// Requests, here and there, until they are answered.
+    /// Requests in both directions, until they are answered.
     pub(super) pending: Pending,
-    /// Who waits for a value, until it is there, can't be had, or nobody waits any more.
+    /// Callers waiting for a value, until it has arrived, can't be fetched, or nobody waits any more.
     pub(super) waiting: BTreeMap<Root, Waiting>,
-    /// Who waits until this node has handed over what is its own.
+    /// Callers waiting until this node has handed over what it published.
     pub(super) leaving: Vec<oneshot::Sender<HandedOver>>,
-    /// Who waits until this node has looked around.
+    /// Callers waiting until this node has looked around.
     pub(super) arriving: Vec<oneshot::Sender<Surroundings>>,
     /// Peers that were dropped for what they sent, and until when they stay so.
     pub(super) banned: BTreeMap<PeerId, Duration>,
-    /// Listeners that have not said where they listen.
+    /// Listeners that haven't reported an address yet.
     pub(super) silent: Vec<ListenerId>,
-    /// Who waits for them, at the start alone.
+    /// The caller waiting for them, only at the start.
     pub(super) ready: Option<Ready>,
-    /// What connections are bounded by.
+    /// The limits on connections.
     pub(super) limits: SwarmLimits,
     /// See [`NetworkOptions::cut`](crate::p2p::NetworkOptions::cut).
     pub(super) cut: Option<watch::Receiver<bool>>,
-    /// What it said last.
+    /// Its last value.
     pub(super) is_cut: bool,
-    /// What is said of connections that could not be taken.
+    /// Warnings about connections that were refused.
     pub(super) shortage: Shortage,
 }
 
@@ -150,7 +151,7 @@ impl Driver {
             counters,
             began: Instant::now(),
             jobs: JoinSet::new(),
-            // What the last run left may be over the quota of this one.
+            // What the last run left may exceed this run's quota.
             housekeeping: Housekeeping { retain: true, ..Housekeeping::default() },
             keeping: false,
             pending: Pending::default(),

@@ -1,4 +1,4 @@
-//! What the swarm says: turned into inputs of the core, or answered here.
+//! The swarm's events: turned into inputs of the core, or answered here.
 
 use super::{driver::Driver, jobs, pending::Protocol};
 use crate::p2p::{
@@ -16,7 +16,7 @@ use libp2p::{
 use libp2p_identity::PeerId;
 use std::io;
 
-/// Requests for blobs that are answered at once, over all peers; further ones fail, and are asked again.
+/// Blob requests answered at the same time, over all peers. Further ones fail, and the peer asks again.
 const MAX_SERVING: usize = 32;
 
 impl Driver {
@@ -25,7 +25,7 @@ impl Driver {
             SwarmEvent::Behaviour(event) => self.protocol(event),
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 tracing::info!(%address, "listening");
-                // Until it is known how others see this node: where it listens is what it tells them.
+                // We don't know how others see this node, so we tell them where it listens.
                 self.swarm.add_external_address(address);
                 self.listener_spoke(listener_id);
             }

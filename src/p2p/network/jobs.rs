@@ -1,4 +1,4 @@
-//! What blocks: reading and writing the cache, off the network's task.
+//! Blocking work: reading and writing the cache, off the network's task.
 
 use crate::{
     cache::{Cache, KnownPeer, Look, Retention, Stored},
@@ -36,7 +36,7 @@ impl Housekeeping {
         self.entries.is_empty() && self.proofs.is_empty() && self.peers.is_empty() && !self.retain
     }
 
-    /// A cache that can't be written costs a fetch after the next start, no more, so that it is a warning.
+    /// A cache that can't be written only costs another fetch after the next start, so this is a warning.
     pub(super) fn run(self, cache: &Cache, board: &Board, me: PeerId) -> Done {
         let entries = self.entries.iter().try_for_each(|entry| cache.save_entry(entry));
         let proofs = self.proofs.iter().try_for_each(|proof| cache.save_proof(proof));
@@ -70,7 +70,7 @@ pub(super) fn look(cache: &Cache, entry: &SignedEntry) -> Done {
 /// Verifies a blob and stores it.
 pub(super) fn store(cache: &Cache, root: Root, hash: BlobHash, bytes: &Bytes) -> Done {
     let result = match cache.store_blob(root, hash, bytes) {
-        // A chunk that no manifest names any more is one of a value that was given up: looking again tells.
+        // A chunk that no manifest names any more belongs to an abandoned value; looking again will show that.
         Ok(Stored::Stored | Stored::Unnamed) => StoreResult::Stored,
         Ok(Stored::WrongHash) => StoreResult::WrongHash,
         Ok(Stored::NotManifest | Stored::WrongLength) => StoreResult::NotAsSigned,
@@ -79,7 +79,7 @@ pub(super) fn store(cache: &Cache, root: Root, hash: BlobHash, bytes: &Bytes) ->
     Done::Stored { hash, result }
 }
 
-/// What a peer asks for, as far as an answer may be long.
+/// What a peer asks for, up to the limit of an answer.
 pub(super) fn read(cache: &Cache, token: Token, hashes: &[BlobHash]) -> Done {
     let mut blobs = Vec::with_capacity(hashes.len());
     let mut total = 0;

@@ -1,4 +1,4 @@
-//! What the core says, done: by the swarm, or by a job.
+//! Carries out the core's outputs, by the swarm or by a job.
 
 use super::{driver::Driver, jobs, pending::Protocol};
 use crate::p2p::{

@@ -1,4 +1,4 @@
-//! What waits for an answer: what peers have asked of this node, and what this node has asked of them.
+//! Everything that waits for an answer: peers' requests to this node, and this node's requests to them.
 
 use crate::p2p::{
     core::{RequestId, Token},
@@ -11,9 +11,9 @@ use libp2p::{
 use libp2p_identity::PeerId;
 use std::collections::BTreeMap;
 
-/// Something that a peer waits for. A channel that is dropped is a failed request there.
+/// Something that a peer waits for. Dropping the channel fails the request on the other side.
 enum Question {
-    /// Whether this message, which it forwarded, goes further.
+    /// Whether to forward this message, which the peer forwarded to us.
     Gossip(MessageId),
     Sync(ResponseChannel<SyncResponse>),
     Blobs(ResponseChannel<BlobResponse>),
@@ -26,15 +26,15 @@ pub(super) enum Protocol {
     Blobs,
 }
 
-/// All that waits for an answer. Of what is asked of this node the core answers gossip and sync at once, and of requests
-/// for blobs the driver lets in a few; each request of this node is answered, by its time-out at the latest.
+/// Everything that waits for an answer. The core answers peers' gossip and sync at once, and the driver admits only a
+/// few of their blob requests. Each request of this node is answered, at the latest by its timeout.
 #[derive(Default)]
 pub(super) struct Pending {
-    /// The last token that was given out.
+    /// The last token handed out.
     last: Token,
-    /// Who waits here, and for what.
+    /// Who waits for this node, and for what.
     questions: BTreeMap<Token, (PeerId, Question)>,
-    /// The core's names of the requests that are out.
+    /// The core's ids of the requests in flight.
     requests: BTreeMap<(Protocol, OutboundRequestId), RequestId>,
 }
 
@@ -45,7 +45,7 @@ impl Pending {
         self.last
     }
 
-    /// A peer has forwarded a message, to be judged.
+    /// A peer has forwarded a message that must be judged.
     pub(super) fn gossip(&mut self, peer: PeerId, message: MessageId) -> Token {
         self.add(peer, Question::Gossip(message))
     }
@@ -60,12 +60,12 @@ impl Pending {
         self.add(peer, Question::Blobs(channel))
     }
 
-    /// How many requests for blobs wait here.
+    /// How many blob requests wait here.
     pub(super) fn waiting_for_blobs(&self) -> usize {
         self.questions.values().filter(|(_, question)| matches!(question, Question::Blobs(_))).count()
     }
 
-    /// The message that is judged now.
+    /// The message being judged.
     pub(super) fn take_gossip(&mut self, token: Token) -> Option<(PeerId, MessageId)> {
         match self.questions.remove(&token)? {
             (peer, Question::Gossip(message)) => Some((peer, message)),
@@ -89,12 +89,12 @@ impl Pending {
         }
     }
 
-    /// A request of the core went out.
+    /// A request of the core has been sent.
     pub(super) fn sent(&mut self, protocol: Protocol, sent: OutboundRequestId, id: RequestId) {
         self.requests.insert((protocol, sent), id);
     }
 
-    /// It was answered, or never will be.
+    /// It has been answered, or never will be.
     pub(super) fn answered(&mut self, protocol: Protocol, sent: OutboundRequestId) -> Option<RequestId> {
         self.requests.remove(&(protocol, sent))
     }

@@ -1,26 +1,27 @@
-//! The questions to the table of Kademlia for members of the federation: when they are asked, and which are out.
+//! Queries to Kademlia's table for members of the federation: when they are made, and which are in flight.
 
 use crate::{p2p::lookout::Met, weights::FederationId};
 use libp2p::kad::{self, QueryId, RecordKey, store::MemoryStore};
 use std::{collections::HashMap, time::Duration};
 
-/// After the first look, and after a peer of the table was met, looks follow at these distances; then at every sync.
+/// After the first lookup, and after meeting a peer of the table, lookups follow at these intervals, then at every
+/// sync.
 const SOON: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
-/// How soon the table is asked again while this node waits for its answer.
+/// How soon to ask the table again while this node waits for an answer.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// When to look into the table for members.
+/// When to look for members in the table.
 pub(super) struct TableQueries {
-    /// Under which the table lists the members of this node's federation.
+    /// The key under which the table lists the members of this node's federation.
     key: RecordKey,
-    /// How often, when nothing new is met.
+    /// How often to ask if no new peer is met.
     every: Duration,
     next: Duration,
-    /// Looks since a peer of the table was met last.
+    /// Lookups since a peer of the table was last met.
     looks: usize,
-    /// The questions that are out, and whom had been met when they were begun. Bounded: each ends, by its time-out at the
-    /// latest, and they are begun at intervals.
+    /// The queries under way, and which peers had been met when they began. Bounded: each ends, at the latest by its
+    /// timeout, and they begin at intervals.
     asked: HashMap<QueryId, Met>,
 }
 
@@ -47,7 +48,8 @@ impl TableQueries {
         }
     }
 
-    /// Says that this node is a member, if it is time; who else is one is asked when that is said.
+    /// Announces this node as a member, if it is time. When the announcement is done, the table is asked for other
+    /// members.
     pub(super) fn tick(&mut self, now: Duration, met: Met, kad: &mut kad::Behaviour<MemoryStore>) {
         if now < self.next {
             return;
@@ -60,14 +62,14 @@ impl TableQueries {
         }
     }
 
-    /// That this node is a member has been said, or not: now who else is one is asked.
+    /// The announcement that this node is a member is done or has failed; now ask for other members.
     pub(super) fn provided(&mut self, said: QueryId, kad: &mut kad::Behaviour<MemoryStore>) {
         if let Some(met) = self.asked.remove(&said) {
             self.asked.insert(kad.get_providers(self.key.clone()), met);
         }
     }
 
-    /// A question has had its last answer. Gives whom had been met when it was begun.
+    /// A query has had its last answer. Returns which peers had been met when it began.
     pub(super) fn answered(&mut self, question: QueryId) -> Option<Met> {
         self.asked.remove(&question)
     }

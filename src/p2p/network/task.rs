@@ -1,4 +1,5 @@
-//! The task that does what the core says. Each turn it takes in one thing that has happened, then does all that follows.
+//! The task that does what the core says. At each turn it takes in one thing that has happened, then does everything
+//! that follows.
 
 use super::{
     Command,
@@ -133,13 +134,13 @@ impl Driver {
                 }
             }
             Ok(Done::Kept) => self.keeping = false,
-            // A job that panicked is a fault of this program: what waits for it would wait for ever.
+            // A job that panicked is a bug in this program: whatever waits for it would wait for ever.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
 }
 
-/// What a watch says when it has changed; never, if there is none or nobody can change it any more.
+/// The value of a watch once it changes. Never returns if there is no watch, or if nobody can change it any more.
 async fn changed(watched: &mut Option<watch::Receiver<bool>>) -> bool {
     if let Some(receiver) = watched
         && receiver.changed().await.is_ok()

@@ -1,4 +1,4 @@
-//! ReLU.
+//! ReLU and its gradient on tensors.
 
 use super::{layout, memory};
 use burn::{

@@ -13,7 +13,7 @@ use burn::{
 };
 use peerfold_kernels::{buffer::Buffer, convolution::Convolution, window::Window};
 
-/// Whether all of them are what the kernels take.
+/// Whether the kernels can take all of them.
 pub(super) fn is_ours<'a>(tensors: impl IntoIterator<Item = &'a FlexTensor>) -> bool {
     tensors.into_iter().all(|tensor| tensor.dtype() == DType::F32)
 }

@@ -1,4 +1,4 @@
-//! What burn's flex backend does as well as it can be done, or seldom enough: handed on.
+//! Operations that are passed through to burn's flex backend, because it does them well enough or they are rare.
 
 use super::{Cpu, elementwise, layout};
 use burn::{
@@ -15,7 +15,7 @@ use burn::{
 use peerfold_kernels::elementwise::Operation;
 use std::ops::Range;
 
-/// Hands functions of an operation trait on to flex.
+/// Passes functions of an operation trait through to flex.
 macro_rules! hand_on {
     ($ops:ident: $(fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {
         $(fn $name($($argument: $type),*) $(-> $result)? { <Flex as $ops<Flex>>::$name($($argument),*) })*

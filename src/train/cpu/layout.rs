@@ -1,4 +1,4 @@
-//! In which order the elements of a tensor lie.
+//! The order of a tensor's elements in memory.
 
 use super::memory;
 use burn::{
@@ -175,8 +175,8 @@ pub(in crate::train) fn owned(tensor: FlexTensor) -> FlexTensor {
     memory::tensor(copy, tensor.0.layout().shape().clone())
 }
 
-/// Calls `work` with the elements of `tensor` in the order that those of `like` have in memory, to be changed: in place
-/// where nobody else uses them. `like` has the same shape, and no gaps.
+/// Calls `work` with the elements of `tensor`, mutable and in the order that those of `like` have in memory; in place
+/// if nobody else uses them. `like` must have the same shape and no gaps.
 pub(super) fn in_order_of(like: &FlexTensor, tensor: FlexTensor, work: impl FnOnce(&mut [f32])) -> FlexTensor {
     let order = order(like.layout()).unwrap_or_else(|| (0..like.layout().num_dims()).collect());
     let layout = tensor.layout().permute(&order);

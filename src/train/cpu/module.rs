@@ -1,4 +1,4 @@
-//! The operations of modules: Peerfold's own where there is one, flex's else.
+//! The operations of modules: Peerfold's own where there is one, otherwise flex's.
 
 use super::{
     Cpu,
@@ -18,7 +18,7 @@ use burn::{
 };
 use peerfold_kernels::window::Window;
 
-/// Hands functions on to flex, which does the better the more row-major its tensors are.
+/// Passes functions through to flex, which is faster the more row-major its tensors are.
 macro_rules! hand_on {
     ($(fn $name:ident($first:ident: FlexTensor $(, $argument:ident: $type:ty)*) -> $result:ty;)*) => {
         $(fn $name($first: FlexTensor $(, $argument: $type)*) -> $result {

@@ -50,7 +50,7 @@ pub(super) fn maxima(pooling: &Pooling, x: FlexTensor) -> (FlexTensor, FlexTenso
     (channels_last(output, output_dims(pooling)), FlexTensor::new(memory::bytes(places), layout, DType::I32))
 }
 
-/// `places` are such as [`maxima`] gives, in whichever order.
+/// `places` are like those that [`maxima`] returns, in any memory order.
 pub(super) fn maxima_gradient(pooling: &Pooling, gradient: FlexTensor, places: FlexTensor) -> FlexTensor {
     let layout = places.layout().permute(&[0, 2, 3, 1]);
     let ours = layout.is_contiguous() && layout.start_offset() == 0;

@@ -1,3 +1,5 @@
+//! A module's tensors go out and come back, and what doesn't fit is refused before anything changes.
+
 use super::*;
 use crate::train::Cpu;
 use crate::weights::Tensor as NamedTensor;

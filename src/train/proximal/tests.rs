@@ -1,3 +1,5 @@
+//! The proximal term's gradient against burn's own differentiation of it.
+
 use super::*;
 use crate::train::{Cpu, collect, init_seeded};
 use burn::{

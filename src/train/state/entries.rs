@@ -1,5 +1,5 @@
-//! The entries of a map that serde shows one by one, so that they can be written in another order than the map's, without
-//! a copy of their values.
+//! The entries of a map, which serde shows one by one, so that they can be written in a different order without copying
+//! their values.
 
 use serde::{
     Serialize, Serializer,

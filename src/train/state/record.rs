@@ -1,9 +1,9 @@
 //! An optimizer's record as canonical bytes.
 //!
-//! burn's own recorders lose what the backend has more of than their fixed precision, unwrap on bad bytes, and write
-//! hash maps in random order under random ids. So the record's serde form is taken: CBOR names its fields, so that
-//! another optimizer's record is an error of decoding and not a misreading. Optimizers that go by parameters have a map
-//! of them as their record, which is written entry by entry; any other record is a tree in memory.
+//! burn's own recorders lose precision beyond their fixed one, unwrap on bad bytes, and write hash maps in random order
+//! under random ids. So the record's serde form is used: CBOR names its fields, so another optimizer's record is a
+//! decoding error and isn't misread. The record of an optimizer that works by parameter is a map, which is written
+//! entry by entry; any other record is a tree in memory.
 
 use super::{
     Hashed, Parts, StateError,

@@ -1,3 +1,5 @@
+//! Every optimizer goes on from saved bytes, and damaged or foreign bytes are refused.
+
 use super::*;
 use crate::train::{Cpu, apply, collect, init_seeded};
 use burn::{

@@ -1,3 +1,6 @@
+//! Training learns, is the same bit for bit with any number of threads, and goes on after a restart as if
+//! uninterrupted.
+
 use super::*;
 use crate::{
     experiment::digits,

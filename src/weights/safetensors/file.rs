@@ -1,3 +1,5 @@
+//! A safetensors file whose tensors are read from the disk when they are needed.
+
 use super::{SafetensorsError, header::Header};
 use crate::{
     descriptors::SharedFile,
@@ -16,9 +18,9 @@ use std::{
 /// A safetensors file whose tensors are read from the disk, in pieces and as often as needed: only the header is in
 /// memory.
 ///
-/// The file must stay as it is meanwhile. One that was shortened or written to since it was opened gives errors. One that
-/// was replaced under its name, as programs do that write files whole, is still the one that was opened, if there were
-/// descriptors to keep it open; of a thousand files most are closed between reads, and give errors then.
+/// The file must not change in the meantime. If it is shortened or written to after it was opened, reads fail. If it is
+/// replaced under its name, as programs that write whole files do, reads still see the old file as long as there were
+/// descriptors to keep it open. With a thousand files most are closed between reads, and reads then fail.
 #[derive(Debug)]
 pub struct SafetensorsFile {
     layout: Arc<Layout>,
@@ -33,7 +35,7 @@ impl SafetensorsFile {
     /// Opens a file and reads its header. The header's length and every offset are checked against the file's length
     /// before anything is allocated.
     pub fn open(path: &Path) -> Result<Self, SafetensorsError> {
-        // Before it is opened: to open a pipe is to wait for its writer.
+        // Before it is opened, because opening a pipe waits for its writer.
         if !fs::metadata(path).map_err(SafetensorsError::Io)?.is_file() {
             return Err(SafetensorsError::Format("it is no regular file".to_owned()));
         }
@@ -77,7 +79,7 @@ impl TensorReader for SafetensorsFile {
             io::ErrorKind::UnexpectedEof => damaged("it became shorter while it was read"),
             _ => ReadError::Io { place: place(), source },
         })?;
-        // Afterwards: whoever changed these bytes before they were read has left a new time by now.
+        // Checked afterwards: anything that changed these bytes before they were read has left a new time by now.
         if Stamp::of(&read_from) != self.stamp {
             return Err(damaged("it was changed while it was read"));
         }
@@ -89,13 +91,13 @@ impl TensorReader for SafetensorsFile {
     }
 }
 
-/// By what a change is noticed.
+/// What a change is noticed by.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     length: u64,
     /// `None` where the system keeps none.
     modified: Option<SystemTime>,
-    /// Device and number of the file, where there are such: a file in its place has another one.
+    /// Device and inode of the file, where the system has them: a replacement has a different inode.
     file: Option<(u64, u64)>,
 }
 

@@ -1,8 +1,8 @@
 //! The header of a safetensors file: JSON in which each tensor has a dtype, a shape, and a range of the bytes behind.
 //!
-//! What the safetensors library refuses is refused here too. It is read here because that library makes a table of
-//! whatever a header claims before anything is counted, wants the whole file in memory, and doesn't say which tensor
-//! has a dtype that it doesn't know.
+//! What the safetensors library refuses is refused here too. We don't use that library to read, because it makes a
+//! table of whatever a header claims before counting anything, wants the whole file in memory, and doesn't say which
+//! tensor has an unknown dtype.
 
 use super::{LENGTH_BYTES, RESERVED, SafetensorsError};
 use crate::{
@@ -22,10 +22,10 @@ use std::{fmt, ops::Range, sync::Arc};
 
 /// Longest header, as the safetensors library has it: 100 MB.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
-/// No name of a dtype is longer; of one that is, the beginning suffices to say so.
+/// No dtype's name is longer. If one is, its beginning is enough for the error.
 const MAX_DTYPE_NAME: usize = 32;
 
-/// Where the tensors of a file lie.
+/// Where the tensors of a file are.
 pub(super) struct Header {
     pub(super) layout: Arc<Layout>,
     /// For each tensor of the layout the byte of the file at which it begins.
@@ -35,10 +35,10 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// The header of a file of so many bytes, of which `read` gives these. Nothing beyond the file's length is read, or
-    /// allocated: beside the header's own bytes only what the limits of [`Layout`] and [`Annotations`] allow.
+    /// Reads the header of a file of this length through `read`. Nothing is read beyond the file's length, and besides
+    /// the header's own bytes only what the limits of [`Layout`] and [`Annotations`] allow is allocated.
     ///
-    /// A file that has no header is told by what it is, where its first bytes say so.
+    /// If a file has no header, the error says what it is instead, as far as its first bytes show.
     pub(super) fn of(
         file_bytes: u64,
         read: impl Fn(Range<u64>) -> Result<Bytes, SafetensorsError>,
@@ -48,7 +48,7 @@ impl Header {
             result => return result,
         };
         let head = read(0..file_bytes.min(FileFormat::HEAD_BYTES as u64))?;
-        // Where a header begins as one, it is one that is damaged.
+        // If it begins like a header, it is a damaged header.
         let format = FileFormat::of(&head).filter(|_| head.get(LENGTH_BYTES as usize) != Some(&b'{'));
         Err(format.map_or(error, SafetensorsError::OtherFormat))
     }

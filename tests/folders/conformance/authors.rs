@@ -1,4 +1,4 @@
-//! Only an author signs under its name, and under each number once.
+//! Conformance: only an author can sign under its name, and only once under each number.
 
 use super::*;
 
@@ -28,7 +28,7 @@ pub async fn a_forged_entry_is_refused<H: Harness>() {
     body[120] ^= 1;
     let mut version = genuine.clone();
     version[0] = 2;
-    // Under one number, and no proof of anything to who can't read them.
+    // Under one number, and no proof of anything for a version that can't read them.
     let [delta, later] = [&[&[1][..], &[7; 32]].concat()[..], &[0x80, 1, 2]]
         .map(|encoding| encoded(1, &forge(1, "forged", 903, federation()), encoding));
     let oversize = [genuine.as_slice(), &[0; 1024]].concat();
@@ -58,7 +58,7 @@ pub async fn a_forged_entry_is_refused<H: Harness>() {
     }
     assert_eq!(reader.digest().await.unwrap(), digest);
     assert!(reader.conflicts().await.unwrap().is_empty());
-    // Neither the author nor who comes later is disturbed.
+    // Neither the author nor a newcomer is disturbed.
     let next = first.put(&key(1, "k"), &numbered(2), epoch(2)).await.unwrap();
     assert_eq!(next.sequence, entry.sequence + 1);
     let late = storage.open(author(4)).await;

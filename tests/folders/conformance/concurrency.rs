@@ -1,4 +1,4 @@
-//! Several at once.
+//! Conformance: several writers and readers at the same time, and puts that are cancelled.
 
 use super::*;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -55,7 +55,7 @@ pub async fn one_author_writes_from_several_tasks<H: Harness>() {
                     let value = numbered(task * 100 + number);
                     entries.push(writer.put(&key(1, &format!("{task}")), &value, epoch(number)).await.unwrap());
                     entries.push(writer.put(&key(1, "shared"), &value, epoch(task * 100 + number)).await.unwrap());
-                    // What stands under a key that nobody else writes can be had at any moment.
+                    // A key that nobody else writes can be read at any moment.
                     assert_eq!(fetch(&*writer, &entries[entries.len() - 2]).await.unwrap(), value);
                 }
                 entries

@@ -1,4 +1,4 @@
-//! What is known of the keys.
+//! Conformance: entries, listings, tombstones, digests and retention.
 
 use super::*;
 use peerfold::entries::MAX_ENTRIES_PER_AUTHOR;
@@ -132,7 +132,7 @@ pub async fn only_two_updates_stay<H: Harness>() {
         }
     }
     assert!(matches!(reader.get(&entries[0]).await, Err(FolderError::Gone { .. })));
-    // No tombstones pile up: who comes now is told of three entries.
+    // No tombstones pile up: a newcomer learns of three entries.
     let late = storage.open(author(3)).await;
     agree(&*writer, &*late).await;
     let mut watch = late.watch("");

@@ -1,4 +1,4 @@
-//! The implementations that need no network.
+//! Harnesses for the folders that need no network: memory and directory.
 
 use super::Harness;
 use async_trait::async_trait;

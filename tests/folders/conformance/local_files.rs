@@ -1,4 +1,4 @@
-//! What only a directory can do to its readers and writers.
+//! Directory folders only: damaged files, leftovers, and files that aren't entries.
 
 use super::{harnesses::Local, *};
 use peerfold::folder::LocalFolder;

@@ -1,4 +1,4 @@
-//! One directory, several processes, and processes that are killed.
+//! Directory folders only: several processes on one directory, some of them killed.
 
 use super::{harnesses::Local, *};
 use peerfold::folder::LocalFolder;

@@ -1,4 +1,4 @@
-//! The cases, and what they need of an implementation.
+//! The conformance suite's cases, and the `Harness` that an implementation must provide.
 
 pub mod authors;
 pub mod concurrency;
@@ -124,7 +124,8 @@ pub async fn next_entries<H: Harness>(watch: &mut Watch, count: usize) -> Vec<Ar
     in_order::<H>(told)
 }
 
-/// What a watch has told of one author, in the order in which it was published if that is also how it is told.
+/// What a watch has reported of one author, in the order in which it was published, if that is also the order in which
+/// it was reported.
 pub fn in_order<H: Harness>(mut told: Vec<Arc<SignedEntry>>) -> Vec<Arc<SignedEntry>> {
     if H::NETWORK {
         told.sort_by_key(|entry| entry.sequence);

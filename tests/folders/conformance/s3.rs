@@ -34,7 +34,7 @@ use tempfile::TempDir;
 
 /// Who serves the bucket.
 pub trait Service: Send + Sync + Sized + 'static {
-    /// Whether it can be had here.
+    /// Whether it is available here.
     fn is_there() -> bool {
         true
     }

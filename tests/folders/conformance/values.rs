@@ -1,4 +1,4 @@
-//! What is put comes back, whole or not at all.
+//! Conformance: a value that was put comes back, whole or not at all.
 
 use super::*;
 use peerfold::folder::StagedFiles;
@@ -56,7 +56,7 @@ pub async fn a_staged_value_is_shown_when_it_is_put<H: Harness>() {
     let (value, length) = (numbered(1), numbered(1).layout().bytes());
     let staged = writer.stage(&value).await.unwrap();
     assert_eq!(*staged.manifest(), value.manifest());
-    // What the author publishes meanwhile doesn't make the folder clean it up.
+    // The folder doesn't clean it up because of what the author publishes in the meantime.
     for number in 2..5 {
         let entry = writer.put(&key(1, "other"), &numbered(number), Metadata::default()).await.unwrap();
         learn(&*reader, &entry).await;
@@ -160,7 +160,7 @@ pub async fn damage_is_an_error<H: Harness>() {
         storage.damage(&entry, at).await;
         let handle = match reader.get(&entry).await {
             Err(FolderError::Damaged { .. }) => continue,
-            // Who holds the value finds the damage before the reader can, and doesn't give it away.
+            // The holder finds the damage before the reader can, and doesn't give the value away.
             Err(_) if H::NETWORK => {
                 assert_eq!(fetch(&*reader, &intact).await.unwrap(), numbered(6));
                 continue;
@@ -169,7 +169,7 @@ pub async fn damage_is_an_error<H: Harness>() {
         };
         tokio::task::spawn_blocking(move || {
             assert!(matches!(read_all(&handle), Err(ReadError::Damaged { .. })), "byte {at}");
-            // What lies in other chunks can still be had, and a second try is no better than the first.
+            // Other chunks can still be read, and a second attempt does no better than the first.
             let [bias, kernel_at, _] = [0, 1, 2];
             let (good, bad) =
                 if at < 48 { ((kernel_at, 0..kernel), (bias, 0..40)) } else { ((bias, 0..40), (kernel_at, 0..kernel)) };

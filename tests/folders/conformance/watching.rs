@@ -1,4 +1,4 @@
-//! Whoever watches is told.
+//! Conformance: watchers learn of every change.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub async fn tombstones_are_told<H: Harness>() {
     let tombstone = writer.remove(&key(1, "k")).await.unwrap();
     assert_eq!(watch.next().await, tombstone);
     assert_eq!(tombstone.content, Content::Tombstone);
-    // To who comes later the tombstone is what stands.
+    // A later watcher sees the tombstone as the current entry.
     assert_eq!(reader.watch("").next().await, tombstone);
 }
 

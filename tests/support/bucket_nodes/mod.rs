@@ -1,4 +1,4 @@
-//! Nodes on a bucket, and waiting for what they learn and say.
+//! Nodes on a bucket for the tests, and waiting for what they learn and report.
 #![allow(dead_code)]
 
 use crate::{
@@ -74,7 +74,7 @@ pub fn author_dir(seed: u8) -> String {
     format!("ward/{:.16}/{peer}", crate::samples::federation().to_string())
 }
 
-/// A tensor of so many bytes, no two 8 bytes of which are alike in values of different numbers.
+/// A tensor of this many bytes. No 8 bytes are the same in the values of different numbers.
 pub fn tensor(name: &str, number: u64, bytes: usize) -> Tensor {
     let data: Vec<u8> = (0..bytes as u64 / 8).flat_map(|at| ((number << 32) | at).to_le_bytes()).collect();
     let spec = TensorSpec { name: name.to_owned(), dtype: DType::I64, shape: vec![data.len() as u64 / 8] };
@@ -86,7 +86,7 @@ pub fn value(number: u64) -> Weights {
     Weights::new(vec![tensor("w", number, 200_000)]).unwrap()
 }
 
-/// The value of an entry, once it can be had. What is damaged may be mended, and nothing wrong may come.
+/// The value of an entry, once it can be fetched. Damage may be repaired in between, but nothing wrong may arrive.
 pub async fn at_last(folder: &CachedFolder, entry: &Entry) -> Weights {
     loop {
         match folder.get(entry).await {

@@ -1,4 +1,4 @@
-//! Bodies that count what passes, and bodies that break it.
+//! HTTP bodies that count what passes, and bodies that corrupt it.
 
 use std::error::Error;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! What goes wrong between a client and its bucket.
+//! Faults to inject between a client and its bucket.
 
 use std::sync::Mutex;
 

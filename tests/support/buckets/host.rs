@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::PATIENCE;
 
-/// Orders that may wait: who gives one waits until it is carried out.
+/// Commands that may be queued. The sender waits until its command is carried out.
 const ORDERS: usize = 8;
 
 pub struct Host {

@@ -1,4 +1,4 @@
-//! Listings with objects left out.
+//! Removes objects from a listing, as a store that shows them late would.
 
 /// Takes the objects whose key contains `hidden` out of a `ListObjectsV2` answer.
 pub fn without(listing: &str, hidden: &str) -> String {

@@ -1,4 +1,4 @@
-//! A proxy that breaks what passes through it.
+//! A proxy that injects faults into what passes through it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -66,7 +66,7 @@ impl FaultProxy {
         self.state.faults.hits()
     }
 
-    /// Waits until so many requests were broken since the start.
+    /// Waits until this many requests have been broken since the start.
     pub async fn until_hit(&self, times: usize) {
         self.state.faults.until_hit(times).await;
     }

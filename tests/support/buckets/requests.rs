@@ -1,4 +1,4 @@
-//! What clients asked for.
+//! A record of the requests that clients made.
 
 use std::mem;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};

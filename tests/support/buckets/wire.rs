@@ -1,4 +1,4 @@
-//! A connection that can be reset, and that tells when what was written has left.
+//! A connection that can be reset, and that reports when written bytes have been sent.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! Values, entries and caches to try.
+//! Values, entries and caches for the tests.
 #![allow(dead_code, unreachable_pub)]
 
 use bytesize::ByteSize;
@@ -24,7 +24,7 @@ pub fn author(number: u8) -> PeerId {
     keypair(number).public().to_peer_id()
 }
 
-/// One tensor of so many bytes for each seed; equal seeds and lengths give equal tensors.
+/// One tensor of this many bytes for each seed. Equal seeds and lengths give equal tensors.
 pub fn weights(tensors: &[(u64, usize)]) -> Weights {
     let tensor = |(number, &(seed, length)): (usize, &(u64, usize))| {
         let mut data = vec![0; length];

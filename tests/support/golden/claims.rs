@@ -1,4 +1,4 @@
-//! How near to each golden file a fold must come.
+//! How close a fold must come to each golden file.
 
 use super::{Array, files};
 use std::path::PathBuf;

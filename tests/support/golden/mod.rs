@@ -1,4 +1,4 @@
-//! Reads the golden vectors: JSON files with what the reference programs gave.
+//! Reads the golden vectors: JSON files with the results of the reference programs.
 //!
 //! A few of them lie in `tests/golden`, so that a clone tests something; `PEERFOLD_GOLDEN` names the folder with all of
 //! them (`../shared/golden` otherwise).
@@ -156,8 +156,8 @@ pub fn author(number: u8) -> PeerId {
     Keypair::ed25519_from_bytes([number; 32]).unwrap().public().to_peer_id()
 }
 
-/// The strategy that repeats a file: the name up to its first `_`, `params` but for those of the data. What flower-async
-/// calls AsyncFedED is PAFLM's weighting.
+/// The strategy that reproduces a file: the name up to its first `_`, with `params` except those about the data. What
+/// flower-async calls AsyncFedED is PAFLM's weighting.
 pub fn spec(
     strategy: &str,
     versions: &Versions,

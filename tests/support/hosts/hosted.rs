@@ -1,4 +1,4 @@
-//! The folder that a host opens: the one place that knows how that is done.
+//! The folder that a host opens: the only place that knows how to open it.
 
 use super::host::Setup;
 use peerfold::{

@@ -1,4 +1,4 @@
-//! The questions of a proxy that wait for their answers.
+//! A proxy's questions that are waiting for answers.
 
 use super::messages::{Answer, Fault, Request, ToHost, frame};
 use peerfold::folder::FolderError;

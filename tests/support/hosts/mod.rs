@@ -1,4 +1,4 @@
-//! Folders in processes of their own: a [`Proxy`] in the test's process, a host that does the work.
+//! Folders in separate processes: a [`Proxy`] in the test's process, and a host that does the work.
 //!
 //! The host is the test's own executable, told by an environment variable to run one test that isn't one. So this module
 //! has one name in every test program that has it.

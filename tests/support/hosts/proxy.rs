@@ -1,4 +1,4 @@
-//! A folder whose work another process does.
+//! A folder that passes everything on to a host process.
 
 use super::{
     host,
@@ -113,7 +113,7 @@ impl Proxy {
     }
 }
 
-/// Excluding is the host's affair: here an author is trusted, or a readmitted one would be excluded again.
+/// Excluding is up to the host. Here authors are trusted; otherwise a readmitted one would be excluded again.
 fn take_in(board: &Board, entry: Arc<SignedEntry>) {
     board.readmit(entry.key.author());
     board.insert(entry).unwrap();
@@ -158,7 +158,7 @@ impl ChunkStore for Chunks {
         match self.link.call_blocking(Request::Chunk { handle: self.handle, chunk }) {
             Ok(Answer::Chunk(bytes)) => Ok(bytes),
             Ok(_) => unreachable!(),
-            // What ends too early is damaged, for who reads it here.
+            // For the reader here, a value that ends too early is damaged.
             Err(FolderError::Read(error)) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
             Err(error) => Err(io::Error::other(error)),
         }

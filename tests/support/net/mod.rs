@@ -1,4 +1,4 @@
-//! What stands between nodes in the tests of the network, and who disturbs them.
+//! Links between nodes for the network tests, and peers that disturb them.
 //!
 //! The kernels that the tests run on can't delay or lose packets, so a TCP connection that is to be slow, late or cut
 //! goes through a [`Forwarder`].

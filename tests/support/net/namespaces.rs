@@ -1,4 +1,4 @@
-//! Network namespaces: hosts of their own, as far as the network goes, joined by a cable.
+//! Network namespaces: separate hosts as far as the network is concerned, joined by a virtual cable.
 
 use std::{
     io::{self, Write},

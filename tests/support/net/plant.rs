@@ -1,4 +1,4 @@
-//! Bringing an entry to nodes past every folder.
+//! Planting an entry in nodes without going through a folder.
 
 use super::rogue::{Happened, Rogue, random_fingerprints};
 use libp2p::{PeerId, swarm::ConnectionId};

@@ -1,4 +1,4 @@
-//! A peer that speaks the protocols and keeps to none of the rules.
+//! A peer that speaks the protocols but follows none of the rules.
 
 use futures::StreamExt;
 use libp2p::{

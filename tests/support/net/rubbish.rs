@@ -1,4 +1,4 @@
-//! A peer that gets through the handshake and then sends bytes that mean nothing.
+//! A peer that completes the handshake and then sends meaningless bytes.
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::{

@@ -1,4 +1,4 @@
-//! A strategy that is watched, and that does something else before it folds.
+//! A strategy that records its calls and runs a hook before it folds.
 
 use peerfold::{
     strategy::{FoldError, Folded, Round, Strategy, StrategySpec},

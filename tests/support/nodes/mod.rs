@@ -1,4 +1,4 @@
-//! What the tests of the nodes share: peers over one storage in memory, small weights, and events to wait for.
+//! Shared by the node tests: peers over one storage in memory, small weights, and events to wait for.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod faulty;

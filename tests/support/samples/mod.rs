@@ -1,4 +1,4 @@
-//! Authors and values for tests of folders, and waiting for what folders learn.
+//! Authors and values for folder tests, and waiting for what folders learn.
 // Not every program uses all of it.
 #![allow(dead_code)]
 
@@ -54,7 +54,7 @@ pub fn artifact(bytes: impl Into<Bytes>) -> Weights {
     Weights::artifact(bytes).unwrap()
 }
 
-/// So many bytes, no two chunks of which are alike: equal ones would be stored and moved once.
+/// This many bytes, with no two equal chunks: equal ones would be stored and moved once.
 pub fn distinct_bytes(length: usize) -> Vec<u8> {
     (0..length as u32 / 4).flat_map(u32::to_le_bytes).collect()
 }
@@ -69,7 +69,7 @@ pub async fn fetch(folder: &dyn SharedFolder, entry: &Entry) -> Result<Weights, 
     read(folder.get(entry).await?).await
 }
 
-/// The same from a network, where a value may be listed before anybody is connected who gives it.
+/// The same from a network, where a value may be listed before anybody who has it is connected.
 pub async fn fetch_at_last(folder: &dyn SharedFolder, entry: &Entry) -> Result<Weights, FolderError> {
     loop {
         match fetch(folder, entry).await {
@@ -112,7 +112,7 @@ pub fn forge(seed: u8, name: &str, sequence: u64, federation: FederationId) -> S
     SignedEntry::sign(Entry { federation, layout, key, sequence, content }, &keypair(seed)).unwrap()
 }
 
-/// An entry's bytes as a later version may sign them: how its value is encoded stands behind the body.
+/// An entry's bytes as a later version may sign them, with the value's encoding after the body.
 pub fn encoded(seed: u8, entry: &SignedEntry, encoding: &[u8]) -> Vec<u8> {
     let plain = entry.bytes();
     let body = [&plain[..plain.len() - 64], encoding].concat();

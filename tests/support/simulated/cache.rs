@@ -1,4 +1,4 @@
-//! A cache in memory: what a node has on its disk.
+//! A cache in memory, standing in for a node's disk.
 
 use bytes::Bytes;
 use peerfold::{

@@ -329,7 +329,7 @@ impl World {
         self.trace.update(format!("{:?} {number} {text}\n", self.now).as_bytes());
     }
 
-    /// Sends gossip on, to those who follow the same federation. False if there is none.
+    /// Forwards gossip to nodes that follow the same federation. False if there are none.
     fn spread(&mut self, from: usize, but: Option<usize>, data: &[u8]) -> bool {
         let federation = self.nodes[from].federation;
         let follows = |to: &usize| self.nodes[*to].federation == federation && Some(*to) != but;

@@ -28,7 +28,7 @@ pub enum Character {
     Cheat,
 }
 
-/// Who is to be answered.
+/// The peer that waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Asker {
     pub node: usize,
@@ -146,7 +146,7 @@ impl Node {
     }
 }
 
-/// A value of so many chunks.
+/// A value of this many chunks.
 pub fn weights(chunks: u64, author: u8, epoch: u8) -> Weights {
     let tensors = (0..chunks).map(|tensor| {
         let spec = TensorSpec { name: format!("{tensor}"), dtype: DType::U8, shape: vec![1 << 16] };

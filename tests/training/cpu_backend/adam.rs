@@ -1,4 +1,4 @@
-//! Adam against burn's own.
+//! Peerfold's Adam against burn's: the same bits, and each continues from the other's state.
 
 use super::alike::{DEVICE, assert_equal, data, tensor};
 use burn::{

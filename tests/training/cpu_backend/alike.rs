@@ -1,4 +1,4 @@
-//! Equal inputs for both backends, and the comparison of what they give.
+//! Equal inputs for both backends, and comparing their results.
 
 use burn::{
     backend::{

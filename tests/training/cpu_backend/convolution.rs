@@ -1,3 +1,5 @@
+//! Convolutions on Peerfold's backend give what they give on burn's flex backend.
+
 use super::alike::{DEVICE, Lies, Ours, Plain, Results, assert_results_alike, tensor};
 use burn::{
     backend::{Flex, flex::FlexDevice},

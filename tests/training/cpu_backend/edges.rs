@@ -1,4 +1,4 @@
-//! Tensors without elements, and what isn't a number.
+//! Edge cases: tensors without elements, NaN, reused memory.
 
 use super::alike::{DEVICE, Lies, assert_equal, tensor};
 use burn::{

@@ -1,3 +1,5 @@
+//! Linear layers on Peerfold's backend give what they give on burn's flex backend.
+
 use super::alike::{DEVICE, Ours, Plain, Results, assert_results_alike, tensor};
 use burn::{
     backend::flex::FlexDevice,

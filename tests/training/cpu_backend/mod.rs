@@ -1,4 +1,4 @@
-//! The backend of Peerfold's kernels against burn's flex backend: the same results and gradients, however tensors lie.
+//! Peerfold's backend against burn's flex backend: the same results and gradients in every memory order.
 
 mod adam;
 mod alike;

@@ -1,4 +1,4 @@
-//! Every operation of burn on tensors that lie as those of convolutions do, and in other orders.
+//! Every operation of burn on channels-last tensors, and on tensors in other memory orders.
 
 use super::alike::{DEVICE, Lies, Ours, Plain, Results, assert_alike, assert_results_alike, tensor};
 use burn::{

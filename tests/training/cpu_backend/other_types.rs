@@ -1,4 +1,4 @@
-//! What is not `f32` is flex's.
+//! Types other than `f32` are left to flex.
 
 use super::alike::{DEVICE, assert_equal, tensor};
 use burn::{

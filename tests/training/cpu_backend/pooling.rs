@@ -1,3 +1,5 @@
+//! Poolings on Peerfold's backend give what they give on burn's flex backend, except that NaN stays NaN.
+
 use super::alike::{DEVICE, Lies, Ours, Plain, Results, assert_equal, assert_results_alike, tensor};
 use burn::{
     backend::{Flex, flex::FlexDevice},

@@ -1,3 +1,5 @@
+//! Which values are fetched, from whom, and what happens when peers lie, fail or leave.
+
 use super::*;
 use bytesize::ByteSize;
 use std::slice;
@@ -26,7 +28,7 @@ fn an_announced_update_is_fetched_and_its_author_told() {
     assert_eq!(rig.lookups(), slice::from_ref(&entry));
     rig.looked(root(&entry), missing(&value, &[]));
     let asked = rig.asked().remove(0);
-    // The second chunk was left away.
+    // The second chunk was left out.
     rig.answer(asked.id, some(&value, &asked)[..1].to_vec());
     let rest = rig.asked().remove(0);
     assert_eq!(rest.hashes, asked.hashes[1..]);
@@ -105,7 +107,7 @@ fn what_nobody_gives_is_tried_again_later_and_later() {
     }
     assert!((12..20).contains(&tries.len()), "{tries:?}");
     assert!(tries.windows(2).all(|pair| pair[1] - pair[0] <= 961), "{tries:?}");
-    // Who says that it holds it is asked at once.
+    // A peer that says it holds the value is asked at once.
     rig.input(Input::Holds { peer: peer(1), roots: vec![root(&entry)] });
     assert_eq!(rig.lookups().len(), 1);
     rig.give(&value);
@@ -207,7 +209,7 @@ fn a_want_ends_when_its_providers_die() {
     assert!(rig.fetched().is_empty());
     rig.fails(fourth.id);
     assert_eq!(rig.fetched(), [(root(&entry), Err(FetchError::Unreachable { asked: 3 }))]);
-    // What no longer stands is told apart.
+    // A value that is no longer current is a different error.
     let (value, entry) = update(3, 1);
     rig.input(Input::Want(entry.clone()));
     rig.lookups();

@@ -1,3 +1,5 @@
+//! The verdict on each kind of gossip message, and what publishing tells others.
+
 use super::*;
 
 #[test]
@@ -46,7 +48,7 @@ fn rubbish_is_rejected_until_its_forwarder_is_dropped_for_a_while() {
     assert_eq!(rig.gossip(1, vec![]), Verdict::Reject);
     assert_eq!(rig.bans(), [peer(1)]);
     assert_eq!(rig.core.members().count(), 0);
-    // It has a mouth no longer.
+    // It can't say anything any more.
     assert_eq!(rig.gossip(1, data(&tombstone(2, "start", 1))), Verdict::Ignore);
     let digest = rig.board.digest();
     assert_eq!(rig.asked_to_sync(1, compare(digest)), SyncResponse::NotMember);

@@ -1,3 +1,5 @@
+//! Authors learn which peers hold their newest update.
+
 use super::*;
 
 fn publish(rig: &mut Rig, epoch: u64) -> Arc<SignedEntry> {
@@ -69,7 +71,7 @@ fn what_peers_said_to_hold_before_it_stood_here_counts() {
     rig.board.insert(own.clone()).unwrap();
     rig.input(Input::Published(own.clone()));
     assert!(rig.core.unheld(&root(&own)).is_empty());
-    // Who has gone says it again when it is back, and of an update that took the other one's place nothing is known.
+    // A peer that left says it again when it is back, and nothing is known of an update that replaced the other.
     rig.input(Input::Disconnected(peer(1)));
     rig.syncs();
     rig.members(&[1]);

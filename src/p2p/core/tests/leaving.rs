@@ -108,7 +108,7 @@ fn of_who_may_not_take_part_nothing_is_fetched_unasked_or_kept() {
     }
     assert_eq!(rig.lookups(), [own]);
     assert!(rig.board.set().holds(&strange.hash()) && rig.bans().is_empty());
-    // Who asks here for a stranger's value gets it fetched.
+    // A stranger's value is fetched if it is asked for here.
     rig.input(Input::Want(stranger.clone()));
     assert_eq!(rig.lookups(), [stranger]);
 }

@@ -1,3 +1,5 @@
+//! Two entry sets come to agree, and a peer that breaks the protocol is caught.
+
 use super::*;
 use crate::{
     entries::{BUCKETS, Fingerprints, Position},
@@ -103,7 +105,7 @@ fn another_federation_is_told_nothing() {
     let items = SyncRequest::Items { federation, buckets: crate::entries::BucketSet::ALL, after: None };
     assert_eq!(rig.asked_to_sync(1, compare), SyncResponse::NotMember);
     assert_eq!(rig.asked_to_sync(1, items), SyncResponse::NotMember);
-    // And asks no more of who is in another one, or speaks another language.
+    // And it asks nothing more of a peer that is in another one, or doesn't speak the protocol.
     for (seed, response) in [(1, Ok(SyncResponse::NotMember)), (2, Err(RequestFailed::Unsupported))] {
         rig.input(Input::Connected(peer(seed)));
         let (id, ..) = rig.syncs()[0];
@@ -143,7 +145,7 @@ fn whose_home_was_copied_tells_each_member_of_it_before_it_ends() {
     assert!(rig.core.is_telling_own_proof());
     rig.input(Input::SyncResponse { id: first[1].0, response: Err(RequestFailed::Failed) });
     assert!(!rig.core.is_telling_own_proof() && told(&mut rig).is_empty());
-    // Who comes is told too.
+    // A newcomer is told too.
     rig.members(&[3]);
     assert_eq!(told(&mut rig).len(), 1);
     rig.input(Input::Disconnected(peer(3)));
