@@ -82,6 +82,7 @@ mod tests {
             sent: 1536,
             received: 0,
             cached: 1 << 20,
+            figures: None,
             peers: Vec::new(),
         };
         let alone = "12D3KooWself in federation abcdef\nlistens on /ip4/192.0.2.1/tcp/1/p2p/12D3KooWself\n\

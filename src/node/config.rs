@@ -151,7 +151,9 @@ impl NodeConfig {
             let me = author.peer_id();
             let membership = Arc::new(self.membership());
             let named = Some(FederationName { name: self.federation.clone(), run: self.run.clone() });
-            let network = NetworkOptions { named, cut: self.cut.clone(), ..self.network.clone().into() };
+            let (told, figures) = watch::channel(serde_json::Value::Null);
+            let (cut, figures) = (self.cut.clone(), Some(figures));
+            let network = NetworkOptions { named, cut, figures, ..self.network.clone().into() };
             let (settings, keys) = (self.bucket.clone(), self.bucket_keys.clone());
             let (network, bucket) = self.folder.ways(network, BucketOptions { settings, keys });
             let options = CachedOptions {
@@ -178,7 +180,7 @@ impl NodeConfig {
                 publish_folded: self.publish.folded,
                 stop: self.stop.clone(),
             };
-            Ok(match &self.pace {
+            let session = match &self.pace {
                 Pace::Async(options) => Session::new(AsyncNode::new(participant, options.clone()), session),
                 Pace::Sync(options) => {
                     let members = match &self.trust.allow {
@@ -187,7 +189,8 @@ impl NodeConfig {
                     };
                     Session::new(SyncNode::new(participant, options.clone(), members), session)
                 }
-            })
+            };
+            Ok(session.with_figures_told(told))
         })
     }
 }

@@ -23,6 +23,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::sync::watch;
 
 /// An asynchronous or a synchronous node.
 pub enum Mode {
@@ -163,6 +164,8 @@ pub struct Session {
     company: Company,
     training: TrainingFigures,
     made: Instant,
+    /// Where the figures are told after each step, if anywhere.
+    told: Option<watch::Sender<serde_json::Value>>,
 }
 
 /// What a run's directory holds of the middle of an epoch.
@@ -190,6 +193,7 @@ impl Session {
             company: Company::default(),
             training: TrainingFigures::default(),
             made: Instant::now(),
+            told: None,
         }
     }
 
@@ -199,7 +203,20 @@ impl Session {
     /// `trainer` is the training program's state before its first step.
     pub async fn begin(&mut self, initial: (Weights, Origin), trainer: SavedState) -> Result<Begun, NodeError> {
         let begun = self.try_begin(initial, trainer).await;
+        self.tell_figures();
         self.tell_copied(begun)
+    }
+
+    /// Tells the figures there after each step.
+    pub(super) fn with_figures_told(mut self, told: watch::Sender<serde_json::Value>) -> Self {
+        self.told = Some(told);
+        self
+    }
+
+    fn tell_figures(&self) {
+        if let Some(told) = &self.told {
+            told.send_replace(serde_json::to_value(self.figures()).unwrap_or_default());
+        }
     }
 
     async fn try_begin(&mut self, initial: (Weights, Origin), trainer: SavedState) -> Result<Begun, NodeError> {
@@ -412,6 +429,7 @@ impl Session {
         self.saved_unpublished = false;
         fail::fail_point!("session::trained-saved");
         let completed = self.exchange(local).await;
+        self.tell_figures();
         self.tell_copied(completed)
     }
 
@@ -468,6 +486,7 @@ impl Session {
         }
         let Some(update) = self.mode.participant().unpublished().cloned() else { return Ok(()) };
         let published = self.mode.participant_mut().publish(&update).await;
+        self.tell_figures();
         self.tell_copied(published)?;
         // A checkpoint *trained(e)* stays one: there is still something to fold.
         if self.saved_unpublished {

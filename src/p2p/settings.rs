@@ -97,6 +97,8 @@ pub struct NetworkOptions {
     pub cut: Option<watch::Receiver<bool>>,
     /// The federation's name, for local callers such as `peerfold peers`. Peers are never told.
     pub named: Option<FederationName>,
+    /// The node's figures as JSON, for whoever asks it on its own machine.
+    pub figures: Option<watch::Receiver<serde_json::Value>>,
 }
 
 /// What people call a federation. Its id is the hash of both fields.
@@ -111,7 +113,7 @@ pub struct FederationName {
 /// With a seed that is drawn.
 impl From<NetworkSettings> for NetworkOptions {
     fn from(settings: NetworkSettings) -> Self {
-        Self { settings, seed: rand::random(), cut: None, named: None }
+        Self { settings, seed: rand::random(), cut: None, named: None, figures: None }
     }
 }
 

@@ -72,6 +72,10 @@ pub struct NetworkStatus {
     pub received: u64,
     /// Bytes in the cache.
     pub cached: u64,
+    /// The figures of the whole node as they were at its last step, as JSON: what its folder, folds, training and run have
+    /// counted. `None` if a program uses the network alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<serde_json::Value>,
     /// The connected peers, members first.
     pub peers: Vec<PeerStatus>,
 }

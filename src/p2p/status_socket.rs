@@ -212,6 +212,7 @@ mod tests {
             sent: 7,
             received: 8,
             cached: 9,
+            figures: None,
             // More than fits into the system's buffers.
             peers: vec![peer; 10_000],
         }

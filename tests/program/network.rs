@@ -64,6 +64,11 @@ fn they_find_each_other_in_any_order_and_one_that_stays_is_enough_for_who_comes_
     // Of a list in which the bootstrap node is dead too, the peer is left.
     let told = status(&sandbox, "a");
     assert!(told.entries >= 4 && told.authors == 2 && told.cached > 0, "{told:?}");
+    let figures = told.figures.as_ref().unwrap();
+    assert_eq!((&figures["run"]["epoch"], &figures["training"]["epochs"]), (&4.into(), &4.into()), "{figures}");
+    for (part, count) in [("network", "sent"), ("cache", "used"), ("traffic", "written")] {
+        assert!(figures["folder"][part][count].as_u64() > Some(0), "{part} {count}: {figures}");
+    }
     let late = [
         "--bootstrap",
         "peers.txt",

@@ -115,6 +115,7 @@ impl Driver {
             sent,
             received,
             cached,
+            figures: self.figures.as_ref().map(|figures| figures.borrow().clone()),
             peers: self.peers.status(now, |peer| self.redial.is_listed(peer), entries),
         }
     }

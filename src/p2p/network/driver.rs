@@ -65,6 +65,8 @@ pub(super) struct Driver {
     pub(super) federation: FederationId,
     /// The federation's name, for callers on this machine.
     pub(super) named: Option<FederationName>,
+    /// What the whole node has counted, for the same.
+    pub(super) figures: Option<watch::Receiver<serde_json::Value>>,
     /// This node.
     pub(super) me: PeerId,
     /// The entries that are known, shared with the folder. No lock of it is held while another is taken.
@@ -144,6 +146,7 @@ impl Driver {
             peers: Peers::default(),
             federation,
             named: options.named,
+            figures: options.figures,
             me,
             board,
             cache,
