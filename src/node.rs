@@ -13,6 +13,7 @@ mod background;
 mod blobs;
 mod blocking;
 mod checkpoint;
+mod checkpoint_error;
 mod checks;
 mod choice;
 mod comparison;
@@ -37,7 +38,8 @@ mod values;
 pub use self::{
     asynchronous::{AsyncNode, AsyncOptions},
     blocking::BlockingSession,
-    checkpoint::{Checkpoint, CheckpointError, FoldedFrom, Phase},
+    checkpoint::{Checkpoint, Phase},
+    checkpoint_error::CheckpointError,
     checks::{Checks, Rejection},
     choice::StrategyChoice,
     config::{NodeConfig, Pace},
@@ -52,7 +54,7 @@ pub use self::{
     start::{Beginning, StartOptions},
     stop::Stop,
     synchronous::{BelowQuorum, Members, SyncNode, SyncOptions},
-    update::LocalUpdate,
+    update::{FoldedFrom, LocalUpdate},
 };
 
 use crate::{

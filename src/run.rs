@@ -25,8 +25,8 @@ pub use self::{
     drive::federate,
     history::{EpochRecord, History, MAX_EPOCHS, MAX_FOLDED},
     learner::{Learner, LearnerError, Metrics, Steps, Trained},
-    life::{Run, RunOptions},
-    middle::{Middle, MiddleState, Recipe},
+    life::{Recipe, Run, RunOptions},
+    middle::{Middle, MiddleState},
     outgoing::{Outgoing, Unchanged},
 };
 

@@ -76,7 +76,7 @@ fn no_module_uses_one_above_it() {
         let own = *rank
             .get(layer.as_str())
             .unwrap_or_else(|| panic!("{layer} has no layer: give it one here and in ARCHITECTURE.md"));
-        for path in source.paths.iter().filter(|path| path[0] == "crate") {
+        for path in source.paths.iter().filter(|path| path.first().is_some_and(|first| first == "crate")) {
             let used = path.get(1).map_or("", String::as_str);
             checked += 1;
             if rank.get(used).is_none_or(|&used| used > own) {

@@ -88,7 +88,7 @@ pub enum FolderError {
     },
     /// Another process signs with the same identity: the home directory was copied. By the time this is returned,
     /// connected members or the bucket have the proof. `--readmit` is
-    /// [`NodeConfig::readmit`](crate::node::NodeConfig::readmit).
+    /// [`TrustSettings::readmit`](crate::node::TrustSettings::readmit).
     #[error(
         "another node signs as {author} too: its home directory was copied. Stop one of the two for good; then start the \
          other with --readmit {author}, and so its peers, which leave it out until then. Or go on as a new node, with \

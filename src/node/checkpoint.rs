@@ -3,7 +3,7 @@
 //! kept beside it, for readers of the newest folded weights.
 
 use super::{
-    Beginning, Origin, Roster, SavedState,
+    Beginning, CheckpointError, FoldedFrom, Origin, Roster, SavedState,
     blobs::{BlobError, BlobId, Blobs, SavedWeights},
     sealed::{self, HASH_BYTES},
 };
@@ -27,57 +27,6 @@ const COMPLETE: &str = "checkpoint.complete";
 const LOOKS: usize = 20;
 /// Magic and version.
 const MAGIC: &[u8; 8] = b"PFCKPT\x00\x03";
-
-/// Why a checkpoint can't be used or written.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// It isn't what was written.
-    #[error(
-        "the checkpoint {} is damaged ({what}); remove it to begin anew from the peers' updates, under the same identity",
-        path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// How.
-        what: String,
-    },
-    /// Another version of the program wrote it.
-    #[error(
-        "the checkpoint {} has format {found}, and this version of peerfold reads {known}; go on with the version that \
-         wrote it, or remove it to begin anew from the peers' updates, under the same identity",
-        path.display()
-    )]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        found: u8,
-        /// The one that this program reads.
-        known: u8,
-    },
-    /// It belongs to a run with other settings.
-    #[error(
-        "the checkpoint {} was made with {what}; use the same settings, another --run label, or another --home",
-        path.display()
-    )]
-    Settings {
-        /// The file.
-        path: PathBuf,
-        /// What differs.
-        what: String,
-    },
-    /// It can't be read or written.
-    #[error("{what} the checkpoint {} failed: {source}", path.display())]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-}
 
 /// Where in an epoch a checkpoint was taken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,19 +55,6 @@ impl Phase {
     pub fn is_complete(&self) -> bool {
         matches!(self, Self::Folded | Self::Unpublished { .. })
     }
-}
-
-/// An update that was folded into a checkpoint's weights.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FoldedFrom {
-    /// Peer id of its author.
-    pub author: String,
-    /// The epoch that it comes after.
-    pub epoch: u64,
-    /// Examples it was trained on.
-    pub num_examples: u64,
-    /// Its weight in the fold.
-    pub weight: f64,
 }
 
 /// A node at one moment.

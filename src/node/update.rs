@@ -1,15 +1,28 @@
 //! Updates: what a node publishes after an epoch, and a peer's update that has arrived.
 
-use super::FoldedFrom;
 use crate::{
     folder::Value,
     weights::{Metadata, Metric, SignedEntry, Weights},
 };
 use libp2p_identity::PeerId;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The metric that says how many authors a node knows, for strategies that ask for it.
 pub(super) const DEGREE: &str = "degree";
+
+/// An update that was folded into a checkpoint's weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FoldedFrom {
+    /// Peer id of its author.
+    pub author: String,
+    /// The epoch that it comes after.
+    pub epoch: u64,
+    /// Examples it was trained on.
+    pub num_examples: u64,
+    /// Its weight in the fold.
+    pub weight: f64,
+}
 
 /// What a node publishes after an epoch.
 #[derive(Debug, Clone, PartialEq)]

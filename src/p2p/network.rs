@@ -193,7 +193,7 @@ impl Network {
     pub(crate) async fn fetch(&self, entry: Arc<SignedEntry>) -> Result<(), FetchError> {
         let (done, fetched) = oneshot::channel();
         self.ask(Command::Fetch(entry, done)).await;
-        fetched.await.unwrap_or_else(|_| Err(FetchError::Ended))
+        fetched.await.unwrap_or(Err(FetchError::Ended))
     }
 
     /// Waits until what this node has published (or, if it is excluded, the proof against it) would outlive it: at most

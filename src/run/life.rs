@@ -1,8 +1,6 @@
 //! The steps of a run, in order.
 
-use super::{
-    EpochRecord, History, LearnerError, Metrics, Outgoing, Recipe, RunError, Trained, Unchanged, history::LastFold,
-};
+use super::{EpochRecord, History, LearnerError, Metrics, Outgoing, RunError, Trained, Unchanged, history::LastFold};
 use crate::{
     bucket::BucketFigures,
     folder::FolderFigures,
@@ -15,10 +13,15 @@ use crate::{
 };
 use libp2p_identity::PeerId;
 use std::{
+    collections::BTreeMap,
     io::Write,
     path::PathBuf,
     time::{Duration, Instant},
 };
+
+/// What decides an epoch besides its starting weights, by name: the data, their order, the steps. An epoch that was
+/// begun by another recipe is trained anew.
+pub type Recipe = BTreeMap<String, String>;
 
 /// How a run goes, besides its [`NodeConfig`].
 pub struct RunOptions {

@@ -1,13 +1,12 @@
 //! The middle of an epoch: saving it, with how far it has got and everything that decides the rest, and resuming it.
 
-use super::{LearnerError, Run, RunError, Steps, life::written};
+use super::{LearnerError, Recipe, Run, RunError, Steps, life::written};
 use crate::{
     node::{Event, Progress, SavedState},
     weights::Weights,
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
     fmt::Display,
     io::{self, Read, Write},
 };
@@ -16,10 +15,6 @@ use std::{
 const MAGIC: &[u8; 16] = b"peerfold pause 2";
 /// Longest header that is decoded: a recipe is a few settings.
 const MAX_HEADER: u32 = 1 << 20;
-
-/// What decides an epoch besides its starting weights, by name: the data, their order, the steps. An epoch that was
-/// begun by another recipe is trained anew.
-pub type Recipe = BTreeMap<String, String>;
 
 /// The header before the learner's state, which extends to the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

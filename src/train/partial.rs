@@ -2,7 +2,7 @@
 
 use super::state::StateError;
 use serde::{Deserialize, Serialize};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 /// Magic and version.
 const MAGIC: &[u8; 16] = b"peerfold part 2\0";
@@ -40,9 +40,9 @@ impl Partial {
 
     /// Writes it before the optimizer's state.
     pub(super) fn write(&self, out: &mut dyn Write) -> Result<(), StateError> {
-        let encoded = postcard::to_stdvec(self).map_err(|_| StateError::Damaged { what: "it can't be encoded" })?;
+        let encoded = postcard::to_stdvec(self).map_err(io::Error::other)?;
         let length =
-            u32::try_from(encoded.len()).map_err(|_| StateError::Damaged { what: "it has too many figures" })?;
+            u32::try_from(encoded.len()).map_err(|_| io::Error::other("the part of an epoch has too many figures"))?;
         out.write_all(MAGIC)?;
         out.write_all(&length.to_le_bytes())?;
         Ok(out.write_all(&encoded)?)

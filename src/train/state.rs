@@ -106,9 +106,9 @@ where
             tensors: layout.tensors().to_vec(),
             parts: encoded.parts(),
         };
-        let header = postcard::to_stdvec(&header).map_err(|_| StateError::Damaged { what: "it can't be encoded" })?;
+        let header = postcard::to_stdvec(&header).map_err(io::Error::other)?;
         let length = u32::try_from(header.len()).ok().filter(|&length| length <= MAX_HEADER_BYTES);
-        let length = length.ok_or(StateError::Damaged { what: "it has too many tensors" })?;
+        let length = length.ok_or_else(|| io::Error::other("the model has too many tensors"))?;
         let mut out = Hashed { inner: out, hasher: blake3::Hasher::new() };
         out.write_all(MAGIC)?;
         out.write_all(&length.to_le_bytes())?;
