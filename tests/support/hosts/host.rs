@@ -131,7 +131,9 @@ impl Host {
                 folder.readmit(parse_peer(&author));
                 Answer::Done
             }
-            Request::Status => Answer::Status(folder.status().await),
+            Request::Status => {
+                Answer::Status(folder.status().await.map(|status| serde_json::to_string(&status).unwrap()))
+            }
             Request::Cancel { .. } | Request::Release { .. } => unreachable!("these have no answer"),
         })
     }

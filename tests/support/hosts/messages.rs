@@ -5,7 +5,6 @@ use libp2p_identity::PeerId;
 use peerfold::{
     entries::Conflict,
     folder::{FolderError, Traffic},
-    p2p::NetworkStatus,
     weights::{
         Content, Digest, Entry, EntryError, FederationId, Key, LayoutId, Metadata, ReadError, SignedEntry, TensorSpec,
         Weights,
@@ -58,12 +57,20 @@ pub enum FromHost {
 pub enum Answer {
     Entry(Vec<u8>),
     Entries(Vec<Vec<u8>>),
-    Value { handle: u64, manifest: Bytes, place: String },
+    Value {
+        handle: u64,
+        manifest: Bytes,
+        place: String,
+    },
     Chunk(Bytes),
     Digest(Digest),
     Conflicts(Vec<[Vec<u8>; 2]>),
-    Traffic { written: u64, read: u64 },
-    Status(Option<NetworkStatus>),
+    Traffic {
+        written: u64,
+        read: u64,
+    },
+    /// As JSON, which it is for on its own socket too.
+    Status(Option<String>),
     Done,
 }
 

@@ -99,7 +99,7 @@ impl Proxy {
     /// The host's network; `None` if it has ended.
     pub async fn status(&self) -> Option<NetworkStatus> {
         match self.link.call(Request::Status).await {
-            Ok(Answer::Status(status)) => status,
+            Ok(Answer::Status(status)) => status.map(|status| serde_json::from_str(&status).unwrap()),
             _ => None,
         }
     }
