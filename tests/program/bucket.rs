@@ -102,7 +102,7 @@ fn nodes_learn_together_through_a_bucket_alone_and_it_costs_little() {
 #[test]
 fn a_bucket_that_is_away_for_a_while_costs_no_update() {
     let (sandbox, server) = (Sandbox::new(), Server::start());
-    let args = ["--epochs", "400", "--partition", "0/2", "--steps-per-epoch", "2"];
+    let args = ["--epochs", "150", "--partition", "0/2", "--steps-per-epoch", "2"];
     let mut first = Running::start(node(&sandbox, &server, "a", &args));
     first.event(|event| matches!(event, Event::EpochDone { epoch: 3, .. }));
     server.stop();
@@ -116,9 +116,9 @@ fn a_bucket_that_is_away_for_a_while_costs_no_update() {
     server.resume();
     first.event(|event| matches!(event, Event::Routes { bucket: true, .. }));
     let ended = first.wait().success();
-    assert!(matches!(ended.events().last(), Some(Event::Finished { epoch: 400, .. })));
+    assert!(matches!(ended.events().last(), Some(Event::Finished { epoch: 150, .. })));
     let rows = folder(&sandbox, &server, &["ls", &url(), "--json"]).success().text();
-    assert!(rows.contains("update/400") && rows.contains("update/399"), "{rows}");
+    assert!(rows.contains("update/150") && rows.contains("update/149"), "{rows}");
 }
 
 #[test]
