@@ -38,8 +38,8 @@ use std::{
 };
 use tracing_subscriber::EnvFilter;
 
-/// Raises the limit of open files, parses the arguments and does the work that they ask for. What went wrong is one line on standard error; the exit code
-/// is 0 for success, 2 for arguments that can't be, 1 for all else.
+/// Raises the limit of open files, parses the arguments and does the work that they ask for. What went wrong is one
+/// line on standard error; the exit code is 0 for success, 2 for arguments that can't be, 1 for all else.
 ///
 /// `logs` says what is logged to standard error if `RUST_LOG` doesn't. Variables of the environment that begin with the
 /// prefix and that nothing reads are warned of.

@@ -109,7 +109,13 @@ pub trait Settings: Sized {
 pub(crate) fn read_field<T: Value>(values: &Values, field: &Field, default: impl FnOnce() -> T) -> Result<T, Mistake> {
     let Some(written) = values.get(field.key) else { return Ok(default()) };
     field.check(written)?;
-    T::read(written).map_err(|unfit| field.mistake(unfit.value.unwrap_or_else(|| written.to_string()), unfit.what))
+    let value = T::read(written);
+    let value = value.map_err(|unfit| field.mistake(unfit.value.unwrap_or_else(|| written.to_string()), unfit.what))?;
+    if let Some(read) = value.write() {
+        // It may have been rounded: a tenth of a nanosecond is above 0, and no time.
+        field.check(&read).map_err(|mistake| field.mistake(written.to_string(), mistake.what))?;
+    }
+    Ok(value)
 }
 
 /// Serializes settings as a map with a key for each that is something.
@@ -135,6 +141,8 @@ impl Serialize for Written {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Switch(on) => serializer.serialize_bool(*on),
+            // TOML has no larger whole numbers; as a text they are read back.
+            Self::Whole(number) if i64::try_from(*number).is_err() => serializer.serialize_str(&number.to_string()),
             Self::Whole(number) => serializer.serialize_u64(*number),
             Self::Number(number) => serializer.serialize_f64(*number),
             Self::Text(text) => serializer.serialize_str(text),

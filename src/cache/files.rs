@@ -3,7 +3,7 @@
 use super::{CacheError, error::failed};
 use crate::{
     durable_file,
-    entries::Conflict,
+    entries::{Conflict, ProofError},
     weights::{BlobHash, EntryHash, FederationId, MAX_ENTRY_BYTES, MAX_MANIFEST_BYTES, SignedEntry},
 };
 use libp2p_identity::PeerId;
@@ -216,15 +216,22 @@ impl Files {
         remove(&self.proof(author))
     }
 
-    /// The proofs that have files, verified. Those that prove nothing in this federation are removed.
+    /// The proofs that have files, verified. Those that prove nothing in this federation are removed;
+    /// those written by a newer version of this program are skipped.
     pub(super) fn read_proofs(&self, federation: FederationId) -> Result<Vec<Conflict>, CacheError> {
         let mut found = Vec::new();
         for path in list(&self.dir.join(PROOFS))? {
             let bytes = read(&path, MAX_PROOF_BYTES).map_err(failed("reading", &path))?;
-            let conflict = decode_proof(&bytes).filter(|conflict| conflict.entries[0].federation == federation);
-            match conflict.filter(|conflict| self.proof(conflict.author()) == path) {
-                Some(conflict) => found.push(conflict),
-                None => discard(&path, "it proves nothing"),
+            match decode_proof(&bytes) {
+                Ok(conflict)
+                    if conflict.entries[0].federation == federation && self.proof(conflict.author()) == path =>
+                {
+                    found.push(conflict);
+                }
+                Err(ProofError::Entry(error)) if error.is_newer() => {
+                    tracing::warn!(path = %path.display(), %error, "proof passed over");
+                }
+                _ => discard(&path, "it proves nothing"),
             }
         }
         Ok(found)
@@ -262,15 +269,12 @@ impl Drop for Partial {
     }
 }
 
-fn decode_proof(bytes: &[u8]) -> Option<Conflict> {
-    let (first, rest) = split_prefixed(bytes)?;
-    let (second, rest) = split_prefixed(rest)?;
-    let [first, second] = [SignedEntry::decode(first).ok()?, SignedEntry::decode(second).ok()?];
-    let proves = first.key.author() == second.key.author()
-        && first.federation == second.federation
-        && first.sequence == second.sequence
-        && first.hash() < second.hash();
-    (proves && rest.is_empty()).then(|| Conflict { entries: [Arc::new(first), Arc::new(second)] })
+fn decode_proof(bytes: &[u8]) -> Result<Conflict, ProofError> {
+    let both = split_prefixed(bytes).and_then(|(first, rest)| Some((first, split_prefixed(rest)?)));
+    match both {
+        Some((first, (second, []))) => Conflict::decode([first, second]),
+        _ => Err(ProofError::NoProof),
+    }
 }
 
 fn split_prefixed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -28,11 +28,6 @@ impl Membership {
     pub fn allows(&self, author: PeerId) -> bool {
         self.allowed.as_ref().is_none_or(|allowed| allowed.contains(&author))
     }
-
-    /// The only authors that may take part; `None` for everybody.
-    pub fn allowed(&self) -> Option<&BTreeSet<PeerId>> {
-        self.allowed.as_ref()
-    }
 }
 
 #[cfg(test)]

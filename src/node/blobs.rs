@@ -167,6 +167,15 @@ impl Held {
         Ok(io::BufReader::with_capacity(PIECE, file.take(self.id.length)))
     }
 
+    /// Its file in these blobs, which is copied if it is in another run's, or another process's idea of this one.
+    pub(super) fn keep(&self, blobs: &Arc<Blobs>) -> Result<BlobId, BlobError> {
+        if Arc::ptr_eq(&self.blobs, blobs) {
+            return Ok(self.id);
+        }
+        let path = self.blobs.dir.join(self.id.name());
+        blobs.keep_written(|out| io::copy(&mut File::open(&path)?.take(self.id.length), out).map(drop))
+    }
+
     /// All bytes, verified.
     pub(super) fn read(&self) -> Result<Bytes, BlobError> {
         self.blobs.read_bytes(self.id)
@@ -244,7 +253,7 @@ impl Blobs {
             }
             known.weights.retain(|&root, place| place.name(root) != name);
             known.states.retain(|hash| *blake3::Hash::from_bytes(*hash).to_hex() != *name);
-            drop(known);
+            // Before anybody else can hold it.
             if let Err(error) = remove(&file.path()) {
                 tracing::debug!(path = %file.path().display(), %error, "a blob that nothing names stays");
             }
@@ -284,6 +293,14 @@ impl Blobs {
             StagedFiles::Whole { start, .. } => Place::File { start: *start },
             StagedFiles::Chunks(_) => Place::Chunks,
         };
+        let paths = match files {
+            StagedFiles::None => &[][..],
+            StagedFiles::Whole { path, .. } => std::slice::from_ref(path),
+            StagedFiles::Chunks(paths) => paths,
+        };
+        if !paths.iter().all(|path| only_own(path)) {
+            return None;
+        }
         let to = self.dir.join(place.name(root));
         let linked = remove(&to).and_then(|()| match files {
             StagedFiles::None => Ok(()),
@@ -334,24 +351,25 @@ impl Blobs {
     }
 
     /// Keeps these bytes.
-    pub(super) fn keep_bytes(&self, bytes: &[u8]) -> Result<BlobId, BlobError> {
+    pub(super) fn keep_bytes(self: &Arc<Self>, bytes: &[u8]) -> Result<BlobId, BlobError> {
         self.keep_written(|out| out.write_all(bytes))
     }
 
-    /// Stores what `write` writes, which must be the same each time it is called: the first time only into the hash, so
-    /// that existing bytes aren't written again.
-    pub(super) fn keep_written(&self, write: impl Fn(&mut dyn Write) -> io::Result<()>) -> Result<BlobId, BlobError> {
+    /// Stores what `write` writes: the first time only into the hash, so that existing bytes aren't written again. A
+    /// program's own strategy may write equal states differently, so the file is named by what was written into it.
+    pub(super) fn keep_written(
+        self: &Arc<Self>,
+        write: impl Fn(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<BlobId, BlobError> {
         let mut counted = Counted { hasher: blake3::Hasher::new(), length: 0 };
         write(&mut counted).map_err(failed("writing a file of", &self.dir))?;
         let id = BlobId { hash: counted.hasher.finalize().into(), length: counted.length };
-        let path = self.dir.join(id.name());
-        if id.length == 0 || self.known().states.contains(&id.hash) && path.exists() {
+        if id.length == 0 || self.known().states.contains(&id.hash) && self.dir.join(id.name()).exists() {
             return Ok(id);
         }
-        self.make_dir()?;
-        durable_file::replace(&path, true, |file| write(file)).map_err(failed("writing a file of", &path))?;
-        self.known().states.insert(id.hash);
-        Ok(id)
+        let mut writer = self.writer()?;
+        write(&mut writer).map_err(failed("writing a file of", &self.dir))?;
+        Ok(writer.finish()?.id())
     }
 
     fn read_bytes(&self, id: BlobId) -> Result<Bytes, BlobError> {
@@ -405,6 +423,21 @@ impl Blobs {
         let file = durable_file::unnamed(&self.dir, true).map_err(failed("writing into", &self.dir))?;
         let file = io::BufWriter::with_capacity(PIECE, file);
         Ok(BlobWriter { blobs: self.clone(), file, hasher: blake3::Hasher::new(), length: 0 })
+    }
+}
+
+/// Whether only this user may write a file. Whoever else may could change the checkpoint in place.
+fn only_own(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        const OTHERS_WRITE: u32 = 0o022;
+        fs::metadata(path).is_ok_and(|file| file.permissions().mode() & OTHERS_WRITE == 0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        true
     }
 }
 

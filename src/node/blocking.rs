@@ -50,7 +50,7 @@ impl BlockingSession {
     }
 
     /// See [`Session::save_progress`].
-    pub fn save_progress(&mut self, steps: u64, weights: Weights, trainer: SavedState) -> Result<(), NodeError> {
+    pub fn save_progress(&mut self, steps: u64, weights: Weights, trainer: SavedState) -> Result<bool, NodeError> {
         self.wait(move |session| Box::pin(session.save_progress(steps, weights, trainer)))?
     }
 

@@ -142,7 +142,12 @@ impl Checkpoint {
     /// Replaces the checkpoint in `run_dir`, and returns the root of its weights. Whatever equals an existing blob, or
     /// what the folder has `staged`, isn't written again. A crash leaves the old checkpoint or the new one. Blocks on
     /// the disk.
-    pub(super) fn save(&self, run_dir: &Path, blobs: &Blobs, staged: Option<&Staged>) -> Result<Root, CheckpointError> {
+    pub(super) fn save(
+        &self,
+        run_dir: &Path,
+        blobs: &Arc<Blobs>,
+        staged: Option<&Staged>,
+    ) -> Result<Root, CheckpointError> {
         let path = Self::path(run_dir);
         let manifest = match staged {
             Some(staged) => staged.manifest().clone(),
@@ -189,12 +194,12 @@ impl Checkpoint {
         let paths = [Self::path(run_dir), run_dir.join(COMPLETE)];
         for _ in 0..LOOKS {
             for path in &paths {
-                let before = fs::read(path).ok();
+                let before = sealed::bytes(path).ok();
                 match Self::read(path, &blobs) {
                     Ok(None) if *path == paths[0] => return Ok(None),
                     Ok(Some(checkpoint)) if checkpoint.phase.is_complete() => return Ok(Some(checkpoint)),
                     // Its blobs were removed because another head replaced it.
-                    Err(CheckpointError::Damaged { .. }) if fs::read(path).ok() != before => {}
+                    Err(CheckpointError::Damaged { .. }) if sealed::bytes(path).ok() != before => {}
                     Err(error) => return Err(error),
                     Ok(_) => {}
                 }
@@ -265,7 +270,7 @@ impl Kept {
     fn new(
         checkpoint: &Checkpoint,
         manifest: &Manifest,
-        blobs: &Blobs,
+        blobs: &Arc<Blobs>,
         staged: Option<&Staged>,
     ) -> Result<Self, BlobError> {
         let weights = blobs.keep_weights(manifest, &checkpoint.weights, staged)?;
@@ -309,6 +314,7 @@ mod tests {
     use super::*;
     use crate::weights::{DType, Tensor, TensorSpec};
     use bytes::Bytes;
+    use std::io::Write;
 
     fn checkpoint() -> Checkpoint {
         let spec = TensorSpec { name: "w".to_owned(), dtype: DType::F32, shape: vec![2] };
@@ -334,7 +340,7 @@ mod tests {
     }
 
     fn save(checkpoint: &Checkpoint, dir: &Path) {
-        let blobs = Blobs::new(dir);
+        let blobs = Arc::new(Blobs::new(dir));
         checkpoint.save(dir, &blobs, None).unwrap();
         blobs.sweep(&Checkpoint::names(dir).unwrap().into_iter().collect());
     }
@@ -440,6 +446,56 @@ mod tests {
         fs::remove_file(dir.path().join(COMPLETE)).unwrap();
         fs::create_dir(dir.path().join(COMPLETE)).unwrap();
         assert!(matches!(Checkpoint::names(dir.path()), Err(CheckpointError::Io { .. })));
+    }
+
+    #[test]
+    fn a_state_that_is_written_differently_each_time_is_named_by_what_is_in_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Arc::new(Blobs::new(dir.path()));
+        let calls = std::cell::Cell::new(0u8);
+        let state = blobs.keep_written(|out| {
+            calls.set(calls.get() + 1);
+            out.write_all(&[calls.get()])
+        });
+        SavedState::named(&blobs, state.unwrap()).verify(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_state_of_another_run_is_copied() {
+        let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut writer = Arc::new(Blobs::new(other.path())).writer().unwrap();
+        writer.write_all(b"moments").unwrap();
+        let trainer = SavedState::held(writer.finish().unwrap());
+        save(&Checkpoint { trainer, ..checkpoint() }, own.path());
+        drop(other);
+        assert_eq!(Checkpoint::load(own.path()).unwrap(), Some(checkpoint()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_that_others_may_write_are_not_shared() {
+        use std::os::unix::fs::PermissionsExt;
+        for (mode, shared) in [(0o644, true), (0o664, false), (0o646, false)] {
+            let (dir, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let (checkpoint, path) = (checkpoint(), folder.path().join("value"));
+            fs::write(&path, [1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let files = crate::folder::StagedFiles::Whole { path: path.clone(), start: 0 };
+            let staged = Staged::new(checkpoint.weights.manifest(), files, ());
+            checkpoint.save(dir.path(), &Arc::new(Blobs::new(dir.path())), Some(&staged)).unwrap();
+            fs::write(&path, "changed ").unwrap();
+            assert_eq!(Checkpoint::load(dir.path()).is_err(), shared, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn of_a_huge_file_only_its_beginning_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(Checkpoint::path(dir.path()), b"PFCKPT\x00\x02").unwrap();
+        let file = fs::OpenOptions::new().write(true).open(Checkpoint::path(dir.path())).unwrap();
+        file.set_len(1 << 36).unwrap();
+        let error = Checkpoint::newest_complete(dir.path()).unwrap_err();
+        assert!(matches!(error, CheckpointError::Version { found: 2, .. }), "{error}");
     }
 
     #[test]

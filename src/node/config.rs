@@ -202,6 +202,14 @@ mod tests {
     use std::time::Duration;
 
     #[test]
+    fn a_list_that_allows_nobody_stays_one() {
+        for allow in [None, Some(Vec::new()), Some(vec![libp2p_identity::PeerId::random()])] {
+            let trust = TrustSettings { allow, ..TrustSettings::default() };
+            assert_eq!(toml::from_str::<TrustSettings>(&toml::to_string(&trust).unwrap()).unwrap(), trust);
+        }
+    }
+
+    #[test]
     fn what_a_program_has_set_is_checked_too() {
         let key = |change: fn(&mut NodeConfig)| {
             let mut config = NodeConfig::new("checked", FolderUrl::Memory);

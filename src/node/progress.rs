@@ -64,7 +64,7 @@ impl Progress {
     }
 
     /// Replaces the one in `run_dir`. A crash leaves the old one or the new one. Blocks on the disk.
-    pub(super) fn save(&self, run_dir: &Path, blobs: &Blobs, base: Base) -> Result<(), CheckpointError> {
+    pub(super) fn save(&self, run_dir: &Path, blobs: &Arc<Blobs>, base: Base) -> Result<(), CheckpointError> {
         let path = Self::path(run_dir);
         let keep = || {
             let weights = blobs.keep_weights(&self.weights.manifest(), &self.weights, None)?;
@@ -157,7 +157,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let base = base(2, 1, b"state");
         assert_eq!(load(dir.path()).unwrap(), None);
-        progress().save(dir.path(), &Blobs::new(dir.path()), base).unwrap();
+        progress().save(dir.path(), &Arc::new(Blobs::new(dir.path())), base).unwrap();
         assert_eq!(load(dir.path()).unwrap(), Some((progress(), base)));
         Progress::remove(dir.path()).unwrap();
         Progress::remove(dir.path()).unwrap();
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn every_cut_and_every_changed_byte_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        progress().save(dir.path(), &Blobs::new(dir.path()), base(2, 1, b"state")).unwrap();
+        progress().save(dir.path(), &Arc::new(Blobs::new(dir.path())), base(2, 1, b"state")).unwrap();
         let blobs = fs::read_dir(dir.path().join("blobs")).unwrap().map(|file| file.unwrap().path());
         for path in blobs.chain([Progress::path(dir.path())]) {
             let whole = fs::read(&path).unwrap();

@@ -64,10 +64,10 @@ impl SavedState {
     }
 
     /// Stores it for a checkpoint that will name it, unless it is there already.
-    pub(super) fn keep(&self, blobs: &Blobs) -> Result<BlobId, BlobError> {
+    pub(super) fn keep(&self, blobs: &Arc<Blobs>) -> Result<BlobId, BlobError> {
         match &self.0 {
             Place::Memory(bytes) => blobs.keep_bytes(bytes),
-            Place::File(held) => Ok(held.id()),
+            Place::File(held) => held.keep(blobs),
         }
     }
 

@@ -24,14 +24,20 @@ pub(super) fn write(path: &Path, magic: &[u8; 8], body: &[u8]) -> Result<(), Che
     .map_err(|source| CheckpointError::Io { what: "writing", path: path.to_owned(), source })
 }
 
+/// A file's bytes as they are, no more than one above the most that a head can have: an earlier version's file had the
+/// weights in it. Blocks on the disk.
+pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// What [`write`] wrote, if there is such a file. Blocks on the disk.
 pub(super) fn read(path: &Path, magic: &[u8; 8]) -> Result<Option<Bytes>, CheckpointError> {
     let io_error = |source| CheckpointError::Io { what: "reading", path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    match fs::File::open(path) {
+    let bytes = match bytes(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error(error)),
-        Ok(file) => file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io_error)?,
+        bytes => bytes.map_err(io_error)?,
     };
     let damaged = |what: &str| CheckpointError::Damaged { path: path.to_owned(), what: what.to_owned() };
     let (kind, version) = magic.split_at(magic.len() - 1);

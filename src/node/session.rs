@@ -155,6 +155,8 @@ pub struct Session {
     saved_unpublished: bool,
     /// The last complete epoch, from which the next one is trained, and its result, if there is a checkpoint of it.
     complete: Option<(u64, Option<Base>)>,
+    /// The number of the last complete epoch, also while the next one is published and folded.
+    completed: u64,
     /// What the folder has taken in but not shown yet.
     staged: Option<Staged>,
     /// The task that reports the routes to others.
@@ -187,6 +189,7 @@ impl Session {
             trainer: SavedState::default(),
             saved_unpublished: false,
             complete: None,
+            completed: 0,
             staged: None,
             routes: None,
             comparison: None,
@@ -294,9 +297,16 @@ impl Session {
             return Ok(SavedState::default());
         };
         let error = |error: super::blobs::BlobError| NodeError::from(error.of(&Checkpoint::path(run_dir)));
+        if self.beginning.is_none() {
+            // There may be room for it only then.
+            let _alone = blobs.alone();
+            clean_up(run_dir, blobs).map_err(NodeError::from)?;
+            sweep(run_dir, blobs);
+        }
         let mut writer = blobs.writer().map_err(error)?;
         write(&mut writer)?;
-        Ok(SavedState::held(writer.finish().map_err(error)?))
+        let held = writer.finish().map_err(error)?;
+        Ok(if held.id().length == 0 { SavedState::default() } else { SavedState::held(held) })
     }
 
     /// Saves the middle of the epoch after the last complete one: `steps` training steps are done of it, to these
@@ -304,10 +314,16 @@ impl Session {
     /// [`Begun::progress`], until the epoch is trained; the checkpoint stays as it is. A crash or a cancellation leaves
     /// either what was saved before, or this.
     ///
-    /// Does nothing before [`begin`](Self::begin), or without a directory for checkpoints.
-    pub async fn save_progress(&mut self, steps: u64, weights: Weights, trainer: SavedState) -> Result<(), NodeError> {
-        let (Some(run_dir), Some(blobs)) = (self.options.run_dir.clone(), self.blobs.clone()) else { return Ok(()) };
-        let Some((epoch, Some(base))) = self.complete else { return Ok(()) };
+    /// Does nothing before [`begin`](Self::begin), without a directory for checkpoints, or while the last complete epoch
+    /// isn't on the disk. Says whether it is saved.
+    pub async fn save_progress(
+        &mut self,
+        steps: u64,
+        weights: Weights,
+        trainer: SavedState,
+    ) -> Result<bool, NodeError> {
+        let (Some(run_dir), Some(blobs)) = (self.options.run_dir.clone(), self.blobs.clone()) else { return Ok(false) };
+        let Some((epoch, Some(base))) = self.complete else { return Ok(false) };
         let progress = Progress { epoch: epoch + 1, steps, weights, trainer };
         let work = move || {
             let _alone = blobs.alone();
@@ -317,7 +333,7 @@ impl Session {
         };
         off_runtime(work).await??;
         fail::fail_point!("session::progress-saved");
-        Ok(())
+        Ok(true)
     }
 
     /// A node ends if its home was copied, after reporting that as an event.
@@ -390,6 +406,7 @@ impl Session {
         if self.complete.is_none() {
             // Nothing was saved anew: the checkpoint is of these.
             self.complete = Some((epoch, Some(base_of(epoch, root_of(&weights).await?, &self.trainer))));
+            self.completed = epoch;
         }
         if let Some(caught_up) = self.mode.catch_up(epoch).await? {
             (weights, epoch) = caught_up;
@@ -539,12 +556,11 @@ impl Session {
     /// All figures of the node as they are now, those of its folder among them.
     pub fn figures(&self) -> Figures {
         let participant = self.mode.participant();
-        let epoch = self.complete.as_ref().map_or(0, |(epoch, _)| *epoch);
         Figures {
             folder: participant.folder().figures(),
             fold: participant.figures(),
             training: self.training,
-            run: RunFigures { epoch, seconds: self.made.elapsed().as_secs_f64() },
+            run: RunFigures { epoch: self.completed, seconds: self.made.elapsed().as_secs_f64() },
         }
     }
 
@@ -628,12 +644,7 @@ impl Session {
         let work = move |rule: &mut dyn Strategy| {
             let _alone = blobs.alone();
             let path = Checkpoint::path(&run_dir);
-            crate::durable_file::remove_partial(&run_dir).map_err(|source| CheckpointError::Io {
-                what: "cleaning up beside",
-                path: path.clone(),
-                source,
-            })?;
-            blobs.clean().map_err(|error| error.of(&path))?;
+            clean_up(&run_dir, &blobs)?;
             let checkpoint = Checkpoint::read(&path, &blobs)?;
             if let Some(checkpoint) = &checkpoint {
                 checkpoint.check(&run_dir, &layout, strategy)?;
@@ -665,7 +676,11 @@ impl Session {
     /// bytes on the disk.
     async fn save(&mut self, phase: Phase, epoch: u64, weights: &Weights) -> Result<(), NodeError> {
         let is_trained = matches!(phase, Phase::Trained { .. });
+        let before = self.complete;
         self.complete = (!is_trained).then_some((epoch, None));
+        if !is_trained {
+            self.completed = epoch;
+        }
         let (Some(run_dir), Some(blobs), Some(beginning)) =
             (self.options.run_dir.clone(), self.blobs.clone(), self.beginning.clone())
         else {
@@ -714,13 +729,29 @@ impl Session {
             sweep(&run_dir, &blobs);
             Ok::<_, CheckpointError>((base_of(epoch, root, &checkpoint.trainer), staged))
         };
-        let (base, staged) = participant.with_strategy(work).await??;
+        let written = participant.with_strategy(work).await?;
+        if is_trained && written.is_err() {
+            // The disk still has the epoch before, from which this one can be trained again.
+            self.complete = before;
+        }
+        let (base, staged) = written?;
         self.staged = staged;
         if !is_trained {
             self.complete = Some((epoch, Some(base)));
         }
         Ok(())
     }
+}
+
+/// Removes what a crash left half-written.
+fn clean_up(run_dir: &Path, blobs: &Blobs) -> Result<(), CheckpointError> {
+    let path = Checkpoint::path(run_dir);
+    crate::durable_file::remove_partial(run_dir).map_err(|source| CheckpointError::Io {
+        what: "cleaning up beside",
+        path: path.clone(),
+        source,
+    })?;
+    blobs.clean().map_err(|error| error.of(&path))
 }
 
 /// Removes the blobs in `run_dir` that no head names, or none if that can't be known now.

@@ -8,7 +8,7 @@ use crate::{
 };
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout_at},
 };
 
@@ -82,7 +82,7 @@ impl Values {
     /// `None` if it hasn't arrived by the deadline. A value that doesn't arrive at once gives up its place and waits
     /// without one, so any number of dead peers can't keep places from the others.
     async fn get(&self, entry: &SignedEntry, deadline: Instant) -> Option<Result<Value, FolderError>> {
-        let place = self.places.acquire().await;
+        let place = place(&self.places, deadline).await;
         let mut got = pin!(self.folder.get(entry));
         let at_least = Instant::now() + LEAST_PATIENCE;
         if let Ok(got) = timeout_at(at_least, &mut got).await {
@@ -90,5 +90,27 @@ impl Values {
         }
         drop(place);
         timeout_at(deadline.max(at_least), got).await.ok()
+    }
+}
+
+/// A place, or none: whoever has waited for one until the deadline goes on without, so that even behind hundreds of dead
+/// peers no value waits longer than all of them may take together.
+async fn place(places: &Semaphore, deadline: Instant) -> Option<SemaphorePermit<'_>> {
+    timeout_at(deadline, places.acquire()).await.ok()?.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_place_past_the_deadline() {
+        let places = Semaphore::new(1);
+        let past = Instant::now();
+        let taken = place(&places, past).await;
+        assert!(taken.is_some(), "one that is free is taken at any time");
+        let waiting = tokio::time::timeout(Duration::from_secs(60), place(&places, past)).await;
+        assert!(waiting.unwrap().is_none());
     }
 }

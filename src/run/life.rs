@@ -6,8 +6,8 @@ use crate::{
     folder::FolderFigures,
     home::Home,
     node::{
-        Begun, BlockingSession, Checkpoint, CheckpointError, Completed, Event, EventSink, FoldedUpdate, LocalUpdate,
-        NodeConfig, NodeError, Origin, Progress, SavedState, Stop,
+        Begun, BlockingSession, Checkpoint, Completed, Event, EventSink, FoldedUpdate, LocalUpdate, NodeConfig,
+        NodeError, Origin, Progress, SavedState, Stop,
     },
     weights::{MAX_METRIC_NAME, MAX_METRICS, Metric, Weights},
 };
@@ -86,6 +86,8 @@ pub struct Run {
     pub(super) epoch: u64,
     /// What it has left.
     pub(super) weights: Weights,
+    /// Whether these were let go while the next epoch's state was written, and are on the disk only.
+    let_go: bool,
     /// The last epoch wanted, as far as is known.
     last: u64,
     /// What was saved of the next epoch in an earlier life.
@@ -140,6 +142,7 @@ impl Run {
             origin,
             epoch,
             weights,
+            let_go: false,
             last: epoch,
             progress,
             under_way: None,
@@ -173,6 +176,7 @@ impl Run {
     /// gives the same. Numbers may be left out: a synchronous node that was behind takes over the epoch of the others.
     pub fn next_epoch(&mut self, last: u64) -> Option<u64> {
         self.settle();
+        self.regain();
         self.last = last;
         if self.is_stopped() || self.epoch >= last {
             return None;
@@ -187,13 +191,14 @@ impl Run {
     /// Writes a learner's state after a complete epoch to the disk, for [`publish`](Self::publish): whatever `save`
     /// writes, piece by piece. It comes before the weights are copied, so that what `save` copies is gone by then; the
     /// weights that the epoch began from are let go, unless what acts on the update
-    /// [needs them](Outgoing::needs_start): until `publish` has ended [`weights`](Self::weights) has no tensors.
+    /// [needs them](Outgoing::needs_start): until `publish` has ended [`weights`](Self::weights) has no tensors. Without
+    /// `publish` they are back with the next call of [`next_epoch`](Self::next_epoch) or [`finish`](Self::finish).
     pub fn write_state(
         &mut self,
         save: impl FnOnce(&mut dyn Write) -> Result<(), LearnerError>,
     ) -> Result<SavedState, RunError> {
         if let (false, Ok(none)) = (self.options.outgoing.needs_start(), Weights::new(Vec::new())) {
-            self.weights = none;
+            (self.weights, self.let_go) = (none, true);
         }
         written(&self.session, save).inspect_err(|_| self.take_back())
     }
@@ -222,7 +227,7 @@ impl Run {
         let completed = match self.exchange(weights, &trained, state) {
             Err(error) if error.is_stopped() => {
                 self.cut_short = true;
-                self.weights = self.complete_weights()?;
+                self.take_back();
                 return Ok(None);
             }
             Err(error) => {
@@ -250,26 +255,25 @@ impl Run {
         self.progress = None;
         self.last_fold.take();
         // Shares its bytes: those of the epoch before are on the disk.
-        self.weights = update.weights.clone();
+        (self.weights, self.let_go) = (update.weights.clone(), false);
         Ok(self.session.epoch_trained(update, state)?)
     }
 
-    /// Makes the weights those of the last complete epoch again, if they can be read.
-    fn take_back(&mut self) {
-        match self.complete_weights() {
-            Ok(weights) => self.weights = weights,
-            Err(error) => tracing::debug!(%error, "the last complete epoch's weights can't be read"),
+    /// Takes back what was let go for an epoch that was not published.
+    fn regain(&mut self) {
+        if self.let_go {
+            self.take_back();
         }
     }
 
-    /// The weights of the last complete epoch, from the home.
-    fn complete_weights(&self) -> Result<Weights, NodeError> {
-        match Checkpoint::newest_complete(&self.run_dir)? {
-            Some(checkpoint) if checkpoint.epoch == self.epoch => Ok(checkpoint.weights),
-            _ => {
-                let what = format!("it is not of epoch {}, the last complete one", self.epoch);
-                Err(CheckpointError::Damaged { path: Checkpoint::path(&self.run_dir), what }.into())
+    /// Makes the weights those of the last complete epoch again, which the home has, if they can be read.
+    fn take_back(&mut self) {
+        match Checkpoint::newest_complete(&self.run_dir) {
+            Ok(Some(checkpoint)) if checkpoint.epoch == self.epoch => {
+                (self.weights, self.let_go) = (checkpoint.weights, false);
             }
+            Ok(_) => tracing::warn!(epoch = self.epoch, "the home hasn't kept the last complete epoch's weights"),
+            Err(error) => tracing::warn!(%error, "the last complete epoch's weights can't be read"),
         }
     }
 
@@ -316,6 +320,7 @@ impl Run {
     /// epoch could not be saved when a stop was requested.
     pub fn finish(&mut self) -> Result<(), RunError> {
         self.settle();
+        self.regain();
         let published = self.session.finish();
         let seconds = self.options.began.elapsed().as_secs_f64();
         // A reader of the final event may kill the node, so the others must have its update first.

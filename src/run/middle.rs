@@ -165,9 +165,11 @@ impl Run {
     ) -> Result<(), RunError> {
         let MiddleState { steps, state } = middle;
         let epoch = self.epoch + 1;
-        self.session.save_progress(steps.done, weights, state)?;
+        let saved = self.session.save_progress(steps.done, weights, state)?;
         let (steps, steps_per_epoch) = (steps.done, self.options.steps_per_epoch);
-        (self.events)(&Event::ProgressSaved { epoch, steps, steps_per_epoch, stopping });
+        if saved {
+            (self.events)(&Event::ProgressSaved { epoch, steps, steps_per_epoch, stopping });
+        }
         Ok(())
     }
 }

@@ -69,6 +69,18 @@ fn times_are_written_as_people_write_them() {
 }
 
 #[test]
+fn what_is_rounded_is_checked_as_it_will_be_used() {
+    let error = sample("pause = 1e-12").unwrap_err();
+    assert!(error.contains("pause = 0.000000000001") && error.contains("above 0"), "{error}");
+}
+
+#[test]
+fn whole_numbers_beyond_tomls_come_back() {
+    let large = Sample { count: usize::MAX, ..Sample::default() };
+    assert_eq!(toml::from_str::<Sample>(&toml::to_string(&large).unwrap()).unwrap().count, usize::MAX);
+}
+
+#[test]
 fn numbers_are_in_their_bounds() {
     for (text, parts) in [
         ("patience = inf", &["patience = inf", "finite"][..]),

@@ -119,7 +119,8 @@ impl<T: Value> Value for Option<T> {
     }
 
     fn write(&self) -> Option<Written> {
-        self.as_ref()?.write()
+        // A list that says something says so when it is empty too: of allowed peers it then allows none.
+        self.as_ref().map(|value| value.write().unwrap_or(Written::List(Vec::new())))
     }
 }
 

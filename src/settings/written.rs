@@ -73,6 +73,7 @@ impl Form {
                 let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
                 return Err(format!("write one of {}", words.join(", ")));
             }
+            Self::Path if text.is_empty() => return Err("write a path".to_owned()),
             _ => Written::Text(text.to_owned()),
         })
     }

@@ -104,6 +104,7 @@ fn arguments_that_cannot_be() {
         (&["--sync", "--allow", PEER, "--quorum", "3"], &["--quorum 3", "only 2 nodes"]),
         (&["--lr", "-1"], &["learning rate", "above 0"]),
         (&["--batch-size", "18446744073709551615"], &["batch size", "65536"]),
+        (&["--out", ""], &["--out", "write a path"]),
         (&["--out", "/dev/null"], &["--out /dev/null", "no regular file"]),
         (&["--below-quorum", "panic"], &["below-quorum", "panic", "wait, alone, stop"]),
         (&["--participation", "2"], &["--participation 2", "0 to 1"]),

@@ -497,6 +497,40 @@ async fn how_many_peers_are_known_is_published_where_it_is_asked_for_and_again_a
 }
 
 #[tokio::test]
+async fn an_epoch_that_could_not_be_saved_is_trained_again_and_its_middle_saved() {
+    let _scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (_storage, peers) = peers(1);
+    let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
+    let mut session = async_session(&folder, &events, session_options(dir.path()));
+    patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
+    let nothing = session.write_state(|_| Ok::<_, NodeError>(())).unwrap();
+    assert_eq!((bytes(nothing.clone()), nothing.is_empty()), (Bytes::new(), true));
+    // A file stands where the blobs belong.
+    let (blobs, away) = (dir.path().join("blobs"), dir.path().join("away"));
+    fs::rename(&blobs, &away).unwrap();
+    fs::write(&blobs, "").unwrap();
+    patiently(session.epoch_trained(nodes::local(1, 1.0), Default::default())).await.unwrap_err();
+    fs::remove_file(&blobs).unwrap();
+    fs::rename(&away, &blobs).unwrap();
+    assert!(patiently(session.save_progress(3, weights(8.0), Default::default())).await.unwrap());
+    drop(session);
+    // What a kill left half-written is gone before anything is written.
+    let [partial, unnamed] = [".partial-x", "unnamed"].map(|name| blobs.join(name));
+    fs::write(&partial, "left").unwrap();
+    fs::write(&unnamed, "left").unwrap();
+    let mut session = async_session(&folder, &events, session_options(dir.path()));
+    let state = session.write_state(|_| {
+        assert!(!partial.exists() && !unnamed.exists());
+        Ok::<_, NodeError>(())
+    });
+    let begun = patiently(session.begin((weights(0.0), Origin::Seed), state.unwrap())).await.unwrap();
+    assert_eq!(begun.progress.map(|progress| (progress.epoch, progress.steps)), Some((1, 3)));
+    patiently(session.epoch_trained(nodes::local(1, 1.0), Default::default())).await.unwrap();
+    assert_eq!(session.figures().run.epoch, 1);
+}
+
+#[tokio::test]
 async fn the_middle_of_an_epoch_is_gone_on_with_from_what_it_was_trained_from_only() {
     let _scenario = FailScenario::setup();
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

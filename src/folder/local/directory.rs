@@ -167,6 +167,14 @@ impl Directory {
     }
 
     fn remove_values_except(&self, roots: &BTreeSet<Root>) -> Result<(), FolderError> {
+        let is_newer = |name: &String| {
+            let bytes = read_entry(&self.own.join(name));
+            bytes.is_ok_and(|bytes| SignedEntry::decode(&bytes).is_err_and(|error| error.is_newer()))
+        };
+        if self.own_files(ENTRY)?.iter().any(is_newer) {
+            // It shows a value to those who can read it, and which one only they know.
+            return Ok(());
+        }
         for name in self.own_files(VALUE)? {
             let root = name.strip_suffix(VALUE).and_then(|name| name.strip_suffix('.')?.parse::<Root>().ok());
             if root.is_some_and(|root| !roots.contains(&root)) {

@@ -9,7 +9,7 @@ use std::collections::btree_map::Entry;
 
 /// What a connected peer is to the federation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Membership {
+pub(super) enum Relation {
     /// It hasn't said yet.
     #[default]
     Unknown,
@@ -21,7 +21,7 @@ pub(super) enum Membership {
     NoNode,
 }
 
-impl Membership {
+impl Relation {
     pub(super) fn is_stranger(self) -> bool {
         matches!(self, Self::Elsewhere | Self::NoNode)
     }
@@ -43,7 +43,7 @@ pub enum Heard {
 /// A connected peer.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    pub(super) membership: Membership,
+    pub(super) relation: Relation,
     /// The sync session with it, if one is running.
     pub(super) session: Option<Session>,
     pub(super) settled: Option<Settled>,
@@ -56,21 +56,21 @@ pub(super) struct Peer {
 impl Core {
     /// The connected peers that are known to be members.
     pub fn members(&self) -> impl Iterator<Item = PeerId> {
-        self.connected_as(Membership::Member)
+        self.connected_as(Relation::Member)
     }
 
     /// What is known of a peer; nothing if it isn't connected.
     pub fn heard(&self, peer: &PeerId) -> Heard {
         match self.peers.get(peer) {
-            Some(Peer { membership: Membership::Member, synced: true, .. }) => Heard::Member,
-            Some(Peer { membership: Membership::Elsewhere, .. }) => Heard::Elsewhere,
-            Some(Peer { membership: Membership::NoNode, .. }) => Heard::NoNode,
+            Some(Peer { relation: Relation::Member, synced: true, .. }) => Heard::Member,
+            Some(Peer { relation: Relation::Elsewhere, .. }) => Heard::Elsewhere,
+            Some(Peer { relation: Relation::NoNode, .. }) => Heard::NoNode,
             _ => Heard::Nothing,
         }
     }
 
-    pub(super) fn connected_as(&self, membership: Membership) -> impl Iterator<Item = PeerId> {
-        self.peers.iter().filter(move |(_, peer)| peer.membership == membership).map(|(peer, _)| *peer)
+    pub(super) fn connected_as(&self, relation: Relation) -> impl Iterator<Item = PeerId> {
+        self.peers.iter().filter(move |(_, peer)| peer.relation == relation).map(|(peer, _)| *peer)
     }
 
     pub(super) fn connected(&mut self, peer: PeerId) {
@@ -103,17 +103,17 @@ impl Core {
     /// It has said that it is a member, or has asked something that only a member asks.
     pub(super) fn found_member(&mut self, peer: PeerId) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        if state.membership != Membership::Member {
-            state.membership = Membership::Member;
+        if state.relation != Relation::Member {
+            state.relation = Relation::Member;
             self.push(Output::Member(peer));
             self.tell_held(peer);
             self.fetches.wake_all(peer);
         }
     }
 
-    pub(super) fn found_stranger(&mut self, peer: PeerId, is: Membership) {
+    pub(super) fn found_stranger(&mut self, peer: PeerId, is: Relation) {
         if let Some(state) = self.peers.get_mut(&peer) {
-            state.membership = is;
+            state.relation = is;
             state.session = None;
         }
     }

@@ -4,7 +4,7 @@ use super::{
     Core, FetchError, Output, RequestFailed, RequestId, StoreResult,
     fetches::{Fetches, Request},
     job::{Job, Stage},
-    peers::Membership,
+    peers::Relation,
 };
 use crate::{
     p2p::message::{Blob, BlobRequest, MAX_BLOBS},
@@ -16,7 +16,7 @@ use rand_chacha::rand_core::Rng;
 
 impl Core {
     pub(super) fn has_anyone_to_ask(&self) -> bool {
-        self.peers.values().any(|peer| !peer.membership.is_stranger())
+        self.peers.values().any(|peer| !peer.relation.is_stranger())
     }
 
     /// Sends those requests of a job that may be sent now. Returns true if the job has ended because nobody is left to
@@ -47,7 +47,7 @@ impl Core {
         let Fetches { jobs, in_flight, .. } = &mut self.fetches;
         let Some(job) = jobs.get_mut(&root) else { return Vec::new() };
         let mut found = Vec::new();
-        for (peer, state) in self.peers.iter().filter(|(_, state)| !state.membership.is_stranger()) {
+        for (peer, state) in self.peers.iter().filter(|(_, state)| !state.relation.is_stranger()) {
             let mut open = job.todo.keys().filter(|hash| !in_flight.contains_key(*hash));
             if !open.any(|hash| job.tried.may_give(peer, hash)) {
                 continue;
@@ -56,7 +56,7 @@ impl Core {
                 0
             } else if job.holders.contains(peer) {
                 1
-            } else if state.membership == Membership::Member {
+            } else if state.relation == Relation::Member {
                 2
             } else {
                 3
@@ -109,7 +109,7 @@ impl Core {
             Err(RequestFailed::Malformed) => Some("its answer to a request for blobs is malformed"),
             Err(RequestFailed::Failed) => None,
             Err(RequestFailed::Unsupported) => {
-                self.found_stranger(peer, Membership::Elsewhere);
+                self.found_stranger(peer, Relation::Elsewhere);
                 None
             }
         };

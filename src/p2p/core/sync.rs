@@ -3,7 +3,7 @@
 
 use super::{
     Core, Output, RequestFailed, RequestId, Token,
-    peers::{Membership, Peer},
+    peers::{Peer, Relation},
     session::{Session, Settled, Stage},
 };
 use crate::{
@@ -74,7 +74,7 @@ impl Core {
         if self.now >= self.syncs.next {
             self.syncs.next = self.now.saturating_add(self.config.sync_every);
             // A peer that hasn't said yet what it is or what it knows was asked, but the answer was lost.
-            let unheard = |(_, state): &(&PeerId, &Peer)| !state.synced && !state.membership.is_stranger();
+            let unheard = |(_, state): &(&PeerId, &Peer)| !state.synced && !state.relation.is_stranger();
             let mut peers: Vec<_> = self.peers.iter().filter(unheard).map(|(peer, _)| *peer).collect();
             let members = self.members().filter(|peer| !peers.contains(peer)).collect();
             peers.extend(self.draw(members, 1));
@@ -99,7 +99,7 @@ impl Core {
     /// Starts a session, or makes the running one start again when it ends.
     pub(super) fn compare(&mut self, peer: PeerId) {
         let (federation, digest, id) = (self.config.federation, self.board.digest(), self.new_id());
-        let Some(state) = self.peers.get_mut(&peer).filter(|state| !state.membership.is_stranger()) else {
+        let Some(state) = self.peers.get_mut(&peer).filter(|state| !state.relation.is_stranger()) else {
             return;
         };
         if let Some(session) = &mut state.session {
@@ -166,8 +166,8 @@ impl Core {
         };
         let wrong = |what: &str| Err(Abort::Wrong(what.to_owned()));
         let ended = match (response, &session.stage) {
-            (Err(RequestFailed::Unsupported), _) => return self.left_by(peer, Membership::NoNode),
-            (Ok(SyncResponse::NotMember), _) => return self.left_by(peer, Membership::Elsewhere),
+            (Err(RequestFailed::Unsupported), _) => return self.left_by(peer, Relation::NoNode),
+            (Ok(SyncResponse::NotMember), _) => return self.left_by(peer, Relation::Elsewhere),
             (Err(RequestFailed::Failed), _) => Err(Abort::Failed),
             (Err(RequestFailed::Malformed), _) => wrong("its answer to a sync is malformed"),
             (Ok(SyncResponse::Same), &Stage::Comparing { ours }) => {
@@ -198,7 +198,7 @@ impl Core {
     }
 
     /// It isn't a member after all; what it told us earlier still counts.
-    fn left_by(&mut self, peer: PeerId, is: Membership) {
+    fn left_by(&mut self, peer: PeerId, is: Relation) {
         let session = self.peers.get(&peer).and_then(|state| state.session.as_ref());
         if session.is_some_and(|session| session.changed) {
             self.set_changed(None);

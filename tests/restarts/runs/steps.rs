@@ -134,6 +134,27 @@ fn what_cannot_be_published_leaves_the_run_as_it_was() {
 }
 
 #[test]
+fn weights_that_were_let_go_for_an_epoch_that_is_never_published_come_back() {
+    let _scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let (config, events) = recording();
+    let mut run = Run::join(&config, dir.path(), one(0.5)).unwrap();
+    assert_eq!(run.next_epoch(2), Some(1));
+    run.write_state(|out| Ok(out.write_all(b"moments")?)).unwrap();
+    // The program could not read its weights, and trains the epoch again.
+    assert_eq!((run.next_epoch(2), run.weights()), (Some(1), &one(0.5)));
+    run.epoch_end(one(0.25), Trained::on(1)).unwrap();
+    assert_eq!(run.next_epoch(2), Some(2));
+    run.write_state(|_| Err("no space".into())).unwrap_err();
+    assert_eq!(run.weights(), &one(0.25));
+    run.write_state(|_| Ok(())).unwrap();
+    run.finish().unwrap();
+    let events = events.lock().unwrap();
+    let Some(Event::Finished { epoch: 1, root, .. }) = events.last() else { panic!("{events:?}") };
+    assert_eq!(*root, one(0.25).manifest().root().to_string());
+}
+
+#[test]
 fn stopped_while_it_waits_for_the_others_it_is_at_the_epoch_before() {
     let _scenario = FailScenario::setup();
     let dir = tempfile::tempdir().unwrap();
