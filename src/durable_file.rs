@@ -1,14 +1,32 @@
-//! Files that are whole or not there: written beside, flushed to the disk, renamed into place.
+//! Files that are whole or not there: written beside, flushed to the disk, renamed into place. And locks on files.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Write},
     path::Path,
+    thread,
+    time::Duration,
 };
 use tempfile::{Builder, NamedTempFile};
 
 /// Prefix of a file's name while it is being written.
 const PARTIAL: &str = ".partial-";
+/// How often and how long to wait for a lock before it counts as held.
+const LOOKS: u32 = 25;
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Locks a file that nobody else holds. Whoever has it for a moment only is waited for: a process that checks whether it
+/// is locked, or one that this process is starting, which has all its files until the other program runs. Blocks for
+/// some 50 ms if somebody holds it.
+pub(crate) fn lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 1..LOOKS {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(LOOK),
+            locked => return locked,
+        }
+    }
+    file.try_lock()
+}
 
 /// Replaces the file at `path` by what `write` writes. After a crash at any moment there is either the old file or the
 /// new one, and perhaps a leftover that [`remove_partial`] finds. When it returns, file and name are on the disk.

@@ -20,8 +20,6 @@ use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
-    time::Duration,
 };
 
 const IDENTITY: &str = "identity.key";
@@ -31,9 +29,6 @@ const RUNS: &str = "runs";
 const NAME: &str = "federation.json";
 /// Larger than any file with a federation's name.
 const MAX_NAME_BYTES: u64 = 64 << 10;
-/// How often and how long to wait for a lock before it counts as held.
-const LOOKS: u32 = 5;
-const LOOK: Duration = Duration::from_millis(2);
 /// Larger than the encoding of any key.
 const MAX_IDENTITY_BYTES: u64 = 1024;
 
@@ -234,16 +229,7 @@ fn lock(dir: &Path) -> Result<File, HomeError> {
     let mut options = File::options();
     let opened = options.read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = opened.map_err(failed("opening", &path))?;
-    // A process that only checks whether the home is in use has the lock for a moment.
-    let mut locked = file.try_lock();
-    for _ in 0..LOOKS {
-        if !matches!(locked, Err(TryLockError::WouldBlock)) {
-            break;
-        }
-        thread::sleep(LOOK);
-        locked = file.try_lock();
-    }
-    match locked {
+    match durable_file::lock(&file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();

@@ -30,7 +30,7 @@ pub(super) fn lock(dir: &Path) -> Result<File, CacheError> {
     let path = dir.join(LOCK);
     let opened = File::options().write(true).create(true).truncate(false).open(&path);
     let file = opened.map_err(failed("opening", &path))?;
-    match file.try_lock() {
+    match durable_file::lock(&file) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(CacheError::InUse { dir: dir.to_owned() }),
         Err(TryLockError::Error(error)) => Err(failed("locking", &path)(error)),

@@ -145,9 +145,16 @@ async fn the_node() {
     for line in std::io::stdin().lines() {
         let number: u64 = line.unwrap().parse().unwrap();
         put(&node, &format!("update/{number}"), &value(number), number).await;
-        node.hand_over(Duration::from_secs(5)).await;
-        let routes = node.routes().unwrap().borrow().clone();
-        println!("published {number}: {}", routes.reason.unwrap_or_default());
+        let mut routes = node.routes().unwrap();
+        if !node.hand_over(Duration::from_secs(5)).await.outlives() {
+            // Neither written nor given up yet, if the machine is busy.
+            tokio::select! {
+                _ = node.hand_over(PATIENCE) => (),
+                _ = routes.wait_for(|routes| routes.reason.is_some()) => (),
+            }
+        }
+        let reason = routes.borrow().reason.clone();
+        println!("published {number}: {}", reason.unwrap_or_default());
     }
 }
 

@@ -46,10 +46,10 @@ impl Core {
     fn providers(&mut self, root: Root) -> Vec<PeerId> {
         let Fetches { jobs, in_flight, .. } = &mut self.fetches;
         let Some(job) = jobs.get_mut(&root) else { return Vec::new() };
+        let open: Vec<BlobHash> = job.todo.keys().filter(|hash| !in_flight.contains_key(*hash)).copied().collect();
         let mut found = Vec::new();
         for (peer, state) in self.peers.iter().filter(|(_, state)| !state.relation.is_stranger()) {
-            let mut open = job.todo.keys().filter(|hash| !in_flight.contains_key(*hash));
-            if !open.any(|hash| job.tried.may_give(peer, hash)) {
+            if !open.iter().any(|hash| job.tried.may_give(peer, hash)) {
                 continue;
             }
             let class = if job.entries().any(|entry| entry.key.author() == *peer) {

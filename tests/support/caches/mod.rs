@@ -87,7 +87,11 @@ pub fn read(cache: &Cache, root: Root) -> Option<Vec<u8>> {
 /// The chunks of weights one after another.
 pub fn bytes_of(value: &Weights) -> Vec<u8> {
     let manifest = value.manifest();
-    (0..manifest.chunks().len()).flat_map(|chunk| manifest.chunk_bytes(value, chunk)).collect()
+    let mut bytes = Vec::new();
+    for chunk in 0..manifest.chunks().len() {
+        bytes.extend_from_slice(&manifest.chunk_bytes(value, chunk));
+    }
+    bytes
 }
 
 pub fn missing(cache: &Cache, root: Root) -> Option<usize> {

@@ -194,10 +194,8 @@ pub fn tensors_of(value: &Weights) -> Vec<(TensorSpec, Bytes)> {
 
 /// A message with its length before it.
 pub fn frame(message: &impl Serialize) -> Vec<u8> {
-    let mut bytes = postcard::to_extend(message, vec![0; 8]).unwrap();
-    let length = bytes.len() as u64 - 8;
-    bytes[..8].copy_from_slice(&length.to_le_bytes());
-    bytes
+    let message = postcard::to_stdvec(message).unwrap();
+    [&(message.len() as u64).to_le_bytes()[..], &message].concat()
 }
 
 /// The next message; `None` at the end of the stream, also in the middle of a frame.
