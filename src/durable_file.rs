@@ -1,4 +1,4 @@
-//! Files that are whole or not there: written beside, flushed to the disk, renamed into place. And locks on files.
+//! Files that are whole or not there (written beside, flushed to the disk, renamed into place), and locks on files.
 
 use std::{
     fs::{self, File, TryLockError},

@@ -1,4 +1,5 @@
-//! The proof that an author signed two different entries under one number.
+//! The proof that an author signed two different entries under one number, for which an
+//! [`EntrySet`](super::EntrySet) excludes it.
 
 use crate::weights::{EntryError, SignedEntry};
 use libp2p_identity::PeerId;

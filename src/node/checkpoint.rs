@@ -1,6 +1,7 @@
 //! What a node needs to go on after it was killed: a small file, the head, that names the [blobs](super::blobs) with
 //! weights, optimizer and strategy. While an epoch is trained but not folded, the head of the last complete epoch is
-//! kept beside it, for readers of the newest folded weights.
+//! kept beside it, for readers of the newest folded weights. When each is written is up to the
+//! [session](super::session).
 
 use super::{
     Beginning, CheckpointError, FoldedFrom, Origin, Roster, SavedState,

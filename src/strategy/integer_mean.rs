@@ -1,4 +1,5 @@
-//! The mean of integer and boolean tensors, computed exactly and rounded to the nearest integer, halves to even.
+//! The mean of integer and boolean tensors, computed exactly and rounded to the nearest integer, halves to even. Only
+//! with `integers=mean`: else they are the newest update's.
 
 use crate::weights::DType;
 

@@ -1,4 +1,4 @@
-//! A strategy with rules by tensor around it, and what a fold says of single tensors.
+//! Wraps a strategy with rules for single tensors, and reports what a fold did to them.
 
 use super::{
     FoldError, Folded, Round, Strategy, TensorRules, Treatment, Unaveraged, Update,

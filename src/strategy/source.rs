@@ -1,4 +1,4 @@
-//! The updates of a round, checked.
+//! The updates of a round, checked, and which of them gives the integer tensors.
 
 use super::{FoldError, Round, Update, number};
 use crate::weights::{DType, Layout, Piece, ReadError, TensorReader, Weights};

@@ -54,8 +54,8 @@ async fn open_for(
         let settings = BucketSettings {
             endpoint: Some(Endpoint(server.endpoint())),
             allow_http: true,
-            poll: Duration::from_millis(50),
-            poll_idle: Duration::from_millis(200),
+            poll: Duration::from_millis(100),
+            poll_idle: Duration::from_millis(400),
             after: Duration::from_millis(200),
             relay_after: Duration::from_millis(300),
             ..BucketSettings::default()

@@ -1,4 +1,4 @@
-//! Nodes with a network and a bucket behind it: each of the two is lost and comes back, and which of them moves what.
+//! Nodes with a network and a bucket behind it: either may fail and come back, and each carries what it should.
 
 use crate::{bucket_nodes, buckets, samples};
 

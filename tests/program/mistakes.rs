@@ -1,4 +1,4 @@
-//! Users' mistakes: each is one clear line and a non-zero exit code, and nothing has begun.
+//! Users' mistakes: each gets one clear line and a non-zero exit code, and nothing has begun.
 
 use super::process::{Ended, Running, Sandbox, event};
 use peerfold::node::Event;
@@ -147,6 +147,14 @@ fn arguments_that_cannot_be() {
     assert!(!sandbox.path("node/runs").exists(), "nothing has begun");
     let missing = Ended::of(sandbox.command(["node", "--folder", "memory:"]));
     assert!(missing.error().contains("--federation is missing"), "{}", missing.error());
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_gpu_without_cuda() {
+    let sandbox = Sandbox::new();
+    let error = refused(&sandbox, &["--folder", "memory:", "--device", "cuda"]);
+    assert!(error.contains("without CUDA") && error.contains("--features cuda"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Nodes that share nothing but the network, started by hand.
+//! Nodes that share nothing but the network, each started separately.
 
 use super::process::{Ended, Running, Sandbox};
 use peerfold::{

@@ -1,4 +1,4 @@
-//! Every strategy, with parameters that make it do something.
+//! Every strategy, with parameters for which it isn't a plain mean.
 
 use peerfold::strategy::{STRATEGIES, StrategySpec};
 

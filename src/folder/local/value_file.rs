@@ -1,4 +1,4 @@
-//! The file of one value: the manifest's length (4 bytes, little-endian), the manifest, then the chunks one after
+//! The format of a value's file: the manifest's length (4 bytes, little-endian), the manifest, then the chunks one after
 //! another.
 
 use super::{Counters, failed};

@@ -155,8 +155,8 @@ pub fn options(endpoint: String) -> BucketOptions {
     let settings = BucketSettings {
         endpoint: Some(Endpoint(endpoint)),
         allow_http: true,
-        poll: Duration::from_millis(50),
-        poll_idle: Duration::from_millis(200),
+        poll: Duration::from_millis(100),
+        poll_idle: Duration::from_millis(400),
         after: Duration::from_millis(500),
         ..BucketSettings::default()
     };

@@ -24,8 +24,8 @@ pub fn options(endpoint: impl Into<String>) -> BucketOptions {
     let settings = BucketSettings {
         endpoint: Some(Endpoint(endpoint.into())),
         allow_http: true,
-        poll: Duration::from_millis(50),
-        poll_idle: Duration::from_millis(200),
+        poll: Duration::from_millis(100),
+        poll_idle: Duration::from_millis(400),
         after: Duration::from_millis(300),
         ..BucketSettings::default()
     };
