@@ -1,10 +1,9 @@
 //! A member with both routes relays between one that has only the network and one that has only the bucket.
 
-use crate::{buckets, samples};
+use crate::{bucket_nodes, buckets, samples};
 
-use buckets::{ACCESS_KEY, BUCKET, Class, SECRET_KEY, Server};
+use buckets::{BUCKET, Class, Server};
 use peerfold::{
-    bucket::{BucketKeys, BucketOptions, BucketSettings, Endpoint},
     entries::Membership,
     folder::{CachedFolder, CachedOptions, SharedFolder},
     node::{AsyncNode, AsyncOptions, Checks, Event, LocalUpdate, Participant, ParticipantOptions},
@@ -51,17 +50,10 @@ async fn open_for(
     });
     let network = network.map(NetworkOptions::from);
     let bucket = bucket.map(|server| {
-        let settings = BucketSettings {
-            endpoint: Some(Endpoint(server.endpoint())),
-            allow_http: true,
-            poll: Duration::from_millis(100),
-            poll_idle: Duration::from_millis(400),
-            after: Duration::from_millis(200),
-            relay_after: Duration::from_millis(300),
-            ..BucketSettings::default()
-        };
-        let keys = Some(BucketKeys::new(ACCESS_KEY, SECRET_KEY));
-        let options = BucketOptions { settings, keys };
+        let options = bucket_nodes::options_with(server.endpoint(), |settings| {
+            settings.after = Duration::from_millis(200);
+            settings.relay_after = Duration::from_millis(300);
+        });
         (format!("s3://{BUCKET}/relay").parse().unwrap(), options)
     });
     let layout = Some(layout.id());

@@ -9,7 +9,7 @@ use peerfold::{strategy::Update, weights::Weights};
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     /// Weights, shares and states are the same to the bit.
     #[test]

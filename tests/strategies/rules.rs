@@ -1,4 +1,4 @@
-//! Every strategy, with parameters for which it isn't a plain mean.
+//! Every strategy, with parameters at which its rule shows.
 
 use peerfold::strategy::{STRATEGIES, StrategySpec};
 

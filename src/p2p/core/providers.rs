@@ -46,10 +46,12 @@ impl Core {
     fn providers(&mut self, root: Root) -> Vec<PeerId> {
         let Fetches { jobs, in_flight, .. } = &mut self.fetches;
         let Some(job) = jobs.get_mut(&root) else { return Vec::new() };
-        let open: Vec<BlobHash> = job.todo.keys().filter(|hash| !in_flight.contains_key(*hash)).copied().collect();
+        let mut open = job.todo.keys().filter(|hash| !in_flight.contains_key(*hash));
+        // Nearly every peer may give it; and those in flight are passed over once, not for each peer.
+        let Some(first) = open.next() else { return Vec::new() };
         let mut found = Vec::new();
         for (peer, state) in self.peers.iter().filter(|(_, state)| !state.relation.is_stranger()) {
-            if !open.iter().any(|hash| job.tried.may_give(peer, hash)) {
+            if !job.tried.may_give(peer, first) && !open.clone().any(|hash| job.tried.may_give(peer, hash)) {
                 continue;
             }
             let class = if job.entries().any(|entry| entry.key.author() == *peer) {

@@ -5,7 +5,10 @@ use super::{
     Harness,
     p2p::{invert, own_loopback_address},
 };
-use crate::buckets::{ACCESS_KEY, BUCKET, Moto, REGION, SECRET_KEY, Server};
+use crate::{
+    bucket_nodes::options_with,
+    buckets::{ACCESS_KEY, BUCKET, Moto, REGION, SECRET_KEY, Server},
+};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use libp2p_identity::PeerId;
@@ -15,7 +18,7 @@ use object_store::{
     path::Path as ObjectPath,
 };
 use peerfold::{
-    bucket::{BucketKeys, BucketOptions, BucketSettings, Endpoint},
+    bucket::{BucketKeys, BucketOptions},
     folder::{Author, CachedFolder, CachedOptions, SharedFolder},
     p2p::{NetworkOptions, NetworkSettings},
     weights::{FederationId, SignedEntry},
@@ -150,19 +153,6 @@ struct Home {
     addresses: Vec<String>,
 }
 
-/// How tests use a bucket at this endpoint.
-pub fn options(endpoint: String) -> BucketOptions {
-    let settings = BucketSettings {
-        endpoint: Some(Endpoint(endpoint)),
-        allow_http: true,
-        poll: Duration::from_millis(100),
-        poll_idle: Duration::from_millis(400),
-        after: Duration::from_millis(500),
-        ..BucketSettings::default()
-    };
-    BucketOptions { settings, keys: Some(BucketKeys::new(ACCESS_KEY, SECRET_KEY)) }
-}
-
 impl<S: Service, const TIERED: bool> S3<S, TIERED> {
     /// The bucket, as somebody else who can write to it has it.
     fn bucket(&self) -> AmazonS3 {
@@ -246,7 +236,8 @@ impl<S: Service, const TIERED: bool> Harness for S3<S, TIERED> {
         let url = format!("s3://{}/{}", self.service.bucket(), self.prefix).parse().unwrap();
         let [key, secret] = self.service.keys();
         let keys = Some(BucketKeys::new(key, secret));
-        let bucket = Some((url, BucketOptions { keys, ..options(self.service.endpoint()) }));
+        let options = options_with(self.service.endpoint(), |settings| settings.after = Duration::from_millis(500));
+        let bucket = Some((url, BucketOptions { keys, ..options }));
         let options = CachedOptions { network, bucket, ..CachedOptions::new(dir) };
         let opened = tokio::task::spawn_blocking(move || CachedFolder::open(author, options)).await.unwrap();
         let folder = Arc::new(opened.unwrap());
