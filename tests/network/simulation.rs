@@ -132,7 +132,7 @@ fn check(seed: u64, outcome: &Outcome) {
 #[test]
 fn all_know_and_hold_the_same_in_the_end() {
     // PEERFOLD_SEEDS=500 for a long night.
-    let seeds = std::env::var("PEERFOLD_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(10);
+    let seeds = std::env::var("PEERFOLD_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(6);
     let (mut wrong_blobs, mut dropped) = (0, BTreeSet::new());
     for seed in 0..seeds {
         let mut outcome = simulate(seed);
@@ -150,8 +150,9 @@ fn all_know_and_hold_the_same_in_the_end() {
 
 #[test]
 fn equal_seeds_run_equally() {
-    assert_eq!(simulate(3).trace, simulate(3).trace);
-    assert_ne!(simulate(3).trace, simulate(4).trace);
+    let trace = simulate(3).trace;
+    assert_eq!(simulate(3).trace, trace);
+    assert_ne!(simulate(4).trace, trace);
 }
 
 /// Thirty nodes in a ring with a few chords, all honest and of one kind.

@@ -102,7 +102,7 @@ fn after_the_guard_was_killed() {
 #[test]
 fn after_the_bootstrap_node_was_killed() {
     let sandbox = Sandbox::new();
-    let mut demo = Running::start(sandbox.command(["demo", "--epochs", "30"]));
+    let mut demo = Running::start(sandbox.command(["demo", "--epochs", "12"]));
     demo.line(|line| line.contains("epoch 2/30"));
     signal(doing(&sandbox, "bootstrap")[0], "KILL");
     assert!(demo.wait().success().text().contains("federated"), "who has met needs it no more");
