@@ -19,6 +19,8 @@ mod cache_crash;
 mod cache_model;
 mod conformance;
 mod suites;
+mod wire_nodes;
+mod wire_vectors;
 
 #[cfg(feature = "s3")]
 #[path = "../support/bucket_nodes/mod.rs"]
