@@ -47,7 +47,7 @@ pub use self::{
     figures::{Figures, FoldFigures, RunFigures, TrainingFigures},
     participant::{Participant, ParticipantOptions},
     progress::Progress,
-    roster::Roster,
+    roster::{Roster, Standpoint},
     saved_state::SavedState,
     session::{Begun, Completed, Mode, Session, SessionOptions},
     settings::{EndSettings, PublishSettings, TrustSettings},

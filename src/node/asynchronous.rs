@@ -1,10 +1,11 @@
 //! A node that never waits.
 
-use super::{Event, LocalUpdate, NodeError, Participant, fold::Outcome, roster::lower_median};
+use super::{Event, LocalUpdate, NodeError, Participant, Standpoint, fold::Outcome};
 use crate::{
     settings::{Range, settings},
     weights::Weights,
 };
+use libp2p_identity::PeerId;
 use rand::{RngExt, SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha8Rng;
 
@@ -97,7 +98,7 @@ impl AsyncNode {
             return Ok((local.weights.clone(), epoch));
         }
         let (ignore_seen, max_peers) = (self.options.ignore_seen, self.options.max_peers);
-        let max_staleness = self.participant.max_staleness();
+        let from = self.participant.standpoint();
         let mut stale = Vec::new();
         let arrived = self
             .participant
@@ -106,7 +107,7 @@ impl AsyncNode {
                 let wanted = newest.filter(|entry| !(ignore_seen && roster.was_folded(entry.key.author())));
                 // Updates that are too old aren't even read, and take no place in the sample.
                 let fresh;
-                (fresh, stale) = roster.split_by_staleness(wanted.cloned(), max_staleness);
+                (fresh, stale) = roster.split_by_staleness(wanted.cloned(), from);
                 let mut chosen = match max_peers {
                     Some(most) => fresh.into_iter().sample(&mut random.clone(), most),
                     None => fresh,
@@ -116,14 +117,14 @@ impl AsyncNode {
             })
             .await?;
         self.participant.leave_out(stale);
-        let fresh = self.participant.with_staleness(arrived);
+        let fresh = self.participant.with_staleness(arrived, from);
         if fresh.is_empty() {
             self.participant.emit(&Event::NotFolded { epoch, reason: "no peer has anything to fold".to_owned() });
             return Ok((local.weights.clone(), epoch));
         }
-        let epochs: Vec<u64> = fresh.iter().map(|(arrived, _)| arrived.metadata.epoch).collect();
+        let epochs = fresh.iter().map(|(arrived, _)| (arrived.author(), arrived.metadata.epoch)).collect();
         match self.participant.fold(Some((0, local)), fresh, epoch, 2).await? {
-            Outcome::Weights(weights) => return Ok((weights, self.epoch_to_go_on_at(epoch, &epochs))),
+            Outcome::Weights(weights) => return Ok((weights, self.epoch_to_go_on_at(epoch, epochs))),
             Outcome::Refused => {}
             Outcome::TooFew(_) => {
                 self.participant.emit(&Event::NotFolded { epoch, reason: "no peer's update could be read".to_owned() });
@@ -132,11 +133,13 @@ impl AsyncNode {
         Ok((local.weights.clone(), epoch))
     }
 
-    /// The lower median of the folded epochs, this node's included, if its own is too old for others by that measure;
-    /// otherwise its own.
-    fn epoch_to_go_on_at(&self, own: u64, peers: &[u64]) -> u64 {
-        let of_all = lower_median(peers.iter().copied().chain([own])).unwrap_or(own);
-        if of_all.saturating_sub(own) <= self.participant.max_staleness() {
+    /// The lower median of the folded epochs that are believed, this node's included, if its own is too old for others
+    /// by that measure; otherwise its own.
+    fn epoch_to_go_on_at(&self, own: u64, mut folded: Vec<(PeerId, u64)>) -> u64 {
+        folded.push((self.participant.peer_id(), own));
+        let from = Standpoint { epoch: Some(own), ..self.participant.standpoint() };
+        let of_all = self.participant.roster.common_epoch(&folded, from).unwrap_or(own);
+        if of_all.saturating_sub(own) <= from.reach {
             return own;
         }
         self.participant.emit(&Event::CaughtUp { from: own, epoch: of_all });

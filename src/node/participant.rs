@@ -1,7 +1,8 @@
 //! One member of a federation: what asynchronous and synchronous nodes have in common.
 
 use super::{
-    Checks, Event, EventSink, FoldFigures, FoldedFrom, LocalUpdate, NodeError, Rejection, Roster, UnaveragedTensors,
+    Checks, Event, EventSink, FoldFigures, FoldedFrom, LocalUpdate, NodeError, Rejection, Roster, Standpoint,
+    UnaveragedTensors,
     background::off_runtime,
     complaints::{Complaint, Complaints},
     event::tell,
@@ -414,9 +415,10 @@ impl Participant {
         None
     }
 
-    /// The highest staleness τ at which an update is still folded.
-    pub(super) fn max_staleness(&self) -> u64 {
-        self.options.checks.max_staleness
+    /// What this node measures others' epochs by: its own newest update, and the highest staleness τ at which an update
+    /// is still folded.
+    pub(super) fn standpoint(&self) -> Standpoint {
+        Standpoint { epoch: self.roster.epoch_of(self.peer_id()), reach: self.options.checks.max_staleness }
     }
 
     /// Reports updates that are too old, each once for as long as it is current.
@@ -424,9 +426,9 @@ impl Participant {
         self.complaints.leave_out(stale);
     }
 
-    /// The updates with their staleness.
-    pub(super) fn with_staleness(&self, arrived: Vec<Arrived>) -> Vec<(Arrived, u64)> {
-        let staleness = |arrived: &Arrived| self.roster.staleness(arrived.author(), arrived.metadata.epoch);
+    /// The updates with their staleness, as seen from there.
+    pub(super) fn with_staleness(&self, arrived: Vec<Arrived>, from: Standpoint) -> Vec<(Arrived, u64)> {
+        let staleness = |arrived: &Arrived| self.roster.staleness(arrived.author(), arrived.metadata.epoch, from);
         arrived.into_iter().map(|arrived| (staleness(&arrived), arrived)).map(|(tau, arrived)| (arrived, tau)).collect()
     }
 

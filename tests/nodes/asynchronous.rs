@@ -268,22 +268,24 @@ async fn what_is_too_old_is_left_out_unread_and_takes_no_place_in_the_sample() {
 }
 
 /// Two quick nodes and one that is far behind them, because it was cut off or is slow: they leave its updates out, until it
-/// has taken over their epoch. What it has learned meanwhile is in what it takes over with.
+/// has seen them go on and taken over their epoch. What it has learned meanwhile is in what it takes over with.
 #[tokio::test]
 async fn who_has_fallen_behind_too_far_to_be_heard_finds_back() {
     let (_storage, peers) = peers(3);
     let events: [Recorder; 3] = Default::default();
     let mut nodes: Vec<AsyncNode> =
         peers.iter().zip(&events).map(|(peer, events)| node(peer, events, AsyncOptions::default())).collect();
+    let of_slow = |fold: &Vec<String>| fold.contains(&peers[2].id.to_string());
     for epoch in 1..=20 {
         for quick in &mut nodes[..2] {
             patiently(quick.exchange(&local(epoch, 1.0))).await.unwrap();
         }
+        if epoch == 19 {
+            // Ten epochs behind are not too old yet, eleven are.
+            let (_, epoch) = patiently(nodes[2].exchange(&local(9, 4.0))).await.unwrap();
+            assert_eq!(epoch, 9);
+        }
     }
-    let of_slow = |fold: &Vec<String>| fold.contains(&peers[2].id.to_string());
-    // Ten epochs behind are not too old yet, eleven are.
-    let (_, epoch) = patiently(nodes[2].exchange(&local(10, 4.0))).await.unwrap();
-    assert_eq!(epoch, 10);
     let (weights, epoch) = patiently(nodes[2].exchange(&local(9, 4.0))).await.unwrap();
     assert_eq!((value_of(&weights), epoch), (2.0, 20));
     let caught_up = events[2].pick(|event| match event {
@@ -306,6 +308,50 @@ async fn one_peer_that_claims_to_be_far_ahead_takes_nobody_along() {
     let (weights, epoch) =
         patiently(node(&peers[0], &Recorder::new(), AsyncOptions::default()).exchange(&local(1, 1.0))).await.unwrap();
     assert_eq!((value_of(&weights), epoch), (2.0, 1));
+}
+
+/// Nor can all of them, by saying so.
+#[tokio::test]
+async fn a_majority_that_claims_to_be_far_ahead_takes_nobody_along_and_leaves_nobody_out() {
+    for claim in [500, 999_999_999] {
+        let (_storage, peers) = peers(7);
+        let events: [Recorder; 2] = Default::default();
+        let mut nodes: Vec<AsyncNode> =
+            peers.iter().zip(&events).map(|(peer, events)| node(peer, events, AsyncOptions::default())).collect();
+        for epoch in 1..=30 {
+            if epoch == 5 {
+                for (number, liar) in peers[2..].iter().enumerate() {
+                    liar.publish(claim, number as f32).await;
+                }
+            }
+            for node in &mut nodes {
+                let (_, reached) = patiently(node.exchange(&local(epoch, 1.0))).await.unwrap();
+                assert_eq!(reached, epoch);
+            }
+        }
+        for (events, other) in events.iter().zip([&peers[1], &peers[0]]) {
+            let folds = events.folded_authors();
+            let with_other = folds.iter().filter(|fold| fold.contains(&other.id.to_string())).count();
+            assert!(with_other >= 29 && with_other == folds.len(), "{folds:?}");
+        }
+    }
+}
+
+/// A node that was away for hundreds of epochs is heard again as soon as it has seen that the others are real.
+#[tokio::test]
+async fn peers_hundreds_of_epochs_ahead_are_believed_once_they_have_been_seen_to_go_on() {
+    let (_storage, peers) = peers(3);
+    let mut node = node(&peers[0], &Recorder::new(), AsyncOptions::default());
+    let mut epoch = 10;
+    let mut reached = Vec::new();
+    for ahead in 500..=506 {
+        for peer in &peers[1..] {
+            peer.publish(ahead, ahead as f32).await;
+        }
+        epoch = patiently(node.exchange(&local(epoch + 1, 1.0))).await.unwrap().1;
+        reached.push(epoch);
+    }
+    assert_eq!(reached, [11, 12, 13, 14, 15, 505, 506]);
 }
 
 /// Two that were apart: each folds the other's as soon as it sees it, however far they have drifted.
