@@ -23,6 +23,7 @@ mod event;
 mod figures;
 mod fold;
 mod participant;
+mod patience;
 mod progress;
 mod roster;
 mod saved_state;
@@ -47,7 +48,7 @@ pub use self::{
     figures::{Figures, FoldFigures, RunFigures, TrainingFigures},
     participant::{Participant, ParticipantOptions},
     progress::Progress,
-    roster::Roster,
+    roster::{Roster, Standpoint},
     saved_state::SavedState,
     session::{Begun, Completed, Mode, Session, SessionOptions},
     settings::{EndSettings, PublishSettings, TrustSettings},

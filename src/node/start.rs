@@ -1,8 +1,9 @@
 //! How a node without a checkpoint begins, and what it publishes about that.
 
 use super::{
-    Event, FoldedFrom, NodeError, Origin, Participant, Stop, background::off_runtime, fold::fold_peers,
-    roster::lower_median,
+    Event, FoldedFrom, NodeError, Origin, Participant, Standpoint, Stop,
+    background::off_runtime,
+    fold::{Input, fold_apart},
 };
 use crate::{
     folder::Value,
@@ -168,22 +169,27 @@ pub(super) async fn first_weights(
         }
     }
     let own = participant.own_newest_update().await?;
-    let max_staleness = participant.max_staleness();
+    let own_epoch = own.as_ref().and_then(|own| own.key.update_epoch());
+    let from = Standpoint { epoch: own_epoch, ..participant.standpoint() };
     let mut stale = Vec::new();
     let arrived = participant
         .take_in(|updates, roster| {
             let newest = updates.values().filter_map(|entries| entries.first().cloned());
             let fresh;
-            (fresh, stale) = roster.split_by_staleness(newest.chain(own.clone()), max_staleness);
+            (fresh, stale) = roster.split_by_staleness(newest.chain(own.clone()), from);
             fresh
         })
         .await?;
     participant.leave_out(stale);
-    let fresh = participant.with_staleness(arrived);
+    let fresh = participant.with_staleness(arrived, from);
     let (weights, origin) = initial;
-    let epochs = fresh.iter().map(|(arrived, _)| arrived.metadata.epoch);
+    let epochs: Vec<_> = fresh.iter().map(|(arrived, _)| (arrived.author(), arrived.metadata.epoch)).collect();
+    let me = participant.peer_id();
+    // It stands at its own old update only if it begins with it.
+    let from = Standpoint { epoch: own_epoch.filter(|_| epochs.iter().any(|&(author, _)| author == me)), ..from };
+    let common = participant.roster.common_epoch(&epochs, from);
     let begins_with_them = together && own.is_none();
-    let Some(epoch) = lower_median(epochs).filter(|&epoch| !(begins_with_them && epoch <= 1)) else {
+    let Some(epoch) = common.filter(|&epoch| !(begins_with_them && epoch <= 1)) else {
         return Ok(First { weights, epoch: 0, origin, authors: Vec::new() });
     };
     let authors = fresh.iter().map(|(arrived, _)| arrived.author().to_string()).collect();
@@ -192,7 +198,9 @@ pub(super) async fn first_weights(
     let integers = if only_integers { "mean" } else { "newest" };
     let mut mean = StrategySpec::new("fedavg").with("integers", integers).build()?;
     let mut from: Vec<FoldedFrom> = fresh.iter().map(|(arrived, _)| arrived.folded_from(0.0)).collect();
-    let folded = off_runtime(move || fold_peers(mean.as_mut(), &fresh)).await?;
+    let mut inputs: Vec<Input> = fresh.into_iter().map(|(arrived, staleness)| Input::of(arrived, staleness)).collect();
+    participant.cut_claims(&mut inputs);
+    let folded = off_runtime(move || fold_apart(mean.as_mut(), &inputs)).await?;
     match folded {
         Ok(folded) => {
             from.iter_mut().zip(&folded.shares).for_each(|(update, share)| update.weight = *share);

@@ -262,8 +262,10 @@ impl SyncNode {
     async fn adopt(&mut self, listing: &Listing, own_epoch: u64) -> Result<Option<(Weights, u64)>, NodeError> {
         let of_members = listing.iter().filter(|(author, _)| self.members.contains(**author));
         let newest = of_members.filter_map(|(_, entries)| entries.iter().filter_map(|e| e.key.update_epoch()).max());
-        // The quorum counts this node, which is not among the others.
-        let enough = self.options.quorum.min(self.members.count().saturating_sub(1));
+        // The quorum counts this node, which is not among the others. Whatever the quorum is, half of the others must
+        // be there: one member's claim takes nobody along.
+        let others = self.members.count().saturating_sub(1);
+        let enough = self.options.quorum.min(others).max(others.div_ceil(2));
         let Some(epoch) = epoch_of_others(newest, enough).filter(|&epoch| epoch > own_epoch.saturating_add(1)) else {
             return Ok(None);
         };

@@ -12,8 +12,11 @@ use peerfold::{
     strategy::StrategySpec,
     weights::{DType, Tensor, TensorSpec, Weights},
 };
-use std::sync::Arc;
-use tokio::sync::Barrier;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{Barrier, Notify};
 
 fn node(peer: &Peer, events: &Recorder, options: AsyncOptions) -> AsyncNode {
     AsyncNode::new(peer.participant(events), options)
@@ -105,11 +108,93 @@ async fn any_number_of_dead_peers_delay_nobody_elses_value() {
     exchange.abort();
 }
 
+/// The same one that announces an update in every epoch, and one more that nobody has seen before: neither gives
+/// anything.
 #[tokio::test]
-async fn what_a_node_has_done_is_one_tree_of_figures() {
-    let (_storage, peers) = peers(4);
+async fn who_announces_and_never_gives_costs_a_node_little_and_is_told() {
+    let (_storage, peers) = peers(40);
     let events = Recorder::new();
-    let options = SessionOptions {
+    let (folder, mut node) = faulty(&peers[0], &events);
+    let never = peers[2..].iter().map(|peer| peer.id).collect::<Vec<_>>();
+    folder.set(|faults| (faults.away, faults.dead) = (never.clone(), never));
+    let began = Instant::now();
+    for epoch in 1..=38 {
+        peers[1].publish(epoch, 1.0).await;
+        peers[2].publish(epoch, 1.0).await;
+        peers[2 + epoch as usize - 1].publish(epoch, 1.0).await;
+        patiently(node.exchange(&local(epoch, 1.0))).await.unwrap();
+    }
+    // It was ten seconds a fold; now it is one for all, and a part of the time that the node has trained.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let with_honest = ids(&[&peers[0], &peers[1]]);
+    assert_eq!(events.folded_authors(), vec![with_honest; 38]);
+    let told: Vec<_> = events.rejected().into_iter().filter(|(author, _)| *author == peers[2].id.to_string()).collect();
+    assert!(told.len() == 1 && told[0].1.contains("too late"), "{told:?}");
+}
+
+#[tokio::test]
+async fn what_comes_late_is_folded_next_time_and_the_update_before_it_until_then() {
+    for ignore_seen in [false, true] {
+        let (_storage, peers) = peers(2);
+        let events = Recorder::new();
+        let folder = FaultyFolder::new(peers[0].folder.clone());
+        let participant =
+            nodes::participant(Arc::new(folder.clone()), &StrategySpec::new("fedavg"), nodes::options(&events));
+        let mut node = AsyncNode::new(participant, AsyncOptions { ignore_seen, ..AsyncOptions::default() });
+        peers[1].publish(1, 1.0).await;
+        patiently(node.exchange(&local(1, 0.0))).await.unwrap();
+        let fetches = Arc::new(Notify::new());
+        folder.set(|faults| (faults.away, faults.fetches_wait) = (vec![peers[1].id], Some(fetches.clone())));
+        peers[1].publish(2, 2.0).await;
+        patiently(node.exchange(&local(2, 0.0))).await.unwrap();
+        let epochs = || events.folds().iter().map(|fold| fold[1].epoch).collect::<Vec<_>>();
+        assert_eq!(epochs(), if ignore_seen { vec![1] } else { vec![1, 1] });
+        fetches.notify_one();
+        let mut epoch = 2;
+        while epochs().last() != Some(&2) {
+            epoch += 1;
+            patiently(node.exchange(&local(epoch, 0.0))).await.unwrap();
+        }
+        // It was asked for once, in the background.
+        let asked = folder.faults.lock().unwrap().opened.iter().filter(|key| key.update_epoch() == Some(2)).count();
+        assert_eq!((asked, events.rejected().len()), (1, 0));
+    }
+}
+
+/// Garbage, and a claim to have seen more examples than everybody else.
+#[tokio::test]
+async fn no_claim_of_examples_takes_all_the_weight() {
+    let (_storage, peers) = peers(5);
+    for peer in &peers[1..3] {
+        peer.publish(1, 0.0).await;
+    }
+    peers[3].publish_weights(1, &weights(8.0), 100_000_000).await;
+    let events = Recorder::new();
+    let mut first = node(&peers[0], &events, AsyncOptions::default());
+    for epoch in 1..=2 {
+        // 10, 10, 10 and five times their median.
+        assert_eq!(value_of(&patiently(first.exchange(&local(epoch, 0.0))).await.unwrap().0), 5.0);
+    }
+    let cut = |events: &Recorder| {
+        events.pick(|event| match event {
+            Event::ClaimCut { author, epoch, claimed, counted } => Some((author.clone(), *epoch, *claimed, *counted)),
+            _ => None,
+        })
+    };
+    assert_eq!(cut(&events), [(peers[3].id.to_string(), 1, 100_000_000, 50)]);
+    assert!(events.folds()[0].iter().all(|update| update.weight <= 0.625));
+    // Nor of what a newcomer begins with, and a setting says how much.
+    let events = Recorder::new();
+    let checks = Checks { max_examples_ratio: 1.0, ..Checks::default() };
+    let strict = strict(&peers[4], ParticipantOptions { checks, ..options(&events) });
+    let mut session = Session::new(strict, session_options());
+    let begun = patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await.unwrap();
+    assert_eq!(value_of(&begun.weights), 2.0);
+    assert_eq!((cut(&events).len(), session.figures().fold.cut), (1, 1));
+}
+
+fn session_options() -> SessionOptions {
+    SessionOptions {
         federation: nodes::federation(),
         name: "test".to_owned(),
         run_dir: None,
@@ -118,8 +203,14 @@ async fn what_a_node_has_done_is_one_tree_of_figures() {
         distinct: Default::default(),
         publish_folded: false,
         stop: Stop::new(),
-    };
-    let mut session = Session::new(node(&peers[0], &events, AsyncOptions::default()), options);
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_has_done_is_one_tree_of_figures() {
+    let (_storage, peers) = peers(4);
+    let events = Recorder::new();
+    let mut session = Session::new(node(&peers[0], &events, AsyncOptions::default()), session_options());
     patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await.unwrap();
     let before = session.figures();
     assert_eq!((before.fold, before.training, before.run.epoch), Default::default());
@@ -268,22 +359,24 @@ async fn what_is_too_old_is_left_out_unread_and_takes_no_place_in_the_sample() {
 }
 
 /// Two quick nodes and one that is far behind them, because it was cut off or is slow: they leave its updates out, until it
-/// has taken over their epoch. What it has learned meanwhile is in what it takes over with.
+/// has seen them go on and taken over their epoch. What it has learned meanwhile is in what it takes over with.
 #[tokio::test]
 async fn who_has_fallen_behind_too_far_to_be_heard_finds_back() {
     let (_storage, peers) = peers(3);
     let events: [Recorder; 3] = Default::default();
     let mut nodes: Vec<AsyncNode> =
         peers.iter().zip(&events).map(|(peer, events)| node(peer, events, AsyncOptions::default())).collect();
+    let of_slow = |fold: &Vec<String>| fold.contains(&peers[2].id.to_string());
     for epoch in 1..=20 {
         for quick in &mut nodes[..2] {
             patiently(quick.exchange(&local(epoch, 1.0))).await.unwrap();
         }
+        if epoch == 19 {
+            // Ten epochs behind are not too old yet, eleven are.
+            let (_, epoch) = patiently(nodes[2].exchange(&local(9, 4.0))).await.unwrap();
+            assert_eq!(epoch, 9);
+        }
     }
-    let of_slow = |fold: &Vec<String>| fold.contains(&peers[2].id.to_string());
-    // Ten epochs behind are not too old yet, eleven are.
-    let (_, epoch) = patiently(nodes[2].exchange(&local(10, 4.0))).await.unwrap();
-    assert_eq!(epoch, 10);
     let (weights, epoch) = patiently(nodes[2].exchange(&local(9, 4.0))).await.unwrap();
     assert_eq!((value_of(&weights), epoch), (2.0, 20));
     let caught_up = events[2].pick(|event| match event {
@@ -306,6 +399,50 @@ async fn one_peer_that_claims_to_be_far_ahead_takes_nobody_along() {
     let (weights, epoch) =
         patiently(node(&peers[0], &Recorder::new(), AsyncOptions::default()).exchange(&local(1, 1.0))).await.unwrap();
     assert_eq!((value_of(&weights), epoch), (2.0, 1));
+}
+
+/// Nor can all of them, by saying so.
+#[tokio::test]
+async fn a_majority_that_claims_to_be_far_ahead_takes_nobody_along_and_leaves_nobody_out() {
+    for claim in [500, 999_999_999] {
+        let (_storage, peers) = peers(7);
+        let events: [Recorder; 2] = Default::default();
+        let mut nodes: Vec<AsyncNode> =
+            peers.iter().zip(&events).map(|(peer, events)| node(peer, events, AsyncOptions::default())).collect();
+        for epoch in 1..=30 {
+            if epoch == 5 {
+                for (number, liar) in peers[2..].iter().enumerate() {
+                    liar.publish(claim, number as f32).await;
+                }
+            }
+            for node in &mut nodes {
+                let (_, reached) = patiently(node.exchange(&local(epoch, 1.0))).await.unwrap();
+                assert_eq!(reached, epoch);
+            }
+        }
+        for (events, other) in events.iter().zip([&peers[1], &peers[0]]) {
+            let folds = events.folded_authors();
+            let with_other = folds.iter().filter(|fold| fold.contains(&other.id.to_string())).count();
+            assert!(with_other >= 29 && with_other == folds.len(), "{folds:?}");
+        }
+    }
+}
+
+/// A node that was away for hundreds of epochs is heard again as soon as it has seen that the others are real.
+#[tokio::test]
+async fn peers_hundreds_of_epochs_ahead_are_believed_once_they_have_been_seen_to_go_on() {
+    let (_storage, peers) = peers(3);
+    let mut node = node(&peers[0], &Recorder::new(), AsyncOptions::default());
+    let mut epoch = 10;
+    let mut reached = Vec::new();
+    for ahead in 500..=506 {
+        for peer in &peers[1..] {
+            peer.publish(ahead, ahead as f32).await;
+        }
+        epoch = patiently(node.exchange(&local(epoch + 1, 1.0))).await.unwrap().1;
+        reached.push(epoch);
+    }
+    assert_eq!(reached, [11, 12, 13, 14, 15, 505, 506]);
 }
 
 /// Two that were apart: each folds the other's as soon as it sees it, however far they have drifted.

@@ -8,7 +8,7 @@ use peerfold::{
     folder::{Author, FolderError, LocalFolder, MemoryFolder, SharedFolder},
     node::{
         AsyncNode, AsyncOptions, BelowQuorum, Checks, Event, LocalUpdate, Members, NodeError, Origin, Participant,
-        ParticipantOptions, Session, SessionOptions, StartOptions, Stop, SyncNode, SyncOptions,
+        ParticipantOptions, Session, SessionOptions, Standpoint, StartOptions, Stop, SyncNode, SyncOptions,
     },
     strategy::StrategySpec,
     weights::{DType, Key, Metadata, SignedEntry, Tensor, TensorSpec, Weights},
@@ -168,7 +168,8 @@ async fn who_has_left_the_folder_is_forgotten_in_the_checkpoint_too() {
     };
     let mut session = Session::new(over(&folder, nodes::options(&events)), options);
     patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
-    let median = || peerfold::node::Checkpoint::load(dir.path()).unwrap().unwrap().roster.median_epoch();
+    let from = Standpoint { epoch: Some(7), reach: 10 };
+    let median = || peerfold::node::Checkpoint::load(dir.path()).unwrap().unwrap().roster.median_epoch(from);
     for peer in &peers[1..] {
         peer.publish(7, 2.0).await;
     }

@@ -4,7 +4,7 @@ use crate::nodes;
 
 use nodes::{Recorder, local, options, patiently, peers};
 use peerfold::{
-    node::{AsyncNode, AsyncOptions, Event, Roster},
+    node::{AsyncNode, AsyncOptions, Event, Roster, Standpoint},
     strategy::StrategySpec,
     weights::{Digest, Root, Weights},
 };
@@ -107,19 +107,26 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// Against a model that remembers everything: staleness is the larger of what was waited and how far the author is
-    /// behind the lower median, and no claim lowers it below the waiting.
+    /// behind the lower median of the claims that the node has seen to be possible, none of them later than its own
+    /// epoch; and no claim lowers it below the waiting.
     #[test]
     fn staleness_is_that_of_a_plain_model(
-        steps in prop::collection::vec((0usize..5, 0u64..6, 0u64..20, any::<bool>()), 1..60),
+        steps in prop::collection::vec((0usize..5, 0u64..6, 0u64..400, any::<bool>(), 0u64..60), 1..60),
+        reach in 0u64..30,
     ) {
         let authors: Vec<_> = nodes_ids();
         let mut roster = Roster::default();
         // Sequence, epoch and the count of folds when it was first seen.
         let mut model: Vec<Option<(u64, u64, u64)>> = vec![None; authors.len()];
+        // In which of the folds each author came to a later epoch.
+        let mut grown: Vec<BTreeSet<u64>> = vec![BTreeSet::new(); authors.len()];
         let mut folds = 0;
-        for (at, sequence, epoch, fold) in steps {
-            let root = Root::from_bytes([(sequence * 20 + epoch) as u8; 32]);
+        for (at, sequence, epoch, fold, own) in steps {
+            let root = Root::from_bytes([(sequence * 40 + epoch) as u8; 32]);
             roster.saw(authors[at], sequence, root, epoch);
+            if let Some((newest, known, _)) = model[at] && newest < sequence && known < epoch {
+                grown[at].insert(folds);
+            }
             if model[at].is_none_or(|(newest, ..)| newest < sequence) {
                 model[at] = Some((sequence, epoch, folds));
             }
@@ -127,15 +134,19 @@ proptest! {
                 roster.folded([authors[at]]);
                 folds += 1;
             }
-            let mut epochs: Vec<u64> = model.iter().flatten().map(|&(_, epoch, _)| epoch).collect();
+            let from = Standpoint { epoch: Some(own), reach };
+            let believed = |at: usize, epoch: u64| epoch <= own + reach + 100 * grown[at].len() as u64;
+            let known = model.iter().enumerate().filter_map(|(at, known)| Some((at, (*known)?.1)));
+            let mut epochs: Vec<u64> = known.filter(|&(at, epoch)| believed(at, epoch)).map(|(_, epoch)| epoch).collect();
             epochs.sort_unstable();
-            let median = epochs[(epochs.len() - 1) / 2];
-            prop_assert_eq!(roster.median_epoch(), Some(median));
-            for (author, newest) in authors.iter().zip(&model) {
+            let median = epochs.len().checked_sub(1).map(|last| epochs[last / 2].min(own));
+            prop_assert_eq!(roster.median_epoch(from), median);
+            for (at, newest) in model.iter().enumerate() {
                 let Some((_, epoch, seen_at)) = *newest else { continue };
-                let expected = (folds - seen_at).max(median.saturating_sub(epoch));
-                prop_assert_eq!(roster.staleness(*author, epoch), expected);
-                prop_assert!(roster.staleness(*author, u64::MAX) <= expected);
+                let expected = (folds - seen_at).max(median.unwrap_or(0).saturating_sub(epoch));
+                prop_assert_eq!(roster.staleness(authors[at], epoch, from), expected);
+                prop_assert!(roster.staleness(authors[at], u64::MAX, from) <= expected);
+                prop_assert_eq!(roster.believes(authors[at], epoch, own, reach), believed(at, epoch));
             }
         }
         prop_assert_eq!(roster.folds(), folds);
