@@ -102,7 +102,7 @@ pub(crate) struct Setup {
     pub(crate) options: BucketOptions,
     pub(crate) me: PeerId,
     pub(crate) federation: FederationId,
-    /// Whose updates are relayed.
+    /// Who may take part: nothing of anybody else's is read, taken in or relayed.
     pub(crate) membership: Arc<Membership>,
     pub(crate) board: Arc<Board>,
     pub(crate) cache: Cache,
@@ -166,6 +166,11 @@ pub(crate) struct Bucket {
 }
 
 impl OpenBucket {
+    /// Whether what this author has left counts.
+    fn admits(&self, author: PeerId) -> bool {
+        author == self.me || self.membership.allows(author)
+    }
+
     /// Not to be held across an await, nor taken with the board's set held.
     fn mirror(&self) -> MutexGuard<'_, Mirror> {
         self.mirror.lock().unwrap_or_else(PoisonError::into_inner)

@@ -32,9 +32,15 @@ pub(super) async fn run(shared: Arc<OpenBucket>) {
     let settings = &shared.options.settings;
     let mut interval = PollInterval::new(settings.poll..=settings.poll_idle);
     let (mut due, mut failures) = (Instant::now() + interval.after(true), 0);
+    let mut membership = shared.membership.changes();
     loop {
         tokio::select! {
             _ = wished.changed() => {}
+            Ok(()) = membership.changed() => {
+                // What those left who were added may have been read, and passed over, before.
+                shared.mirror().forget();
+                forget_revoked(&shared).await;
+            }
             () = shared.published.notified() => {
                 // Others will answer it, as in a synchronous epoch. Otherwise two nodes that wait for each other would
                 // look less and less often.
@@ -77,7 +83,8 @@ pub(super) fn note(shared: &OpenBucket, looked: &Result<bool, BucketError>) {
 
 pub(super) async fn look_once(shared: &OpenBucket) -> Result<bool, BucketError> {
     let began = shared.now();
-    let listed = shared.store.list(shared.me).await?;
+    let mut listed = shared.store.list(shared.me).await?;
+    listed.retain(|object| shared.admits(object.name.holder()));
     let (lost, misses) = {
         let mut mirror = shared.mirror();
         (mirror.listed(listed, began), mirror.misses())
@@ -216,7 +223,8 @@ fn judged(shared: &OpenBucket, name: &EntryName, mark: Mark, record: Bytes) -> O
 
 /// Passes entries to the network, or takes them in here.
 async fn take_in(shared: &OpenBucket, mut entries: Vec<Arc<SignedEntry>>) {
-    entries.retain(|entry| !shared.board.set().holds(&entry.hash()));
+    // A member may have relayed for somebody whom this node doesn't admit.
+    entries.retain(|entry| shared.admits(entry.key.author()) && !shared.board.set().holds(&entry.hash()));
     if entries.is_empty() {
         return;
     }
@@ -247,6 +255,18 @@ async fn take_in(shared: &OpenBucket, mut entries: Vec<Arc<SignedEntry>>) {
     });
     if let Ok(Err(error)) = kept.await {
         // The only cost is reading them again after the next start.
+        tracing::warn!(%error, "the cache can't be kept");
+    }
+}
+
+/// Drops the entries of those who may no longer take part. Where there is a network, it does that.
+async fn forget_revoked(shared: &OpenBucket) {
+    if shared.learned.is_some() || !shared.board.retain_authors(|author| shared.admits(author)) {
+        return;
+    }
+    let (cache, board, me) = (shared.cache.clone(), shared.board.clone(), shared.me);
+    let kept = tokio::task::spawn_blocking(move || cache.retain(|| Retention::of(&board.set(), me)));
+    if let Ok(Err(error)) = kept.await {
         tracing::warn!(%error, "the cache can't be kept");
     }
 }

@@ -55,7 +55,7 @@ pub struct CachedOptions {
     pub layout: Option<LayoutId>,
     /// Authors to be trusted although they signed two entries under one number.
     pub readmitted: Vec<PeerId>,
-    /// Whose values are fetched unasked, kept for departing authors, and relayed to the bucket.
+    /// Who may take part. Others get nothing, and nothing of theirs is taken in, not even from the cache.
     pub membership: Arc<Membership>,
 }
 
@@ -164,8 +164,12 @@ impl CachedFolder {
             let _ = board.insert_proof(proof);
         }
         for entry in entries {
-            if entry.key.author() == author.peer_id() {
+            let (by, me) = (entry.key.author(), author.peer_id());
+            if by == me {
                 author.raise_above(entry.sequence);
+            } else if !membership.allows(by) {
+                // Its files go when the cache is next tidied up.
+                continue;
             }
             // What was refused then is refused now.
             let _ = board.insert(entry);

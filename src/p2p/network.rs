@@ -59,7 +59,7 @@ pub(crate) struct Setup {
     pub(crate) federation: FederationId,
     /// Newest updates of this layout are fetched when they are announced.
     pub(crate) layout: Option<LayoutId>,
-    /// Whose values are fetched unasked, and kept for departing authors.
+    /// Who may take part.
     pub(crate) membership: Arc<Membership>,
     /// What is known. At the start, what the cache held.
     pub(crate) board: Arc<Board>,
