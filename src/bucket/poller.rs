@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cache::{Cache, Retention},
-    entries::{Conflict, Refused},
+    entries::{Conflict, MemberList, Refused},
     weights::SignedEntry,
 };
 use bytes::Bytes;
@@ -21,18 +21,20 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 /// Entries that are read before they are taken in together.
 const BATCH: usize = 256;
 
 /// Looks whenever it is time or somebody asks for it, for ever.
-pub(super) async fn run(shared: Arc<OpenBucket>) {
+pub(super) async fn run(shared: Arc<OpenBucket>, mut membership: watch::Receiver<Option<Arc<MemberList>>>) {
     let mut wished = shared.wished.subscribe();
     let settings = &shared.options.settings;
     let mut interval = PollInterval::new(settings.poll..=settings.poll_idle);
     let (mut due, mut failures) = (Instant::now() + interval.after(true), 0);
-    let mut membership = shared.membership.changes();
     loop {
         tokio::select! {
             _ = wished.changed() => {}

@@ -153,6 +153,7 @@ impl CachedFolder {
     pub fn open(author: Author, options: CachedOptions) -> Result<Self, FolderError> {
         let CachedOptions { network, bucket, cache, dir, socket, layout, readmitted, membership } = options;
         let federation = author.federation();
+        let membership_changes = membership.changes();
         let opened = Cache::open(&dir, federation, &cache)?;
         let Opened { cache, entries, proofs, peers } = opened;
         let board = Arc::new(Board::new(federation));
@@ -184,6 +185,7 @@ impl CachedFolder {
                 federation,
                 layout,
                 membership: membership.clone(),
+                membership_changes: membership_changes.clone(),
                 board: board.clone(),
                 cache: cache.clone(),
                 known: peers,
@@ -215,7 +217,18 @@ impl CachedFolder {
                 })
             });
             let (me, raise_above) = (author.peer_id(), Box::new(raise_above()));
-            let setup = bucket::Setup { url, options, me, federation, membership, board, cache, raise_above, learned };
+            let setup = bucket::Setup {
+                url,
+                options,
+                me,
+                federation,
+                membership,
+                membership_changes,
+                board,
+                cache,
+                raise_above,
+                learned,
+            };
             let bucket = Arc::new(Bucket::start(setup)?);
             let members = folder.network.as_ref().map(|network| network.members());
             folder.routes = Some(bucket.spawn_routes(members));

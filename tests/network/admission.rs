@@ -9,7 +9,7 @@ use crate::{
 use libp2p_identity::PeerId;
 use peerfold::{
     entries::{MemberList, Membership},
-    folder::SharedFolder,
+    folder::{FolderError, SharedFolder},
     p2p::{BlobRequest, PeerAddress, PeerRole},
     weights::Key,
 };
@@ -120,7 +120,7 @@ network_tests! {
         membership.replace(only(&[member.id()]));
         closed.loses(id).await;
         eventually(async || of_revoked(&closed).await.is_empty()).await;
-        assert!(matches!(fetch(&*closed, &first).await, Err(peerfold::folder::FolderError::Gone { .. })));
+        eventually(async || matches!(fetch(&*closed, &first).await, Err(FolderError::Gone { .. }))).await;
         let second = update(&revoked, 2).await;
         learn(&*member, &second).await;
         let of_member = update(&member, 1).await;

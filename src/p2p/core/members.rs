@@ -1,7 +1,7 @@
 //! Who may take part, and what follows when that changes.
 
 use super::{
-    Core, Output,
+    Core,
     peers::{Peer, Relation},
 };
 use libp2p_identity::PeerId;
@@ -27,7 +27,6 @@ impl Core {
             (peer.settled, peer.barren) = (None, None);
         }
         self.refresh_all_prefetches();
-        self.push(Output::Retain);
         self.set_changed(None);
     }
 }

@@ -118,7 +118,19 @@ pub(super) struct Driver {
 impl Driver {
     /// Listens, and knows what it needs. Inside the runtime.
     pub(super) fn new(setup: Setup, counters: Arc<Counters>, ready: Ready) -> Result<Self, NetworkError> {
-        let Setup { keypair, federation, layout, membership, board, cache, known, raise_above, options, .. } = setup;
+        let Setup {
+            keypair,
+            federation,
+            layout,
+            membership,
+            membership_changes,
+            board,
+            cache,
+            known,
+            raise_above,
+            options,
+            ..
+        } = setup;
         let settings = options.settings;
         let me = keypair.public().to_peer_id();
         let behaviour = Behaviour::new(&keypair, federation, &membership, &settings);
@@ -150,7 +162,7 @@ impl Driver {
             table_queries: TableQueries::new(federation, sync_every),
             lookout: Lookout::default(),
             peers: Peers::default(),
-            membership_changes: membership.changes(),
+            membership_changes,
             membership,
             federation,
             named: options.named,
