@@ -63,7 +63,7 @@ use self::{
 };
 use crate::{
     cache::Cache,
-    entries::{Board, Membership},
+    entries::{Board, MemberList, Membership},
     weights::{FederationId, SignedEntry},
 };
 use futures::future::BoxFuture;
@@ -102,8 +102,10 @@ pub(crate) struct Setup {
     pub(crate) options: BucketOptions,
     pub(crate) me: PeerId,
     pub(crate) federation: FederationId,
-    /// Whose updates are relayed.
+    /// Who may take part: nothing of anybody else's is read, taken in or relayed.
     pub(crate) membership: Arc<Membership>,
+    /// Its changes since the board was filled.
+    pub(crate) membership_changes: watch::Receiver<Option<Arc<MemberList>>>,
     pub(crate) board: Arc<Board>,
     pub(crate) cache: Cache,
     /// Called with sequence numbers of our own entries that the bucket shows, so that we continue above them.
@@ -166,6 +168,11 @@ pub(crate) struct Bucket {
 }
 
 impl OpenBucket {
+    /// Whether what this author has left counts.
+    fn admits(&self, author: PeerId) -> bool {
+        author == self.me || self.membership.allows(author)
+    }
+
     /// Not to be held across an await, nor taken with the board's set held.
     fn mirror(&self) -> MutexGuard<'_, Mirror> {
         self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
@@ -216,12 +223,13 @@ impl Bucket {
             .map_err(|error| broken(error.to_string()))?;
         // The caller may be on another runtime, where blocking on this one would panic.
         let (ready, started) = std_mpsc::sync_channel(1);
+        let membership_changes = setup.membership_changes.clone();
         runtime.spawn(async move {
             let _ = ready.send(begin(setup).await);
         });
         match started.recv().map_err(|_| broken("its task ended early".to_owned())).flatten() {
             Ok(shared) => {
-                runtime.spawn(poller::run(shared.clone()));
+                runtime.spawn(poller::run(shared.clone(), membership_changes));
                 runtime.spawn(uploader::run(shared.clone()));
                 Ok(Self { shared, runtime: Some(runtime) })
             }
@@ -342,7 +350,7 @@ impl Drop for Bucket {
 }
 
 async fn begin(setup: Setup) -> Result<Arc<OpenBucket>, BucketError> {
-    let Setup { url, options, me, federation, membership, board, cache, raise_above, learned } = setup;
+    let Setup { url, options, me, federation, membership, board, cache, raise_above, learned, .. } = setup;
     let counters = Arc::<Counters>::default();
     let connection = connect(&url, &options, counters.clone()).await?;
     let store = Store::new(connection, Place::new(url.prefix(), federation), url.to_string(), PATIENCE);

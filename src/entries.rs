@@ -4,12 +4,13 @@
 //! that can be waited on; a [`Watch`] follows it. Two sets are compared by the [`Fingerprints`] of their buckets, and
 //! the buckets that differ are fetched in pages.
 //!
-//! A [`Membership`] says who may take part at all.
+//! A [`Membership`] says who may take part at all, by a [`MemberList`] or without one.
 
 mod board;
 mod buckets;
 mod conflict;
 mod entry_set;
+mod member_list;
 mod membership;
 mod standing;
 
@@ -18,6 +19,7 @@ pub use self::{
     buckets::{BUCKETS, BucketSet, Fingerprints, Position},
     conflict::{Conflict, ProofError},
     entry_set::{EntrySet, MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Refused, UPDATES_KEPT},
+    member_list::{ListMistake, MAX_MEMBERS, MAX_NAME_CHARS, MemberList},
     membership::Membership,
     standing::Standing,
 };

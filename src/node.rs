@@ -7,6 +7,7 @@
 //! update is), the members of a synchronous federation, the checks of an update. Reading, hashing and folding run on
 //! blocking threads, so that the async runtime answers meanwhile.
 
+mod allow_list;
 mod alone;
 mod asynchronous;
 mod background;
@@ -37,6 +38,7 @@ mod update;
 mod values;
 
 pub use self::{
+    allow_list::{AllowListError, Allowed},
     asynchronous::{AsyncNode, AsyncOptions},
     blocking::BlockingSession,
     checkpoint::{Checkpoint, Phase},
@@ -84,6 +86,9 @@ pub enum NodeError {
     /// The fold failed for a reason that no other update would fix.
     #[error(transparent)]
     Fold(#[from] FoldError),
+    /// The allow-list can't be read.
+    #[error(transparent)]
+    AllowList(#[from] AllowListError),
     /// A setting is out of its bounds.
     #[error(transparent)]
     Setting(#[from] Mistake),

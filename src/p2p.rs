@@ -4,6 +4,7 @@
 //! of node, where the others find each other; `status_socket` tells this machine's owner who is connected.
 
 mod addresses;
+mod admission;
 mod announcements;
 mod behaviour;
 mod bootstrap_node;
@@ -11,6 +12,7 @@ mod bootstrap_node;
 pub mod core;
 mod figures;
 mod lookout;
+mod members_only;
 mod message;
 pub(crate) mod network;
 mod peer_list;

@@ -104,7 +104,6 @@ pub(crate) struct EntryName {
     file: String,
 }
 
-#[cfg(test)]
 impl Name {
     /// Whose directory it is in.
     pub(super) fn holder(&self) -> PeerId {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cache::{Cache, Retention},
-    entries::{Conflict, Refused},
+    entries::{Conflict, MemberList, Refused},
     weights::SignedEntry,
 };
 use bytes::Bytes;
@@ -21,13 +21,16 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 /// Entries that are read before they are taken in together.
 const BATCH: usize = 256;
 
 /// Looks whenever it is time or somebody asks for it, for ever.
-pub(super) async fn run(shared: Arc<OpenBucket>) {
+pub(super) async fn run(shared: Arc<OpenBucket>, mut membership: watch::Receiver<Option<Arc<MemberList>>>) {
     let mut wished = shared.wished.subscribe();
     let settings = &shared.options.settings;
     let mut interval = PollInterval::new(settings.poll..=settings.poll_idle);
@@ -35,6 +38,11 @@ pub(super) async fn run(shared: Arc<OpenBucket>) {
     loop {
         tokio::select! {
             _ = wished.changed() => {}
+            Ok(()) = membership.changed() => {
+                // What those left who were added may have been read, and passed over, before.
+                shared.mirror().forget();
+                forget_revoked(&shared).await;
+            }
             () = shared.published.notified() => {
                 // Others will answer it, as in a synchronous epoch. Otherwise two nodes that wait for each other would
                 // look less and less often.
@@ -77,7 +85,8 @@ pub(super) fn note(shared: &OpenBucket, looked: &Result<bool, BucketError>) {
 
 pub(super) async fn look_once(shared: &OpenBucket) -> Result<bool, BucketError> {
     let began = shared.now();
-    let listed = shared.store.list(shared.me).await?;
+    let mut listed = shared.store.list(shared.me).await?;
+    listed.retain(|object| shared.admits(object.name.holder()));
     let (lost, misses) = {
         let mut mirror = shared.mirror();
         (mirror.listed(listed, began), mirror.misses())
@@ -216,7 +225,8 @@ fn judged(shared: &OpenBucket, name: &EntryName, mark: Mark, record: Bytes) -> O
 
 /// Passes entries to the network, or takes them in here.
 async fn take_in(shared: &OpenBucket, mut entries: Vec<Arc<SignedEntry>>) {
-    entries.retain(|entry| !shared.board.set().holds(&entry.hash()));
+    // A member may have relayed for somebody whom this node doesn't admit.
+    entries.retain(|entry| shared.admits(entry.key.author()) && !shared.board.set().holds(&entry.hash()));
     if entries.is_empty() {
         return;
     }
@@ -247,6 +257,18 @@ async fn take_in(shared: &OpenBucket, mut entries: Vec<Arc<SignedEntry>>) {
     });
     if let Ok(Err(error)) = kept.await {
         // The only cost is reading them again after the next start.
+        tracing::warn!(%error, "the cache can't be kept");
+    }
+}
+
+/// Drops the entries of those who may no longer take part. Where there is a network, it does that.
+async fn forget_revoked(shared: &OpenBucket) {
+    if shared.learned.is_some() || !shared.board.retain_authors(|author| shared.admits(author)) {
+        return;
+    }
+    let (cache, board, me) = (shared.cache.clone(), shared.board.clone(), shared.me);
+    let kept = tokio::task::spawn_blocking(move || cache.retain(|| Retention::of(&board.set(), me)));
+    if let Ok(Err(error)) = kept.await {
         tracing::warn!(%error, "the cache can't be kept");
     }
 }

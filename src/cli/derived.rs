@@ -61,7 +61,7 @@ fn sync_members(set: &Values, parts: usize) -> Result<Option<usize>, SettingsErr
 /// The allowed peers and this node, whether or not it is among them. If the home doesn't exist yet, nobody can have
 /// named its id.
 pub(super) fn allowed_members(trust: &TrustSettings, home: &Path) -> Result<Option<BTreeSet<PeerId>>, SettingsError> {
-    let Some(allowed) = &trust.allow else { return Ok(None) };
+    let Some(allowed) = trust.members().map_err(|error| wrong("allow", "FILE", error))? else { return Ok(None) };
     let own = Home::existing_peer_id(home).map_err(|error| wrong("home", home.display(), error))?;
-    Ok(Some(allowed.iter().copied().chain([own.unwrap_or_else(PeerId::random)]).collect()))
+    Ok(Some(allowed.peers().chain([own.unwrap_or_else(PeerId::random)]).collect()))
 }

@@ -31,7 +31,7 @@ pub(super) fn text(status: &NetworkStatus, columns: Option<usize>) -> String {
 
 fn table(peers: &[PeerStatus]) -> Sheet {
     let column = |cell: fn(&PeerStatus) -> String| peers.iter().map(cell).collect::<Vec<_>>();
-    Sheet::of(Column::words("peer", column(|peer| short_peer(&peer.peer))))
+    Sheet::of(Column::words("peer", column(called)))
         .with([
             Column::words("is", column(|peer| role(peer.role).to_owned())),
             Column::words("address", column(|peer| peer.address.split("/p2p/").next().unwrap_or_default().to_owned())),
@@ -44,6 +44,12 @@ fn table(peers: &[PeerStatus]) -> Sheet {
             Column::numbers("connected", column(|peer| span(peer.connected_seconds))),
             Column::numbers("last seen", column(|peer| format!("{} ago", span(peer.seen_seconds_ago)))),
         ])
+}
+
+/// The end of its peer id, after its name if it has one.
+fn called(peer: &PeerStatus) -> String {
+    let id = short_peer(&peer.peer);
+    peer.name.as_ref().map_or_else(|| id.clone(), |name| format!("{name} {id}"))
 }
 
 fn role(role: PeerRole) -> &'static str {
@@ -94,6 +100,7 @@ mod tests {
         assert_eq!(named.lines().next(), Some("12D3KooWself in federation \"hospitals\", run \"2\""));
         status.peers.push(PeerStatus {
             peer: "12D3KooWother1".to_owned(),
+            name: None,
             role: PeerRole::Member,
             address: "/ip4/192.0.2.2/udp/2/quic-v1/p2p/12D3KooWother1".to_owned(),
             transport: Transport::Quic,

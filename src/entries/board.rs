@@ -47,6 +47,12 @@ impl Board {
         });
     }
 
+    /// Drops the entries of authors who may no longer take part, as [`EntrySet::retain_authors`] does, and wakes the
+    /// watchers.
+    pub fn retain_authors(&self, keep: impl Fn(PeerId) -> bool) -> bool {
+        self.change(|set| set.retain_authors(keep))
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut EntrySet) -> T) -> T {
         let mut set = self.set();
         let result = change(&mut set);

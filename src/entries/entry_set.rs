@@ -159,6 +159,20 @@ impl EntrySet {
         Ok(true)
     }
 
+    /// Drops the entries of all other authors. A proof against one of them stays: should it come back, it is still
+    /// excluded. True if that changed the set.
+    pub fn retain_authors(&mut self, keep: impl Fn(PeerId) -> bool) -> bool {
+        let dropped: Vec<PeerId> = self.authors().filter(|&author| !keep(author)).collect();
+        for author in &dropped {
+            let keys: Vec<Key> = self.of_author(*author).map(|entry| entry.key.clone()).collect();
+            keys.iter().for_each(|key| self.drop_key(key));
+            self.by_sequence.remove(author);
+            self.buckets.changed(*author, false);
+            self.revision += 1;
+        }
+        !dropped.is_empty()
+    }
+
     /// Errors if a new entry under this key would exceed the author's limit, or the author would exceed the set's.
     pub fn check_room(&self, key: &Key) -> Result<(), Refused> {
         let of_author = self.by_sequence.get(&key.author());

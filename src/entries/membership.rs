@@ -1,37 +1,81 @@
-//! Decides who may take part in a federation, as this node sees it.
+//! Decides who may take part in a federation, as this node sees it now.
 
+use super::MemberList;
 use libp2p_identity::PeerId;
-use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::watch;
 
-/// Whose values count. Decided once, when a node is opened, and asked by everything that would fetch, keep or fold
-/// them.
+/// Who may take part. The network, the bucket and the node share one, and ask it whenever they are about to store,
+/// pass on, fetch or fold anything of a peer's or an author's.
 ///
-/// The node itself isn't asked about. Entries are different: they are passed on whoever signed them, otherwise members
-/// with different lists would never come to know the same.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// It may change while the node runs: [`replace`](Self::replace) puts another list in its place, and whoever has to act
+/// on that [follows the changes](Self::changes). The node itself isn't asked about.
+#[derive(Debug)]
 pub struct Membership {
-    allowed: Option<BTreeSet<PeerId>>,
+    /// `None` admits everybody.
+    list: watch::Sender<Option<Arc<MemberList>>>,
+}
+
+impl Default for Membership {
+    fn default() -> Self {
+        Self::open()
+    }
 }
 
 impl Membership {
     /// Everybody.
     pub fn open() -> Self {
-        Self::default()
+        Self { list: watch::Sender::new(None) }
     }
 
-    /// These authors and nobody else.
+    /// These peers and nobody else.
     pub fn only(allowed: impl IntoIterator<Item = PeerId>) -> Self {
-        Self { allowed: Some(allowed.into_iter().collect()) }
+        Self::listed(allowed.into_iter().collect())
     }
 
-    /// Whether this author may take part.
-    pub fn allows(&self, author: PeerId) -> bool {
-        self.allowed.as_ref().is_none_or(|allowed| allowed.contains(&author))
+    /// Those in the list and nobody else.
+    pub fn listed(list: MemberList) -> Self {
+        Self { list: watch::Sender::new(Some(Arc::new(list))) }
+    }
+
+    /// Whether this peer may take part.
+    pub fn allows(&self, peer: PeerId) -> bool {
+        self.list.borrow().as_ref().is_none_or(|list| list.contains(&peer))
+    }
+
+    /// Whether everybody may.
+    pub fn is_open(&self) -> bool {
+        self.list.borrow().is_none()
+    }
+
+    /// What the list calls this peer.
+    pub fn name(&self, peer: PeerId) -> Option<String> {
+        self.list.borrow().as_ref()?.name(&peer).map(str::to_owned)
+    }
+
+    /// The list as it is now; `None` if everybody may take part.
+    pub fn list(&self) -> Option<Arc<MemberList>> {
+        self.list.borrow().clone()
+    }
+
+    /// From now on those in this list may take part, and nobody else.
+    pub fn replace(&self, list: MemberList) {
+        self.list.send_if_modified(|current| {
+            let changed = current.as_deref() != Some(&list);
+            *current = Some(Arc::new(list));
+            changed
+        });
+    }
+
+    /// Changes whenever another list counts.
+    pub fn changes(&self) -> watch::Receiver<Option<Arc<MemberList>>> {
+        self.list.subscribe()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -41,5 +85,20 @@ mod tests {
         assert!(!Membership::only([]).allows(one));
         let closed = Membership::only([one]);
         assert!(closed.allows(one) && !closed.allows(other));
+        assert!(!closed.is_open() && Membership::open().is_open());
+    }
+
+    #[test]
+    fn another_list_counts_at_once_and_is_told_once() {
+        let (one, other) = (PeerId::random(), PeerId::random());
+        let membership = Membership::only([one]);
+        let mut changes = membership.changes();
+        membership.replace(MemberList::parse(&format!("{other} ward")).unwrap());
+        assert!(!membership.allows(one) && membership.allows(other));
+        assert_eq!((membership.name(other).as_deref(), membership.name(one)), (Some("ward"), None));
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        membership.replace(MemberList::parse(&format!("# the same\n{other} ward")).unwrap());
+        assert!(!changes.has_changed().unwrap());
     }
 }

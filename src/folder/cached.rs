@@ -55,7 +55,7 @@ pub struct CachedOptions {
     pub layout: Option<LayoutId>,
     /// Authors to be trusted although they signed two entries under one number.
     pub readmitted: Vec<PeerId>,
-    /// Whose values are fetched unasked, kept for departing authors, and relayed to the bucket.
+    /// Who may take part. Others get nothing, and nothing of theirs is taken in, not even from the cache.
     pub membership: Arc<Membership>,
 }
 
@@ -153,6 +153,7 @@ impl CachedFolder {
     pub fn open(author: Author, options: CachedOptions) -> Result<Self, FolderError> {
         let CachedOptions { network, bucket, cache, dir, socket, layout, readmitted, membership } = options;
         let federation = author.federation();
+        let membership_changes = membership.changes();
         let opened = Cache::open(&dir, federation, &cache)?;
         let Opened { cache, entries, proofs, peers } = opened;
         let board = Arc::new(Board::new(federation));
@@ -164,8 +165,12 @@ impl CachedFolder {
             let _ = board.insert_proof(proof);
         }
         for entry in entries {
-            if entry.key.author() == author.peer_id() {
+            let (by, me) = (entry.key.author(), author.peer_id());
+            if by == me {
                 author.raise_above(entry.sequence);
+            } else if !membership.allows(by) {
+                // Its files go when the cache is next tidied up.
+                continue;
             }
             // What was refused then is refused now.
             let _ = board.insert(entry);
@@ -180,6 +185,7 @@ impl CachedFolder {
                 federation,
                 layout,
                 membership: membership.clone(),
+                membership_changes: membership_changes.clone(),
                 board: board.clone(),
                 cache: cache.clone(),
                 known: peers,
@@ -211,7 +217,18 @@ impl CachedFolder {
                 })
             });
             let (me, raise_above) = (author.peer_id(), Box::new(raise_above()));
-            let setup = bucket::Setup { url, options, me, federation, membership, board, cache, raise_above, learned };
+            let setup = bucket::Setup {
+                url,
+                options,
+                me,
+                federation,
+                membership,
+                membership_changes,
+                board,
+                cache,
+                raise_above,
+                learned,
+            };
             let bucket = Arc::new(Bucket::start(setup)?);
             let members = folder.network.as_ref().map(|network| network.members());
             folder.routes = Some(bucket.spawn_routes(members));

@@ -3,7 +3,7 @@
 use super::{
     AsyncNode, AsyncOptions, BlockingSession, Checks, EndSettings, EventSink, Members, NodeError, Participant,
     ParticipantOptions, PublishSettings, Session, SessionOptions, StartOptions, Stop, StrategyChoice, SyncNode,
-    SyncOptions, TrustSettings,
+    SyncOptions, TrustSettings, allow_list::AllowListWatcher,
 };
 use crate::{
     bucket::{BucketKeys, BucketOptions, BucketSettings},
@@ -57,7 +57,7 @@ pub struct NodeConfig {
     pub start: StartOptions,
     /// What a peer's update must satisfy.
     pub checks: Checks,
-    /// Whose updates count.
+    /// Who may take part.
     pub trust: TrustSettings,
     /// How a run ends: see [`Session::hand_over`].
     pub end: EndSettings,
@@ -123,14 +123,6 @@ impl NodeConfig {
         FederationId::new(&self.federation, &self.run)
     }
 
-    /// Who may take part: the participant, the network and the bucket ask this.
-    fn membership(&self) -> Membership {
-        match &self.trust.allow {
-            Some(allowed) => Membership::only(allowed.iter().copied()),
-            None => Membership::open(),
-        }
-    }
-
     /// The federation as shown to people: its name, and the run unless it is the first.
     fn shown_name(&self) -> String {
         match self.run.as_str() {
@@ -149,7 +141,11 @@ impl NodeConfig {
         let author = Author::from_home(home, self.federation_id());
         BlockingSession::new(|| {
             let me = author.peer_id();
-            let membership = Arc::new(self.membership());
+            let allowed = self.trust.members()?;
+            let membership = allowed.clone().map_or_else(Membership::open, Membership::listed);
+            let membership = Arc::new(membership);
+            let files = self.trust.allow.as_deref().unwrap_or_default();
+            let watcher = AllowListWatcher::start(files, Arc::downgrade(&membership));
             let named = Some(FederationName { name: self.federation.clone(), run: self.run.clone() });
             let (told, figures) = watch::channel(serde_json::Value::Null);
             let (cut, figures) = (self.cut.clone(), Some(figures));
@@ -183,14 +179,14 @@ impl NodeConfig {
             let session = match &self.pace {
                 Pace::Async(options) => Session::new(AsyncNode::new(participant, options.clone()), session),
                 Pace::Sync(options) => {
-                    let members = match &self.trust.allow {
-                        Some(allowed) => Members::allowed(me, allowed.iter().copied()),
+                    let members = match &allowed {
+                        Some(allowed) => Members::allowed(me, allowed.peers()),
                         None => Members::first_seen(me, options.nodes),
                     };
                     Session::new(SyncNode::new(participant, options.clone(), members), session)
                 }
             };
-            Ok(session.with_figures_told(told))
+            Ok(session.with_figures_told(told).with_allow_list(watcher))
         })
     }
 }
@@ -203,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_list_that_allows_nobody_stays_one() {
-        for allow in [None, Some(Vec::new()), Some(vec![libp2p_identity::PeerId::random()])] {
+        for allow in [None, Some(Vec::new()), Some(vec![libp2p_identity::PeerId::random().into()])] {
             let trust = TrustSettings { allow, ..TrustSettings::default() };
             assert_eq!(toml::from_str::<TrustSettings>(&toml::to_string(&trust).unwrap()).unwrap(), trust);
         }

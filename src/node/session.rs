@@ -3,6 +3,7 @@
 use super::{
     AsyncNode, Beginning, Checkpoint, CheckpointError, Event, Figures, LocalUpdate, NodeError, Origin, Participant,
     Phase, Progress, RunFigures, SavedState, StartOptions, Stop, SyncNode, TrainingFigures,
+    allow_list::AllowListWatcher,
     alone::Company,
     background::{AbortOnDrop, off_runtime},
     blobs::Blobs,
@@ -168,6 +169,8 @@ pub struct Session {
     made: Instant,
     /// Where the figures are told after each step, if anywhere.
     told: Option<watch::Sender<serde_json::Value>>,
+    /// Rereads the allow-list as long as this lives.
+    allow_list: Option<AllowListWatcher>,
 }
 
 /// What a run's directory holds of the middle of an epoch.
@@ -197,6 +200,7 @@ impl Session {
             training: TrainingFigures::default(),
             made: Instant::now(),
             told: None,
+            allow_list: None,
         }
     }
 
@@ -213,6 +217,12 @@ impl Session {
     /// Tells the figures there after each step.
     pub(super) fn with_figures_told(mut self, told: watch::Sender<serde_json::Value>) -> Self {
         self.told = Some(told);
+        self
+    }
+
+    /// Follows the files of an allow-list for as long as it lives.
+    pub(super) fn with_allow_list(mut self, watcher: Option<AllowListWatcher>) -> Self {
+        self.allow_list = watcher;
         self
     }
 

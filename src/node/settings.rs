@@ -1,16 +1,27 @@
 //! Settings of a node as a whole: whom it trusts, what it publishes, how it ends.
 
-use crate::settings::settings;
+use super::{AllowListError, Allowed, allow_list};
+use crate::{entries::MemberList, settings::settings};
 use libp2p_identity::PeerId;
 use std::time::Duration;
 
 settings! {
-    /// Whose updates count.
+    /// Who may take part.
     pub struct TrustSettings under "Trust" {
-        /// Peer id whose updates count; may be given several times. With --sync they are the members. [default: anyone]
-        pub allow as "allow": Option<Vec<PeerId>> = None, "PEER";
+        /// Who may take part: a file with a peer id and a name a line, reread when it changes, or a peer id; may be given
+        /// several times. With --sync they are the members. [default: anyone]
+        ///
+        /// Others get nothing from this node, and nothing of theirs is kept or passed on.
+        pub allow as "allow": Option<Vec<Allowed>> = None, "FILE|PEER";
         /// Peer id to trust again although it signed two entries under one number.
         pub readmit as "readmit": Vec<PeerId> = Vec::new(), "PEER";
+    }
+}
+
+impl TrustSettings {
+    /// Who may take part, by the files as they are now; `None` if everybody may.
+    pub fn members(&self) -> Result<Option<MemberList>, AllowListError> {
+        self.allow.as_deref().map(allow_list::members).transpose()
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     update::{Arrived, Listing},
 };
 use crate::{
+    entries::MemberList,
     settings::{Form, Range, Unfit, Value, Written, settings},
     weights::{SignedEntry, Weights},
 };
@@ -91,6 +92,14 @@ impl Members {
         Self { nodes: ids.len(), closed: true, ids }
     }
 
+    /// The allow-list has changed: its members are those of the federation. Without one it was, and stays, the first
+    /// seen.
+    fn follow(&mut self, me: PeerId, allowed: &MemberList) {
+        if self.closed {
+            *self = Self::allowed(me, allowed.peers());
+        }
+    }
+
     /// Records authors in the order in which they were seen.
     pub fn saw(&mut self, authors: impl IntoIterator<Item = PeerId>) {
         for author in authors {
@@ -168,11 +177,13 @@ impl SyncNode {
     /// cancelled in the middle of a fold can't go on: [`NodeError::FoldCancelled`].
     pub async fn exchange(&mut self, local: &LocalUpdate, stop: &Stop) -> Result<(Weights, u64), NodeError> {
         let mut watch = self.participant.folder().watch("");
+        let mut membership = self.participant.membership().changes();
         let deadline = deadline_in(self.options.deadline);
         let (mut published, mut told, mut failed) = (false, None, None);
         loop {
             // What arrives from here on wakes it; what came before is in the listing.
             while watch.try_next().is_some() {}
+            membership.mark_unchanged();
             let passed = Instant::now() >= deadline;
             let answers = match self.look(local, &mut published).await {
                 Ok(Looked::CaughtUp(weights, epoch)) => return Ok((weights, epoch)),
@@ -218,6 +229,8 @@ impl SyncNode {
             tokio::select! {
                 () = stop.requested() => return Err(NodeError::Stopped),
                 _ = watch.next() => {}
+                // Somebody who is waited for may have been revoked.
+                Ok(()) = membership.changed() => {}
                 () = sleep_until(deadline), if !passed => {}
                 () = sleep(TRY_AGAIN_AFTER), if again => {}
             }
@@ -255,6 +268,9 @@ impl SyncNode {
 
     async fn list(&mut self) -> Result<Listing, NodeError> {
         let listing = self.participant.list_updates().await?;
+        if let Some(allowed) = self.participant.membership().list() {
+            self.members.follow(self.participant.peer_id(), &allowed);
+        }
         self.members.saw(listing.keys().copied());
         Ok(listing)
     }

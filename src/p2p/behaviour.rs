@@ -1,12 +1,17 @@
 //! The protocols of a node, put together.
 
 use super::{
+    admission::Admission,
+    members_only::MembersOnly,
     protocols::{BLOB_PROTOCOL, IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL, SYNC_PROTOCOL},
     settings::{NetworkSettings, SwarmLimits},
     shortage::{affordable, affordable_pending},
     wire::{BlobCodec, SyncCodec},
 };
-use crate::weights::{FederationId, MAX_ENTRY_BYTES};
+use crate::{
+    entries::Membership,
+    weights::{FederationId, MAX_ENTRY_BYTES},
+};
 use libp2p::{
     allow_block_list,
     allow_block_list::BlockedPeers,
@@ -22,16 +27,17 @@ use libp2p::{
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 use libp2p_identity::Keypair;
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::Arc};
 
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     // First, so that they refuse a connection before the other protocols see it.
     pub(super) limits: connection_limits::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<BlockedPeers>,
-    pub(super) gossip: Gossip,
-    pub(super) sync: request_response::Behaviour<SyncCodec>,
-    pub(super) blobs: request_response::Behaviour<BlobCodec>,
+    pub(super) admission: Admission,
+    pub(super) gossip: MembersOnly<Gossip>,
+    pub(super) sync: MembersOnly<request_response::Behaviour<SyncCodec>>,
+    pub(super) blobs: MembersOnly<request_response::Behaviour<BlobCodec>>,
     pub(super) kad: kad::Behaviour<MemoryStore>,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
@@ -56,7 +62,12 @@ pub(super) fn connection_limits(limits: &SwarmLimits, cut: bool) -> ConnectionLi
 }
 
 impl Behaviour {
-    pub(super) fn new(keypair: &Keypair, federation: FederationId, settings: &NetworkSettings) -> Result<Self, String> {
+    pub(super) fn new(
+        keypair: &Keypair,
+        federation: FederationId,
+        membership: &Arc<Membership>,
+        settings: &NetworkSettings,
+    ) -> Result<Self, String> {
         let me = keypair.public().to_peer_id();
         let limits = &settings.swarm;
         let requests = || {
@@ -77,9 +88,16 @@ impl Behaviour {
         Ok(Self {
             limits: connection_limits::Behaviour::new(connection_limits(limits, false)),
             blocked: allow_block_list::Behaviour::default(),
-            gossip,
-            sync: request_response::Behaviour::with_codec(SyncCodec, both(SYNC_PROTOCOL), requests()),
-            blobs: request_response::Behaviour::with_codec(BlobCodec, both(BLOB_PROTOCOL), requests()),
+            admission: Admission::new(membership.clone(), settings.bootstrap.iter().map(|listed| listed.peer)),
+            gossip: MembersOnly::new(gossip, membership.clone()),
+            sync: MembersOnly::new(
+                request_response::Behaviour::with_codec(SyncCodec, both(SYNC_PROTOCOL), requests()),
+                membership.clone(),
+            ),
+            blobs: MembersOnly::new(
+                request_response::Behaviour::with_codec(BlobCodec, both(BLOB_PROTOCOL), requests()),
+                membership.clone(),
+            ),
             kad: kad(keypair, limits),
             identify: identify::Behaviour::new(identity.with_agent_version(agent).with_push_listen_addr_updates(true)),
             ping: ping::Behaviour::default(),

@@ -13,6 +13,7 @@ mod holders;
 mod job;
 mod keeps;
 mod leaving;
+mod members;
 mod own_proof;
 mod peers;
 mod prefetch;
@@ -111,6 +112,7 @@ impl Core {
             Input::Published(entry) => self.published(&entry),
             Input::GossipFailed => self.gossip_failed(),
             Input::BoardChanged => self.board_changed(),
+            Input::MembershipChanged => self.membership_changed(),
             Input::Learned(entries) => self.learned(entries),
             Input::SyncRequest { token, peer, request } => self.sync_request(token, peer, request),
             Input::SyncResponse { id, response } => self.sync_response(id, response),

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     cache::{Cache, KnownPeer},
-    entries::{Board, Membership},
+    entries::{Board, MemberList, Membership},
     weights::{FederationId, LayoutId, SignedEntry},
 };
 use driver::Driver;
@@ -59,8 +59,10 @@ pub(crate) struct Setup {
     pub(crate) federation: FederationId,
     /// Newest updates of this layout are fetched when they are announced.
     pub(crate) layout: Option<LayoutId>,
-    /// Whose values are fetched unasked, and kept for departing authors.
+    /// Who may take part.
     pub(crate) membership: Arc<Membership>,
+    /// Its changes since the board was filled.
+    pub(crate) membership_changes: watch::Receiver<Option<Arc<MemberList>>>,
     /// What is known. At the start, what the cache held.
     pub(crate) board: Arc<Board>,
     pub(crate) cache: Cache,

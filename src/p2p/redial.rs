@@ -95,6 +95,11 @@ impl Redial {
         self.targets.remove(peer);
     }
 
+    /// Forgets all peers but these and those of the list.
+    pub(super) fn retain(&mut self, keep: impl Fn(&PeerId) -> bool) {
+        self.targets.retain(|peer, target| target.listed || keep(peer));
+    }
+
     /// Whether it is redialled when the connection is lost.
     pub(super) fn is_sought(&self, peer: &PeerId) -> bool {
         self.targets.contains_key(peer)

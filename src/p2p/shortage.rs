@@ -1,5 +1,6 @@
-//! Warns that connections are being refused, and why, at most once a minute.
+//! Says that connections are being refused, and why, at most once a minute.
 
+use super::admission::NotAdmitted;
 use crate::descriptors;
 use libp2p::{connection_limits::Exceeded, swarm::ListenError};
 use std::{io, time::Duration};
@@ -10,16 +11,29 @@ const SAID_EVERY: Duration = Duration::from_secs(60);
 /// Connections refused by the system or by a limit of this process.
 #[derive(Debug, Default)]
 pub(super) struct Shortage {
-    /// When the last warning was given.
+    gathered: Gathered,
+}
+
+/// Connections refused because the peer may not take part. No warning: on a network with other federations it is as it
+/// should be. But a site that was left out of the list by mistake is found there.
+#[derive(Debug, Default)]
+pub(super) struct Strangers {
+    gathered: Gathered,
+}
+
+/// Gathers what happens often into one line a minute.
+#[derive(Debug, Default)]
+struct Gathered {
+    /// When the last line was written.
     said: Option<Instant>,
-    /// Connections refused since then.
+    /// What has happened since then.
     unsaid: u64,
 }
 
 impl Shortage {
     /// A listener could not take a connection.
     pub(super) fn not_accepted(&mut self, error: &io::Error) {
-        let Some(times) = self.is_to_be_said(Instant::now()) else { return };
+        let Some(times) = self.gathered.is_to_be_said(Instant::now()) else { return };
         if descriptors::exhausted(error) {
             let advice = descriptors::advice();
             tracing::warn!(times, "out of file descriptors, so that nobody can connect: {advice}");
@@ -38,7 +52,7 @@ impl Shortage {
             // A peer's own connections.
             return;
         };
-        let Some(times) = self.is_to_be_said(Instant::now()) else { return };
+        let Some(times) = self.gathered.is_to_be_said(Instant::now()) else { return };
         if limit < most {
             let advice = descriptors::advice();
             tracing::warn!(times, limit, "too few file descriptors for more connections, which are refused: {advice}");
@@ -46,8 +60,21 @@ impl Shortage {
             tracing::warn!(times, limit, "there are as many connections as may be; more are refused");
         }
     }
+}
 
-    /// How often it has happened, if a warning is due now.
+impl Strangers {
+    /// An incoming connection has failed. It is worth a line if its peer is not on the allow-list.
+    pub(super) fn refused(&mut self, error: &ListenError) {
+        let ListenError::Denied { cause } = error else { return };
+        let Some(NotAdmitted { peer }) = cause.downcast_ref() else { return };
+        if let Some(times) = self.gathered.is_to_be_said(Instant::now()) {
+            tracing::info!(times, last = %peer, "refused connections of peers that are not on the allow-list");
+        }
+    }
+}
+
+impl Gathered {
+    /// How often it has happened, if a line is due now.
     fn is_to_be_said(&mut self, now: Instant) -> Option<u64> {
         self.unsaid += 1;
         if self.said.is_some_and(|said| now.duration_since(said) < SAID_EVERY) {
@@ -78,11 +105,11 @@ mod tests {
 
     #[test]
     fn it_is_said_once_a_minute() {
-        let (mut shortage, began) = (Shortage::default(), Instant::now());
-        assert_eq!(shortage.is_to_be_said(began), Some(1));
+        let (mut gathered, began) = (Gathered::default(), Instant::now());
+        assert_eq!(gathered.is_to_be_said(began), Some(1));
         for second in 0..7 {
-            assert_eq!(shortage.is_to_be_said(began + Duration::from_secs(second)), None);
+            assert_eq!(gathered.is_to_be_said(began + Duration::from_secs(second)), None);
         }
-        assert_eq!(shortage.is_to_be_said(began + SAID_EVERY), Some(8));
+        assert_eq!(gathered.is_to_be_said(began + SAID_EVERY), Some(8));
     }
 }

@@ -29,6 +29,9 @@ pub enum PeerRole {
 pub struct PeerStatus {
     /// Its peer id.
     pub peer: String,
+    /// What the allow-list calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// What it is.
     pub role: PeerRole,
     /// Its address on the oldest connection.

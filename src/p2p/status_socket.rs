@@ -191,6 +191,7 @@ mod tests {
 
     fn status() -> NetworkStatus {
         let peer = PeerStatus {
+            name: Some("Ward 3".to_owned()),
             peer: "somebody".to_owned(),
             role: PeerRole::Member,
             address: "/ip4/192.0.2.1/tcp/1".to_owned(),

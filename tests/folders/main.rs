@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, clippy::type_complexity, missing_docs, unreachable_pub)]
 
 #[cfg(feature = "s3")]
+mod bucket_admission;
+#[cfg(feature = "s3")]
 mod bucket_cost;
 #[cfg(feature = "s3")]
 mod bucket_credentials;

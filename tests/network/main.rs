@@ -2,6 +2,7 @@
 //! links and peers between them.
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, missing_docs, unreachable_pub)]
 
+mod admission;
 mod bootstrapped;
 mod claims;
 mod finding;

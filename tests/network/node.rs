@@ -5,6 +5,7 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 use peerfold::{
     cache::CacheError,
+    entries::Membership,
     folder::{Author, CachedFolder, CachedOptions, FolderError, SharedFolder},
     home::{Home, HomeError},
     p2p::{NetworkSettings, NetworkStatus, PeerAddress, PeerRole},
@@ -43,6 +44,7 @@ impl Homes {
             listen: "/ip4/127.0.0.1/tcp/0",
             bootstrap: Vec::new(),
             layout: None,
+            membership: Arc::default(),
         }
     }
 }
@@ -55,6 +57,7 @@ pub struct Plan {
     listen: &'static str,
     bootstrap: Vec<PeerAddress>,
     layout: Option<LayoutId>,
+    membership: Arc<Membership>,
 }
 
 impl Plan {
@@ -83,6 +86,12 @@ impl Plan {
         self
     }
 
+    /// Lets only these take part.
+    pub fn admitting(mut self, membership: &Arc<Membership>) -> Self {
+        self.membership = membership.clone();
+        self
+    }
+
     pub fn home(&self) -> &Path {
         &self.home
     }
@@ -101,8 +110,12 @@ impl Plan {
             ..NetworkSettings::default()
         };
         let author = Author::from_home(&home, self.federation);
-        let options =
-            CachedOptions { network: Some(network.into()), layout: self.layout, ..CachedOptions::new(self.cache()) };
+        let options = CachedOptions {
+            network: Some(network.into()),
+            layout: self.layout,
+            membership: self.membership.clone(),
+            ..CachedOptions::new(self.cache())
+        };
         let in_use = |error: &FolderError| matches!(error, FolderError::Cache(CacheError::InUse { .. }));
         let folder = when_free(|| CachedFolder::open(author.clone(), options.clone()), in_use);
         Node { folder: Arc::new(folder), _home: home }

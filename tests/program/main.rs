@@ -2,6 +2,7 @@
 #![cfg(all(target_os = "linux", feature = "cli"))]
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod aggregate;
 mod alone;
 mod bootstrap;

@@ -19,8 +19,7 @@ pub struct CoreConfig {
     /// Newest updates of this layout are fetched when they are announced, so that they are there for a fold and outlive
     /// their authors; `None` fetches only what is asked for.
     pub layout: Option<LayoutId>,
-    /// Whose values are fetched unasked, or kept for departing authors. Entries are taken in and passed on whoever
-    /// signed them, and a value that somebody asks for is given.
+    /// Who may take part. Of other authors nothing is taken in, and other peers are told and given nothing.
     pub membership: Arc<Membership>,
     /// How often to sync with one random member: a minute.
     pub sync_every: Duration,

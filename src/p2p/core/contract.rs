@@ -77,6 +77,8 @@ pub enum Input {
     GossipFailed,
     /// The board was changed past the core: an author was trusted again.
     BoardChanged,
+    /// Another list says who may take part.
+    MembershipChanged,
     /// Entries that were found somewhere other than at a peer: to be taken in and passed on.
     Learned(Vec<Arc<SignedEntry>>),
     /// A peer's request, to be answered with [`Output::SyncReply`].

@@ -24,7 +24,7 @@ impl Core {
     }
 
     fn judge(&mut self, from: PeerId, data: &[u8]) -> Result<Verdict, EntryError> {
-        if self.is_banned(&from) || self.is_known(data) {
+        if self.is_banned(&from) || !self.admits(&from) || self.is_known(data) || self.is_of_stranger(data) {
             return Ok(Verdict::Ignore);
         }
         match SignedEntry::decode(data) {
@@ -39,10 +39,18 @@ impl Core {
         bytes.len() <= MAX_ENTRY_BYTES && self.board.set().holds(&EntryHash::of(bytes))
     }
 
-    /// Takes in a peer's entry. Returns true if that changed the set, also by excluding its author. [`Output::Retain`]
+    /// Whether these bytes claim an author who may not take part, so that their signature needn't be checked at all.
+    pub(super) fn is_of_stranger(&self, bytes: &[u8]) -> bool {
+        SignedEntry::claimed_author(bytes).is_some_and(|author| !self.admits(&author))
+    }
+
+    /// Takes in a peer's entry, if its author may take part. Returns true if that changed the set, also by excluding its author. [`Output::Retain`]
     /// is left to the caller.
     pub(super) fn take_in(&mut self, entry: Arc<SignedEntry>) -> bool {
         let author = entry.key.author();
+        if !self.admits(&author) {
+            return false;
+        }
         if author == self.config.me && entry.federation == self.config.federation {
             self.push(Output::OwnSequence(entry.sequence));
         }
@@ -58,7 +66,7 @@ impl Core {
     /// Takes in a peer's proof, as [`take_in`](Self::take_in) does an entry.
     pub(super) fn take_in_proof(&mut self, proof: Conflict) -> bool {
         let author = proof.author();
-        if self.board.insert_proof(proof.clone()) != Ok(true) {
+        if !self.admits(&author) || self.board.insert_proof(proof.clone()) != Ok(true) {
             return false;
         }
         self.push(Output::SaveProof(proof));

@@ -44,7 +44,7 @@ impl Core {
     /// A peer asks for one of its own values to be kept. Requests for other authors' values, for values too long to be
     /// fetched unasked, and from peers that may not take part are ignored.
     pub(super) fn keep(&mut self, peer: PeerId, entry: &[u8]) {
-        if !self.peers.contains_key(&peer) {
+        if !self.peers.contains_key(&peer) || !self.admits(&peer) {
             return;
         }
         self.found_member(peer);
@@ -60,7 +60,7 @@ impl Core {
             self.set_changed(Some(peer));
         }
         let Content::Put { root, length, .. } = entry.content else { return };
-        let stands = self.config.membership.allows(peer) && self.board.set().holds(&entry.hash());
+        let stands = self.board.set().holds(&entry.hash());
         if stands && length <= self.config.limits.prefetch_bytes.as_u64() && self.keeps.admit(peer, root) {
             self.want(entry);
         }

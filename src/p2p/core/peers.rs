@@ -2,7 +2,7 @@
 
 use super::{
     Core, Output,
-    session::{Session, Settled},
+    session::{Barren, Session, Settled},
 };
 use libp2p_identity::PeerId;
 use std::collections::btree_map::Entry;
@@ -47,6 +47,8 @@ pub(super) struct Peer {
     /// The sync session with it, if one is running.
     pub(super) session: Option<Session>,
     pub(super) settled: Option<Settled>,
+    /// The same, bucket by bucket.
+    pub(super) barren: Option<Barren>,
     /// Whether a sync with it has completed, so that this node knows what it knew.
     pub(super) synced: bool,
     /// Whether, by its last answer, it knows this node's own entries as they are now.
@@ -78,6 +80,11 @@ impl Core {
             let reason = "it was dropped a short while ago".to_owned();
             return self.push(Output::Ban { peer, reason, length });
         }
+        if !self.admits(&peer) {
+            // It is on the bootstrap list, and serves the table. That is all it is here.
+            self.peers.entry(peer).or_insert(Peer { relation: Relation::NoNode, ..Peer::default() });
+            return;
+        }
         if let Entry::Vacant(new) = self.peers.entry(peer) {
             new.insert(Peer::default());
             self.fetches.forgive(peer);
@@ -102,6 +109,9 @@ impl Core {
 
     /// It has said that it is a member, or has asked something that only a member asks.
     pub(super) fn found_member(&mut self, peer: PeerId) {
+        if !self.admits(&peer) {
+            return;
+        }
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if state.relation != Relation::Member {
             state.relation = Relation::Member;

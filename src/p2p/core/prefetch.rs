@@ -68,7 +68,7 @@ impl Core {
     }
 
     fn worth_fetching(&self, set: &EntrySet, author: PeerId) -> Option<Arc<SignedEntry>> {
-        let wanted = author != self.config.me && self.config.membership.allows(author);
+        let wanted = author != self.config.me && self.admits(&author);
         let layout = self.config.layout.filter(|_| wanted)?;
         let entry = set.newest_update(author)?;
         let short = matches!(entry.content, Content::Put { length, .. } if length <= self.config.limits.prefetch_bytes.as_u64());

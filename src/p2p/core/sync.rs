@@ -4,7 +4,7 @@
 use super::{
     Core, Output, RequestFailed, RequestId, Token,
     peers::{Peer, Relation},
-    session::{Session, Settled, Stage},
+    session::{Asked, Session, Settled, Stage},
 };
 use crate::{
     entries::{BucketSet, Conflict, Fingerprints, Position, ProofError},
@@ -107,7 +107,7 @@ impl Core {
             return;
         }
         let stage = Stage::Comparing { ours: digest };
-        state.session = Some(Session { id, stage, theirs: None, pages: 0, changed: false, again: false, told: None });
+        state.session = Some(Session::new(id, stage));
         self.push(Output::Sync { id, peer, request: SyncRequest::Compare { federation, digest } });
     }
 
@@ -142,7 +142,7 @@ impl Core {
     }
 
     fn serves(&self, federation: FederationId, peer: &PeerId) -> bool {
-        federation == self.config.federation && !self.is_banned(peer)
+        federation == self.config.federation && !self.is_banned(peer) && self.admits(peer)
     }
 
     /// A peer's digest shows that it knows something different.
@@ -214,9 +214,17 @@ impl Core {
 
     /// Returns true if there is nothing to learn.
     fn begin_paging(&mut self, peer: PeerId, theirs: &Fingerprints) -> bool {
-        let buckets = self.board.set().fingerprints().differing_in(theirs);
+        let ours = self.board.set().fingerprints();
+        let mut buckets = ours.differing_in(theirs);
+        let Some(state) = self.peers.get_mut(&peer) else { return true };
+        if let Some(barren) = &state.barren {
+            buckets = barren.not_in(buckets, theirs, &ours);
+        }
         if buckets.is_empty() {
             return true;
+        }
+        if let Some(session) = &mut state.session {
+            session.asked = Some(Asked { buckets, theirs: theirs.clone(), ours });
         }
         self.ask_page(peer, buckets, None);
         false
@@ -253,7 +261,14 @@ impl Core {
                 self.ask_page(peer, buckets, Some(next));
                 Ok(false)
             }
-            _ => Ok(true),
+            Some(_) => {
+                // What the other pages have is not known.
+                if let Some(session) = self.peers.get_mut(&peer).and_then(|state| state.session.as_mut()) {
+                    session.asked = None;
+                }
+                Ok(true)
+            }
+            None => Ok(true),
         }
     }
 
@@ -261,7 +276,8 @@ impl Core {
     /// error.
     pub(super) fn take_in_item(&mut self, item: &Item) -> Result<bool, ProofError> {
         let taken_in = match item {
-            Item::Entry(bytes) if self.is_known(bytes) => Ok(false),
+            Item::Entry(bytes) if self.is_known(bytes) || self.is_of_stranger(bytes) => Ok(false),
+            Item::Proof([one, _]) if self.is_of_stranger(one) => Ok(false),
             Item::Entry(bytes) => {
                 SignedEntry::decode(bytes).map(|entry| self.take_in(Arc::new(entry))).map_err(Into::into)
             }
@@ -289,6 +305,10 @@ impl Core {
             return;
         }
         state.synced = true;
+        if let Some(asked) = session.asked {
+            let ours = self.board.set().fingerprints();
+            state.barren.get_or_insert_default().note(&asked, &ours);
+        }
         if !session.changed {
             state.settled = session.theirs.map(|theirs| Settled { theirs, ours });
         }

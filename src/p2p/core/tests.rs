@@ -4,6 +4,7 @@ mod fetch;
 mod gossip;
 mod holders;
 mod leaving;
+mod members;
 mod sync;
 
 use super::*;

@@ -116,7 +116,12 @@ impl Driver {
             received,
             cached,
             figures: self.figures.as_ref().map(|figures| figures.borrow().clone()),
-            peers: self.peers.status(now, |peer| self.redial.is_listed(peer), entries),
+            peers: self.peers.status(
+                now,
+                |peer| self.redial.is_listed(peer),
+                |peer| self.membership.name(peer),
+                entries,
+            ),
         }
     }
 }

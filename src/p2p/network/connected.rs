@@ -12,6 +12,8 @@ use std::{collections::BTreeMap, time::Duration};
 pub(super) struct Peer {
     connections: BTreeMap<ConnectionId, Multiaddr>,
     pub(super) member: bool,
+    /// Whether it might take part when it was connected.
+    pub(super) admitted: bool,
     /// Where it says that it listens.
     pub(super) addresses: Vec<Multiaddr>,
     pub(super) sent: u64,
@@ -33,12 +35,14 @@ impl Peers {
         id: PeerId,
         at: &ConnectedPoint,
         connection: ConnectionId,
+        admitted: bool,
         now: Duration,
     ) -> bool {
         let known = self.by_id.contains_key(&id);
         let peer = self.by_id.entry(id).or_insert_with(|| Peer {
             connections: BTreeMap::new(),
             member: false,
+            admitted,
             addresses: Vec::new(),
             sent: 0,
             received: 0,
@@ -79,6 +83,7 @@ impl Peers {
         &self,
         now: Duration,
         listed: impl Fn(&PeerId) -> bool,
+        name: impl Fn(PeerId) -> Option<String>,
         entries: impl Fn(PeerId) -> usize,
     ) -> Vec<PeerStatus> {
         let mut peers: Vec<PeerStatus> = self
@@ -93,6 +98,7 @@ impl Peers {
                 };
                 PeerStatus {
                     peer: id.to_string(),
+                    name: name(*id),
                     role,
                     transport: transport(&address),
                     address: address.to_string(),

@@ -34,7 +34,11 @@ impl Driver {
                     self.table_queries.provided(id, &mut self.swarm.behaviour_mut().kad);
                 }
                 QueryResult::GetProviders(result) => {
-                    let is_whole = result.is_ok() && stats.num_successes() > 0 && stats.num_failures() == 0;
+                    // Strangers in the table are not asked, and count there as peers that failed.
+                    let failures = u64::from(stats.num_failures());
+                    let not_asked = self.swarm.behaviour().admission.not_dialled();
+                    let not_asked = self.table_queries.not_asked_since(id, not_asked);
+                    let is_whole = result.is_ok() && stats.num_successes() > 0 && failures <= not_asked;
                     if let Ok(GetProvidersOk::FoundProviders { providers, .. }) = result {
                         let me = *self.swarm.local_peer_id();
                         providers.into_iter().filter(|peer| *peer != me).for_each(|peer| self.announced(peer));
@@ -53,6 +57,10 @@ impl Driver {
 
     /// The table says that a peer is a member.
     fn announced(&mut self, peer: PeerId) {
+        // Anybody can say so. Only those who may take part are looked for.
+        if !self.swarm.behaviour().admission.lets_in(&peer) {
+            return;
+        }
         self.lookout.announced(peer);
         // The table adds the addresses that it knows while the query runs.
         self.dial_announced(peer, Vec::new());
@@ -126,6 +134,7 @@ impl Driver {
         let mdns::Event::Discovered(found) = event else { return };
         let mut by_peer: BTreeMap<PeerId, Vec<_>> = BTreeMap::new();
         found.into_iter().for_each(|(peer, address)| by_peer.entry(peer).or_default().push(address));
+        by_peer.retain(|peer, _| self.swarm.behaviour().admission.lets_in(peer));
         for (peer, addresses) in by_peer {
             self.lookout.announced(peer);
             self.dial_announced(peer, addresses);
@@ -136,8 +145,8 @@ impl Driver {
     pub(super) fn connection(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                let now = self.now();
-                if self.peers.connected(peer_id, &endpoint, connection_id, now) {
+                let (now, admitted) = (self.now(), self.membership.allows(peer_id));
+                if self.peers.connected(peer_id, &endpoint, connection_id, admitted, now) {
                     tracing::debug!(peer = %peer_id, address = %endpoint.get_remote_address(), "connected");
                     self.is_first(peer_id);
                 } else {

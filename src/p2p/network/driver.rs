@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     cache::{Cache, KnownPeer},
-    entries::Board,
+    entries::{Board, MemberList, Membership},
     p2p::{
         addresses::PeerAddress,
         behaviour::Behaviour,
@@ -21,7 +21,7 @@ use crate::{
         lookout::Lookout,
         redial::Redial,
         settings::{FederationName, NetworkSettings, SwarmLimits},
-        shortage::Shortage,
+        shortage::{Shortage, Strangers},
         surroundings::Surroundings,
         transport::{NetworkError, default_listen, listen_on, listen_on_some, swarm},
     },
@@ -61,6 +61,10 @@ pub(super) struct Driver {
     pub(super) lookout: Lookout,
     /// Each peer from its first connection to the end of its last.
     pub(super) peers: Peers,
+    /// Who may take part. The swarm, the core and this share it.
+    pub(super) membership: Arc<Membership>,
+    /// Says when that has changed.
+    pub(super) membership_changes: watch::Receiver<Option<Arc<MemberList>>>,
     /// The federation of this node; requests for others are turned away.
     pub(super) federation: FederationId,
     /// The federation's name, for callers on this machine.
@@ -107,15 +111,29 @@ pub(super) struct Driver {
     pub(super) is_cut: bool,
     /// Warnings about connections that were refused.
     pub(super) shortage: Shortage,
+    /// What is said about peers that may not take part.
+    pub(super) strangers: Strangers,
 }
 
 impl Driver {
     /// Listens, and knows what it needs. Inside the runtime.
     pub(super) fn new(setup: Setup, counters: Arc<Counters>, ready: Ready) -> Result<Self, NetworkError> {
-        let Setup { keypair, federation, layout, membership, board, cache, known, raise_above, options, .. } = setup;
+        let Setup {
+            keypair,
+            federation,
+            layout,
+            membership,
+            membership_changes,
+            board,
+            cache,
+            known,
+            raise_above,
+            options,
+            ..
+        } = setup;
         let settings = options.settings;
         let me = keypair.public().to_peer_id();
-        let behaviour = Behaviour::new(&keypair, federation, &settings);
+        let behaviour = Behaviour::new(&keypair, federation, &membership, &settings);
         let behaviour = behaviour.map_err(|reason| NetworkError::Start { reason })?;
         let mut swarm = swarm(&keypair, |_| behaviour)?;
         let silent = if settings.listen.is_empty() {
@@ -124,7 +142,7 @@ impl Driver {
             listen_on(&mut swarm, &settings.listen)?
         };
         let mut redial = Redial::new(options.seed);
-        for peer in known.iter().filter(|known| known.peer != me) {
+        for peer in known.iter().filter(|known| known.peer != me && membership.allows(known.peer)) {
             let addresses = peer.addresses.iter().filter_map(|address| address.parse().ok());
             redial.remember(peer.peer, addresses, Duration::ZERO);
         }
@@ -136,7 +154,7 @@ impl Driver {
             }
         }
         let NetworkSettings { sync_every, limits, swarm: swarm_limits, .. } = settings;
-        let config = CoreConfig { federation, me, layout, membership, sync_every, limits };
+        let config = CoreConfig { federation, me, layout, membership: membership.clone(), sync_every, limits };
         Ok(Self {
             swarm,
             core: Core::new(config, board.clone(), options.seed),
@@ -144,6 +162,8 @@ impl Driver {
             table_queries: TableQueries::new(federation, sync_every),
             lookout: Lookout::default(),
             peers: Peers::default(),
+            membership_changes,
+            membership,
             federation,
             named: options.named,
             figures: options.figures,
@@ -168,6 +188,7 @@ impl Driver {
             cut: options.cut,
             is_cut: false,
             shortage: Shortage::default(),
+            strangers: Strangers::default(),
         })
     }
 

@@ -38,6 +38,7 @@ impl Driver {
             SwarmEvent::ListenerError { error, .. } => self.shortage.not_accepted(&error),
             SwarmEvent::IncomingConnectionError { error, .. } if !self.is_cut => {
                 self.shortage.refused(&error, self.limits.connections, self.limits.pending);
+                self.strangers.refused(&error);
             }
             event => self.connection(event),
         }
@@ -71,7 +72,9 @@ impl Driver {
             BehaviourEvent::Identify(event) => self.identified(event),
             BehaviourEvent::Mdns(event) => self.found_beside(event),
             BehaviourEvent::Gossip(_) => {}
-            BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) => match never {},
+            BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) | BehaviourEvent::Admission(never) => {
+                match never {}
+            }
         }
     }
 
@@ -133,7 +136,7 @@ impl Driver {
         let now = |response| {
             move |driver: &mut Self, channel| drop(driver.swarm.behaviour_mut().blobs.send_response(channel, response))
         };
-        if *federation != self.federation {
+        if *federation != self.federation || !self.core.admits(&peer) {
             return now(BlobResponse::NotMember)(self, channel);
         }
         self.tell(Input::Asked(peer));

@@ -11,6 +11,15 @@ const SOON: [Duration; 4] =
 /// How soon to ask the table again while this node waits for an answer.
 const AGAIN: Duration = Duration::from_millis(250);
 
+/// How it was when a query began.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// Which peers had been met.
+    met: Met,
+    /// Dials to strangers that had been prevented.
+    not_dialled: u64,
+}
+
 /// When to look for members in the table.
 pub(super) struct TableQueries {
     /// The key under which the table lists the members of this node's federation.
@@ -20,9 +29,9 @@ pub(super) struct TableQueries {
     next: Duration,
     /// Lookups since a peer of the table was last met.
     looks: usize,
-    /// The queries under way, and which peers had been met when they began. Bounded: each ends, at the latest by its
+    /// The queries under way, and how it was when they began. Bounded: each ends, at the latest by its
     /// timeout, and they begin at intervals.
-    asked: HashMap<QueryId, Met>,
+    asked: HashMap<QueryId, Asked>,
 }
 
 impl TableQueries {
@@ -50,27 +59,32 @@ impl TableQueries {
 
     /// Announces this node as a member, if it is time. When the announcement is done, the table is asked for other
     /// members.
-    pub(super) fn tick(&mut self, now: Duration, met: Met, kad: &mut kad::Behaviour<MemoryStore>) {
+    pub(super) fn tick(&mut self, now: Duration, met: Met, not_dialled: u64, kad: &mut kad::Behaviour<MemoryStore>) {
         if now < self.next {
             return;
         }
         self.looks += 1;
         self.next = now + SOON.get(self.looks).copied().unwrap_or(self.every);
         match kad.start_providing(self.key.clone()) {
-            Ok(id) => _ = self.asked.insert(id, met),
+            Ok(id) => _ = self.asked.insert(id, Asked { met, not_dialled }),
             Err(error) => tracing::debug!(%error, "the table takes nothing"),
         }
     }
 
     /// The announcement that this node is a member is done or has failed; now ask for other members.
     pub(super) fn provided(&mut self, said: QueryId, kad: &mut kad::Behaviour<MemoryStore>) {
-        if let Some(met) = self.asked.remove(&said) {
-            self.asked.insert(kad.get_providers(self.key.clone()), met);
+        if let Some(asked) = self.asked.remove(&said) {
+            self.asked.insert(kad.get_providers(self.key.clone()), asked);
         }
+    }
+
+    /// How many dials to strangers were prevented while this query was under way, if there were so many in all.
+    pub(super) fn not_asked_since(&self, question: QueryId, not_dialled: u64) -> u64 {
+        self.asked.get(&question).map_or(0, |asked| not_dialled - asked.not_dialled)
     }
 
     /// A query has had its last answer. Returns which peers had been met when it began.
     pub(super) fn answered(&mut self, question: QueryId) -> Option<Met> {
-        self.asked.remove(&question)
+        self.asked.remove(&question).map(|asked| asked.met)
     }
 }

@@ -34,6 +34,7 @@ impl Driver {
                 },
                 Some(done) = self.jobs.join_next() => self.job_done(done),
                 cut = changed(&mut self.cut) => self.cut_off(cut),
+                Ok(()) = self.membership_changes.changed() => self.membership_changed(),
                 () = tokio::time::sleep_until(wakeup) => self.tick(),
             }
         }
@@ -76,7 +77,8 @@ impl Driver {
         if now >= LISTENING_WITHIN {
             self.tell_where();
         }
-        self.table_queries.tick(now, self.lookout.asks(), &mut self.swarm.behaviour_mut().kad);
+        let behaviour = self.swarm.behaviour_mut();
+        self.table_queries.tick(now, self.lookout.asks(), behaviour.admission.not_dialled(), &mut behaviour.kad);
         self.tell(Input::Tick);
     }
 
@@ -91,6 +93,31 @@ impl Driver {
             }
         } else {
             self.redial.again(self.now());
+        }
+    }
+
+    /// Closes the connections of those who were revoked. Those of the bootstrap list that have become members, or are
+    /// none any more, are connected with anew, because the protocols of members are offered when a connection is made.
+    fn membership_changed(&mut self) {
+        self.tell(Input::MembershipChanged);
+        let (membership, me) = (self.membership.clone(), self.me);
+        let changed: Vec<PeerId> = self
+            .peers
+            .by_id
+            .iter()
+            .filter(|(id, peer)| peer.admitted != membership.allows(**id))
+            .map(|(id, _)| *id)
+            .collect();
+        let behaviour = self.swarm.behaviour_mut();
+        let revoked: Vec<PeerId> = changed.iter().filter(|peer| !behaviour.admission.lets_in(peer)).copied().collect();
+        for peer in &revoked {
+            tracing::info!(%peer, "disconnected: it is no longer on the allow-list");
+            behaviour.kad.remove_peer(peer);
+        }
+        self.redial.retain(|peer| *peer == me || membership.allows(*peer));
+        for peer in changed {
+            // An error says that it is gone already.
+            let _ = self.swarm.disconnect_peer_id(peer);
         }
     }
 

@@ -93,24 +93,20 @@ fn who_is_asked_to_keep_a_value_fetches_it_and_says_so() {
 }
 
 #[test]
-fn of_who_may_not_take_part_nothing_is_fetched_unasked_or_kept() {
+fn of_who_may_not_take_part_nothing_is_fetched_or_kept() {
     let mut rig = Rig::admitting(Membership::only([peer(2)]), Some(layout(2)), Limits::default(), &[]);
-    rig.members(&[1, 2]);
+    rig.input(Input::Connected(peer(1)));
+    rig.members(&[2]);
     let [stranger, member] = [1, 2].map(|author| update(author, 1).1);
-    for entry in [&stranger, &member] {
-        // Both are known, and passed on.
-        assert_eq!(rig.gossip(1, data(entry)), Verdict::Accept);
-    }
+    assert_eq!(rig.gossip(2, data(&stranger)), Verdict::Ignore);
+    assert_eq!(rig.gossip(2, data(&member)), Verdict::Accept);
     assert_eq!(rig.lookups(), [member]);
     let [strange, own] = [1, 2].map(|author| entry_of(author, "note", 2, &weights(9 + author, 1)));
     for (from, note) in [(1, &strange), (2, &own)] {
         rig.input(Input::Keep { peer: peer(from), entry: data(note) });
     }
     assert_eq!(rig.lookups(), [own]);
-    assert!(rig.board.set().holds(&strange.hash()) && rig.bans().is_empty());
-    // A stranger's value is fetched if it is asked for here.
-    rig.input(Input::Want(stranger.clone()));
-    assert_eq!(rig.lookups(), [stranger]);
+    assert!(!rig.board.set().holds(&strange.hash()) && rig.bans().is_empty());
 }
 
 #[test]
