@@ -7,6 +7,7 @@ mod bootstrapped;
 mod claims;
 mod finding;
 mod forwarders;
+mod hostile;
 mod joining;
 mod kills;
 mod liars;

@@ -8,7 +8,7 @@ use peerfold::{
     entries::Membership,
     folder::{Author, CachedFolder, CachedOptions, FolderError, SharedFolder},
     home::{Home, HomeError},
-    p2p::{NetworkSettings, NetworkStatus, PeerAddress, PeerRole},
+    p2p::{NetworkSettings, NetworkStatus, PeerAddress, PeerRole, SwarmLimits},
     weights::{FederationId, LayoutId},
 };
 use std::{
@@ -45,6 +45,7 @@ impl Homes {
             bootstrap: Vec::new(),
             layout: None,
             membership: Arc::default(),
+            limits: SwarmLimits::default(),
         }
     }
 }
@@ -58,6 +59,7 @@ pub struct Plan {
     bootstrap: Vec<PeerAddress>,
     layout: Option<LayoutId>,
     membership: Arc<Membership>,
+    limits: SwarmLimits,
 }
 
 impl Plan {
@@ -92,6 +94,12 @@ impl Plan {
         self
     }
 
+    /// With narrower limits, so that less goes past them.
+    pub fn limited(mut self, narrow: impl FnOnce(&mut SwarmLimits)) -> Self {
+        narrow(&mut self.limits);
+        self
+    }
+
     pub fn home(&self) -> &Path {
         &self.home
     }
@@ -107,6 +115,7 @@ impl Plan {
             bootstrap: self.bootstrap.clone(),
             no_mdns: true,
             sync_every: Duration::from_secs(1),
+            swarm: self.limits.clone(),
             ..NetworkSettings::default()
         };
         let author = Author::from_home(&home, self.federation);
