@@ -14,6 +14,7 @@ mod lookout;
 mod message;
 pub(crate) mod network;
 mod peer_list;
+mod private;
 mod protocols;
 mod redial;
 mod settings;

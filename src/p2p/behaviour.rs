@@ -1,12 +1,16 @@
 //! The protocols of a node, put together.
 
 use super::{
+    private::topic,
     protocols::{BLOB_PROTOCOL, IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL, SYNC_PROTOCOL},
     settings::{NetworkSettings, SwarmLimits},
     shortage::{affordable, affordable_pending},
     wire::{BlobCodec, SyncCodec},
 };
-use crate::weights::{FederationId, MAX_ENTRY_BYTES};
+use crate::{
+    secret::Secret,
+    weights::{FederationId, MAX_ENTRY_BYTES},
+};
 use libp2p::{
     allow_block_list,
     allow_block_list::BlockedPeers,
@@ -41,11 +45,6 @@ pub(super) struct Behaviour {
 /// Of the topics that peers subscribe to, only the federation's own is kept.
 type Gossip = gossipsub::Behaviour<IdentityTransform, WhitelistSubscriptionFilter>;
 
-/// The topic of a federation: the text of its id.
-pub(super) fn topic(federation: FederationId) -> IdentTopic {
-    IdentTopic::new(federation.to_string())
-}
-
 /// The connection limits; zero if the node is cut off.
 pub(super) fn connection_limits(limits: &SwarmLimits, cut: bool) -> ConnectionLimits {
     ConnectionLimits::default()
@@ -56,7 +55,12 @@ pub(super) fn connection_limits(limits: &SwarmLimits, cut: bool) -> ConnectionLi
 }
 
 impl Behaviour {
-    pub(super) fn new(keypair: &Keypair, federation: FederationId, settings: &NetworkSettings) -> Result<Self, String> {
+    pub(super) fn new(
+        keypair: &Keypair,
+        federation: FederationId,
+        settings: &NetworkSettings,
+        secret: Option<&Secret>,
+    ) -> Result<Self, String> {
         let me = keypair.public().to_peer_id();
         let limits = &settings.swarm;
         let requests = || {
@@ -65,9 +69,12 @@ impl Behaviour {
                 .with_max_concurrent_streams(limits.streams)
         };
         let both = |protocol| [(protocol, ProtocolSupport::Full)];
-        let mut gossip = gossip(federation, limits)?;
-        gossip.subscribe(&topic(federation)).map_err(|error| error.to_string())?;
-        let found = (!settings.no_mdns).then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me)).transpose();
+        let mut gossip = gossip(&topic(federation, secret), limits)?;
+        gossip.subscribe(&topic(federation, secret)).map_err(|error| error.to_string())?;
+        // It would tell everybody on the local network this node's peer id and where it listens.
+        let found = (!settings.no_mdns && secret.is_none())
+            .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me))
+            .transpose();
         let found = found.unwrap_or_else(|error| {
             tracing::warn!(%error, "peers on the local network can't be looked for (mDNS)");
             None
@@ -88,7 +95,7 @@ impl Behaviour {
     }
 }
 
-fn gossip(federation: FederationId, limits: &SwarmLimits) -> Result<Gossip, String> {
+fn gossip(topic: &IdentTopic, limits: &SwarmLimits) -> Result<Gossip, String> {
     // An entry proves itself, so messages carry neither author nor signature. Gossipsub doesn't score peers: its scores
     // count addresses, and a whole hospital may share one. The core drops peers that send rubbish.
     let config = gossipsub::ConfigBuilder::default()
@@ -97,11 +104,11 @@ fn gossip(federation: FederationId, limits: &SwarmLimits) -> Result<Gossip, Stri
         .message_id_fn(|message| MessageId::from(blake3::hash(&message.data).as_bytes().to_vec()))
         // Entries are short and rare, so they go to every subscribed peer at once instead of after the next heartbeat.
         .flood_publish(true)
-        .max_transmit_size_for_topic(2 * MAX_ENTRY_BYTES, topic(federation).hash())
+        .max_transmit_size_for_topic(2 * MAX_ENTRY_BYTES, topic.hash())
         .duplicate_cache_time(limits.seen_for)
         .build()
         .map_err(|error| error.to_string())?;
-    let filter = WhitelistSubscriptionFilter([topic(federation).hash()].into());
+    let filter = WhitelistSubscriptionFilter([topic.hash()].into());
     Gossip::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter).map_err(str::to_owned)
 }
 

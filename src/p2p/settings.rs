@@ -4,8 +4,12 @@ use super::{
     addresses::{PeerAddress, listen_address},
     core::Limits,
     peer_list::PeerList,
+    private::check_tcp,
 };
-use crate::settings::{Form, Item, Range, settings};
+use crate::{
+    secret::Secret,
+    settings::{Form, Item, Mistake, Range, settings},
+};
 use libp2p::Multiaddr;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -58,6 +62,13 @@ settings! {
     }
 }
 
+impl NetworkSettings {
+    /// Errors if a node with a secret can't use one of these addresses: what has a secret goes over TCP.
+    pub fn check_private(&self) -> Result<(), Mistake> {
+        check_tcp(&self.bootstrap, &self.listen)
+    }
+}
+
 /// What names several may be a file, whose name may have a comma in it.
 impl Item for PeerAddress {
     const FORM: Form = Form::Files;
@@ -90,6 +101,8 @@ impl Item for Multiaddr {
 pub struct NetworkOptions {
     /// How.
     pub settings: NetworkSettings,
+    /// What hides the federation from who doesn't have it.
+    pub secret: Option<Secret>,
     /// Seeds what is drawn: whom to sync with, jitter.
     pub seed: u64,
     /// While it is `true`, the node closes its connections and makes no new ones: for trying out how a federation copes
@@ -113,7 +126,7 @@ pub struct FederationName {
 /// With a seed that is drawn.
 impl From<NetworkSettings> for NetworkOptions {
     fn from(settings: NetworkSettings) -> Self {
-        Self { settings, seed: rand::random(), cut: None, named: None, figures: None }
+        Self { settings, secret: None, seed: rand::random(), cut: None, named: None, figures: None }
     }
 }
 

@@ -12,6 +12,7 @@ mod mdns;
 mod moving;
 mod node;
 mod rubbish;
+mod secret;
 mod separated;
 mod simulation;
 mod strangers;

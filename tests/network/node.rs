@@ -7,7 +7,8 @@ use peerfold::{
     cache::CacheError,
     folder::{Author, CachedFolder, CachedOptions, FolderError, SharedFolder},
     home::{Home, HomeError},
-    p2p::{NetworkSettings, NetworkStatus, PeerAddress, PeerRole},
+    p2p::{NetworkOptions, NetworkSettings, NetworkStatus, PeerAddress, PeerRole},
+    secret::Secret,
     weights::{FederationId, LayoutId},
 };
 use std::{
@@ -42,6 +43,7 @@ impl Homes {
             listen: "/ip4/127.0.0.1/tcp/0",
             bootstrap: Vec::new(),
             layout: None,
+            secret: None,
         }
     }
 }
@@ -54,6 +56,7 @@ pub struct Plan {
     listen: &'static str,
     bootstrap: Vec<PeerAddress>,
     layout: Option<LayoutId>,
+    secret: Option<Secret>,
 }
 
 impl Plan {
@@ -82,6 +85,12 @@ impl Plan {
         self
     }
 
+    /// With a secret of this number.
+    pub fn having(mut self, secret: u8) -> Self {
+        self.secret = Some(Secret::from_bytes([secret; 32]));
+        self
+    }
+
     pub fn home(&self) -> &Path {
         &self.home
     }
@@ -100,8 +109,8 @@ impl Plan {
             ..NetworkSettings::default()
         };
         let author = Author::from_home(&home, self.federation);
-        let options =
-            CachedOptions { network: Some(network.into()), layout: self.layout, ..CachedOptions::new(self.cache()) };
+        let network = NetworkOptions { secret: self.secret.clone(), ..network.into() };
+        let options = CachedOptions { network: Some(network), layout: self.layout, ..CachedOptions::new(self.cache()) };
         let in_use = |error: &FolderError| matches!(error, FolderError::Cache(CacheError::InUse { .. }));
         let folder = when_free(|| CachedFolder::open(author.clone(), options.clone()), in_use);
         Node { folder, _home: home }

@@ -19,6 +19,7 @@ use crate::{
         core::{Core, CoreConfig, FetchError, HandedOver, Input},
         figures::Counters,
         lookout::Lookout,
+        private::{Meeting, table_key, topic},
         redial::Redial,
         settings::{FederationName, NetworkSettings, SwarmLimits},
         shortage::Shortage,
@@ -27,7 +28,7 @@ use crate::{
     },
     weights::{FederationId, Root},
 };
-use libp2p::{Multiaddr, Swarm, core::transport::ListenerId};
+use libp2p::{Multiaddr, Swarm, core::transport::ListenerId, gossipsub::TopicHash};
 use libp2p_identity::PeerId;
 use std::{
     collections::BTreeMap,
@@ -63,6 +64,10 @@ pub(super) struct Driver {
     pub(super) peers: Peers,
     /// The federation of this node; requests for others are turned away.
     pub(super) federation: FederationId,
+    /// Where its entries are told.
+    pub(super) topic: TopicHash,
+    /// Whether the federation has a secret.
+    pub(super) has_secret: bool,
     /// The federation's name, for callers on this machine.
     pub(super) named: Option<FederationName>,
     /// What the whole node has counted, for the same.
@@ -115,11 +120,17 @@ impl Driver {
         let Setup { keypair, federation, layout, membership, board, cache, known, raise_above, options, .. } = setup;
         let settings = options.settings;
         let me = keypair.public().to_peer_id();
-        let behaviour = Behaviour::new(&keypair, federation, &settings);
+        let secret = options.secret.as_ref();
+        let meeting = Meeting::new(secret);
+        if meeting.is_private() {
+            let checked = settings.check_private();
+            checked.map_err(|mistake| NetworkError::Private { address: mistake.value, reason: mistake.what })?;
+        }
+        let behaviour = Behaviour::new(&keypair, federation, &settings, secret);
         let behaviour = behaviour.map_err(|reason| NetworkError::Start { reason })?;
-        let mut swarm = swarm(&keypair, |_| behaviour)?;
+        let mut swarm = swarm(&keypair, &meeting, |_| behaviour)?;
         let silent = if settings.listen.is_empty() {
-            listen_on_some(&mut swarm, &default_listen(0))?
+            listen_on_some(&mut swarm, &default_listen(0, meeting.is_private()))?
         } else {
             listen_on(&mut swarm, &settings.listen)?
         };
@@ -141,10 +152,12 @@ impl Driver {
             swarm,
             core: Core::new(config, board.clone(), options.seed),
             redial,
-            table_queries: TableQueries::new(federation, sync_every),
+            table_queries: TableQueries::new(table_key(federation, secret), sync_every),
             lookout: Lookout::default(),
             peers: Peers::default(),
             federation,
+            topic: topic(federation, secret).hash(),
+            has_secret: secret.is_some(),
             named: options.named,
             figures: options.figures,
             me,
