@@ -5,6 +5,7 @@ use crate::{
     node::Stop,
     p2p::{BootstrapNode, listen_address},
     program::{end_with_stdin, print, run as run_program, stop_on_signals},
+    secret::Secret,
 };
 use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
@@ -26,6 +27,10 @@ pub struct BootstrapFlags {
     /// [default: port 4600 of every interface, TCP and QUIC]
     #[arg(long, env = "PEERFOLD_BOOTSTRAP_LISTEN", value_name = "MULTIADDR", value_delimiter = ',')]
     pub listen: Vec<String>,
+    /// The file with the secret of those who are to find each other here, from `peerfold secret new`. Nobody else can
+    /// connect. Over TCP alone.
+    #[arg(long, env = "PEERFOLD_BOOTSTRAP_SECRET", value_name = "FILE")]
+    pub secret: Option<PathBuf>,
     /// End when standard input ends, and use only a home that is there: for programs that start nodes and may die.
     #[arg(long, hide = true)]
     pub end_with_stdin: bool,
@@ -63,6 +68,7 @@ pub(crate) fn run(flags: &BootstrapFlags) -> anyhow::Result<()> {
     stop_on_signals(stop.clone())?;
     let parse = |text: &String| listen_address(text).with_context(|| format!("--listen {text}"));
     let listen = flags.listen.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let secret = flags.secret.as_deref().map(Secret::read).transpose()?;
     let home = flags.home.clone().map_or_else(default_home, Ok)?;
     if flags.end_with_stdin && !home.is_dir() {
         // The program that started this has gone, and has removed the home.
@@ -71,7 +77,10 @@ pub(crate) fn run(flags: &BootstrapFlags) -> anyhow::Result<()> {
     let home = Home::open(home)?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
-        let node = BootstrapNode::start(home.keypair(), &listen)?;
+        let node = match &secret {
+            Some(secret) => BootstrapNode::start_private(home.keypair(), &listen, secret)?,
+            None => BootstrapNode::start(home.keypair(), &listen)?,
+        };
         // Even if the list can't be written, serve the nodes that know the addresses.
         let mut written = Ok(());
         let listening = |address: &_| {

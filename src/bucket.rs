@@ -16,6 +16,11 @@
 //!
 //! The order of the writes makes what is in a bucket visible whole or not at all: packs first, then the entry.
 //!
+//! # Secrets
+//!
+//! With a federation's secret, the objects' names and contents are encrypted (`seal`), and the prefix says that they are
+//! (`sealed`): one secret for a prefix. All else stays as it is. A chunk in a pack is 16 bytes longer.
+//!
 //! # Relays
 //!
 //! Behind a network, if an author publishes over the network and brings nothing new to the bucket, one member writes
@@ -38,6 +43,8 @@ mod record;
 mod routes;
 #[cfg(feature = "s3")]
 mod s3;
+mod seal;
+mod sealed;
 mod settings;
 mod store;
 mod trouble;
@@ -59,6 +66,7 @@ use self::{
     figures::Counters,
     mirror::Mirror,
     names::Place,
+    seal::{Seal, TAG_BYTES},
     store::{Connection, Store},
 };
 use crate::{
@@ -71,7 +79,7 @@ use libp2p_identity::PeerId;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc as std_mpsc,
     },
     thread,
@@ -144,6 +152,8 @@ struct OpenBucket {
     mirror: Mutex<Mirror>,
     fetches: Mutex<Fetches>,
     requests: Semaphore,
+    /// Whether it is known that the prefix is sealed as it should be.
+    is_marked: AtomicBool,
     health: watch::Sender<Health>,
     /// The number of the newest request for a look at the bucket, of the newest that was served, and of the newest
     /// whose look showed everything that is there.
@@ -353,7 +363,12 @@ async fn begin(setup: Setup) -> Result<Arc<OpenBucket>, BucketError> {
     let Setup { url, options, me, federation, membership, board, cache, raise_above, learned, .. } = setup;
     let counters = Arc::<Counters>::default();
     let connection = connect(&url, &options, counters.clone()).await?;
-    let store = Store::new(connection, Place::new(url.prefix(), federation), url.to_string(), PATIENCE);
+    let place = match &options.secret {
+        Some(secret) => Place::sealed(url.prefix(), federation, Arc::new(Seal::new(secret, federation))),
+        None => Place::new(url.prefix(), federation),
+    };
+    let overhead = place.seal().map_or(0, |_| TAG_BYTES);
+    let store = Store::new(connection, place, url.to_string(), PATIENCE);
     let noted = poller::noted(&store, &cache).await;
     let shared = Arc::new(OpenBucket {
         store,
@@ -367,9 +382,10 @@ async fn begin(setup: Setup) -> Result<Arc<OpenBucket>, BucketError> {
         learned,
         counters,
         began: Instant::now(),
-        mirror: Mutex::new(Mirror::new(me, noted)),
+        mirror: Mutex::new(Mirror::new(me, noted).with_overhead(overhead)),
         fetches: Mutex::default(),
         requests: Semaphore::new(REQUESTS),
+        is_marked: AtomicBool::new(false),
         health: watch::Sender::default(),
         wished: watch::Sender::new(0),
         fulfilled: watch::Sender::new(0),

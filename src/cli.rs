@@ -9,12 +9,14 @@ mod events;
 mod flags;
 mod folder;
 mod init_file;
+mod invitation;
 mod layers;
 mod model;
 mod node;
 #[cfg(unix)]
 mod peers;
 mod run;
+mod secret;
 mod settings;
 mod source;
 mod strategies;
@@ -66,6 +68,13 @@ enum Command {
         #[command(flatten)]
         home: HomeFlag,
     },
+    /// Make a federation's secret, which hides it from who doesn't have it, or check a file that has one.
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    /// Print one text with all that a new site needs to join a federation: where to find others, the secret, settings.
+    Invite(Box<invitation::InviteFlags>),
+    /// Join a federation by what `peerfold invite` printed: writes a configuration and the secret into the home.
+    Join(invitation::JoinFlags),
     /// Save a home's newest folded model, also while its node runs.
     Model(model::ModelFlags),
     /// Show who is connected to a running node: address, transport, entries, bytes, last seen.
@@ -229,6 +238,9 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
                 peers::text(&status, program::columns())
             })?;
         }
+        Command::Secret(command) => secret::run(&command)?,
+        Command::Invite(flags) => invitation::invite(&flags)?,
+        Command::Join(flags) => invitation::join(&flags)?,
         Command::Model(flags) => model::run(&flags)?,
         Command::Aggregate(flags) => aggregate::run(&flags)?,
         Command::Folder(command) => folder::run(&command)?,

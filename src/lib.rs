@@ -43,6 +43,7 @@
 //! | [`home`] | a node's identity and its sequence numbers |
 //! | [`entries`] | what is known of a federation |
 //! | [`weights`] | tensors, layouts, safetensors files, manifests, signed entries |
+//! | [`secret`] | what hides a federation from who isn't in it |
 //! | [`settings`] | what each layer's settings are declared by |
 //!
 //! The layers below and above these, and the invariants, are in `ARCHITECTURE.md` in the repository.
@@ -70,10 +71,12 @@ pub mod folder;
 pub mod home;
 pub mod node;
 pub mod p2p;
+mod pasted;
 pub mod prelude;
 #[cfg(feature = "bootstrap")]
 mod program;
 pub mod run;
+pub mod secret;
 pub mod settings;
 pub mod strategy;
 #[cfg(feature = "train")]

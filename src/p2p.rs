@@ -19,6 +19,7 @@ mod metered_gossip;
 pub(crate) mod network;
 mod patient;
 mod peer_list;
+mod private;
 mod protocols;
 mod redial;
 mod room;

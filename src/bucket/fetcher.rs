@@ -5,6 +5,7 @@ use super::{
     mirror::Copy,
     names::{Name, PackId},
     record::{Head, MAX_RECORD_BYTES, Spot, split},
+    seal::TAG_BYTES,
     trouble::Trouble,
 };
 use crate::{
@@ -127,7 +128,7 @@ async fn fetch_copy(
         Look::Whole { .. } => return Ok(()),
         Look::NoManifest => return Err(Unfetched::NotKept),
     };
-    let mut parts = stream::iter(parts(&head.places(), &missing))
+    let mut parts = stream::iter(parts(&head.places(), &missing, shared.store.seal().map_or(0, |_| TAG_BYTES)))
         .map(|part| fetch_part(shared, entry, holder, root, part))
         .buffer_unordered(super::REQUESTS);
     while let Some(result) = parts.next().await {
@@ -136,11 +137,13 @@ async fn fetch_copy(
     Ok(())
 }
 
-/// What to ask for. Adjacent chunks are asked for together.
-fn parts(places: &BTreeMap<ChunkHash, Spot>, missing: &[(ChunkHash, u64)]) -> Vec<Part> {
+/// What to ask for. Adjacent chunks are asked for together. In its pack a chunk is longer by `overhead`.
+fn parts(places: &BTreeMap<ChunkHash, Spot>, missing: &[(ChunkHash, u64)], overhead: u64) -> Vec<Part> {
     let mut spots: Vec<(PackId, u64, u64, ChunkHash)> = missing
         .iter()
-        .filter_map(|&(chunk, length)| places.get(&chunk).map(|spot| (spot.pack, spot.offset, length, chunk)))
+        .filter_map(|&(chunk, length)| {
+            places.get(&chunk).map(|spot| (spot.pack, spot.offset, length + overhead, chunk))
+        })
         .collect();
     spots.sort_unstable();
     let mut parts: Vec<Part> = Vec::new();
@@ -180,7 +183,11 @@ async fn fetch_part(
         result = Ok(());
         for (chunk, range) in &part.chunks {
             let (start, end) = (range.start - part.range.start, range.end - part.range.start);
-            let stored = store(shared, root, (*chunk).into(), bytes.slice(start as usize..end as usize), &name).await;
+            let (chunk, bytes) = (*chunk, bytes.slice(start as usize..end as usize));
+            let stored = match unsealed(shared, holder, chunk, bytes).await? {
+                Some(bytes) => store(shared, root, chunk.into(), bytes, &name).await,
+                None => Err(damaged(shared, &name, "is not sealed with this federation's secret, or was changed")),
+            };
             result = result.and(stored);
         }
         if !matches!(result, Err(Unfetched::Damaged { .. })) {
@@ -188,6 +195,18 @@ async fn fetch_part(
         }
     }
     result
+}
+
+/// A chunk as it was before it was sealed, if there is a secret; `None` if that wasn't done with this secret.
+async fn unsealed(
+    shared: &Arc<OpenBucket>,
+    holder: PeerId,
+    chunk: ChunkHash,
+    bytes: Bytes,
+) -> Result<Option<Bytes>, Unfetched> {
+    let Some(seal) = shared.store.seal().cloned() else { return Ok(Some(bytes)) };
+    let opened = tokio::task::spawn_blocking(move || seal.open_chunk(holder, chunk, &bytes)).await;
+    opened.map(|opened| opened.map(Bytes::from)).map_err(|lost| Unfetched::Worker(lost.to_string()))
 }
 
 async fn store(
@@ -231,17 +250,23 @@ async fn head(shared: &Arc<OpenBucket>, entry: &SignedEntry, copy: Copy) -> Resu
             None => shared.store.get_at_most(&name, MAX_RECORD_BYTES).await?,
         };
         let record = record.ok_or(Unfetched::Gone)?;
-        result = match split(&record) {
-            Ok((found, head)) if found.hash() == entry.hash() => Head::decode(entry, head).map_err(|e| e.to_string()),
-            Ok(_) => Err("it is another entry".to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-        .map_err(|error| damaged(shared, &name, &format!("can't be read: {error}")));
+        result = head_of(shared, entry, &name, &record)
+            .map_err(|error| damaged(shared, &name, &format!("can't be read: {error}")));
         if result.is_ok() {
             break;
         }
     }
     result
+}
+
+/// The head in the bytes of an entry's object.
+fn head_of(shared: &OpenBucket, entry: &SignedEntry, name: &Name, bytes: &Bytes) -> Result<Head, String> {
+    let record = shared.store.opened(name, bytes)?;
+    let (found, head) = split(&record).map_err(|error| error.to_string())?;
+    if found.hash() != entry.hash() {
+        return Err("it is another entry".to_owned());
+    }
+    Head::decode(entry, head).map_err(|error| error.to_string())
 }
 
 fn damaged(shared: &OpenBucket, name: &Name, what: &str) -> Unfetched {

@@ -137,6 +137,8 @@ pub(crate) struct Plan {
 /// The state of a bucket's mirror: see the [module](self).
 pub(crate) struct Mirror {
     me: PeerId,
+    /// Bytes by which a chunk in a pack is longer than the chunk.
+    overhead: u64,
     /// Entries' objects in the last listing.
     listed: BTreeMap<EntryName, Mark>,
     read: BTreeMap<EntryName, Read>,
@@ -174,6 +176,7 @@ impl Mirror {
     pub(crate) fn new(me: PeerId, noted: BTreeMap<Name, Mark>) -> Self {
         Self {
             me,
+            overhead: 0,
             listed: BTreeMap::new(),
             read: BTreeMap::new(),
             heads_bytes: 0,
@@ -192,6 +195,11 @@ impl Mirror {
             can_read: false,
             compared: BTreeMap::new(),
         }
+    }
+
+    /// The same, where a chunk in a pack is longer by so many bytes.
+    pub(crate) fn with_overhead(self, overhead: u64) -> Self {
+        Self { overhead, ..self }
     }
 
     /// Takes in a listing that began this long after some fixed moment. Returns our own objects that somebody has
@@ -545,7 +553,7 @@ impl Mirror {
             if known.contains_key(&chunk) || known.insert(chunk, new).is_some() {
                 continue;
             }
-            let length = manifest.plan().length(number);
+            let length = manifest.plan().length(number) + self.overhead;
             if filled + length > PACK_BYTES {
                 packs.push(Vec::new());
                 filled = 0;

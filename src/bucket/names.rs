@@ -14,13 +14,23 @@
 //! because some stores sit on file systems that don't allow long names. With a prefix of 20 characters a name has at
 //! most 156.
 //!
+//! With a secret, an object is called
+//!
+//! ```text
+//! <prefix>/<16 digits that follow from secret and federation>/<its whole name, sealed>
+//! ```
+//!
+//! where the name is the same as above with its numbers as bytes, see [`Place`], and has at most 200 characters.
+//! `<prefix>/peerfold-sealed` shows whether a node has the same secret.
+//!
 //! A name tells people what is in the object, and tells a reader what it needn't read. Nothing is believed because of
 //! it: what counts is signed, or has a hash that something signed names.
 
+use super::seal::Seal;
 use crate::weights::{FederationId, SignedEntry};
 use libp2p_identity::PeerId;
 use object_store::path::{Path, PathPart};
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 const ENTRIES: &str = "entries";
 const RELAYED: &str = "relayed";
@@ -175,16 +185,108 @@ impl EntryName {
     }
 }
 
-/// The part of a bucket that belongs to one federation.
-#[derive(Debug, Clone)]
+/// The part of a bucket that belongs to one federation, and whether names in it are sealed.
+///
+/// What is sealed of a name, without lengths where they follow:
+///
+/// ```text
+/// u8 kind | u8 length of the holder | the holder
+/// of an entry: u64 number, u32 of its hash, of a relayed one 6 characters of its author | the key's name
+/// of a pack: 16 bytes of its hash
+/// ```
+#[derive(Clone)]
 pub(crate) struct Place {
+    prefix: Path,
     root: Path,
+    /// The root if nothing is sealed.
+    open: Path,
+    seal: Option<Arc<Seal>>,
+}
+
+fn open_root(prefix: &Path, federation: FederationId) -> Path {
+    prefix.clone().join(PathPart::from(&federation.to_string()[..FEDERATION]))
+}
+
+/// The object that shows with which secret a prefix is sealed.
+const MARK: &str = "peerfold-sealed";
+
+/// The kinds of names that are sealed.
+const ENTRY_KIND: u8 = 0;
+const RELAYED_KIND: u8 = 1;
+const PACK_KIND: u8 = 2;
+
+/// What is sealed of a name.
+fn packed(name: &Name) -> Vec<u8> {
+    let (kind, holder, rest) = match name {
+        Name::Pack { holder, hash } => (PACK_KIND, holder, hash.as_bytes().to_vec()),
+        Name::Entry(EntryName { holder, relayed, sequence, file }) => {
+            let stem = file.strip_suffix(ENTRY).and_then(|stem| stem.strip_suffix('.')).unwrap_or(file);
+            let (key, hash) = stem.split_once('.').and_then(|(_, rest)| rest.rsplit_once('.')).unwrap_or_default();
+            let hash = u32::from_str_radix(hash, 16).unwrap_or_default();
+            let author = relayed.as_deref().unwrap_or_default();
+            let rest = [&sequence.to_be_bytes()[..], &hash.to_be_bytes(), author.as_bytes(), key.as_bytes()].concat();
+            (if relayed.is_some() { RELAYED_KIND } else { ENTRY_KIND }, holder, rest)
+        }
+    };
+    let holder = holder.to_bytes();
+    // A peer id has at most 44 bytes.
+    [&[kind, holder.len() as u8], &holder[..], &rest].concat()
+}
+
+/// The name of which this is sealed.
+fn unpacked(bytes: &[u8]) -> Option<Name> {
+    let (&[kind, length], rest) = bytes.split_first_chunk::<2>()?;
+    let (holder, rest) = rest.split_at_checked(length.into())?;
+    let holder = PeerId::from_bytes(holder).ok()?;
+    if kind == PACK_KIND {
+        return Some(Name::Pack { holder, hash: PackId::from_bytes(rest.try_into().ok()?) });
+    }
+    let (sequence, rest) = rest.split_first_chunk::<8>()?;
+    let (hash, rest) = rest.split_first_chunk::<4>()?;
+    let (author, key) = match kind {
+        ENTRY_KIND => (None, rest),
+        RELAYED_KIND => {
+            let (author, key) = rest.split_first_chunk::<AUTHOR>()?;
+            (Some(std::str::from_utf8(author).ok()?.to_owned()), key)
+        }
+        _ => return None,
+    };
+    let (sequence, hash) = (u64::from_be_bytes(*sequence), u32::from_be_bytes(*hash));
+    let file = format!("{sequence:020}.{}.{hash:08x}.{ENTRY}", std::str::from_utf8(key).ok()?);
+    EntryName::parse(holder, author, &file).map(Name::Entry)
 }
 
 impl Place {
     /// Under this prefix of the bucket, empty for none.
     pub(crate) fn new(prefix: &Path, federation: FederationId) -> Self {
-        Self { root: prefix.clone().join(PathPart::from(&federation.to_string()[..FEDERATION])) }
+        let root = open_root(prefix, federation);
+        Self { prefix: prefix.clone(), root: root.clone(), open: root, seal: None }
+    }
+
+    /// The same for who has a secret.
+    pub(crate) fn sealed(prefix: &Path, federation: FederationId, seal: Arc<Seal>) -> Self {
+        let root = prefix.clone().join(PathPart::from(seal.place()));
+        Self { prefix: prefix.clone(), root, open: open_root(prefix, federation), seal: Some(seal) }
+    }
+
+    /// Where the federation's objects would lie without a secret.
+    pub(crate) fn open_root(&self) -> &Path {
+        &self.open
+    }
+
+    /// What seals names and contents here.
+    pub(crate) fn seal(&self) -> Option<&Arc<Seal>> {
+        self.seal.as_ref()
+    }
+
+    /// The prefix of the bucket, under which other federations may lie.
+    pub(crate) fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
+    /// The object that shows with which secret the prefix is sealed.
+    pub(crate) fn mark(&self) -> Path {
+        self.prefix.clone().join(MARK)
     }
 
     /// What to list.
@@ -194,6 +296,9 @@ impl Place {
 
     /// Where an object lies.
     pub(crate) fn path(&self, name: &Name) -> Path {
+        if let Some(seal) = &self.seal {
+            return self.root.clone().join(PathPart::from(seal.name(&packed(name))));
+        }
         let (holder, kind, file) = match name {
             Name::Entry(EntryName { holder, relayed: None, file, .. }) => (holder, ENTRIES, file.clone()),
             Name::Entry(EntryName { holder, relayed: Some(author), file, .. }) => {
@@ -207,6 +312,10 @@ impl Place {
     /// What the object at this path is; `None` if it isn't one of ours.
     pub(crate) fn name(&self, path: &Path) -> Option<Name> {
         let mut parts = path.prefix_match(&self.root)?;
+        if let Some(seal) = &self.seal {
+            let (sealed, None) = (parts.next()?, parts.next()) else { return None };
+            return unpacked(&seal.open_name(sealed.as_ref())?);
+        }
         let (holder, kind, file) = (parts.next()?, parts.next()?, parts.next()?);
         if parts.next().is_some() {
             return None;
@@ -265,6 +374,36 @@ mod tests {
         }
         let pack = Name::Pack { holder: entry("k", 1).key.author(), hash: PackId::of(blake3::hash(b"x")) };
         assert_eq!(place.name(&place.path(&pack)), Some(pack));
+    }
+
+    #[test]
+    fn sealed_names_are_read_as_they_were_written_and_tell_nothing() {
+        let (prefix, federation) = (Path::from("a/b c"), FederationId::new("f", "1"));
+        let place = |secret| {
+            let secret = crate::secret::Secret::from_bytes([secret; 32]);
+            Place::sealed(&prefix, federation, Arc::new(Seal::new(&secret, federation)))
+        };
+        let (ours, theirs) = (place(1), place(2));
+        assert_ne!(ours.root(), theirs.root());
+        assert_ne!(ours.root(), Place::new(&prefix, federation).root());
+        let member = Keypair::ed25519_from_bytes([8; 32]).unwrap().public().to_peer_id();
+        for key in
+            ["update/12", "start", "update/18446744073709551615", "ä/../%2F ~", "a-name-longer-than-twenty-characters"]
+        {
+            let entry = entry(key, 12);
+            let pack = Name::Pack { holder: member, hash: PackId::of(blake3::hash(key.as_bytes())) };
+            let names = [Name::Entry(EntryName::of(&entry)), Name::Entry(EntryName::held_by(member, &entry)), pack];
+            for name in names {
+                let path = Path::parse(ours.path(&name).as_ref()).unwrap();
+                assert_eq!(ours.name(&path), Some(name.clone()), "{path}");
+                assert_eq!(theirs.name(&path), None, "{path}");
+                assert!(path.as_ref().len() <= 200 - 20 + "a/b c".len(), "{}: {path}", path.as_ref().len());
+                assert!(!path.as_ref().contains("update") && !path.as_ref().contains(&name.holder().to_base58()));
+                let longer = Path::parse(format!("{path}/more")).unwrap();
+                assert_eq!(ours.name(&longer), None);
+            }
+        }
+        assert_eq!(ours.mark().as_ref(), "a/b c/peerfold-sealed");
     }
 
     #[test]

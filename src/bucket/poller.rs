@@ -6,6 +6,7 @@ use super::{
     names::{EntryName, Name},
     poll_interval::PollInterval,
     record::MAX_RECORD_BYTES,
+    sealed,
     store::Store,
     trouble::Trouble,
 };
@@ -84,8 +85,12 @@ pub(super) fn note(shared: &OpenBucket, looked: &Result<bool, BucketError>) {
 }
 
 pub(super) async fn look_once(shared: &OpenBucket) -> Result<bool, BucketError> {
+    sealed::check(shared).await?;
     let began = shared.now();
     let mut listed = shared.store.list(shared.me).await?;
+    if listed.is_empty() {
+        sealed::check_empty(shared).await?;
+    }
     listed.retain(|object| shared.admits(object.name.holder()));
     let (lost, misses) = {
         let mut mirror = shared.mirror();
@@ -170,7 +175,7 @@ async fn compare_twice(shared: &OpenBucket) -> Result<(), BucketError> {
                 Err(error) => return Err(error),
             };
             shared.mirror().compared(&name);
-            entries.extend(judge(&name, &record).ok().map(|(entry, _)| entry));
+            entries.extend(open_and_judge(shared, &name, &record).ok());
         }
         let Ok([one, other]) = <[Arc<SignedEntry>; 2]>::try_from(entries) else { continue };
         let Some(proof) = Conflict::new(one, other) else { continue };
@@ -198,10 +203,16 @@ async fn read(
     let object = Name::Entry(name.clone());
     let mut result = shared.store.get(&object, &mark).await;
     // If it was only changed on the way, it will be right the second time.
-    if matches!(&result, Ok(Some(record)) if judge(&name, record).is_err()) {
+    if matches!(&result, Ok(Some(record)) if open_and_judge(shared, &name, record).is_err()) {
         result = shared.store.get(&object, &mark).await;
     }
     (name, mark, result)
+}
+
+/// The entry of an object's bytes.
+fn open_and_judge(shared: &OpenBucket, name: &EntryName, bytes: &Bytes) -> Result<Arc<SignedEntry>, String> {
+    let record = shared.store.opened(&Name::Entry(name.clone()), bytes)?;
+    judge(name, &record).map(|(entry, _)| entry)
 }
 
 /// The entry that these bytes of an object are, unless they are refused.
@@ -211,7 +222,13 @@ fn judged(shared: &OpenBucket, name: &EntryName, mark: Mark, record: Bytes) -> O
         shared.mirror().refuse(name, mark);
         Err(format!("it has {size} bytes, more than an entry can have"))
     } else {
-        shared.mirror().read(name, &mark, &record)
+        match shared.store.opened(&Name::Entry(name.clone()), &record) {
+            Ok(record) => shared.mirror().read(name, &mark, &record),
+            Err(reason) => {
+                shared.mirror().refuse(name, mark);
+                Err(reason.to_owned())
+            }
+        }
     };
     let reason = match judged {
         Ok(entry) if entry.federation != shared.federation => Refused::OtherFederation.to_string(),

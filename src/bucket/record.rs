@@ -10,7 +10,7 @@
 //! Numbers are little-endian. Only the entry is signed. The manifest must have the root that the entry names, and the
 //! rest is believed only as far as the bytes it points to have the hashes that the manifest lists.
 
-use super::names::PackId;
+use super::{names::PackId, seal::TAG_BYTES};
 use crate::weights::{CHUNK_BYTES, ChunkHash, Content, EntryError, MAX_MANIFEST_BYTES, Manifest, SignedEntry};
 use std::collections::BTreeMap;
 
@@ -145,4 +145,4 @@ fn split_off<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     Some(part)
 }
 
-const _: () = assert!(PACK_BYTES >= CHUNK_BYTES && PACK_BYTES <= u32::MAX as u64);
+const _: () = assert!(PACK_BYTES >= CHUNK_BYTES + TAG_BYTES && PACK_BYTES <= u32::MAX as u64);

@@ -1,7 +1,10 @@
 //! Settings of a bucket.
 
 use super::{BucketUrl, url::check_endpoint};
-use crate::settings::{Form, Range, Unfit, Value, Written, settings};
+use crate::{
+    secret::Secret,
+    settings::{Form, Range, Unfit, Value, Written, settings},
+};
 use std::{fmt, time::Duration};
 
 settings! {
@@ -58,6 +61,8 @@ pub struct BucketOptions {
     pub settings: BucketSettings,
     /// The keys; otherwise those from variables, shared files and profiles, or the machine's role.
     pub keys: Option<BucketKeys>,
+    /// What hides all that lies there from who doesn't have it.
+    pub secret: Option<Secret>,
 }
 
 /// An access key and its secret.

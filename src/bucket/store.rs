@@ -3,6 +3,7 @@
 use super::{
     mirror::{Listed, Mark, plain},
     names::{Name, Place},
+    seal::Seal,
     trouble::{BucketError, NotS3, Trouble, patience, trouble},
 };
 use bytes::Bytes;
@@ -26,6 +27,10 @@ use std::{
 const MAX_OBJECTS: usize = 1 << 20;
 /// The size assumed for an entry's object if its size isn't known: larger ones get no more time.
 const USUAL_RECORD_BYTES: u64 = 4 << 20;
+/// More than the object that shows with which secret a prefix is sealed.
+const MARK_BYTES: u64 = 1024;
+/// As many objects at a prefix are looked at for some of the same federation that aren't sealed.
+const OPEN_OBJECTS: usize = 1000;
 /// How many times the limit of one request a listing may take, page by page.
 const MAX_PAGES_TIME: u32 = 20;
 
@@ -82,6 +87,60 @@ impl Store {
         self.place.path(name)
     }
 
+    /// What seals the objects, if there is a secret.
+    pub(crate) fn seal(&self) -> Option<&Arc<Seal>> {
+        self.place.seal()
+    }
+
+    /// What is to be written of a record, which is sealed if there is a secret.
+    pub(crate) fn sealed(&self, name: &Name, record: Vec<u8>) -> Vec<u8> {
+        match self.seal() {
+            Some(seal) => seal.record(self.place.path(name).filename().unwrap_or_default(), &record),
+            None => record,
+        }
+    }
+
+    /// The record of which this was written. An error says why it can't be.
+    pub(crate) fn opened(&self, name: &Name, bytes: &Bytes) -> Result<Bytes, &'static str> {
+        match self.seal() {
+            Some(seal) => {
+                let opened = seal.open_record(self.place.path(name).filename().unwrap_or_default(), bytes);
+                opened.map(Bytes::from).ok_or("it is not sealed with this federation's secret, or was changed")
+            }
+            None => Ok(bytes.clone()),
+        }
+    }
+
+    /// What shows with which secret the prefix is sealed; `None` if there is nothing.
+    pub(crate) async fn get_mark(&self) -> Result<Option<String>, BucketError> {
+        let read = self.read(&self.place.mark(), None, None, MARK_BYTES, MARK_BYTES).await?;
+        Ok(read.map(|(bytes, _)| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Writes that, unless it is there already.
+    pub(crate) async fn put_mark(&self, text: String) -> Result<Put, BucketError> {
+        self.create_at(&self.place.mark(), PutPayload::from(Bytes::from(text))).await
+    }
+
+    /// Whether objects of this federation lie at the prefix that are not sealed. Few are looked at, and the store isn't
+    /// asked for the federation's by its name, which would tell it.
+    pub(crate) async fn has_open_objects(&self) -> Result<bool, BucketError> {
+        let look = || {
+            async move {
+                let mut objects = self.connection.store.list(Some(self.place.prefix()));
+                for _ in 0..OPEN_OBJECTS {
+                    let Some(object) = self.in_time(objects.next()).await? else { break };
+                    if object?.location.prefix_matches(self.place.open_root()) {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            .boxed()
+        };
+        self.attempt("listing", 0, look).await
+    }
+
     /// What the object at a path is.
     pub(crate) fn name(&self, path: &str) -> Option<Name> {
         self.place.name(&Path::parse(path).ok()?)
@@ -132,14 +191,14 @@ impl Store {
 
     /// A whole object of at most this many bytes; `None` if it doesn't exist or is larger.
     pub(crate) async fn get_at_most(&self, name: &Name, most: u64) -> Result<Option<Bytes>, BucketError> {
-        let read = self.read(name, None, None, most, most.min(USUAL_RECORD_BYTES)).await?;
+        let read = self.read(&self.place.path(name), None, None, most, most.min(USUAL_RECORD_BYTES)).await?;
         Ok(read.map(|(bytes, _)| bytes))
     }
 
     /// What is there now, where these bytes should go.
     pub(crate) async fn standing(&self, name: &Name, bytes: &[u8]) -> Result<Standing, BucketError> {
         let length = bytes.len() as u64;
-        let read = self.read(name, None, None, length.saturating_add(1), length).await?;
+        let read = self.read(&self.place.path(name), None, None, length.saturating_add(1), length).await?;
         Ok(match read {
             Some((found, tag)) if found == bytes => Standing::Same(tag),
             Some(_) => Standing::Other,
@@ -149,14 +208,14 @@ impl Store {
 
     /// An object as a listing showed it; `None` if it is gone, or has a different size by now.
     pub(crate) async fn get(&self, name: &Name, mark: &Mark) -> Result<Option<Bytes>, BucketError> {
-        let read = self.read(name, None, Some(mark), mark.size, mark.size).await?;
+        let read = self.read(&self.place.path(name), None, Some(mark), mark.size, mark.size).await?;
         Ok(read.map(|(bytes, _)| bytes).filter(|bytes| bytes.len() as u64 == mark.size))
     }
 
     /// These bytes of an object; `None` if there is no such object, or it is too short.
     pub(crate) async fn get_part(&self, name: &Name, range: Range<u64>) -> Result<Option<Bytes>, BucketError> {
         let length = range.end - range.start;
-        let read = self.read(name, Some(range), None, length, length).await?;
+        let read = self.read(&self.place.path(name), Some(range), None, length, length).await?;
         Ok(read.map(|(bytes, _)| bytes).filter(|bytes| bytes.len() as u64 == length))
     }
 
@@ -164,17 +223,16 @@ impl Store {
     /// shown of it.
     async fn read(
         &self,
-        name: &Name,
+        path: &Path,
         range: Option<Range<u64>>,
         mark: Option<&Mark>,
         length: u64,
         expected: u64,
     ) -> Result<Option<(Bytes, Option<String>)>, BucketError> {
-        let path = self.place.path(name);
         let what = format!("reading {path}");
         let read = || {
             let range = range.clone().map(GetRange::Bounded);
-            let getting = self.connection.store.get_opts(&path, GetOptions { range, ..GetOptions::default() });
+            let getting = self.connection.store.get_opts(path, GetOptions { range, ..GetOptions::default() });
             let mark = mark.cloned();
             getting
                 .and_then(|got| async move {
@@ -218,9 +276,13 @@ impl Store {
     /// Writes an object unless there is one already, if the store supports that; otherwise overwrites whatever is
     /// there.
     pub(crate) async fn create(&self, name: &Name, payload: PutPayload) -> Result<Put, BucketError> {
+        self.create_at(&self.place.path(name), payload).await
+    }
+
+    async fn create_at(&self, path: &Path, payload: PutPayload) -> Result<Put, BucketError> {
         let conditional = !self.no_conditional_writes.load(Ordering::Relaxed);
         let mode = if conditional { PutMode::Create } else { PutMode::Overwrite };
-        self.write(&self.place.path(name), payload, mode).await
+        self.write(path, payload, mode).await
     }
 
     async fn write(&self, path: &Path, payload: PutPayload, mode: PutMode) -> Result<Put, BucketError> {

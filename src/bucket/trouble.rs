@@ -17,6 +17,12 @@ pub enum Trouble {
     NoPermission,
     /// The bucket is in another region than was asked.
     WrongRegion,
+    /// What lies there is sealed with a secret, and this node has none.
+    NeedsSecret,
+    /// What lies there is sealed with another secret.
+    OtherSecret,
+    /// This node has a secret, and others of its federation have left things there without one.
+    NotSealed,
     /// The endpoint isn't a URL, or plain HTTP hasn't been allowed.
     Endpoint,
     /// This program was built without the feature `s3`.
@@ -83,6 +89,18 @@ impl Trouble {
                  s3:PutObject and s3:DeleteObject on what is under the prefix"
             }
             Self::WrongRegion => "the bucket is in another region: set AWS_REGION to the one that it was made in",
+            Self::NeedsSecret => {
+                "what lies there is encrypted with a federation's secret: give its file with --secret, or take another \
+                 prefix of the bucket"
+            }
+            Self::OtherSecret => {
+                "what lies there is encrypted with another secret than that of --secret: is it the right file? Each secret \
+                 needs a prefix of its own, also a new secret of the same federation"
+            }
+            Self::NotSealed => {
+                "others of this federation have left things there without a secret: all of them need it; with a new \
+                 secret take a new prefix of the bucket"
+            }
             Self::Endpoint => "the endpoint can't be used",
             Self::NotBuilt => "this program was built without the feature s3: build it with it",
             Self::Threads => {

@@ -5,7 +5,7 @@ use super::{
     mirror::Written,
     names::{EntryName, Name, PackId},
     poller::{backoff, keep_notes},
-    record,
+    record, sealed,
     store::{Put, Standing},
     trouble::Trouble,
 };
@@ -131,6 +131,7 @@ async fn relay(shared: &OpenBucket) -> Result<(), BucketError> {
 
 /// Whether it is in the bucket now, or needn't be any more.
 async fn upload_entry(shared: &OpenBucket, entry: &Arc<SignedEntry>) -> Result<bool, BucketError> {
+    sealed::leave(shared).await?;
     let stands = || shared.board.set().holds(&entry.hash());
     // An entry that serves as proof needs no value, and nobody would read it.
     let is_proof = entry.key.author() == shared.me && shared.board.is_excluded(shared.me);
@@ -176,7 +177,9 @@ async fn upload_entry(shared: &OpenBucket, entry: &Arc<SignedEntry>) -> Result<b
 }
 
 async fn write_record(shared: &OpenBucket, entry: &SignedEntry, record: Vec<u8>) -> Result<Written, BucketError> {
-    let (name, size) = (Name::Entry(EntryName::held_by(shared.me, entry)), record.len() as u64);
+    let name = Name::Entry(EntryName::held_by(shared.me, entry));
+    let record = shared.store.sealed(&name, record);
+    let size = record.len() as u64;
     let payload = PutPayload::from(Bytes::from(record.clone()));
     let tag = match shared.store.create(&name, payload.clone()).await? {
         Put::Written(tag) => tag,
@@ -200,9 +203,9 @@ struct Pack {
     payload: PutPayload,
 }
 
-/// These chunks of a value, verified. `None` if one is damaged.
+/// These chunks of a value, verified, and sealed if there is a secret. `None` if one is damaged.
 async fn read_pack(shared: &OpenBucket, value: Arc<CachedValue>, chunks: Vec<usize>) -> Option<Pack> {
-    let cache = shared.cache.clone();
+    let (cache, seal, me) = (shared.cache.clone(), shared.store.seal().cloned(), shared.me);
     let read = tokio::task::spawn_blocking(move || {
         let (mut hasher, mut length) = (blake3::Hasher::new(), 0);
         let (mut places, mut parts) = (BTreeMap::new(), Vec::with_capacity(chunks.len()));
@@ -212,6 +215,10 @@ async fn read_pack(shared: &OpenBucket, value: Arc<CachedValue>, chunks: Vec<usi
             let Some(bytes) = bytes else {
                 cache.drop_blob(hash.into());
                 return None;
+            };
+            let bytes = match &seal {
+                Some(seal) => Bytes::from(seal.chunk(me, hash, &bytes)),
+                None => bytes,
             };
             hasher.update(&bytes);
             places.insert(hash, length);

@@ -18,7 +18,42 @@ pub(super) struct NodeFlags(pub(super) Given);
 pub(super) struct WayFlags(pub(super) Given);
 
 /// The settings that [`WayFlags`] has.
-const WAYS: [&str; 6] = ["s3-endpoint", "s3-allow-http", "bootstrap", "readmit", "listen", "no-mdns"];
+const WAYS: [&str; 7] = ["secret", "s3-endpoint", "s3-allow-http", "bootstrap", "readmit", "listen", "no-mdns"];
+
+/// The flags that say what the sites of a federation have in common, and its secret.
+pub(super) struct InvitedFlags(pub(super) Given);
+
+/// The settings that the sites of a federation have in common, so that an invitation may set them. None names a file.
+pub(super) const SHARED: [&str; 23] = [
+    "federation",
+    "run",
+    "folder",
+    "bootstrap",
+    "fallback",
+    "s3-endpoint",
+    "s3-allow-http",
+    "dataset",
+    "skew",
+    "seed",
+    "steps-per-epoch",
+    "period",
+    "batch-size",
+    "lr",
+    "strategy",
+    "param",
+    "sync",
+    "nodes",
+    "quorum",
+    "deadline",
+    "below-quorum",
+    "min-peers",
+    "max-staleness",
+];
+
+fn invited() -> Vec<Field> {
+    let is_invited = |field: &Field| field.key == "secret" || SHARED.contains(&field.key);
+    node_settings().into_iter().filter(is_invited).map(|field| Field { heading: None, ..field }).collect()
+}
 
 fn ways() -> Vec<Field> {
     let fields = node_settings();
@@ -56,6 +91,7 @@ macro_rules! flags {
 
 flags!(NodeFlags, node_settings);
 flags!(WayFlags, ways);
+flags!(InvitedFlags, invited);
 
 /// The flag of a setting.
 fn argument(field: &Field) -> Arg {

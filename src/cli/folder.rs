@@ -3,7 +3,7 @@
 use super::{
     flags::WayFlags,
     layers::values,
-    node::network_of,
+    node::{network_of, secret_of},
     say_new_home,
     settings::{SettingsError, default_home, wrong},
     writable::check_writable,
@@ -14,7 +14,7 @@ use crate::{
     folder::{Author, CachedOptions, FolderUrl, SharedFolder},
     home::Home,
     node::TrustSettings,
-    p2p::Surroundings,
+    p2p::{NetworkOptions, Surroundings},
     program::{Column, Sheet, columns, print, short_peer},
     settings::{Settings, Value, Values, Written},
     train::{SavedLayout, for_file},
@@ -290,8 +290,11 @@ impl Place {
         let url = url.map_err(|unfit| wrong("folder", &self.url, unfit.what))?;
         let federation = FederationId::new(&self.federation, &self.run);
         let options = |run_dir: &Path| -> Result<CachedOptions, SettingsError> {
-            let bucket = BucketOptions { settings: BucketSettings::read(&values)?, ..BucketOptions::default() };
-            let (network, bucket) = url.ways(network_of(&values, &url)?.into(), bucket);
+            let secret = secret_of(&values, &url)?;
+            let settings = BucketSettings::read(&values)?;
+            let bucket = BucketOptions { settings, secret: secret.clone(), ..BucketOptions::default() };
+            let network = NetworkOptions { secret, ..network_of(&values, &url)?.into() };
+            let (network, bucket) = url.ways(network, bucket);
             let TrustSettings { readmit: readmitted, .. } = TrustSettings::read(&values)?;
             Ok(CachedOptions { network, bucket, readmitted, ..CachedOptions::in_run(run_dir) })
         };

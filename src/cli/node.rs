@@ -18,6 +18,7 @@ use crate::{
     p2p::NetworkSettings,
     program::{NETWORK_DOWN, NETWORK_UP, end_with_stdin, one_line, stop_on_signals, strategy_error, strategy_of},
     run::{Recipe, RunOptions},
+    secret::{Secret, SecretSettings},
     settings::Values,
     strategy::StrategySpec,
     train::{EpochLength, Model, ModelLearner, RunSettings, TrainOptions, trainer},
@@ -62,6 +63,19 @@ fn pace_of(values: &Values, trust: &TrustSettings, home: &Path, seed: u64) -> Re
         return Err(wrong("quorum", quorum, format!("there are only {nodes} nodes (--nodes)")));
     }
     Ok(Pace::Sync(options))
+}
+
+/// The federation's secret, if it has one. Errors where it would hide nothing.
+pub(super) fn secret_of(values: &Values, folder: &FolderUrl) -> Result<Option<Secret>, SettingsError> {
+    let Some(file) = read::<SecretSettings>(values)?.secret else { return Ok(None) };
+    if matches!(folder, FolderUrl::Memory | FolderUrl::Local(_)) {
+        let what = format!("--folder {folder} is not encrypted; only p2p: and s3:// can be, so leave this away");
+        return Err(wrong("secret", file.path.display(), what));
+    }
+    if *folder == FolderUrl::P2p {
+        read::<NetworkSettings>(values)?.check_private()?;
+    }
+    Ok(Some(file.secret))
 }
 
 /// How to take part in the network. Errors for what says that a network is meant, where the folder is none.
@@ -137,6 +151,7 @@ pub(super) fn run(values: &Values, ends_with_stdin: bool, output: &EventOutput) 
     let config = NodeConfig {
         run,
         network: network_of(values, &folder)?,
+        secret: secret_of(values, &folder)?,
         bucket: read(values)?,
         cache: read(values)?,
         strategy: strategy.clone().into(),
@@ -156,12 +171,18 @@ pub(super) fn run(values: &Values, ends_with_stdin: bool, output: &EventOutput) 
     let length = extent.length().map_err(SettingsError::from)?;
     let BeginSettings { device, init } = read(values)?;
     let SaveSettings { out, layout: saved } = read(values)?;
-    let is_open = config.trust.allow.is_none();
+    let is_open = config.trust.allow.is_none() && config.secret.is_none();
     if let (FolderUrl::Bucket(url), true) = (&config.folder, is_open) {
-        tracing::warn!("whoever can write into {url} can join; --allow names the peers whose updates count");
+        tracing::warn!(
+            "whoever can write into {url} can join; --secret keeps out who doesn't have it, and --allow names the peers whose \
+             updates count"
+        );
     }
     if config.folder == FolderUrl::P2p && is_open {
-        tracing::warn!("whoever knows this federation's name can join it; --allow names the peers whose updates count");
+        tracing::warn!(
+            "whoever knows this federation's name can join it; --secret keeps out who doesn't have it, and --allow names the \
+             peers whose updates count"
+        );
     }
     if let Some(path) = &out {
         check_writable("out", path)?;

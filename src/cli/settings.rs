@@ -9,6 +9,7 @@ use crate::{
     node::{AsyncOptions, Checks, EndSettings, PublishSettings, StartOptions, SyncOptions, TrustSettings},
     p2p::NetworkSettings,
     program::did_you_mean,
+    secret::SecretSettings,
     settings::{Field, Form, Item, Mistake, Settings, Values, settings},
     train::{Device, Model, RunSettings, SavedLayout, TrainOptions},
 };
@@ -114,6 +115,7 @@ pub fn node_settings() -> Vec<Field> {
         TurnSettings::fields,
         SyncOptions::fields,
         StartOptions::fields,
+        SecretSettings::fields,
         TrustSettings::fields,
         EventSettings::fields,
         PublishSettings::fields,

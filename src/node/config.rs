@@ -12,6 +12,7 @@ use crate::{
     folder::{Author, CachedOptions, FolderUrl},
     home::Home,
     p2p::{FederationName, NETWORK_SOCKET, NetworkOptions, NetworkSettings},
+    secret::Secret,
     settings::{Mistake, Settings},
     strategy::StrategySpec,
     weights::{FederationId, Layout},
@@ -44,6 +45,8 @@ pub struct NodeConfig {
     pub bucket: BucketSettings,
     /// The bucket's keys; else what variables, shared files and profiles, or the machine's role give.
     pub bucket_keys: Option<BucketKeys>,
+    /// What hides the federation, in the network and in a bucket, from who doesn't have it.
+    pub secret: Option<Secret>,
     /// How the cache of a network or a bucket is kept.
     pub cache: CacheSettings,
     /// The rule for folding: a [`StrategySpec`], or the user's own strategy.
@@ -87,6 +90,7 @@ impl NodeConfig {
             network: NetworkSettings::default(),
             bucket: BucketSettings::default(),
             bucket_keys: None,
+            secret: None,
             cache: CacheSettings::default(),
             strategy: StrategySpec::new("fedavg").into(),
             buffers: Vec::new(),
@@ -107,6 +111,13 @@ impl NodeConfig {
     /// Errors if a number of its settings is out of its bounds.
     pub fn check(&self) -> Result<(), Mistake> {
         self.network.check()?;
+        if self.secret.is_some() {
+            self.network.check_private()?;
+            if matches!(self.folder, FolderUrl::Memory | FolderUrl::Local(_)) {
+                let what = "it is not encrypted; only p2p: and s3:// can be hidden by a secret".to_owned();
+                return Err(Mistake { key: "folder", value: self.folder.to_string(), what });
+            }
+        }
         self.bucket.check()?;
         self.cache.check()?;
         self.start.check()?;
@@ -149,9 +160,10 @@ impl NodeConfig {
             let named = Some(FederationName { name: self.federation.clone(), run: self.run.clone() });
             let (told, figures) = watch::channel(serde_json::Value::Null);
             let (cut, figures) = (self.cut.clone(), Some(figures));
-            let network = NetworkOptions { named, cut, figures, ..self.network.clone().into() };
-            let (settings, keys) = (self.bucket.clone(), self.bucket_keys.clone());
-            let (network, bucket) = self.folder.ways(network, BucketOptions { settings, keys });
+            let secret = self.secret.clone();
+            let network = NetworkOptions { named, cut, figures, secret, ..self.network.clone().into() };
+            let (settings, keys, secret) = (self.bucket.clone(), self.bucket_keys.clone(), self.secret.clone());
+            let (network, bucket) = self.folder.ways(network, BucketOptions { settings, keys, secret });
             let options = CachedOptions {
                 network,
                 bucket,

@@ -6,6 +6,7 @@ use super::{
     members_only::MembersOnly,
     metered_gossip::{Gossip, Gossipsub, Metered},
     patient::Patient,
+    private::topic,
     protocols::{BLOB_PROTOCOL, IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL, SYNC_PROTOCOL},
     settings::{NetworkSettings, SwarmLimits},
     shortage::affordable_pending,
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::{
     entries::Membership,
+    secret::Secret,
     weights::{FederationId, MAX_ENTRY_BYTES},
 };
 use libp2p::{
@@ -46,11 +48,6 @@ pub(super) struct Behaviour {
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
-/// The topic of a federation: the text of its id.
-pub(super) fn topic(federation: FederationId) -> IdentTopic {
-    IdentTopic::new(federation.to_string())
-}
-
 /// The limits of connections being made, and of each peer's; [`Doors`] has the others. No connection at all if the node
 /// is cut off.
 pub(super) fn connection_limits(limits: &SwarmLimits, cut: bool) -> ConnectionLimits {
@@ -67,6 +64,7 @@ impl Behaviour {
         federation: FederationId,
         membership: &Arc<Membership>,
         settings: &NetworkSettings,
+        secret: Option<&Secret>,
         trust: Trust,
     ) -> Result<Self, String> {
         let me = keypair.public().to_peer_id();
@@ -77,9 +75,13 @@ impl Behaviour {
                 .with_max_concurrent_streams(limits.streams)
         };
         let both = |protocol| [(protocol, ProtocolSupport::Full)];
-        let mut gossip = Gossip::new(limits, trust.clone(), |metered| gossipsub(federation, limits, metered))?;
-        gossip.subscribe(&topic(federation)).map_err(|error| error.to_string())?;
-        let found = (!settings.no_mdns).then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me)).transpose();
+        let topic = topic(federation, secret);
+        let mut gossip = Gossip::new(limits, trust.clone(), |metered| gossipsub(&topic, limits, metered))?;
+        gossip.subscribe(&topic).map_err(|error| error.to_string())?;
+        // It would tell everybody on the local network this node's peer id and where it listens.
+        let found = (!settings.no_mdns && secret.is_none())
+            .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me))
+            .transpose();
         let found = found.unwrap_or_else(|error| {
             tracing::warn!(%error, "peers on the local network can't be looked for (mDNS)");
             None
@@ -116,7 +118,7 @@ impl Behaviour {
     }
 }
 
-fn gossipsub(federation: FederationId, limits: &SwarmLimits, metered: Metered) -> Result<Gossipsub, String> {
+fn gossipsub(topic: &IdentTopic, limits: &SwarmLimits, metered: Metered) -> Result<Gossipsub, String> {
     // An entry proves itself, so messages carry neither author nor signature. Gossipsub doesn't score peers: its scores
     // count addresses, and a whole hospital may share one. The core drops peers that send rubbish.
     let config = gossipsub::ConfigBuilder::default()
@@ -125,11 +127,11 @@ fn gossipsub(federation: FederationId, limits: &SwarmLimits, metered: Metered) -
         .message_id_fn(|message| MessageId::from(blake3::hash(&message.data).as_bytes().to_vec()))
         // Entries are short and rare, so they go to every subscribed peer at once instead of after the next heartbeat.
         .flood_publish(true)
-        .max_transmit_size_for_topic(2 * MAX_ENTRY_BYTES, topic(federation).hash())
+        .max_transmit_size_for_topic(2 * MAX_ENTRY_BYTES, topic.hash())
         .duplicate_cache_time(limits.seen_for)
         .build()
         .map_err(|error| error.to_string())?;
-    let filter = WhitelistSubscriptionFilter([topic(federation).hash()].into());
+    let filter = WhitelistSubscriptionFilter([topic.hash()].into());
     let anonymous = MessageAuthenticity::Anonymous;
     Gossipsub::new_with_subscription_filter_and_transform(anonymous, config, filter, metered).map_err(str::to_owned)
 }

@@ -4,10 +4,12 @@ use super::{
     NetworkError,
     addresses::{PeerAddress, can_be_dialled, is_loopback, usable},
     announcements::Announcements,
+    private::{Meeting, check_tcp},
     protocols::{IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL},
     shortage::{Shortage, affordable, affordable_pending},
     transport::{default_listen, listen_on, listen_on_some, swarm},
 };
+use crate::secret::Secret;
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, Swarm,
@@ -97,9 +99,23 @@ impl BootstrapNode {
     /// Listens on all of these addresses; if there are none, on port 4600 over TCP and QUIC, on those of IPv4 and IPv6
     /// that the machine has. Must be called inside a tokio runtime.
     pub fn start(keypair: &Keypair, listen: &[Multiaddr]) -> Result<Self, NetworkError> {
-        let mut swarm = swarm(keypair, Behaviour::new, HANDSHAKE_TIMEOUT)?;
+        Self::start_for(keypair, listen, None)
+    }
+
+    /// The same for those who have a secret, over TCP alone. It learns neither the names of their federations nor the
+    /// topics.
+    pub fn start_private(keypair: &Keypair, listen: &[Multiaddr], secret: &Secret) -> Result<Self, NetworkError> {
+        Self::start_for(keypair, listen, Some(secret))
+    }
+
+    fn start_for(keypair: &Keypair, listen: &[Multiaddr], secret: Option<&Secret>) -> Result<Self, NetworkError> {
+        let meeting = Meeting::new(secret);
+        if let (Some(_), Err(mistake)) = (secret, check_tcp(&[], listen)) {
+            return Err(NetworkError::Private { address: mistake.value, reason: mistake.what });
+        }
+        let mut swarm = swarm(keypair, &meeting, Behaviour::new, HANDSHAKE_TIMEOUT)?;
         if listen.is_empty() {
-            listen_on_some(&mut swarm, &default_listen(DEFAULT_PORT))?;
+            listen_on_some(&mut swarm, &default_listen(DEFAULT_PORT, meeting.is_private()))?;
         } else {
             listen_on(&mut swarm, listen)?;
         }

@@ -188,6 +188,7 @@ impl Lookout {
             unreached: self.unreached(),
             silent: count(Heard::Nothing),
             searches_beside: facts.searches_beside,
+            has_secret: false,
         }
     }
 }

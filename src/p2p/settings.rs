@@ -4,8 +4,12 @@ use super::{
     addresses::{PeerAddress, listen_address},
     core::Limits,
     peer_list::PeerList,
+    private::check_tcp,
 };
-use crate::settings::{ByteSize, Form, Item, Range, settings};
+use crate::{
+    secret::Secret,
+    settings::{ByteSize, Form, Item, Mistake, Range, settings},
+};
 use libp2p::Multiaddr;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -85,6 +89,13 @@ settings! {
     }
 }
 
+impl NetworkSettings {
+    /// Errors if a node with a secret can't use one of these addresses: what has a secret goes over TCP.
+    pub fn check_private(&self) -> Result<(), Mistake> {
+        check_tcp(&self.bootstrap, &self.listen)
+    }
+}
+
 /// What names several may be a file, whose name may have a comma in it.
 impl Item for PeerAddress {
     const FORM: Form = Form::Files;
@@ -117,6 +128,8 @@ impl Item for Multiaddr {
 pub struct NetworkOptions {
     /// How.
     pub settings: NetworkSettings,
+    /// What hides the federation from who doesn't have it.
+    pub secret: Option<Secret>,
     /// Seeds what is drawn: whom to sync with, jitter.
     pub seed: u64,
     /// While it is `true`, the node closes its connections and makes no new ones: for trying out how a federation copes
@@ -140,7 +153,7 @@ pub struct FederationName {
 /// With a seed that is drawn.
 impl From<NetworkSettings> for NetworkOptions {
     fn from(settings: NetworkSettings) -> Self {
-        Self { settings, seed: rand::random(), cut: None, named: None, figures: None }
+        Self { settings, secret: None, seed: rand::random(), cut: None, named: None, figures: None }
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Surroundings {
     pub silent: usize,
     /// Whether the local network is searched.
     pub searches_beside: bool,
+    /// Whether there is a secret, which all must have.
+    pub has_secret: bool,
 }
 
 impl Surroundings {
@@ -41,12 +43,16 @@ impl fmt::Display for Surroundings {
         match (self.listed, self.listed_connected, self.searches_beside) {
             (0, _, true) => write!(f, "no --bootstrap list is given, and nobody answers on the local network")?,
             (0, _, false) => {
-                write!(f, "no --bootstrap list is given, and the local network isn't searched (--no-mdns)")?;
+                let why = if self.has_secret { "--secret" } else { "--no-mdns" };
+                write!(f, "no --bootstrap list is given, and the local network isn't searched ({why})")?;
             }
             (1, 0, _) => write!(f, "the peer on the bootstrap list doesn't answer")?,
             (listed, 0, _) => write!(f, "none of the {listed} peers on the bootstrap list answers")?,
             (1, ..) => write!(f, "the bootstrap node answers")?,
             (listed, connected, _) => write!(f, "{connected} of {listed} peers on the bootstrap list answer")?,
+        }
+        if self.has_secret && self.listed > 0 && self.listed_connected == 0 {
+            write!(f, "; has it the file that --secret names here?")?;
         }
         if self.elsewhere > 0 {
             let nodes = count(self.elsewhere, "node of another federation is", "nodes of other federations are");
@@ -88,6 +94,14 @@ mod tests {
             (
                 Surroundings { unreached: 2, ..reached },
                 "the bootstrap node answers; 2 members are announced but can't be reached: is a port open on either side?",
+            ),
+            (
+                Surroundings { has_secret: true, ..none },
+                "no --bootstrap list is given, and the local network isn't searched (--secret)",
+            ),
+            (
+                Surroundings { has_secret: true, listed: 1, ..none },
+                "the peer on the bootstrap list doesn't answer; has it the file that --secret names here?",
             ),
             (
                 Surroundings { silent: 1, ..listed },

@@ -1,17 +1,24 @@
-//! The transports by which every node, bootstrap nodes included, is reached: TCP and QUIC, Noise and Yamux.
+//! The transports by which every node, bootstrap nodes included, is reached: TCP and QUIC, Noise and Yamux. With a secret
+//! it is TCP alone.
 
+use super::private::Meeting;
 use libp2p::{
-    Multiaddr, Swarm, SwarmBuilder, TransportError,
-    core::transport::ListenerId,
+    Multiaddr, Swarm, SwarmBuilder, Transport, TransportError,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, ListenerId},
+        upgrade::Version,
+    },
     dns,
     multiaddr::Protocol,
-    noise,
+    noise, quic,
     swarm::{self, NetworkBehaviour},
     tcp, yamux,
 };
-use libp2p_identity::Keypair;
+use libp2p_identity::{Keypair, PeerId};
 use socket2::{Domain, Socket, Type};
 use std::{
+    error::Error,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
@@ -41,6 +48,14 @@ pub enum NetworkError {
         /// Why, and what to do.
         reason: String,
     },
+    /// A secret can't protect what goes there.
+    #[error("{address} can't be used: {reason}")]
+    Private {
+        /// The address.
+        address: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The transports can't be made.
     #[error("the network can't be started: {reason}")]
     Start {
@@ -57,9 +72,31 @@ pub enum NetworkError {
     },
 }
 
-/// A swarm over TCP and QUIC, where a connection may take so long to be made. Must be called inside a tokio runtime, which will run its connections.
+/// TCP, and QUIC if there is no secret. Both with Noise or what QUIC has in its place.
+fn transports(
+    keypair: &Keypair,
+    meeting: Meeting,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Box<dyn Error + Send + Sync>> {
+    let is_private = meeting.is_private();
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .and_then(move |socket, endpoint| meeting.shake_hands(socket, endpoint))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(keypair)?)
+        .multiplex(yamux::Config::default())
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+    if is_private {
+        return Ok(tcp.boxed());
+    }
+    let quic = quic::tokio::Transport::new(quic::Config::new(keypair))
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+    Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
+}
+
+/// A swarm over TCP and QUIC, or TCP alone if there is a secret, where a connection may take so long to be made. Must be
+/// called inside a tokio runtime, which will run its connections.
 pub(super) fn swarm<B: NetworkBehaviour>(
     keypair: &Keypair,
+    meeting: &Meeting,
     behaviour: impl FnOnce(&Keypair) -> B,
     handshake_timeout: Duration,
 ) -> Result<Swarm<B>, NetworkError> {
@@ -67,8 +104,7 @@ pub(super) fn swarm<B: NetworkBehaviour>(
     let transports = || {
         SwarmBuilder::with_existing_identity(keypair.clone())
             .with_tokio()
-            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-            .map(|builder| builder.with_quic())
+            .with_other_transport(|keypair| transports(keypair, meeting.clone()))
             .map_err(|error| failed(&error))
     };
     let idle = |config: swarm::Config| config.with_idle_connection_timeout(IDLE);
@@ -86,13 +122,14 @@ pub(super) fn swarm<B: NetworkBehaviour>(
     }
 }
 
-/// Every interface, over TCP and QUIC, on this port. With 0 the system chooses one.
-pub(super) fn default_listen(port: u16) -> Vec<Multiaddr> {
+/// Every interface, over TCP, and QUIC unless all must be private, on this port. With 0 the system chooses one.
+pub(super) fn default_listen(port: u16, is_private: bool) -> Vec<Multiaddr> {
     let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
     any.into_iter()
         .flat_map(|ip| {
             let ip = Multiaddr::from(ip);
-            [ip.clone().with(Protocol::Tcp(port)), ip.with(Protocol::Udp(port)).with(Protocol::QuicV1)]
+            let quic = (!is_private).then(|| ip.clone().with(Protocol::Udp(port)).with(Protocol::QuicV1));
+            [Some(ip.with(Protocol::Tcp(port))), quic].into_iter().flatten()
         })
         .collect()
 }

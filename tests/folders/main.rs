@@ -13,6 +13,8 @@ mod bucket_faults;
 #[cfg(feature = "s3")]
 mod bucket_relay;
 #[cfg(feature = "s3")]
+mod bucket_secret;
+#[cfg(feature = "s3")]
 mod bucket_tampering;
 #[cfg(feature = "s3")]
 mod bucket_tiered;

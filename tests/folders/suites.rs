@@ -19,3 +19,18 @@ conformance::suite!(s3_moto, conformance::s3::S3<std::sync::Arc<buckets::Moto>, 
 conformance::suite!(s3_named, conformance::s3::S3<conformance::s3::Named, false>);
 #[cfg(feature = "s3")]
 conformance::suite!(tiered, conformance::s3::S3<buckets::Server, true>);
+
+/// What encryption may change, of the suite.
+#[cfg(feature = "s3")]
+mod sealed {
+    use super::*;
+
+    type Sealed = conformance::s3::S3<buckets::Server, false, true>;
+
+    conformance::suite!(@cases Sealed,
+        authors: [a_copied_identity_is_found_out, a_late_handle_goes_on_above_its_own_numbers],
+        concurrency: [several_authors_write_at_once, readers_never_see_half_a_value],
+        entries: [removing_leaves_a_tombstone, only_two_updates_stay, odd_keys],
+        values: [every_dtype, empty_values, a_large_value, damage_is_an_error],
+    );
+}

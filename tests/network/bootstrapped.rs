@@ -5,14 +5,18 @@ use libp2p_identity::Keypair;
 use peerfold::{
     folder::SharedFolder,
     p2p::{BootstrapNode, PeerAddress, PeerRole},
+    secret::Secret,
     weights::Key,
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 
-/// A bootstrap node on the loopback; it ends when the sender goes.
-async fn bootstrap_node() -> (PeerAddress, oneshot::Sender<()>, JoinHandle<()>) {
-    let listen = ["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
-    let node = BootstrapNode::start(&Keypair::generate_ed25519(), &listen).unwrap();
+/// A bootstrap node on the loopback, with a secret or without; it ends when the sender goes.
+pub(crate) async fn bootstrap_node(secret: Option<&Secret>) -> (PeerAddress, oneshot::Sender<()>, JoinHandle<()>) {
+    let (keypair, listen) = (Keypair::generate_ed25519(), ["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);
+    let node = match secret {
+        Some(secret) => BootstrapNode::start_private(&keypair, &listen, secret).unwrap(),
+        None => BootstrapNode::start(&keypair, &listen).unwrap(),
+    };
     let (stop, stopped) = oneshot::channel();
     let (listening, address) = oneshot::channel();
     let mut listening = Some(listening);
@@ -30,7 +34,7 @@ network_tests! {
     /// The nodes know the bootstrap node and nobody else, and need it no more once they have met.
     async fn a_bootstrap_node_may_die_after_the_start() {
         let homes = Homes::new();
-        let (bootstrap, stop, running) = bootstrap_node().await;
+        let (bootstrap, stop, running) = bootstrap_node(None).await;
         let plans = ["first", "second", "third"].map(|name| homes.node(name).knowing([&bootstrap]));
         let [first, second, third] = plans.each_ref().map(|plan| plan.open());
         for (one, other) in [(&first, &second), (&second, &third), (&third, &first)] {

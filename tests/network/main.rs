@@ -15,6 +15,7 @@ mod mdns;
 mod moving;
 mod node;
 mod rubbish;
+mod secret;
 mod separated;
 mod simulation;
 mod strangers;

@@ -8,7 +8,8 @@ use peerfold::{
     entries::Membership,
     folder::{Author, CachedFolder, CachedOptions, FolderError, SharedFolder},
     home::{Home, HomeError},
-    p2p::{NetworkSettings, NetworkStatus, PeerAddress, PeerRole, SwarmLimits},
+    p2p::{NetworkOptions, NetworkSettings, NetworkStatus, PeerAddress, PeerRole, SwarmLimits},
+    secret::Secret,
     weights::{FederationId, LayoutId},
 };
 use std::{
@@ -46,6 +47,7 @@ impl Homes {
             layout: None,
             membership: Arc::default(),
             limits: SwarmLimits::default(),
+            secret: None,
         }
     }
 }
@@ -60,6 +62,7 @@ pub struct Plan {
     layout: Option<LayoutId>,
     membership: Arc<Membership>,
     limits: SwarmLimits,
+    secret: Option<Secret>,
 }
 
 impl Plan {
@@ -100,6 +103,12 @@ impl Plan {
         self
     }
 
+    /// With a secret of this number.
+    pub fn having(mut self, secret: u8) -> Self {
+        self.secret = Some(Secret::from_bytes([secret; 32]));
+        self
+    }
+
     pub fn home(&self) -> &Path {
         &self.home
     }
@@ -119,8 +128,9 @@ impl Plan {
             ..NetworkSettings::default()
         };
         let author = Author::from_home(&home, self.federation);
+        let network = NetworkOptions { secret: self.secret.clone(), ..network.into() };
         let options = CachedOptions {
-            network: Some(network.into()),
+            network: Some(network),
             layout: self.layout,
             membership: self.membership.clone(),
             ..CachedOptions::new(self.cache())

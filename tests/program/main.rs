@@ -28,6 +28,7 @@ mod process;
 mod readme;
 mod restart;
 mod runs;
+mod secret;
 mod signals;
 mod strategies;
 mod terminal;

@@ -72,7 +72,7 @@ impl Driver {
     }
 
     fn surroundings(&self) -> Surroundings {
-        self.lookout.surroundings(&self.facts())
+        Surroundings { has_secret: self.has_secret, ..self.lookout.surroundings(&self.facts()) }
     }
 
     /// Answers the callers of `hand_over` once it is done, or once nobody is left who could take anything. A peer that

@@ -21,6 +21,7 @@ use crate::{
         figures::Counters,
         lookout::Lookout,
         message::BlobResponse,
+        private::{Meeting, table_key, topic},
         redial::Redial,
         settings::{FederationName, NetworkSettings, SwarmLimits},
         shortage::{Shortage, Strangers},
@@ -34,6 +35,7 @@ use crate::{
 use libp2p::{
     Multiaddr, Swarm,
     core::transport::ListenerId,
+    gossipsub::TopicHash,
     request_response::{InboundRequestId, ResponseChannel},
 };
 use libp2p_identity::PeerId;
@@ -75,6 +77,10 @@ pub(super) struct Driver {
     pub(super) membership_changes: watch::Receiver<Option<Arc<MemberList>>>,
     /// The federation of this node; requests for others are turned away.
     pub(super) federation: FederationId,
+    /// Where its entries are told.
+    pub(super) topic: TopicHash,
+    /// Whether the federation has a secret.
+    pub(super) has_secret: bool,
     /// The federation's name, for callers on this machine.
     pub(super) named: Option<FederationName>,
     /// What the whole node has counted, for the same.
@@ -163,11 +169,17 @@ impl Driver {
         let settings = options.settings;
         let me = keypair.public().to_peer_id();
         let trust = Trust::new(board.clone(), settings.bootstrap.iter().map(|address| address.peer));
-        let behaviour = Behaviour::new(&keypair, federation, &membership, &settings, trust.clone());
+        let secret = options.secret.as_ref();
+        let meeting = Meeting::new(secret);
+        if meeting.is_private() {
+            let checked = settings.check_private();
+            checked.map_err(|mistake| NetworkError::Private { address: mistake.value, reason: mistake.what })?;
+        }
+        let behaviour = Behaviour::new(&keypair, federation, &membership, &settings, secret, trust.clone());
         let behaviour = behaviour.map_err(|reason| NetworkError::Start { reason })?;
-        let mut swarm = swarm(&keypair, |_| behaviour, settings.swarm.handshake_timeout)?;
+        let mut swarm = swarm(&keypair, &meeting, |_| behaviour, settings.swarm.handshake_timeout)?;
         let silent = if settings.listen.is_empty() {
-            listen_on_some(&mut swarm, &default_listen(0))?
+            listen_on_some(&mut swarm, &default_listen(0, meeting.is_private()))?
         } else {
             listen_on(&mut swarm, &settings.listen)?
         };
@@ -208,12 +220,14 @@ impl Driver {
             swarm,
             core,
             redial,
-            table_queries: TableQueries::new(federation, sync_every),
+            table_queries: TableQueries::new(table_key(federation, secret), sync_every),
             lookout: Lookout::default(),
             peers: Peers::default(),
             membership_changes,
             membership,
             federation,
+            topic: topic(federation, secret).hash(),
+            has_secret: secret.is_some(),
             named: options.named,
             figures: options.figures,
             me,

@@ -7,7 +7,6 @@ use super::{
     pending::Protocol,
 };
 use crate::p2p::{
-    behaviour::topic,
     core::{Input, Output, Verdict},
     wire::WireBytes,
 };
@@ -114,7 +113,7 @@ impl Driver {
         let behaviour = self.swarm.behaviour_mut();
         let subscribed: Vec<PeerId> =
             behaviour.gossip.all_peers().filter(|(_, topics)| !topics.is_empty()).map(|(peer, _)| *peer).collect();
-        match behaviour.gossip.publish(topic(self.federation), data) {
+        match behaviour.gossip.publish(self.topic.clone(), data) {
             Ok(_) => subscribed.iter().for_each(|peer| self.sent(peer, data.len() as u64)),
             Err(PublishError::Duplicate) => {}
             Err(error) => {

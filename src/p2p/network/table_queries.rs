@@ -1,6 +1,6 @@
 //! Queries to Kademlia's table for members of the federation: when they are made, and which are in flight.
 
-use crate::{p2p::lookout::Met, weights::FederationId};
+use crate::p2p::lookout::Met;
 use libp2p::kad::{self, QueryId, RecordKey, store::MemoryStore};
 use std::{collections::HashMap, time::Duration};
 
@@ -35,9 +35,8 @@ pub(super) struct TableQueries {
 }
 
 impl TableQueries {
-    pub(super) fn new(federation: FederationId, every: Duration) -> Self {
-        let key = blake3::derive_key("peerfold 2026 members of a federation v1", federation.as_bytes());
-        Self { key: RecordKey::new(&key), every, next: every, looks: 0, asked: HashMap::new() }
+    pub(super) fn new(key: RecordKey, every: Duration) -> Self {
+        Self { key, every, next: every, looks: 0, asked: HashMap::new() }
     }
 
     pub(super) fn next(&self) -> Duration {

@@ -21,6 +21,7 @@ use peerfold::{
     bucket::{BucketKeys, BucketOptions},
     folder::{Author, CachedFolder, CachedOptions, SharedFolder},
     p2p::{NetworkOptions, NetworkSettings},
+    secret::Secret,
     weights::{FederationId, SignedEntry},
 };
 use std::{
@@ -135,8 +136,8 @@ impl Service for Named {
     }
 }
 
-/// Handles with caches of their own on one bucket; `TIERED`, they are a network too.
-pub struct S3<S, const TIERED: bool> {
+/// Handles with caches of their own on one bucket; `TIERED`, they are a network too; `SEALED`, they have a secret.
+pub struct S3<S, const TIERED: bool, const SEALED: bool = false> {
     service: S,
     /// Of this storage alone, for the service may be that of others too.
     prefix: String,
@@ -153,7 +154,7 @@ struct Home {
     addresses: Vec<String>,
 }
 
-impl<S: Service, const TIERED: bool> S3<S, TIERED> {
+impl<S: Service, const TIERED: bool, const SEALED: bool> S3<S, TIERED, SEALED> {
     /// The bucket, as somebody else who can write to it has it.
     fn bucket(&self) -> AmazonS3 {
         let [key, secret] = self.service.keys();
@@ -189,7 +190,7 @@ fn blake3_hex(bytes: &[u8]) -> String {
 }
 
 #[async_trait]
-impl<S: Service, const TIERED: bool> Harness for S3<S, TIERED> {
+impl<S: Service, const TIERED: bool, const SEALED: bool> Harness for S3<S, TIERED, SEALED> {
     type Folder = CachedFolder;
 
     const NETWORK: bool = true;
@@ -237,7 +238,8 @@ impl<S: Service, const TIERED: bool> Harness for S3<S, TIERED> {
         let [key, secret] = self.service.keys();
         let keys = Some(BucketKeys::new(key, secret));
         let options = options_with(self.service.endpoint(), |settings| settings.after = Duration::from_millis(500));
-        let bucket = Some((url, BucketOptions { keys, ..options }));
+        let bucket =
+            Some((url, BucketOptions { keys, secret: SEALED.then(|| Secret::from_bytes([7; 32])), ..options }));
         let options = CachedOptions { network, bucket, ..CachedOptions::new(dir) };
         let opened = tokio::task::spawn_blocking(move || CachedFolder::open(author, options)).await.unwrap();
         let folder = Arc::new(opened.unwrap());
@@ -270,6 +272,19 @@ impl<S: Service, const TIERED: bool> Harness for S3<S, TIERED> {
                 let bucket = self.bucket();
                 let objects = bucket.list(Some(&ObjectPath::from(self.prefix.as_str())));
                 let objects: Vec<_> = objects.try_collect().await.unwrap();
+                if SEALED {
+                    // Encrypted, each chunk is 16 bytes longer.
+                    let chunks = value.manifest().chunks().len() as u64;
+                    let whole = value.manifest().layout().bytes() + 16 * chunks;
+                    let at = start + 16 * number as u64 + offset;
+                    // Another value of this layout has a pack of this size, too, which was written later.
+                    let packs = objects.into_iter().filter(|object| object.size == whole);
+                    let path = packs.min_by_key(|object| object.last_modified).unwrap().location;
+                    let mut pack = bucket.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+                    pack[at as usize] ^= 0xff;
+                    bucket.put(&path, pack.into()).await.unwrap();
+                    return;
+                }
                 for path in objects.into_iter().map(|object| object.location) {
                     if !path.as_ref().ends_with(".pack") {
                         continue;
@@ -294,6 +309,9 @@ impl<S: Service, const TIERED: bool> Harness for S3<S, TIERED> {
     }
 
     async fn plant(&self, federation: FederationId, author: PeerId, bytes: &[u8]) -> bool {
+        if SEALED {
+            return false;
+        }
         let (prefix, federation) = (&self.prefix, federation.to_string());
         let path = format!("{prefix}/{federation:.16}/{author}/entries/{}", Self::entry_file(bytes));
         let record = [&(bytes.len() as u16).to_le_bytes()[..], bytes].concat();

@@ -29,7 +29,7 @@ pub fn options(endpoint: impl Into<String>) -> BucketOptions {
         after: Duration::from_millis(300),
         ..BucketSettings::default()
     };
-    BucketOptions { settings, keys: Some(BucketKeys::new(ACCESS_KEY, SECRET_KEY)) }
+    BucketOptions { settings, keys: Some(BucketKeys::new(ACCESS_KEY, SECRET_KEY)), secret: None }
 }
 
 /// The same with other settings.

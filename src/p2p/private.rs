@@ -1,0 +1,299 @@
+//! What a secret changes in the network: connections begin with libp2p's private network, over TCP alone, and the names
+//! under which a federation's members meet follow from the secret.
+//!
+//! Whoever has another secret, or none, fails in its first bytes. libp2p would call that a broken protocol, or wait for
+//! ten seconds, so [`FirstBytes`] looks at them and says what it means.
+
+use super::addresses::PeerAddress;
+use crate::{secret::Secret, settings::Mistake, weights::FederationId};
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::{
+    Multiaddr,
+    core::ConnectedPoint,
+    gossipsub::IdentTopic,
+    kad::RecordKey,
+    multiaddr::Protocol,
+    pnet::{PnetConfig, PnetError, PreSharedKey},
+};
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+/// What both sides of every connection send first, once the private network's layer is taken off.
+const FIRST: &[u8] = b"\x13/multistream/1.0.0\n";
+/// How often refused connections are told.
+const SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// The topic on which a federation's entries are told. Without a secret it is the text of its id.
+pub(super) fn topic(federation: FederationId, secret: Option<&Secret>) -> IdentTopic {
+    IdentTopic::new(match secret {
+        None => federation.to_string(),
+        Some(secret) => {
+            let topic = secret.derive("peerfold 2026 gossip topic of a secret federation v1", federation.as_bytes());
+            FederationId::from_bytes(topic).to_string()
+        }
+    })
+}
+
+/// The key under which the table lists a federation's members.
+pub(super) fn table_key(federation: FederationId, secret: Option<&Secret>) -> RecordKey {
+    let key = match secret {
+        None => blake3::derive_key("peerfold 2026 members of a federation v1", federation.as_bytes()),
+        Some(secret) => secret.derive("peerfold 2026 members of a secret federation v1", federation.as_bytes()),
+    };
+    RecordKey::new(&key)
+}
+
+fn is_quic(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::Udp(_) | Protocol::Quic | Protocol::QuicV1))
+}
+
+/// Errors for what would go over QUIC, which has no place for a secret.
+pub(super) fn check_tcp(bootstrap: &[PeerAddress], listen: &[Multiaddr]) -> Result<(), Mistake> {
+    let mistake = |key, value: String, instead: &str| {
+        let what = format!("with --secret all goes over TCP, as QUIC has no place for a secret: write {instead}");
+        Err(Mistake { key, value, what })
+    };
+    if let Some(address) = listen.iter().find(|address| is_quic(address)) {
+        return mistake("listen", address.to_string(), "/ip4/0.0.0.0/tcp/PORT");
+    }
+    match bootstrap.iter().find(|peer| is_quic(&peer.address)) {
+        Some(peer) => mistake("bootstrap", peer.to_string(), "the peer's address with /tcp/, as it prints it"),
+        None => Ok(()),
+    }
+}
+
+/// How a node meets others: with which secret, if any. Its clones share what was refused.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Meeting {
+    key: Option<PreSharedKeyOf>,
+    refused: Arc<Refused>,
+}
+
+/// Not to be shown, which libp2p's own would.
+#[derive(Clone)]
+struct PreSharedKeyOf(PreSharedKey);
+
+impl std::fmt::Debug for PreSharedKeyOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PreSharedKey")
+    }
+}
+
+/// Incoming connections of peers that don't know the secret.
+#[derive(Debug, Default)]
+struct Refused {
+    unsaid: AtomicU64,
+    said: Mutex<Option<Instant>>,
+}
+
+impl Refused {
+    /// Warns of one, at most once a minute.
+    fn another(&self, from: &Multiaddr, has_secret: bool) {
+        self.unsaid.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_some_and(|said| now.duration_since(said) < SAID_EVERY) {
+            return;
+        }
+        *said = Some(now);
+        let times = self.unsaid.swap(0, Ordering::Relaxed);
+        if has_secret {
+            tracing::warn!(%from, times, "refused who has another secret than --secret names here, or none");
+        } else {
+            // Port scanners find every open port; who meant this node is told at its own end.
+            tracing::debug!(%from, times, "refused what isn't a node, or has a secret, as this node has not");
+        }
+    }
+}
+
+/// Why a connection ended in its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unmet {
+    /// They differ from what whoever has the secret sends.
+    #[error("it has another secret than the file that --secret names here, or none")]
+    OtherSecret,
+    /// It hung up before.
+    #[error(
+        "it hung up before showing that it knows the secret: it has another than the file that --secret names here, or \
+         none, or no room"
+    )]
+    HungUp,
+    /// Here is no secret, but there may be one there.
+    #[error("what answers isn't a node without a secret: if the federation has one, --secret names its file")]
+    NotOpen,
+}
+
+impl Meeting {
+    pub(super) fn new(secret: Option<&Secret>) -> Self {
+        let key = |secret: &Secret| PreSharedKey::new(secret.derive("peerfold 2026 private network v1", &[]));
+        Self { key: secret.map(key).map(PreSharedKeyOf), refused: Arc::default() }
+    }
+
+    /// Whether there is a secret, so that all goes over TCP.
+    pub(super) fn is_private(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// A new connection, in which what follows can be negotiated.
+    pub(super) async fn shake_hands<S>(self, socket: S, endpoint: ConnectedPoint) -> io::Result<FirstBytes<Stream<S>>>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let stream = match &self.key {
+            None => Stream::Open(socket),
+            Some(PreSharedKeyOf(key)) => match PnetConfig::new(*key).handshake(socket).await {
+                Ok(stream) => Stream::Private(Box::new(stream)),
+                Err(PnetError::HandshakeError(error) | PnetError::IoError(error)) => {
+                    return Err(io::Error::new(error.kind(), Unmet::HungUp));
+                }
+            },
+        };
+        Ok(FirstBytes { stream, seen: 0, endpoint, meeting: self })
+    }
+}
+
+/// A connection with the private network's layer, or without.
+pub(super) enum Stream<S> {
+    Open(S),
+    Private(Box<libp2p::pnet::PnetOutput<S>>),
+}
+
+/// A connection that ends if the other side doesn't begin as every node does.
+pub(super) struct FirstBytes<S> {
+    stream: S,
+    /// How many of the first bytes were as they should be.
+    seen: usize,
+    endpoint: ConnectedPoint,
+    meeting: Meeting,
+}
+
+impl<S> FirstBytes<S> {
+    fn is_met(&self) -> bool {
+        self.seen == FIRST.len()
+    }
+
+    /// What was read is right, as far as it is of the first bytes.
+    fn look(&mut self, read: &[u8]) -> io::Result<()> {
+        let expected = &FIRST[self.seen..];
+        let counted = read.len().min(expected.len());
+        if read[..counted] == expected[..counted] {
+            self.seen += counted;
+            return Ok(());
+        }
+        if let ConnectedPoint::Listener { send_back_addr, .. } = &self.endpoint {
+            self.meeting.refused.another(send_back_addr, self.meeting.is_private());
+        }
+        let unmet = if self.meeting.is_private() { Unmet::OtherSecret } else { Unmet::NotOpen };
+        Err(io::Error::new(io::ErrorKind::InvalidData, unmet))
+    }
+
+    /// A connection that breaks off, in words.
+    fn broken(&self, error: io::Error) -> io::Error {
+        match self.meeting.is_private() && !self.is_met() {
+            true => io::Error::new(error.kind(), Unmet::HungUp),
+            false => error,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for FirstBytes<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf)).map_err(|error| this.broken(error))?;
+        if !this.is_met() && !buf.is_empty() {
+            if read == 0 {
+                return Poll::Ready(Err(this.broken(io::ErrorKind::UnexpectedEof.into())));
+            }
+            this.look(&buf[..read])?;
+        }
+        Poll::Ready(Ok(read))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for FirstBytes<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        Pin::new(&mut this.stream).poll_write(cx, buf).map_err(|error| this.broken(error))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        Pin::new(&mut this.stream).poll_flush(cx).map_err(|error| this.broken(error))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Open(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Private(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Open(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Private(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Open(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Private(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Open(stream) => Pin::new(stream).poll_close(cx),
+            Self::Private(stream) => Pin::new(stream).poll_close(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_names_of_a_secret_federation_follow_from_its_secret() {
+        let (federation, secret) = (FederationId::new("ward", "1"), Secret::from_bytes([1; 32]));
+        let other = Secret::from_bytes([2; 32]);
+        let topics = [None, Some(&secret), Some(&other)].map(|secret| topic(federation, secret).hash());
+        let keys = [None, Some(&secret), Some(&other)].map(|secret| table_key(federation, secret).to_vec());
+        for n in 0..3 {
+            for m in 0..n {
+                assert!(topics[n] != topics[m] && keys[n] != keys[m]);
+            }
+        }
+        assert_ne!(topic(FederationId::new("ward", "2"), Some(&secret)).hash(), topics[1]);
+    }
+
+    #[test]
+    fn quic_is_refused_by_the_address_that_names_it() {
+        let peer = "12D3KooWPnfEHvMo1WEsMrwy5HSkijx33tpcNNZJZ1L5cp4DxsQ7";
+        let listed = |address: &str| vec![format!("{address}/p2p/{peer}").parse::<PeerAddress>().unwrap()];
+        let listen = |address: &str| vec![address.parse::<Multiaddr>().unwrap()];
+        check_tcp(&listed("/dns/a.example/tcp/1"), &listen("/ip4/0.0.0.0/tcp/0")).unwrap();
+        let error = check_tcp(&[], &listen("/ip4/0.0.0.0/udp/0/quic-v1")).unwrap_err();
+        assert!(error.key == "listen" && error.to_string().contains("/tcp/"), "{error}");
+        let error = check_tcp(&listed("/dns/a.example/udp/1/quic-v1"), &[]).unwrap_err();
+        assert!(error.key == "bootstrap" && error.to_string().contains("/tcp/"), "{error}");
+    }
+}
