@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, missing_docs, unreachable_pub)]
 
 mod bootstrapped;
+mod claims;
 mod finding;
 mod forwarders;
 mod joining;

@@ -15,6 +15,7 @@ use std::{
     net::SocketAddr,
     ops::Deref,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -104,13 +105,13 @@ impl Plan {
             CachedOptions { network: Some(network.into()), layout: self.layout, ..CachedOptions::new(self.cache()) };
         let in_use = |error: &FolderError| matches!(error, FolderError::Cache(CacheError::InUse { .. }));
         let folder = when_free(|| CachedFolder::open(author.clone(), options.clone()), in_use);
-        Node { folder, _home: home }
+        Node { folder: Arc::new(folder), _home: home }
     }
 }
 
 /// A running node. Dropped, it leaves, and its home can be opened again.
 pub struct Node {
-    folder: CachedFolder,
+    folder: Arc<CachedFolder>,
     _home: Home,
 }
 
@@ -123,6 +124,11 @@ impl Deref for Node {
 }
 
 impl Node {
+    /// The folder, for what owns one.
+    pub fn folder(&self) -> Arc<dyn SharedFolder> {
+        self.folder.clone()
+    }
+
     pub fn id(&self) -> PeerId {
         self.folder.author()
     }
