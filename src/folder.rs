@@ -97,6 +97,12 @@ pub trait SharedFolder: Send + Sync {
     /// [`FolderError::Damaged`] if what is stored doesn't have the entry's root.
     async fn get(&self, entry: &Entry) -> Result<Value, FolderError>;
 
+    /// The same for a value that needn't be fetched from others first; `None` for one that must be, which
+    /// [`get`](Self::get) does. A folder whose storage is separate from its handles has every value that it shows.
+    async fn get_here(&self, entry: &Entry) -> Result<Option<Value>, FolderError> {
+        self.get(entry).await.map(Some)
+    }
+
     /// The entries under `prefix`: first those that stand, then each change as it becomes known. If one key changes
     /// several times, the newest entry is given. Never ends before the handle is dropped.
     fn watch(&self, prefix: &str) -> Watch;

@@ -23,6 +23,7 @@ mod event;
 mod figures;
 mod fold;
 mod participant;
+mod patience;
 mod progress;
 mod roster;
 mod saved_state;

@@ -13,7 +13,7 @@ use crate::{
         core::FetchError,
         network::{self, Network},
     },
-    weights::{Digest, Entry, Key, LayoutId, Manifest, Metadata, SignedEntry, Weights},
+    weights::{Digest, Entry, Key, LayoutId, Manifest, Metadata, Root, SignedEntry, Weights},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -254,6 +254,25 @@ impl CachedFolder {
         }
     }
 
+    /// The root of a value of this federation.
+    fn root_of(&self, entry: &Entry) -> Result<Root, FolderError> {
+        let root = entry.root().filter(|_| entry.federation == self.shared.author.federation());
+        root.ok_or_else(|| gone(entry))
+    }
+
+    /// The value, if the cache has all of it.
+    async fn cached(&self, entry: &Entry, root: Root) -> Result<Option<Value>, FolderError> {
+        let cached = self.off_runtime(move |shared| Ok(shared.cache.value(root)?)).await?;
+        let Some(value) = cached else { return Ok(None) };
+        let manifest = Manifest::clone(value.manifest());
+        if manifest.layout().id() != entry.layout {
+            let what = "its manifest is of another layout than its entry says".to_owned();
+            return Err(FolderError::Damaged { key: entry.key.clone(), what });
+        }
+        let (cache, traffic) = (self.shared.cache.clone(), self.shared.traffic.clone());
+        Ok(Some(Value::new(manifest, Cached { value, cache, traffic })))
+    }
+
     /// Brings a value into the cache: from peers, and after a while from the bucket too, whichever delivers first.
     async fn fetch(&self, entry: Arc<SignedEntry>) -> Result<(), FolderError> {
         let Some(network) = &self.network else { return self.fetch_from_bucket(&entry, "").await };
@@ -474,27 +493,25 @@ impl SharedFolder for CachedFolder {
     }
 
     async fn get(&self, entry: &Entry) -> Result<Value, FolderError> {
-        let gone = || gone(entry);
-        let root = entry.root().filter(|_| entry.federation == self.shared.author.federation()).ok_or_else(gone)?;
+        let root = self.root_of(entry)?;
         // Once it is there, nothing removes it.
         let _pin = self.shared.cache.pin(root);
         for _ in 0..FETCHES {
-            let cached = self.off_runtime(move |shared| Ok(shared.cache.value(root)?)).await?;
-            if let Some(value) = cached {
-                let manifest = Manifest::clone(value.manifest());
-                if manifest.layout().id() != entry.layout {
-                    let what = "its manifest is of another layout than its entry says".to_owned();
-                    return Err(FolderError::Damaged { key: entry.key.clone(), what });
-                }
-                let (cache, traffic) = (self.shared.cache.clone(), self.shared.traffic.clone());
-                return Ok(Value::new(manifest, Cached { value, cache, traffic }));
+            if let Some(value) = self.cached(entry, root).await? {
+                return Ok(value);
             }
             let standing = self.shared.board.set().get(&entry.key).cloned();
-            let standing = standing.filter(|standing| standing.entry() == entry).ok_or_else(gone)?;
+            let standing = standing.filter(|standing| standing.entry() == entry).ok_or_else(|| gone(entry))?;
             self.fetch(standing).await?;
         }
         let what = "it was damaged again as soon as it was fetched; is the disk sound?".to_owned();
         Err(FolderError::Damaged { key: entry.key.clone(), what })
+    }
+
+    async fn get_here(&self, entry: &Entry) -> Result<Option<Value>, FolderError> {
+        let root = self.root_of(entry)?;
+        let _pin = self.shared.cache.pin(root);
+        self.cached(entry, root).await
     }
 
     fn watch(&self, prefix: &str) -> Watch {

@@ -1,6 +1,6 @@
-//! A node that never waits.
+//! A node that waits for nobody longer than for a small part of its own time.
 
-use super::{Event, LocalUpdate, NodeError, Participant, Standpoint, fold::Outcome};
+use super::{Event, LocalUpdate, NodeError, Participant, Standpoint, fold::Outcome, patience::Patience};
 use crate::{
     settings::{Range, settings},
     weights::Weights,
@@ -8,6 +8,7 @@ use crate::{
 use libp2p_identity::PeerId;
 use rand::{RngExt, SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha8Rng;
+use tokio::time::Instant;
 
 settings! {
     /// How an asynchronous node takes part. As by default it folds every peer after every epoch.
@@ -27,6 +28,12 @@ settings! {
         pub upload_only as "upload-only": bool = false, "BOOL";
         /// Fold at most so many peers, each time a fresh random sample. [default: all]
         pub max_peers as "max-peers": Option<usize> = None, "K";
+        /// Wait for updates that are still on their way for at most this part of the time that the node trains.
+        ///
+        /// Taken together, and at most ten seconds at once. What comes later is folded next time, and who has made the
+        /// node wait in vain is waited for half as long.
+        pub max_wait as "max-wait": f64 = 0.1, "PART",
+            Range::between(0.0, 1.0).worded("must be a part of 1, 0 to 1");
     }
     beside {
         /// Seed of the participation and of the sample, which depend on nothing else but the epoch.
@@ -40,12 +47,15 @@ settings! {
 pub struct AsyncNode {
     pub(super) participant: Participant,
     options: AsyncOptions,
+    /// When the last exchange ended: since then the node has trained.
+    since: Instant,
 }
 
 impl AsyncNode {
     /// A node over a participant.
-    pub fn new(participant: Participant, options: AsyncOptions) -> Self {
-        Self { participant, options }
+    pub fn new(mut participant: Participant, options: AsyncOptions) -> Self {
+        participant.patience = Patience::new(options.max_wait);
+        Self { participant, options, since: Instant::now() }
     }
 
     /// Whether it folds at all.
@@ -66,7 +76,10 @@ impl AsyncNode {
     /// If it is cancelled, the update may or may not be published, and no fold is counted. A node that is cancelled in
     /// the middle of a fold can't go on: [`NodeError::FoldCancelled`].
     pub async fn exchange(&mut self, local: &LocalUpdate) -> Result<(Weights, u64), NodeError> {
-        match self.try_exchange(local).await {
+        self.participant.patience.worked(self.since.elapsed());
+        let exchanged = self.try_exchange(local).await;
+        self.since = Instant::now();
+        match exchanged {
             Err(NodeError::Folder(error)) if error.may_pass() => {
                 tracing::warn!(epoch = local.epoch, %error, "the shared folder failed");
                 let (epoch, reason) = (local.epoch, error.to_string());
@@ -102,19 +115,22 @@ impl AsyncNode {
         let mut stale = Vec::new();
         let arrived = self
             .participant
-            .take_in(|updates, roster| {
-                let newest = updates.values().filter_map(|entries| entries.first());
-                let wanted = newest.filter(|entry| !(ignore_seen && roster.was_folded(entry.key.author())));
-                // Updates that are too old aren't even read, and take no place in the sample.
-                let fresh;
-                (fresh, stale) = roster.split_by_staleness(wanted.cloned(), from);
-                let mut chosen = match max_peers {
-                    Some(most) => fresh.into_iter().sample(&mut random.clone(), most),
-                    None => fresh,
-                };
-                chosen.sort_by_key(|entry| entry.key.author());
-                chosen
-            })
+            .take_in_briefly(
+                |updates, roster| {
+                    let newest = updates.values().filter_map(|entries| entries.first());
+                    let wanted = newest.filter(|entry| !(ignore_seen && roster.was_folded(entry.key.author())));
+                    // Updates that are too old aren't even read, and take no place in the sample.
+                    let fresh;
+                    (fresh, stale) = roster.split_by_staleness(wanted.cloned(), from);
+                    let mut chosen = match max_peers {
+                        Some(most) => fresh.into_iter().sample(&mut random.clone(), most),
+                        None => fresh,
+                    };
+                    chosen.sort_by_key(|entry| entry.key.author());
+                    chosen
+                },
+                !ignore_seen,
+            )
             .await?;
         self.participant.leave_out(stale);
         let fresh = self.participant.with_staleness(arrived, from);

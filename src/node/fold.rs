@@ -101,6 +101,10 @@ impl Input {
         Self { author, weights, metadata: local.metadata(), staleness: 0, own: true }
     }
 
+    pub(super) fn epoch(&self) -> u64 {
+        self.metadata.epoch
+    }
+
     fn update(&self) -> Update<'_> {
         let weights: &dyn TensorReader = match &self.weights {
             Source::Own(weights) => weights,

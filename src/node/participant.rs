@@ -7,13 +7,14 @@ use super::{
     complaints::{Complaint, Complaints},
     event::tell,
     fold::{Input, Outcome, Unread, fold_readable},
+    patience::Patience,
     roster::Stale,
     update::{Arrived, DEGREE, Listing},
-    values::{PATIENCE, Values, Verdict},
+    values::{LEAST_PATIENCE, Values, Verdict, Wait},
 };
 use crate::{
     entries::Membership,
-    folder::{FolderError, SharedFolder},
+    folder::{FolderError, SharedFolder, Value},
     strategy::{Folded, Strategy, Unaveraged},
     weights::{Key, Layout, MAX_METRICS, Metric, Root, SignedEntry},
 };
@@ -22,11 +23,25 @@ use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use tokio::time::Instant;
 
 /// How often to list again because a value was replaced between listing and reading.
 const LISTINGS: usize = 4;
+
+/// What a look at chosen updates has come to.
+#[derive(Default)]
+struct Look {
+    /// Those that count, in the order of the choice.
+    arrived: Vec<Option<Arrived>>,
+    /// Those whose values are gone.
+    gone: Vec<Arc<SignedEntry>>,
+    /// The places of those whose values aren't here yet.
+    late: Vec<usize>,
+    /// How long it was waited for values that weren't here.
+    waited: Duration,
+}
 
 /// Options that asynchronous and synchronous nodes have in common.
 pub struct ParticipantOptions {
@@ -53,6 +68,8 @@ pub struct Participant {
     arrived: BTreeMap<(PeerId, Root), Arrived>,
     /// Fetches the others' values and checks them.
     values: Values,
+    /// How long it waits for them, if it doesn't need them to go on.
+    pub(super) patience: Patience,
     /// What has been reported about updates in the folder that don't count.
     complaints: Complaints,
     excluded: BTreeSet<PeerId>,
@@ -78,6 +95,7 @@ impl Participant {
     ) -> Self {
         Self {
             values: Values::new(folder.clone(), layout.clone(), options.checks.clone()),
+            patience: Patience::new(0.0),
             complaints: Complaints::new(options.events.clone()),
             folder,
             strategy_name: strategy.name(),
@@ -306,7 +324,9 @@ impl Participant {
         }
         // Authors that the folder no longer shows are forgotten; otherwise any number of names would fill memory and
         // checkpoint.
-        self.roster.retain(|author| author == me || updates.contains_key(&author));
+        let is_listed = |author| updates.contains_key(&author);
+        self.roster.retain(|author| author == me || is_listed(author));
+        self.patience.retain(is_listed);
         Ok(updates)
     }
 
@@ -315,28 +335,95 @@ impl Participant {
     /// lists and chooses again. It also does so if one is found wanting, because its claim may have made others look
     /// stale. Forgets the values of all others.
     ///
-    /// What has not come within [`PATIENCE`] counts at the next look. Cancelling it loses nothing that has arrived.
+    /// What has not come within [ten seconds](super::values::PATIENCE) counts at the next look. Cancelling it loses
+    /// nothing that has arrived.
     pub(super) async fn take_in(
         &mut self,
-        mut choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
+        choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
     ) -> Result<Vec<Arrived>, NodeError> {
-        let (mut taken, mut gone) = (Vec::new(), Vec::new());
-        let deadline = Instant::now() + PATIENCE;
+        let (_, chosen, look) = self.look(choose, None).await?;
+        self.taken(&chosen, look)
+    }
+
+    /// The same for a node that needn't wait: what has not come as soon as its [patience](Patience) ends is fetched on
+    /// in the background and counts at the next look. Until then the author's update before that one counts, if it is
+    /// here and `older` says so.
+    pub(super) async fn take_in_briefly(
+        &mut self,
+        choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
+        older: bool,
+    ) -> Result<Vec<Arrived>, NodeError> {
+        let (listing, chosen, mut look) = self.look(choose, Some(Instant::now())).await?;
+        self.patience.waited(look.waited);
+        for &place in &look.late {
+            if self.patience.missed(chosen[place].key.author()) {
+                let reason = "it has come too late for this node's last folds, which wait less for its author now";
+                self.complaints.complain(&chosen[place], Complaint::OutOfReach, &reason);
+            }
+        }
+        if older {
+            let from = self.standpoint();
+            let before = |place: usize| {
+                let entry = listing.get(&chosen[place].key.author())?.get(1)?;
+                let stale = self.roster.staleness(entry.key.author(), entry.key.update_epoch()?, from);
+                (stale <= from.reach).then(|| (place, entry.clone()))
+            };
+            let (places, entries): (Vec<usize>, Vec<_>) = look.late.iter().copied().filter_map(before).unzip();
+            let here = entries.iter().map(|entry| self.patience.of(entry.key.author(), LEAST_PATIENCE));
+            let waits: Vec<Wait> = here.map(|here| Wait { here, until: None }).collect();
+            let found = self.arrive(&entries, &waits, true).await?;
+            for (place, arrived) in places.into_iter().zip(found.arrived) {
+                look.arrived[place] = arrived;
+            }
+        }
+        self.taken(&chosen, look)
+    }
+
+    /// Looks at the updates that `choose` picks until nothing that was chosen was replaced or found wanting. A look that
+    /// is brief began at some moment; any other waits long.
+    async fn look(
+        &mut self,
+        mut choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
+        brief: Option<Instant>,
+    ) -> Result<(Listing, Vec<Arc<SignedEntry>>, Look), NodeError> {
+        let began = Instant::now();
+        let (mut listing, mut chosen, mut look) = (Listing::new(), Vec::new(), Look::default());
         for _ in 0..LISTINGS {
-            let listing = self.list_updates().await?;
-            let chosen = choose(&listing, &self.roster);
+            listing = self.list_updates().await?;
+            chosen = choose(&listing, &self.roster);
             let complaints: Vec<_> = chosen.iter().map(|entry| self.complaints.of(entry)).collect();
-            (taken, gone) = self.arrive(&chosen, deadline).await?;
-            self.failures = (chosen.len() - taken.len()) as u64;
+            let waits = chosen.iter().map(|entry| match brief {
+                Some(began) => self.brief_wait(entry.key.author(), began),
+                None => Wait::long(began),
+            });
+            let waits: Vec<Wait> = waits.collect();
+            let before = look.waited;
+            look = self.arrive(&chosen, &waits, brief.is_some()).await?;
+            look.waited += before;
             let found_wanting =
                 chosen.iter().zip(complaints).any(|(entry, before)| self.complaints.of(entry) != before);
-            if gone.is_empty() && !found_wanting {
+            if look.gone.is_empty() && !found_wanting {
                 break;
             }
         }
+        self.values.retain(|author, root| {
+            listing.get(&author).is_some_and(|entries| entries.iter().any(|entry| entry.root() == Some(root)))
+        });
+        Ok((listing, chosen, look))
+    }
+
+    fn brief_wait(&self, author: PeerId, began: Instant) -> Wait {
+        let here = self.patience.of(author, LEAST_PATIENCE);
+        Wait { here, until: Some(began + self.patience.with(author)) }
+    }
+
+    /// The updates that count. Forgets the values of all others.
+    fn taken(&mut self, chosen: &[Arc<SignedEntry>], look: Look) -> Result<Vec<Arrived>, NodeError> {
+        let taken: Vec<Arrived> = look.arrived.into_iter().flatten().collect();
+        self.failures = (chosen.len() - taken.len()) as u64;
         // An entry may arrive before its value, for example on a share whose files arrive one by one. No watch reports
         // the value.
-        for entry in gone {
+        for entry in look.gone {
             self.complaints.complain(&entry, Complaint::OutOfReach, &"its value is not there yet");
         }
         let kept: BTreeSet<_> =
@@ -351,18 +438,14 @@ impl Participant {
         self.complaints.any_out_of_reach()
     }
 
-    /// The chosen updates that count, and those whose values are gone, both in the order of the choice. Each verdict is
-    /// recorded as it comes, even while others are still waited for.
-    async fn arrive(
-        &mut self,
-        chosen: &[Arc<SignedEntry>],
-        deadline: Instant,
-    ) -> Result<(Vec<Arrived>, Vec<Arc<SignedEntry>>), NodeError> {
-        let mut arrived: Vec<Option<Arrived>> = chosen.iter().map(|entry| self.have(entry)).collect();
+    /// What becomes of the chosen updates. Each verdict is recorded as it comes, even while others are still waited for.
+    /// Unless the look is brief, what is late is reported.
+    async fn arrive(&mut self, chosen: &[Arc<SignedEntry>], waits: &[Wait], brief: bool) -> Result<Look, NodeError> {
+        let mut look = Look { arrived: chosen.iter().map(|entry| self.have(entry)).collect(), ..Look::default() };
         let mut gone = BTreeSet::new();
         let mut fetches = FuturesUnordered::new();
-        for (place, entry) in chosen.iter().enumerate().filter(|(place, _)| arrived[*place].is_none()) {
-            let Some(metadata) = entry.metadata() else { continue };
+        for (place, (entry, &wait)) in chosen.iter().zip(waits).enumerate() {
+            let Some(metadata) = entry.metadata().filter(|_| look.arrived[place].is_none()) else { continue };
             if self.complaints.of(entry) == Some(Complaint::Rejected) {
                 continue;
             }
@@ -371,18 +454,35 @@ impl Participant {
                 self.complaints.reject(entry, &rejection);
                 continue;
             }
-            let fetch = self.values.fetch_and_check(entry.clone(), deadline);
+            let fetch = self.values.fetch_and_check(entry.clone(), wait);
             fetches.push(async move { (place, fetch.await) });
         }
-        while let Some((place, verdict)) = fetches.next().await {
-            match verdict {
-                Ok(verdict) => arrived[place] = self.judge(&chosen[place], verdict),
+        while let Some((place, fetched)) = fetches.next().await {
+            let entry = &chosen[place];
+            match fetched {
+                Ok((verdict, waited)) => {
+                    look.waited = look.waited.max(waited);
+                    match verdict {
+                        Verdict::Counts(value) => look.arrived[place] = self.counts(entry, value),
+                        Verdict::Rejected(Rejection::OutOfReach(reason)) => {
+                            self.complaints.complain(entry, Complaint::OutOfReach, &reason);
+                        }
+                        Verdict::Rejected(rejection) => self.complaints.reject(entry, &rejection),
+                        Verdict::Late => {
+                            look.late.push(place);
+                            if !brief {
+                                let reason = "it is still on its way";
+                                self.complaints.complain(entry, Complaint::OutOfReach, &reason);
+                            }
+                        }
+                    }
+                }
                 Err(NodeError::Folder(FolderError::Gone { .. })) => drop(gone.insert(place)),
                 Err(error) => return Err(error),
             }
         }
-        let gone = gone.into_iter().map(|place| chosen[place].clone());
-        Ok((arrived.into_iter().flatten().collect(), gone.collect()))
+        look.gone = gone.into_iter().map(|place| chosen[place].clone()).collect();
+        Ok(look)
     }
 
     /// An update that has arrived before. The same weights may be there under a new number, with other claims.
@@ -391,28 +491,22 @@ impl Participant {
         (Some(&arrived.metadata) == entry.metadata()).then(|| arrived.clone())
     }
 
-    /// Records and reports what happened to an update's value.
-    fn judge(&mut self, entry: &Arc<SignedEntry>, verdict: Verdict) -> Option<Arrived> {
+    /// Records and reports that an update's value has passed the checks.
+    fn counts(&mut self, entry: &Arc<SignedEntry>, value: Arc<Value>) -> Option<Arrived> {
         let (root, metadata) = (entry.root()?, entry.metadata()?.clone());
-        match verdict {
-            Ok(value) => {
-                self.complaints.withdraw(entry);
-                self.counted.received += 1;
-                self.emit(&Event::Received {
-                    author: entry.key.author().to_string(),
-                    epoch: metadata.epoch,
-                    root: root.to_string(),
-                    bytes: self.layout.bytes(),
-                    num_examples: metadata.num_examples,
-                });
-                let arrived = Arrived { entry: entry.clone(), metadata, value };
-                self.arrived.insert((arrived.author(), root), arrived.clone());
-                return Some(arrived);
-            }
-            Err(Rejection::OutOfReach(reason)) => self.complaints.complain(entry, Complaint::OutOfReach, &reason),
-            Err(rejection) => self.complaints.reject(entry, &rejection),
-        }
-        None
+        self.patience.came(entry.key.author());
+        self.complaints.withdraw(entry);
+        self.counted.received += 1;
+        self.emit(&Event::Received {
+            author: entry.key.author().to_string(),
+            epoch: metadata.epoch,
+            root: root.to_string(),
+            bytes: self.layout.bytes(),
+            num_examples: metadata.num_examples,
+        });
+        let arrived = Arrived { entry: entry.clone(), metadata, value };
+        self.arrived.insert((arrived.author(), root), arrived.clone());
+        Some(arrived)
     }
 
     /// What this node measures others' epochs by: its own newest update, and the highest staleness τ at which an update
@@ -474,7 +568,10 @@ impl Participant {
                 return Ok(Outcome::Refused);
             }
         };
-        self.roster.folded(inputs.iter().map(|input| input.author));
+        // Of an author whose newest update was late, the one before it was folded.
+        let newest = inputs.iter().filter(|input| self.roster.epoch_of(input.author) == Some(input.epoch()));
+        let newest: Vec<PeerId> = newest.map(|input| input.author).collect();
+        self.roster.folded(newest);
         let peers = inputs.iter().filter(|input| input.author != self.peer_id()).count();
         self.folded_peers |= peers > 0;
         self.counted.folds += 1;

@@ -1,27 +1,73 @@
 //! The values of peers' updates, fetched and checked side by side, so that a slow or dead peer doesn't delay the
-//! others'.
+//! others'. What comes too late for one look goes on in the background, and is there for the next.
 
 use super::{Checks, NodeError, Rejection, background::off_runtime};
 use crate::{
     folder::{FolderError, SharedFolder, Value},
-    weights::{Layout, SignedEntry, TensorReader},
+    weights::{Layout, Root, SignedEntry, TensorReader},
 };
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use libp2p_identity::PeerId;
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
+    task::JoinHandle,
     time::{Instant, timeout_at},
 };
 
-/// How long all values of one look may take to arrive, together. What arrives later counts at the next look.
+/// How long all values of one look of a node that waits for them may take to arrive, together. What arrives later counts
+/// at the next look.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// The time that each of them gets in any case, enough for a value that is already here.
+/// The time that a value gets in any case if its folder has it already.
 pub(super) const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 /// Values opened or checked at the same time. Each takes a thread and a chunk of at most 1 MiB, and a few of them keep
 /// a disk and the processors busy. The folder itself limits what moves over the network.
 const AT_ONCE: usize = 16;
+/// Values that came too late and are still being fetched. One more gives up its fetch; in a network, a peer's newest
+/// update is fetched without that too.
+const LATE_AT_ONCE: usize = 64;
 
-/// A value, or why it doesn't count.
-pub(super) type Verdict = Result<Arc<Value>, Rejection>;
+/// How long to wait for a value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wait {
+    /// For one that the folder has.
+    pub(super) here: Duration,
+    /// For one that it has to fetch first; `None` if that is not to be fetched.
+    pub(super) until: Option<Instant>,
+}
+
+impl Wait {
+    /// For a node that can do nothing without the values.
+    pub(super) fn long(now: Instant) -> Self {
+        Self { here: LEAST_PATIENCE, until: Some(now + PATIENCE) }
+    }
+}
+
+/// What became of a value.
+pub(super) enum Verdict {
+    /// It has passed the checks.
+    Counts(Arc<Value>),
+    /// It doesn't count, or can't be read.
+    Rejected(Rejection),
+    /// It isn't here yet.
+    Late,
+}
+
+/// A verdict, and how long a value was waited for that wasn't here.
+pub(super) type Fetched = Result<(Verdict, Duration), NodeError>;
+
+/// A fetch that goes on without anybody who waits for it, until this is dropped.
+struct Fetching(JoinHandle<Result<Value, FolderError>>);
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 /// Fetches and checks the values of updates.
 #[derive(Clone)]
@@ -31,70 +77,102 @@ pub(super) struct Values {
     checks: Checks,
     /// A place for each of those [at once](AT_ONCE).
     places: Arc<Semaphore>,
+    /// What came too late, by author and root.
+    late: Arc<Mutex<BTreeMap<(PeerId, Root), Fetching>>>,
 }
 
 impl Values {
     pub(super) fn new(folder: Arc<dyn SharedFolder>, layout: Arc<Layout>, checks: Checks) -> Self {
-        Self { folder, layout, checks, places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { folder, layout, checks, places: Arc::new(Semaphore::new(AT_ONCE)), late: Arc::default() }
     }
 
-    /// Fetches the value of an entry, until the deadline, and checks it. A damaged value is opened again once, so that
-    /// a folder that can fetch it again does.
+    /// Gives up what came too late, except these.
+    pub(super) fn retain(&self, keep: impl Fn(PeerId, Root) -> bool) {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).retain(|&(author, root), _| keep(author, root));
+    }
+
+    /// Fetches the value of an entry and checks it. A damaged value is opened again once, so that a folder that can
+    /// fetch it again does.
     ///
     /// The future borrows nothing, so any number of them can be in flight. Dropping it gives up.
     pub(super) fn fetch_and_check(
         &self,
         entry: Arc<SignedEntry>,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Verdict, NodeError>> + Send + 'static {
+        wait: Wait,
+    ) -> impl Future<Output = Fetched> + Send + 'static {
         let values = self.clone();
         async move {
-            match values.fetch_and_check_once(&entry, deadline).await? {
-                Err(Rejection::Damaged(_)) => values.fetch_and_check_once(&entry, deadline).await,
-                verdict => Ok(verdict),
+            match values.fetch_and_check_once(&entry, wait).await? {
+                (Verdict::Rejected(Rejection::Damaged(_)), _) => values.fetch_and_check_once(&entry, wait).await,
+                fetched => Ok(fetched),
             }
         }
     }
 
-    async fn fetch_and_check_once(&self, entry: &SignedEntry, deadline: Instant) -> Result<Verdict, NodeError> {
-        let Some(got) = self.get(entry, deadline).await else {
-            return Ok(Err(Rejection::OutOfReach("it is still on its way".to_owned())));
-        };
+    async fn fetch_and_check_once(&self, entry: &Arc<SignedEntry>, wait: Wait) -> Fetched {
+        let (got, waited) = self.get(entry, wait).await;
+        let rejected = |rejection| Ok((Verdict::Rejected(rejection), waited));
         let value = match got {
-            Ok(value) => Arc::new(value),
-            Err(error @ FolderError::Damaged { .. }) => return Ok(Err(Rejection::Damaged(error.to_string()))),
+            None => return Ok((Verdict::Late, waited)),
+            Some(Ok(value)) => Arc::new(value),
+            Some(Err(error @ FolderError::Damaged { .. })) => return rejected(Rejection::Damaged(error.to_string())),
             // This node must not end because one peer's files are out of reach.
-            Err(error) if error.may_pass() => return Ok(Err(Rejection::OutOfReach(error.to_string()))),
-            Err(error) => return Err(error.into()),
+            Some(Err(error)) if error.may_pass() => return rejected(Rejection::OutOfReach(error.to_string())),
+            Some(Err(error)) => return Err(error.into()),
         };
         if let Some(difference) = self.layout.difference(value.layout()) {
-            return Ok(Err(Rejection::Layout { difference }));
+            return rejected(Rejection::Layout { difference });
         }
         let (checks, place) = (self.checks.clone(), self.places.clone().acquire_owned().await);
-        off_runtime(move || {
+        let checked = off_runtime(move || {
             // Here, because the work goes on if its caller is cancelled.
             let _place = place;
             checks.weights(value.as_ref()).map(|()| value)
-        })
-        .await
+        });
+        Ok((checked.await?.map_or_else(Verdict::Rejected, Verdict::Counts), waited))
     }
 
-    /// `None` if it hasn't arrived by the deadline. A value that doesn't arrive at once gives up its place and waits
-    /// without one, so any number of dead peers can't keep places from the others.
-    async fn get(&self, entry: &SignedEntry, deadline: Instant) -> Option<Result<Value, FolderError>> {
-        let place = place(&self.places, deadline).await;
-        let mut got = pin!(self.folder.get(entry));
-        let at_least = Instant::now() + LEAST_PATIENCE;
-        if let Ok(got) = timeout_at(at_least, &mut got).await {
-            return Some(got);
+    /// `None` if it hasn't arrived in time; then it is fetched on in the background, unless it isn't to be fetched at
+    /// all. A value that isn't here gives up its place and is waited for without one, so any number of dead peers can't
+    /// keep places from the others. With it, how long it was waited for.
+    async fn get(&self, entry: &Arc<SignedEntry>, wait: Wait) -> (Option<Result<Value, FolderError>>, Duration) {
+        let Some(root) = entry.root() else { return (None, Duration::ZERO) };
+        let late = (entry.key.author(), root);
+        let began = Instant::now();
+        let fetching = self.late.lock().unwrap_or_else(PoisonError::into_inner).remove(&late);
+        let fetching = match fetching {
+            Some(fetching) => fetching,
+            None => {
+                let place = place(&self.places, began + wait.here).await;
+                match timeout_at(Instant::now() + wait.here, self.folder.get_here(entry)).await {
+                    Ok(Ok(Some(value))) => return (Some(Ok(value)), Duration::ZERO),
+                    Ok(Err(error)) => return (Some(Err(error)), Duration::ZERO),
+                    Ok(Ok(None)) | Err(_) => drop(place),
+                }
+                if wait.until.is_none() {
+                    return (None, began.elapsed());
+                }
+                let (folder, entry) = (self.folder.clone(), entry.clone());
+                Fetching(tokio::spawn(async move { folder.get(&entry).await }))
+            }
+        };
+        let mut fetching = fetching;
+        match timeout_at(wait.until.unwrap_or(began), &mut fetching.0).await {
+            Ok(Ok(got)) => (Some(got), began.elapsed()),
+            Ok(Err(panicked)) => (Some(Err(FolderError::Worker(panicked.to_string()))), began.elapsed()),
+            Err(_) => {
+                let mut others = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+                if others.len() < LATE_AT_ONCE {
+                    others.insert(late, fetching);
+                }
+                (None, began.elapsed())
+            }
         }
-        drop(place);
-        timeout_at(deadline.max(at_least), got).await.ok()
     }
 }
 
-/// A place, or none: whoever has waited for one until the deadline goes on without, so that even behind hundreds of dead
-/// peers no value waits longer than all of them may take together.
+/// A place, or none: whoever has waited for one until the deadline goes on without, so that no value waits long behind
+/// hundreds that their storage doesn't give.
 async fn place(places: &Semaphore, deadline: Instant) -> Option<SemaphorePermit<'_>> {
     timeout_at(deadline, places.acquire()).await.ok()?.ok()
 }

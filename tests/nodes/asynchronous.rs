@@ -12,8 +12,11 @@ use peerfold::{
     strategy::StrategySpec,
     weights::{DType, Tensor, TensorSpec, Weights},
 };
-use std::sync::Arc;
-use tokio::sync::Barrier;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{Barrier, Notify};
 
 fn node(peer: &Peer, events: &Recorder, options: AsyncOptions) -> AsyncNode {
     AsyncNode::new(peer.participant(events), options)
@@ -105,11 +108,61 @@ async fn any_number_of_dead_peers_delay_nobody_elses_value() {
     exchange.abort();
 }
 
+/// The same one that announces an update in every epoch, and one more that nobody has seen before: neither gives
+/// anything.
 #[tokio::test]
-async fn what_a_node_has_done_is_one_tree_of_figures() {
-    let (_storage, peers) = peers(4);
+async fn who_announces_and_never_gives_costs_a_node_little_and_is_told() {
+    let (_storage, peers) = peers(40);
     let events = Recorder::new();
-    let options = SessionOptions {
+    let (folder, mut node) = faulty(&peers[0], &events);
+    let never = peers[2..].iter().map(|peer| peer.id).collect::<Vec<_>>();
+    folder.set(|faults| (faults.away, faults.dead) = (never.clone(), never));
+    let began = Instant::now();
+    for epoch in 1..=38 {
+        peers[1].publish(epoch, 1.0).await;
+        peers[2].publish(epoch, 1.0).await;
+        peers[2 + epoch as usize - 1].publish(epoch, 1.0).await;
+        patiently(node.exchange(&local(epoch, 1.0))).await.unwrap();
+    }
+    // It was ten seconds a fold; now it is one for all, and a part of the time that the node has trained.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let with_honest = ids(&[&peers[0], &peers[1]]);
+    assert_eq!(events.folded_authors(), vec![with_honest; 38]);
+    let told: Vec<_> = events.rejected().into_iter().filter(|(author, _)| *author == peers[2].id.to_string()).collect();
+    assert!(told.len() == 1 && told[0].1.contains("too late"), "{told:?}");
+}
+
+#[tokio::test]
+async fn what_comes_late_is_folded_next_time_and_the_update_before_it_until_then() {
+    for ignore_seen in [false, true] {
+        let (_storage, peers) = peers(2);
+        let events = Recorder::new();
+        let folder = FaultyFolder::new(peers[0].folder.clone());
+        let participant =
+            nodes::participant(Arc::new(folder.clone()), &StrategySpec::new("fedavg"), nodes::options(&events));
+        let mut node = AsyncNode::new(participant, AsyncOptions { ignore_seen, ..AsyncOptions::default() });
+        peers[1].publish(1, 1.0).await;
+        patiently(node.exchange(&local(1, 0.0))).await.unwrap();
+        let fetches = Arc::new(Notify::new());
+        folder.set(|faults| (faults.away, faults.fetches_wait) = (vec![peers[1].id], Some(fetches.clone())));
+        peers[1].publish(2, 2.0).await;
+        patiently(node.exchange(&local(2, 0.0))).await.unwrap();
+        let epochs = || events.folds().iter().map(|fold| fold[1].epoch).collect::<Vec<_>>();
+        assert_eq!(epochs(), if ignore_seen { vec![1] } else { vec![1, 1] });
+        fetches.notify_one();
+        let mut epoch = 2;
+        while epochs().last() != Some(&2) {
+            epoch += 1;
+            patiently(node.exchange(&local(epoch, 0.0))).await.unwrap();
+        }
+        // It was asked for once, in the background.
+        let asked = folder.faults.lock().unwrap().opened.iter().filter(|key| key.update_epoch() == Some(2)).count();
+        assert_eq!((asked, events.rejected().len()), (1, 0));
+    }
+}
+
+fn session_options() -> SessionOptions {
+    SessionOptions {
         federation: nodes::federation(),
         name: "test".to_owned(),
         run_dir: None,
@@ -118,8 +171,14 @@ async fn what_a_node_has_done_is_one_tree_of_figures() {
         distinct: Default::default(),
         publish_folded: false,
         stop: Stop::new(),
-    };
-    let mut session = Session::new(node(&peers[0], &events, AsyncOptions::default()), options);
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_has_done_is_one_tree_of_figures() {
+    let (_storage, peers) = peers(4);
+    let events = Recorder::new();
+    let mut session = Session::new(node(&peers[0], &events, AsyncOptions::default()), session_options());
     patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await.unwrap();
     let before = session.figures();
     assert_eq!((before.fold, before.training, before.run.epoch), Default::default());

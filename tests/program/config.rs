@@ -53,6 +53,7 @@ const SETTINGS: [(&str, &str, &str); 55] = [
     ("epochs-between-folds", "2", "2"),
     ("upload-only", "true", "true"),
     ("max-peers", "5", "5"),
+    ("max-wait", "0.25", "0.25"),
     ("max-staleness", "6", "6"),
     ("max-num-examples", "1000", "1000"),
     ("max-norm", "12.5", "12.5"),

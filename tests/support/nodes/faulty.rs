@@ -30,6 +30,10 @@ pub struct Faults {
     pub before_get: Option<Hook>,
     /// Authors whose values never come.
     pub dead: Vec<PeerId>,
+    /// Authors whose values have to be fetched from others first.
+    pub away: Vec<PeerId>,
+    /// Fetches of those that are away go on only when this is told.
+    pub fetches_wait: Option<Arc<Notify>>,
     /// Values come when so many are asked for at once.
     pub together: Option<Arc<Barrier>>,
     /// What authors say of their starts comes only while this node publishes an update.
@@ -58,6 +62,10 @@ impl FaultyFolder {
 
     pub fn before_get<F: Future<Output = ()> + Send + 'static>(&self, hook: impl FnOnce() -> F + Send + 'static) {
         self.set(|faults| faults.before_get = Some(Box::new(|| Box::pin(hook()))));
+    }
+
+    fn is_away(&self, entry: &Entry) -> bool {
+        self.held(|faults| faults.away.contains(&entry.key.author()))
     }
 
     fn held<T>(&self, what: impl FnOnce(&Faults) -> T) -> T {
@@ -103,6 +111,9 @@ impl SharedFolder for FaultyFolder {
         if self.held(|faults| faults.dead.contains(&entry.key.author())) {
             std::future::pending::<()>().await;
         }
+        if let Some(fetches) = self.held(|faults| faults.fetches_wait.clone()).filter(|_| self.is_away(entry)) {
+            fetches.notified().await;
+        }
         if let Some(starts) = self.held(|faults| faults.starts_wait.clone()).filter(|_| entry.key.name() == "start") {
             starts.notified().await;
         }
@@ -114,6 +125,10 @@ impl SharedFolder for FaultyFolder {
             hook().await;
         }
         self.inner.get(entry).await
+    }
+
+    async fn get_here(&self, entry: &Entry) -> Result<Option<Value>, FolderError> {
+        if self.is_away(entry) { Ok(None) } else { self.get(entry).await.map(Some) }
     }
 
     fn watch(&self, prefix: &str) -> Watch {

@@ -1,0 +1,151 @@
+//! How long an asynchronous node waits for values that aren't here yet. Pure: it is told how much time has passed.
+
+use libp2p_identity::PeerId;
+use std::{collections::BTreeMap, time::Duration};
+
+/// The longest wait at once.
+const MOST: Duration = Duration::from_secs(10);
+/// What a node may wait before it has worked at all.
+const FIRST: Duration = Duration::from_secs(2);
+/// What an author whose last value came in time is waited for in any case: with epochs of milliseconds, a part of one
+/// is shorter than any way through a network.
+const LEAST: Duration = Duration::from_millis(50);
+/// How often in a row an author's values come too late before that is reported.
+const REPORTED: u32 = 3;
+
+/// How long a node waits for the values of others.
+///
+/// It may wait a part of the time that it has worked itself, taken together: whatever others announce and don't give,
+/// and however many they are, they take no more. An author who has made it wait is waited for half as long at each
+/// further time.
+#[derive(Debug)]
+pub(super) struct Patience {
+    part: f64,
+    /// What it may wait now.
+    left: Duration,
+    /// How often in a row an author's values came too late; 0 of those who were in time. No more authors than the folder
+    /// shows.
+    late: BTreeMap<PeerId, u32>,
+}
+
+impl Patience {
+    /// One that waits this part of the node's own time.
+    pub(super) fn new(part: f64) -> Self {
+        Self { part, left: if part > 0.0 { FIRST } else { Duration::ZERO }, late: BTreeMap::new() }
+    }
+
+    /// The node has worked for so long.
+    pub(super) fn worked(&mut self, time: Duration) {
+        self.left = self.left.saturating_add(time.min(Duration::from_secs(1 << 40)).mul_f64(self.part)).min(MOST);
+    }
+
+    /// The node has waited for so long.
+    pub(super) fn waited(&mut self, time: Duration) {
+        self.left = self.left.saturating_sub(time);
+    }
+
+    /// How long to wait for a value of this author.
+    pub(super) fn with(&self, author: PeerId) -> Duration {
+        match self.late.get(&author) {
+            Some(0) if self.part > 0.0 => self.left.max(LEAST),
+            Some(&late) => halved(self.left, late),
+            None => self.left,
+        }
+    }
+
+    /// At most this share of `time` for this author, which has never more than what is [left](Self::with) to wait for
+    /// a value that isn't here: for one that should be, but that its storage doesn't give.
+    pub(super) fn of(&self, author: PeerId, time: Duration) -> Duration {
+        halved(time, self.late.get(&author).copied().unwrap_or(0))
+    }
+
+    /// A value of this author came in time.
+    pub(super) fn came(&mut self, author: PeerId) {
+        self.late.insert(author, 0);
+    }
+
+    /// A value of this author didn't come in time. Says whether that is worth a report: once for as long as its values
+    /// come too late.
+    pub(super) fn missed(&mut self, author: PeerId) -> bool {
+        let late = self.late.entry(author).or_insert(0);
+        *late = late.saturating_add(1);
+        *late == REPORTED
+    }
+
+    /// Forgets all authors except these.
+    pub(super) fn retain(&mut self, keep: impl Fn(PeerId) -> bool) {
+        self.late.retain(|&author, _| keep(author));
+    }
+}
+
+fn halved(time: Duration, times: u32) -> Duration {
+    1u32.checked_shl(times).map_or(Duration::ZERO, |part| time / part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    const EPOCH: Duration = Duration::from_millis(40);
+
+    #[test]
+    fn however_many_give_nothing_the_node_keeps_its_time() {
+        for seed in 0..20 {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let known: Vec<PeerId> = (0..10).map(|_| PeerId::random()).collect();
+            let mut patience = Patience::new(0.1);
+            let (mut worked, mut waited) = (Duration::ZERO, Duration::ZERO);
+            for _ in 0..2_000 {
+                worked += EPOCH;
+                patience.worked(EPOCH);
+                // Strangers, who have never given anything, and the same few again and again.
+                let authors = [PeerId::random(), known[random.random_range(0..known.len())]];
+                let wait = authors.map(|author| patience.with(author)).into_iter().max().unwrap_or_default();
+                patience.waited(wait);
+                waited += wait;
+                for author in authors {
+                    patience.missed(author);
+                }
+            }
+            assert!(waited <= FIRST + worked.mul_f64(0.1), "{waited:?} of {worked:?}");
+            patience.retain(|author| known.contains(&author));
+            assert!(patience.late.len() <= known.len());
+        }
+    }
+
+    #[test]
+    fn who_was_late_is_waited_for_less_until_it_is_in_time_and_told_once() {
+        let author = PeerId::random();
+        let mut patience = Patience::new(0.1);
+        assert_eq!(patience.with(author), FIRST);
+        let told: Vec<bool> = (0..40).map(|_| patience.missed(author)).collect();
+        assert_eq!(told.iter().filter(|told| **told).count(), 1);
+        assert!(told[REPORTED as usize - 1] && patience.with(author).is_zero() && patience.of(author, MOST).is_zero());
+        patience.came(author);
+        assert_eq!((patience.with(author), patience.of(author, MOST)), (FIRST, MOST));
+        patience.missed(author);
+        assert_eq!((patience.with(author), patience.of(author, MOST)), (FIRST / 2, MOST / 2));
+        // Nothing is left to wait; who is in time is still waited for a moment.
+        patience.waited(MOST);
+        assert!(patience.with(author).is_zero());
+        patience.came(author);
+        assert_eq!(patience.with(author), LEAST);
+    }
+
+    #[test]
+    fn a_wait_is_a_part_of_the_nodes_own_time_and_never_longer_than_some_seconds() {
+        let stranger = PeerId::random();
+        let mut patience = Patience::new(0.1);
+        patience.waited(MOST);
+        patience.worked(Duration::from_secs(20));
+        assert_eq!(patience.with(stranger), Duration::from_secs(2));
+        patience.worked(Duration::MAX);
+        assert_eq!(patience.with(stranger), MOST);
+        let mut none = Patience::new(0.0);
+        none.worked(Duration::from_secs(20));
+        none.came(stranger);
+        assert!(none.with(stranger).is_zero());
+    }
+}
