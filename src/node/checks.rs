@@ -13,6 +13,12 @@ settings! {
         pub max_staleness as "max-staleness": u64 = 10, "EPOCHS";
         /// Refuse updates that claim more examples.
         pub max_num_examples as "max-num-examples": u64 = 100_000_000, "N";
+        /// Count no more examples of an update than so many times the median of those that it is folded with.
+        ///
+        /// The median of what they claim, the node's own update included; of two numbers in the middle the lower one.
+        /// Nobody can check what a peer claims, and in a mean weighted by examples a claim decides. Should be the same
+        /// on all nodes that fold synchronously.
+        pub max_examples_ratio as "max-examples-ratio": f64 = 5.0, "F", Range::at_least(1.0);
         /// Refuse updates whose weights have a larger Euclidean norm. [default: any]
         pub max_norm as "max-norm": Option<f64> = None, "F", Range::above(0.0);
     }

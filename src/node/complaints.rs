@@ -2,6 +2,7 @@
 
 use super::{Event, EventSink, FoldFigures, event::tell, roster::Stale};
 use crate::weights::{EntryHash, SignedEntry};
+use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -25,13 +26,21 @@ pub(super) struct Complaints {
     complained: BTreeMap<EntryHash, Complaint>,
     /// Those that were reported as too old.
     left_out: BTreeSet<EntryHash>,
+    /// Authors of whose claims it was reported that they were cut.
+    cut: BTreeSet<PeerId>,
     /// How many there were of each kind.
     pub(super) counted: FoldFigures,
 }
 
 impl Complaints {
     pub(super) fn new(events: EventSink) -> Self {
-        Self { events, complained: BTreeMap::new(), left_out: BTreeSet::new(), counted: FoldFigures::default() }
+        Self {
+            events,
+            complained: BTreeMap::new(),
+            left_out: BTreeSet::new(),
+            cut: BTreeSet::new(),
+            counted: FoldFigures::default(),
+        }
     }
 
     /// What was last reported about this entry.
@@ -82,6 +91,20 @@ impl Complaints {
                 tell(&self.events, &Event::LeftOut { author, epoch, staleness });
             }
         }
+    }
+
+    /// Reports, once for each author, that not all examples count that it claims.
+    pub(super) fn tell_cut(&mut self, author: PeerId, epoch: u64, claimed: u64, counted: u64) {
+        if self.cut.insert(author) {
+            let author = author.to_string();
+            tracing::warn!(author, epoch, claimed, counted, "claim cut");
+            tell(&self.events, &Event::ClaimCut { author, epoch, claimed, counted });
+        }
+    }
+
+    /// Forgets what was reported about all authors except these.
+    pub(super) fn retain_authors(&mut self, keep: impl Fn(PeerId) -> bool) {
+        self.cut.retain(|&author| keep(author));
     }
 
     /// Forgets what was reported about updates that are gone; a flood of them would fill the memory.

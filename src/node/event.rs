@@ -136,6 +136,18 @@ pub enum Event {
         /// Its staleness τ.
         staleness: u64,
     },
+    /// An author, possibly this node itself, claims so many examples more than the others of a fold that not all of them
+    /// count. Told once for each author.
+    ClaimCut {
+        /// Peer id of the author.
+        author: String,
+        /// The epoch that the update comes after.
+        epoch: u64,
+        /// Examples it claims.
+        claimed: u64,
+        /// Examples that count.
+        counted: u64,
+    },
     /// A peer runs with other hyper-parameters, began from other weights, or has what each node should have to itself, as
     /// its part of the data. Or this node, by its own peer id, goes on with other settings than its checkpoint's.
     Mismatch {

@@ -21,6 +21,9 @@ pub struct FoldFigures {
     pub folded: u64,
     /// Folds that the strategy refused.
     pub refused: u64,
+    /// Updates in folds that claimed more examples than count.
+    #[serde(default)]
+    pub cut: u64,
 }
 
 /// What was trained in this run, as handed to the session.

@@ -3,6 +3,7 @@
 use super::{
     FoldedUpdate, LocalUpdate,
     complaints::Complaint,
+    roster::lower_median,
     update::{Arrived, DEGREE},
 };
 use crate::{
@@ -64,11 +65,37 @@ pub(super) fn fold_readable(
     }
 }
 
-/// Folds peers' updates apart from the node's own strategy and count of folds.
-pub(super) fn fold_peers(strategy: &mut dyn Strategy, peers: &[(Arrived, u64)]) -> Result<Folded, FoldError> {
-    let inputs: Vec<Input> = peers.iter().map(|(arrived, staleness)| Input::of(arrived.clone(), *staleness)).collect();
+/// Folds updates apart from the node's own strategy and count of folds.
+pub(super) fn fold_apart(strategy: &mut dyn Strategy, inputs: &[Input]) -> Result<Folded, FoldError> {
     let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
     strategy.fold(&Round { number: 1, updates: &updates, failures: 0 })
+}
+
+/// An update that claims more examples than count.
+#[derive(Debug, PartialEq)]
+pub(super) struct Cut {
+    pub(super) author: PeerId,
+    pub(super) epoch: u64,
+    pub(super) claimed: u64,
+    pub(super) counted: u64,
+}
+
+/// Lets no update count for more than so many times the lower median of what all claim, the node's own included: nobody
+/// can check a claim, and by a claim one author could take all the weight. It follows from the updates alone, so that
+/// synchronous nodes still come to equal bits. Returns those that claim more.
+pub(super) fn cut_claims(inputs: &mut [Input], ratio: f64) -> Vec<Cut> {
+    let median = lower_median(inputs.iter().map(|input| input.metadata.num_examples)).unwrap_or_default();
+    // A float that is too large becomes the largest integer. With a median of 0 the others needn't become 0 too.
+    let most = (median.max(1) as f64 * ratio) as u64;
+    let mut cut = Vec::new();
+    for input in inputs {
+        let claimed = input.metadata.num_examples;
+        if claimed > most {
+            input.counted = most;
+            cut.push(Cut { author: input.author, epoch: input.metadata.epoch, claimed, counted: most });
+        }
+    }
+    cut
 }
 
 /// The number of peers that a metric gives; `None` if it isn't a valid number.
@@ -81,6 +108,8 @@ pub(super) struct Input {
     pub(super) author: PeerId,
     weights: Source,
     metadata: Metadata,
+    /// How many of the examples that it claims count.
+    counted: u64,
     staleness: u64,
     own: bool,
 }
@@ -93,12 +122,14 @@ enum Source {
 impl Input {
     pub(super) fn of(arrived: Arrived, staleness: u64) -> Self {
         let (author, metadata) = (arrived.author(), arrived.metadata.clone());
-        Self { author, weights: Source::Peer(arrived), metadata, staleness, own: false }
+        let counted = metadata.num_examples;
+        Self { author, weights: Source::Peer(arrived), metadata, counted, staleness, own: false }
     }
 
     pub(super) fn own(author: PeerId, local: &LocalUpdate) -> Self {
         let weights = Source::Own(local.weights.clone());
-        Self { author, weights, metadata: local.metadata(), staleness: 0, own: true }
+        let counted = local.num_examples;
+        Self { author, weights, metadata: local.metadata(), counted, staleness: 0, own: true }
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -114,7 +145,7 @@ impl Input {
             author: self.author,
             weights,
             delta: false,
-            num_examples: self.metadata.num_examples,
+            num_examples: self.counted,
             epoch: self.metadata.epoch,
             staleness: self.staleness as f64,
             loss: self.metadata.metric("loss"),
@@ -137,6 +168,7 @@ impl Input {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -144,5 +176,27 @@ mod tests {
         assert_eq!([0.0, 3.0, 1e9].map(degree), [Some(0), Some(3), Some(1_000_000_000)]);
         let none = [-1.0, 0.5, 1e9 + 1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
         assert_eq!(none.map(degree), [None; 6]);
+    }
+
+    /// What counts of each of these claims, and how many are cut.
+    fn counted(claims: &[u64], ratio: f64) -> (Vec<u64>, usize) {
+        let of = |&num_examples: &u64| {
+            let weights = Weights::artifact("x".as_bytes().to_vec()).unwrap();
+            Input::own(PeerId::random(), &LocalUpdate { weights, epoch: 1, num_examples, metrics: Vec::new() })
+        };
+        let mut inputs: Vec<Input> = claims.iter().map(of).collect();
+        let cut = cut_claims(&mut inputs, ratio).len();
+        (inputs.iter().map(|input| input.counted).collect(), cut)
+    }
+
+    #[test]
+    fn no_claim_counts_for_more_than_a_few_times_the_median() {
+        assert_eq!(counted(&[600, 500, 400, 100_000_000], 5.0), (vec![600, 500, 400, 2000], 1));
+        assert_eq!(counted(&[600, 3000, 599], 5.0), (vec![600, 3000, 599], 0));
+        assert_eq!(counted(&[10, u64::MAX], 5.0), (vec![10, 50], 1));
+        // Even most of the claims can't make the others' worth nothing.
+        assert_eq!(counted(&[0, 0, 0, 600], 5.0), (vec![0, 0, 0, 5], 1));
+        assert_eq!(counted(&[u64::MAX, u64::MAX], 1.0), (vec![u64::MAX; 2], 0));
+        assert_eq!(counted(&[], 5.0), (vec![], 0));
     }
 }

@@ -6,7 +6,7 @@ use super::{
     background::off_runtime,
     complaints::{Complaint, Complaints},
     event::tell,
-    fold::{Input, Outcome, Unread, fold_readable},
+    fold::{Cut, Input, Outcome, Unread, cut_claims, fold_readable},
     patience::Patience,
     roster::Stale,
     update::{Arrived, DEGREE, Listing},
@@ -326,6 +326,7 @@ impl Participant {
         // checkpoint.
         let is_listed = |author| updates.contains_key(&author);
         self.roster.retain(|author| author == me || is_listed(author));
+        self.complaints.retain_authors(|author| author == me || is_listed(author));
         self.patience.retain(is_listed);
         Ok(updates)
     }
@@ -526,6 +527,15 @@ impl Participant {
         arrived.into_iter().map(|arrived| (staleness(&arrived), arrived)).map(|(tau, arrived)| (arrived, tau)).collect()
     }
 
+    /// Lets no update of a fold count for too many examples, and reports those that claim more.
+    pub(super) fn cut_claims(&mut self, inputs: &mut [Input]) {
+        let ratio = self.options.checks.max_examples_ratio;
+        for Cut { author, epoch, claimed, counted } in cut_claims(inputs, ratio) {
+            self.counted.cut += 1;
+            self.complaints.tell_cut(author, epoch, claimed, counted);
+        }
+    }
+
     /// Folds. `own` says where among the peers' updates the node's own stands. An update that can't be read any more is
     /// left out with an event. If fewer than `needed` are left, its own included, or none of a peer, nothing is folded.
     /// An error of the strategy is reported as an event.
@@ -544,6 +554,7 @@ impl Participant {
         if let Some((place, local)) = own {
             inputs.insert(place, Input::own(self.peer_id(), local));
         }
+        self.cut_claims(&mut inputs);
         let (number, failures) = (self.roster.folds() + 1, self.failures);
         let mut strategy = self.take_strategy()?;
         let worked = off_runtime(move || {

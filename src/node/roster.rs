@@ -216,7 +216,7 @@ fn is_believed(epoch: u64, grown: u64, own: u64, reach: u64) -> bool {
 }
 
 /// The median of these numbers; the lower of two middle ones.
-fn lower_median(numbers: impl IntoIterator<Item = u64>) -> Option<u64> {
+pub(super) fn lower_median(numbers: impl IntoIterator<Item = u64>) -> Option<u64> {
     let mut numbers: Vec<u64> = numbers.into_iter().collect();
     numbers.sort_unstable();
     let middle = numbers.len().checked_sub(1)? / 2;

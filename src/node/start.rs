@@ -1,7 +1,9 @@
 //! How a node without a checkpoint begins, and what it publishes about that.
 
 use super::{
-    Event, FoldedFrom, NodeError, Origin, Participant, Standpoint, Stop, background::off_runtime, fold::fold_peers,
+    Event, FoldedFrom, NodeError, Origin, Participant, Standpoint, Stop,
+    background::off_runtime,
+    fold::{Input, fold_apart},
 };
 use crate::{
     folder::Value,
@@ -196,7 +198,9 @@ pub(super) async fn first_weights(
     let integers = if only_integers { "mean" } else { "newest" };
     let mut mean = StrategySpec::new("fedavg").with("integers", integers).build()?;
     let mut from: Vec<FoldedFrom> = fresh.iter().map(|(arrived, _)| arrived.folded_from(0.0)).collect();
-    let folded = off_runtime(move || fold_peers(mean.as_mut(), &fresh)).await?;
+    let mut inputs: Vec<Input> = fresh.into_iter().map(|(arrived, staleness)| Input::of(arrived, staleness)).collect();
+    participant.cut_claims(&mut inputs);
+    let folded = off_runtime(move || fold_apart(mean.as_mut(), &inputs)).await?;
     match folded {
         Ok(folded) => {
             from.iter_mut().zip(&folded.shares).for_each(|(update, share)| update.weight = *share);

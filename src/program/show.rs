@@ -59,6 +59,11 @@ pub(crate) fn text(event: &Event) -> Option<String> {
         Event::LeftOut { author, epoch, staleness } => {
             format!("update of {} for epoch {epoch} left out: {staleness} stale", short_peer(author))
         }
+        Event::ClaimCut { author, epoch, claimed, counted } => format!(
+            "update of {} for epoch {epoch} claims {claimed} examples, of which {counted} count; \
+             --max-examples-ratio says how many may",
+            short_peer(author),
+        ),
         Event::Mismatch { author, differences } => {
             format!("settings of {} don't fit: {}", short_peer(author), differences.join("; "))
         }

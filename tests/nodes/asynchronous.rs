@@ -161,6 +161,38 @@ async fn what_comes_late_is_folded_next_time_and_the_update_before_it_until_then
     }
 }
 
+/// Garbage, and a claim to have seen more examples than everybody else.
+#[tokio::test]
+async fn no_claim_of_examples_takes_all_the_weight() {
+    let (_storage, peers) = peers(5);
+    for peer in &peers[1..3] {
+        peer.publish(1, 0.0).await;
+    }
+    peers[3].publish_weights(1, &weights(8.0), 100_000_000).await;
+    let events = Recorder::new();
+    let mut first = node(&peers[0], &events, AsyncOptions::default());
+    for epoch in 1..=2 {
+        // 10, 10, 10 and five times their median.
+        assert_eq!(value_of(&patiently(first.exchange(&local(epoch, 0.0))).await.unwrap().0), 5.0);
+    }
+    let cut = |events: &Recorder| {
+        events.pick(|event| match event {
+            Event::ClaimCut { author, epoch, claimed, counted } => Some((author.clone(), *epoch, *claimed, *counted)),
+            _ => None,
+        })
+    };
+    assert_eq!(cut(&events), [(peers[3].id.to_string(), 1, 100_000_000, 50)]);
+    assert!(events.folds()[0].iter().all(|update| update.weight <= 0.625));
+    // Nor of what a newcomer begins with, and a setting says how much.
+    let events = Recorder::new();
+    let checks = Checks { max_examples_ratio: 1.0, ..Checks::default() };
+    let strict = strict(&peers[4], ParticipantOptions { checks, ..options(&events) });
+    let mut session = Session::new(strict, session_options());
+    let begun = patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await.unwrap();
+    assert_eq!(value_of(&begun.weights), 2.0);
+    assert_eq!((cut(&events).len(), session.figures().fold.cut), (1, 1));
+}
+
 fn session_options() -> SessionOptions {
     SessionOptions {
         federation: nodes::federation(),

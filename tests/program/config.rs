@@ -56,6 +56,7 @@ const SETTINGS: [(&str, &str, &str); 55] = [
     ("max-wait", "0.25", "0.25"),
     ("max-staleness", "6", "6"),
     ("max-num-examples", "1000", "1000"),
+    ("max-examples-ratio", "2.5", "2.5"),
     ("max-norm", "12.5", "12.5"),
     ("sync", "true", "true"),
     ("nodes", "4", "4"),
