@@ -105,7 +105,9 @@ mod tests {
                 let wait = authors.map(|author| patience.with(author)).into_iter().max().unwrap_or_default();
                 patience.waited(wait);
                 waited += wait;
-                authors.map(|author| patience.missed(author));
+                for author in authors {
+                    patience.missed(author);
+                }
             }
             assert!(waited <= FIRST + worked.mul_f64(0.1), "{waited:?} of {worked:?}");
             patience.retain(|author| known.contains(&author));

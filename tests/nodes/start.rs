@@ -103,6 +103,34 @@ async fn with_updates_there_it_begins_from_their_mean_and_their_lower_median_epo
     }
 }
 
+/// Most of those that are there claim a far epoch: it begins where the others are, and goes on from there.
+#[tokio::test]
+async fn a_majority_that_claims_a_far_epoch_lets_no_newcomer_end_untrained() {
+    for claim in [500, 999_999_999] {
+        let (_storage, peers) = peers(8);
+        for (peer, epoch) in peers[1..3].iter().zip([7, 9]) {
+            peer.publish(epoch, 1.0).await;
+        }
+        for liar in &peers[3..] {
+            liar.publish(claim, 1.0).await;
+        }
+        let events = Recorder::new();
+        let mut session = session(&peers[0], &events, wanting(0, NEVER));
+        assert_eq!(begin(&mut session).await.unwrap().epoch, 7);
+        for epoch in 8..=20 {
+            let completed = patiently(session.epoch_trained(local(epoch, 1.0), Default::default())).await.unwrap();
+            assert_eq!(completed.epoch, epoch);
+        }
+        // Honest peers alone, at such an epoch, are joined there.
+        let (_storage, peers) = nodes::peers(3);
+        for (peer, epoch) in peers[1..].iter().zip([claim, claim + 3]) {
+            peer.publish(epoch, 1.0).await;
+        }
+        let begun = begin(&mut self::session(&peers[0], &events, wanting(0, NEVER))).await.unwrap();
+        assert_eq!(begun.epoch, claim);
+    }
+}
+
 /// One of two has published its first epoch before the other has looked: both train the first epoch and fold it.
 #[tokio::test]
 async fn synchronous_members_that_start_together_start_together() {

@@ -212,6 +212,17 @@ async fn one_members_claim_of_a_far_epoch_moves_nobody_past_a_quorum() {
 }
 
 #[tokio::test]
+async fn whatever_the_quorum_half_of_the_others_are_needed_to_take_a_node_along() {
+    let (_storage, peers) = peers(4);
+    let mut node = node(&peers[0], &Recorder::new(), of(4, 1, NEVER, BelowQuorum::Alone));
+    peers[1].publish(1_000_000, 8.0).await;
+    assert_eq!(patiently(node.catch_up(0)).await.unwrap(), None);
+    peers[2].publish(5, 4.0).await;
+    let (weights, epoch) = patiently(node.catch_up(0)).await.unwrap().unwrap();
+    assert_eq!((value_of(&weights), epoch), (6.0, 5));
+}
+
+#[tokio::test]
 async fn a_stop_request_ends_the_wait_with_the_update_published() {
     let (_storage, peers) = peers(2);
     let (events, stop) = (Recorder::new(), Stop::new());
