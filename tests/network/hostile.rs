@@ -162,7 +162,12 @@ network_tests! {
         // Who comes after it is remembered as well.
         let mut other = Announcer::of(&node.address()).await;
         other.announce([key(200)]).await;
-        assert!(asker.finds(key(200)).await);
+        eventually(async || {
+            // What it has sent leaves only as long as it is asked something.
+            other.finds(key(201)).await;
+            asker.finds(key(200)).await
+        })
+        .await;
     }
 
     /// A peer that does what no honest one does is dropped at once, and can't come back, not even after a restart.

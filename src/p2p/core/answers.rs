@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(answers.taken(&1), Some(unread));
         assert_eq!(answers.begin_next(), Some((2, unread, 2)));
         // Its connection is closed.
-        (0..20).for_each(|id| drop(answers.taken(&id)));
+        (0..20).for_each(|id| _ = answers.taken(&id));
         assert_eq!((answers.bytes(), answers.begin_next()), (5, None));
     }
 

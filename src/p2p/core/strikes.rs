@@ -218,9 +218,10 @@ mod tests {
         strikes.add(worst, LowTolerance, NOW);
         strikes.add(worst, LowTolerance, NOW);
         strikes.add(banned, Fatal, MINUTES(1));
-        for _ in 0..2 * MAX_REMEMBERED {
-            strikes.add(PeerId::random(), LowTolerance, NOW);
-            strikes.add(PeerId::random(), Fatal, NOW);
+        for severity in [Fatal, LowTolerance] {
+            for _ in 0..2 * MAX_REMEMBERED {
+                strikes.add(PeerId::random(), severity, NOW);
+            }
         }
         assert_eq!((strikes.counts.len(), strikes.bans.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
         assert!(strikes.banned_for(&banned, MINUTES(1)).is_some());

@@ -55,8 +55,8 @@ impl Codec for Unread {
     }
 }
 
-/// Sends a node as many of these requests as it takes on so many connections, and reads nothing. Ends when the node has
-/// closed all of them.
+/// Sends a node so many of these requests on each of so many connections, and reads nothing. Ends when the node closes one
+/// of them: it may have refused all requests on another.
 pub async fn hoard(node: PeerAddress, request: BlobRequest, connections: usize, times: usize) {
     let config = Config::default().with_request_timeout(DAY).with_max_concurrent_streams(times);
     let protocols = [(BLOB_PROTOCOL, ProtocolSupport::Full)];
@@ -71,8 +71,8 @@ pub async fn hoard(node: PeerAddress, request: BlobRequest, connections: usize, 
     for _ in 0..connections {
         swarm.dial(DialOpts::unknown_peer_id().address(node.address.clone()).build()).unwrap();
     }
-    let (mut made, mut ended) = (0, 0);
-    while ended < connections {
+    let mut made = 0;
+    loop {
         match swarm.select_next_some().await {
             SwarmEvent::ConnectionEstablished { .. } => {
                 made += 1;
@@ -82,7 +82,7 @@ pub async fn hoard(node: PeerAddress, request: BlobRequest, connections: usize, 
                     }
                 }
             }
-            SwarmEvent::ConnectionClosed { .. } | SwarmEvent::OutgoingConnectionError { .. } => ended += 1,
+            SwarmEvent::ConnectionClosed { .. } => return,
             _ => {}
         }
     }

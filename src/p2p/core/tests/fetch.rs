@@ -408,7 +408,6 @@ fn a_broken_promise_counts_for_the_next_value() {
     let mut asked_first = 0;
     for number in 1..100 {
         let (value, entry) = (weights(number, 1), entry_of(3, "a", number.into(), &weights(number, 1)));
-        rig.input(Input::Published(entry.clone()));
         rig.core.board.insert(entry.clone()).unwrap();
         rig.input(Input::Want(entry.clone()));
         [1, 2].into_iter().for_each(|seed| rig.input(Input::Holds { peer: peer(seed), roots: vec![root(&entry)] }));
