@@ -9,13 +9,17 @@ mod behaviour;
 mod bootstrap_node;
 #[doc(hidden)]
 pub mod core;
+mod doors;
 mod figures;
 mod lookout;
 mod message;
+mod metered_gossip;
 pub(crate) mod network;
+mod patient;
 mod peer_list;
 mod protocols;
 mod redial;
+mod room;
 mod settings;
 mod shortage;
 mod status;
@@ -23,6 +27,7 @@ mod status;
 mod status_socket;
 mod surroundings;
 mod transport;
+mod trust;
 mod wire;
 
 #[cfg(unix)]
@@ -34,7 +39,7 @@ pub use self::{
     figures::NetworkFigures,
     peer_list::{PeerList, PeerListError},
     settings::{FederationName, NetworkOptions, NetworkSettings, SwarmLimits},
-    status::{NetworkStatus, PeerRole, PeerStatus, Transport},
+    status::{BannedPeer, NetworkStatus, PeerRole, PeerStatus, Refusals, Transport},
     surroundings::Surroundings,
     transport::NetworkError,
 };

@@ -1,7 +1,7 @@
 //! `peerfold peers`: shows who is connected to a running node.
 
 use crate::{
-    p2p::{NetworkStatus, PeerRole, PeerStatus, Transport},
+    p2p::{NetworkStatus, PeerRole, PeerStatus, Refusals, Transport},
     program::{Column, Sheet, short_peer},
 };
 use indicatif::{HumanBytes, HumanDuration};
@@ -26,6 +26,14 @@ pub(super) fn text(status: &NetworkStatus, columns: Option<usize>) -> String {
         0 => lines.push("nobody is connected".to_owned()),
         _ => lines.push(table(&status.peers).text(columns)),
     }
+    if status.refused.total() > 0 {
+        let Refusals { connections, requests, gossip } = status.refused;
+        lines.push(format!("refused: {connections} connections, {requests} requests, {gossip} messages of gossip"));
+    }
+    lines.extend(status.banned.iter().map(|banned| {
+        let (peer, span) = (short_peer(&banned.peer), span(banned.seconds));
+        format!("{peer} is kept out for {span}: {}", banned.reason)
+    }));
     lines.join("\n") + "\n"
 }
 
@@ -68,6 +76,7 @@ fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::p2p::BannedPeer;
 
     #[test]
     fn it_reads_well() {
@@ -84,6 +93,10 @@ mod tests {
             cached: 1 << 20,
             figures: None,
             peers: Vec::new(),
+            unread: 0,
+            places: 256,
+            banned: Vec::new(),
+            refused: Refusals::default(),
         };
         let alone = "12D3KooWself in federation abcdef\nlistens on /ip4/192.0.2.1/tcp/1/p2p/12D3KooWself\n\
                      4 entries of 2 authors; sent 1.50 KiB, received 0 B; 1.00 MiB in the cache\nnobody is connected\n";
@@ -103,6 +116,22 @@ mod tests {
             connected_seconds: 120,
             seen_seconds_ago: 3,
         });
+        status.banned.push(BannedPeer {
+            peer: "12D3KooWother2".to_owned(),
+            reason: "it sends too many requests".to_owned(),
+            seconds: 600,
+        });
+        status.refused.requests = 7;
+        let kept_out = text(&status, None);
+        let kept_out: Vec<&str> = kept_out.lines().rev().take(2).collect();
+        assert_eq!(
+            kept_out,
+            [
+                "…other2 is kept out for 10m: it sends too many requests",
+                "refused: 0 connections, 7 requests, 0 messages of gossip",
+            ]
+        );
+        (status.banned, status.refused) = (Vec::new(), Refusals::default());
         for columns in [60, 80, 100] {
             let text = text(&status, Some(columns));
             let table = text.lines().filter(|line| line.starts_with(['│', '┌']));

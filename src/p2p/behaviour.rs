@@ -1,9 +1,13 @@
 //! The protocols of a node, put together.
 
 use super::{
+    doors::Doors,
+    metered_gossip::{Gossip, Gossipsub, Metered},
+    patient::Patient,
     protocols::{BLOB_PROTOCOL, IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL, SYNC_PROTOCOL},
     settings::{NetworkSettings, SwarmLimits},
-    shortage::{affordable, affordable_pending},
+    shortage::affordable_pending,
+    trust::Trust,
     wire::{BlobCodec, SyncCodec},
 };
 use crate::weights::{FederationId, MAX_ENTRY_BYTES};
@@ -11,12 +15,9 @@ use libp2p::{
     allow_block_list,
     allow_block_list::BlockedPeers,
     connection_limits::{self, ConnectionLimits},
-    gossipsub::{
-        self, IdentTopic, IdentityTransform, MessageAuthenticity, MessageId, ValidationMode,
-        WhitelistSubscriptionFilter,
-    },
+    gossipsub::{self, IdentTopic, MessageAuthenticity, MessageId, ValidationMode, WhitelistSubscriptionFilter},
     identify,
-    kad::{self, store::MemoryStore},
+    kad::{self, StoreInserts, store::MemoryStore},
     mdns, ping,
     request_response::{self, ProtocolSupport},
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
@@ -29,34 +30,38 @@ pub(super) struct Behaviour {
     // First, so that they refuse a connection before the other protocols see it.
     pub(super) limits: connection_limits::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<BlockedPeers>,
+    pub(super) doors: Doors,
     pub(super) gossip: Gossip,
-    pub(super) sync: request_response::Behaviour<SyncCodec>,
-    pub(super) blobs: request_response::Behaviour<BlobCodec>,
+    pub(super) sync: request_response::Behaviour<Patient<SyncCodec>>,
+    pub(super) blobs: request_response::Behaviour<Patient<BlobCodec>>,
     pub(super) kad: kad::Behaviour<MemoryStore>,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
-/// Of the topics that peers subscribe to, only the federation's own is kept.
-type Gossip = gossipsub::Behaviour<IdentityTransform, WhitelistSubscriptionFilter>;
-
 /// The topic of a federation: the text of its id.
 pub(super) fn topic(federation: FederationId) -> IdentTopic {
     IdentTopic::new(federation.to_string())
 }
 
-/// The connection limits; zero if the node is cut off.
+/// The limits of connections being made, and of each peer's; [`Doors`] has the others. No connection at all if the node
+/// is cut off.
 pub(super) fn connection_limits(limits: &SwarmLimits, cut: bool) -> ConnectionLimits {
     ConnectionLimits::default()
-        .with_max_established(Some(if cut { 0 } else { affordable(limits.connections) }))
+        .with_max_established(cut.then_some(0))
         .with_max_established_per_peer(Some(limits.connections_per_peer))
         .with_max_pending_incoming(Some(affordable_pending(limits.pending)))
         .with_max_pending_outgoing(Some(affordable_pending(limits.pending)))
 }
 
 impl Behaviour {
-    pub(super) fn new(keypair: &Keypair, federation: FederationId, settings: &NetworkSettings) -> Result<Self, String> {
+    pub(super) fn new(
+        keypair: &Keypair,
+        federation: FederationId,
+        settings: &NetworkSettings,
+        trust: Trust,
+    ) -> Result<Self, String> {
         let me = keypair.public().to_peer_id();
         let limits = &settings.swarm;
         let requests = || {
@@ -65,7 +70,7 @@ impl Behaviour {
                 .with_max_concurrent_streams(limits.streams)
         };
         let both = |protocol| [(protocol, ProtocolSupport::Full)];
-        let mut gossip = gossip(federation, limits)?;
+        let mut gossip = Gossip::new(limits, trust.clone(), |metered| gossipsub(federation, limits, metered))?;
         gossip.subscribe(&topic(federation)).map_err(|error| error.to_string())?;
         let found = (!settings.no_mdns).then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me)).transpose();
         let found = found.unwrap_or_else(|error| {
@@ -77,9 +82,18 @@ impl Behaviour {
         Ok(Self {
             limits: connection_limits::Behaviour::new(connection_limits(limits, false)),
             blocked: allow_block_list::Behaviour::default(),
+            doors: Doors::new(limits, trust),
             gossip,
-            sync: request_response::Behaviour::with_codec(SyncCodec, both(SYNC_PROTOCOL), requests()),
-            blobs: request_response::Behaviour::with_codec(BlobCodec, both(BLOB_PROTOCOL), requests()),
+            sync: request_response::Behaviour::with_codec(
+                Patient::new(SyncCodec, limits.stall_timeout),
+                both(SYNC_PROTOCOL),
+                requests(),
+            ),
+            blobs: request_response::Behaviour::with_codec(
+                Patient::new(BlobCodec, limits.stall_timeout),
+                both(BLOB_PROTOCOL),
+                requests(),
+            ),
             kad: kad(keypair, limits),
             identify: identify::Behaviour::new(identity.with_agent_version(agent).with_push_listen_addr_updates(true)),
             ping: ping::Behaviour::default(),
@@ -88,7 +102,7 @@ impl Behaviour {
     }
 }
 
-fn gossip(federation: FederationId, limits: &SwarmLimits) -> Result<Gossip, String> {
+fn gossipsub(federation: FederationId, limits: &SwarmLimits, metered: Metered) -> Result<Gossipsub, String> {
     // An entry proves itself, so messages carry neither author nor signature. Gossipsub doesn't score peers: its scores
     // count addresses, and a whole hospital may share one. The core drops peers that send rubbish.
     let config = gossipsub::ConfigBuilder::default()
@@ -102,7 +116,8 @@ fn gossip(federation: FederationId, limits: &SwarmLimits) -> Result<Gossip, Stri
         .build()
         .map_err(|error| error.to_string())?;
     let filter = WhitelistSubscriptionFilter([topic(federation).hash()].into());
-    Gossip::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter).map_err(str::to_owned)
+    let anonymous = MessageAuthenticity::Anonymous;
+    Gossipsub::new_with_subscription_filter_and_transform(anonymous, config, filter, metered).map_err(str::to_owned)
 }
 
 fn kad(keypair: &Keypair, limits: &SwarmLimits) -> kad::Behaviour<MemoryStore> {
@@ -112,13 +127,16 @@ fn kad(keypair: &Keypair, limits: &SwarmLimits) -> kad::Behaviour<MemoryStore> {
         max_records: 0,
         max_value_bytes: 0,
         max_providers_per_key: limits.members,
-        max_provided_keys: limits.federations,
+        // And this node's own, for which there is always room.
+        max_provided_keys: limits.federations + 1,
     };
     let mut config = kad::Config::new(KADEMLIA_PROTOCOL);
     config
         .set_query_timeout(limits.table_timeout)
         .set_provider_record_ttl(Some(limits.provider_ttl))
         .set_provider_publication_interval(None)
+        // What peers announce is taken in as far as there is room for it: see `Announcements`.
+        .set_record_filtering(StoreInserts::FilterBoth)
         .set_parallelism(NonZeroUsize::new(5).unwrap_or(NonZeroUsize::MIN));
     let mut kad = kad::Behaviour::with_config(me, MemoryStore::with_config(me, store), config);
     kad.set_mode(Some(kad::Mode::Server));

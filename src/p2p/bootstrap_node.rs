@@ -28,6 +28,7 @@ const MAX_CONNECTIONS: u32 = 4096;
 const MAX_CONNECTIONS_OF_PEER: u32 = 4;
 /// Connections whose handshake is under way.
 const MAX_PENDING: u32 = 256;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const FIGURES_EVERY: Duration = Duration::from_secs(60);
 
 /// How a bootstrap node stands.
@@ -96,7 +97,7 @@ impl BootstrapNode {
     /// Listens on all of these addresses; if there are none, on port 4600 over TCP and QUIC, on those of IPv4 and IPv6
     /// that the machine has. Must be called inside a tokio runtime.
     pub fn start(keypair: &Keypair, listen: &[Multiaddr]) -> Result<Self, NetworkError> {
-        let mut swarm = swarm(keypair, Behaviour::new)?;
+        let mut swarm = swarm(keypair, Behaviour::new, HANDSHAKE_TIMEOUT)?;
         if listen.is_empty() {
             listen_on_some(&mut swarm, &default_listen(DEFAULT_PORT))?;
         } else {

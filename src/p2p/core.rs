@@ -4,6 +4,7 @@
 //! (`tests/network/simulation.rs`). The driver supplies the time. Everything it keeps is bounded by the connected
 //! peers, by what is on the board, or by [`Limits`].
 
+mod answers;
 mod config;
 mod contract;
 mod fetch;
@@ -17,6 +18,7 @@ mod own_proof;
 mod peers;
 mod prefetch;
 mod providers;
+mod rates;
 mod session;
 mod strikes;
 mod sync;
@@ -24,10 +26,13 @@ mod sync;
 mod tests;
 
 pub use self::{
+    answers::{Answers, Room, Turn},
     config::{CoreConfig, Limits},
-    contract::{FetchError, Input, Looked, Output, RequestFailed, RequestId, StoreResult, Token, Verdict},
+    contract::{FetchError, Input, Looked, Misdeed, Output, RequestFailed, RequestId, StoreResult, Token, Verdict},
     leaving::HandedOver,
     peers::Heard,
+    rates::{Rate, Rates, Taken},
+    strikes::Ban,
 };
 
 use self::{
@@ -46,6 +51,11 @@ use std::{
     time::Duration,
 };
 
+/// Messages of a newer version that a peer may forward. Nobody can judge them, so this is all that bounds them.
+const NEWER_OF_PEER: Rate = Rate { per_second: 4.0, burst: 256.0 };
+/// Those of all peers. They cost nothing but their hash, so only each peer is bounded.
+const NEWER: Rate = Rate { per_second: f64::MAX, burst: f64::MAX };
+
 /// The decisions of a node: see the [module](self).
 ///
 /// The driver calls [`handle`](Self::handle) with everything that happens, then [`poll`](Self::poll) until it returns
@@ -61,6 +71,8 @@ pub struct Core {
     /// Who is connected.
     peers: BTreeMap<PeerId, Peer>,
     strikes: Strikes,
+    /// Messages of a newer version that peers forward, as far as that is normal.
+    newer: Rates,
     syncs: Syncs,
     fetches: Fetches,
     prefetches: Prefetches,
@@ -74,6 +86,7 @@ impl Core {
     /// The core of a node that knows what is on the board. Everything random follows from `seed`. On its first input it
     /// asks the cache about all values that it would fetch unasked.
     pub fn new(config: CoreConfig, board: Arc<Board>, seed: u64) -> Self {
+        let strikes = Strikes::new(&config.limits);
         Self {
             config,
             board,
@@ -83,7 +96,8 @@ impl Core {
             last_id: 0,
             outputs: VecDeque::new(),
             peers: BTreeMap::new(),
-            strikes: Strikes::default(),
+            strikes,
+            newer: Rates::new(NEWER_OF_PEER, NEWER),
             syncs: Syncs::default(),
             fetches: Fetches::default(),
             prefetches: Prefetches::default(),
@@ -123,6 +137,7 @@ impl Core {
             Input::Asked(peer) => self.found_member(peer),
             Input::Keep { peer, entry } => self.keep(peer, &entry),
             Input::Leaves(leaves) => self.leave(leaves),
+            Input::Misdeed { peer, misdeed } => self.misdeed(peer, misdeed),
         }
         self.tell_own_proof();
         self.sync_in_time();

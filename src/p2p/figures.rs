@@ -13,6 +13,13 @@ pub struct NetworkFigures {
     pub sent: u64,
     /// Bytes of messages received from peers since then.
     pub received: u64,
+    /// Peers dropped for what they did since then.
+    #[serde(default)]
+    pub bans: u64,
+    /// Connections, requests and messages of gossip refused since then, because there was no room for them or their peer
+    /// sent too many.
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// The figures while they grow.
@@ -21,6 +28,8 @@ pub(crate) struct Counters {
     pub(crate) members: watch::Sender<usize>,
     pub(crate) sent: AtomicU64,
     pub(crate) received: AtomicU64,
+    pub(crate) bans: AtomicU64,
+    pub(crate) refused: AtomicU64,
 }
 
 impl Counters {
@@ -29,6 +38,8 @@ impl Counters {
             peers: *self.members.borrow(),
             sent: self.sent.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),
+            bans: self.bans.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{
     core::Limits,
     peer_list::PeerList,
 };
-use crate::settings::{Form, Item, Range, settings};
+use crate::settings::{ByteSize, Form, Item, Range, settings};
 use libp2p::Multiaddr;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -37,14 +37,35 @@ settings! {
     pub struct SwarmLimits under "Network limits" {
         /// Connections at once; fewer if there are not as many file descriptors.
         pub connections as "max-connections": u32 = 256, "N", Range::at_least(1.0);
+        /// Connections of peers that haven't published anything; at most half of all connections. Where they are
+        /// short, the oldest of these is closed for a new one.
+        pub strangers as "max-stranger-connections": usize = 128, "N", Range::at_least(1.0);
+        /// Connections from one address.
+        pub per_address as "max-connections-per-address": usize = 128, "N", Range::at_least(1.0);
+        /// Connections from the addresses of one network: /24, or /48 of IPv6.
+        pub per_network as "max-connections-per-network": usize = 192, "N", Range::at_least(1.0);
         /// Connections of one peer.
         pub connections_per_peer as "max-connections-per-peer": u32 = 4, "N", Range::at_least(1.0);
         /// Connections being made, and as many being taken; fewer if there are not as many file descriptors.
-        pub pending as "max-pending-connections": u32 = 64, "N", Range::at_least(1.0);
+        pub pending as "max-pending-connections": u32 = 512, "N", Range::at_least(1.0);
+        /// Seconds that a connection may take to be made.
+        pub handshake_timeout as "handshake-timeout": Duration = Duration::from_secs(10), "SECONDS", Range::above(0.0);
         /// Requests that a connection has at once, both ways.
         pub streams as "max-streams": usize = 64, "N", Range::at_least(1.0);
         /// Seconds that a request may take: 4 MiB on a line of half a megabyte a second, and some.
         pub request_timeout as "request-timeout": Duration = Duration::from_secs(20), "SECONDS", Range::above(0.0);
+        /// Seconds after which a peer is disconnected that takes nothing of an answer.
+        pub stall_timeout as "stall-timeout": Duration = Duration::from_secs(5), "SECONDS", Range::above(0.0);
+        /// Bytes of answers that one peer has yet to read; its other requests wait.
+        pub answers_per_peer as "max-answers-per-peer": ByteSize = ByteSize::mib(16), "SIZE", Range::at_least(1.0);
+        /// Bytes of answers that peers have yet to read, in all.
+        pub answers as "max-answers": ByteSize = ByteSize::mib(64), "SIZE", Range::at_least(1.0);
+        /// Requests that wait for such room; more are refused. One peer may have an eighth of them.
+        pub waiting as "max-waiting-requests": usize = 1024, "N", Range::at_least(1.0);
+        /// Requests of one peer a second; it may save up those of eight seconds.
+        pub request_rate as "max-request-rate": f64 = 512.0, "N", Range::above(0.0);
+        /// Requests of all peers a second, likewise.
+        pub requests_rate as "max-requests-rate": f64 = 4096.0, "N", Range::above(0.0);
         /// Seconds that a question to the table of peers (Kademlia) may take.
         pub table_timeout as "table-timeout": Duration = Duration::from_secs(15), "SECONDS", Range::above(0.0);
         /// Seconds that members are remembered who don't say again that they are there; nodes do so every minute or so.
@@ -53,8 +74,14 @@ settings! {
         pub members as "max-table-members": usize = 64, "N", Range::at_least(1.0);
         /// Federations that it remembers members of.
         pub federations as "max-table-federations": usize = 1024, "N", Range::at_least(1.0);
+        /// Members that it remembers in all.
+        pub announcements as "max-table-records": usize = 4096, "N", Range::at_least(1.0);
         /// Seconds that gossip remembers what it has seen.
-        pub seen_for as "gossip-seen-for": Duration = Duration::from_secs(5 * 60), "SECONDS", Range::above(0.0);
+        pub seen_for as "gossip-seen-for": Duration = Duration::from_secs(60), "SECONDS", Range::above(0.0);
+        /// Messages of gossip that are taken in that time, and so remembered; what is too much is dropped.
+        pub gossip_seen as "max-gossip-seen": usize = 65_536, "N", Range::at_least(1.0);
+        /// Messages of gossip that one peer may send a second; it may save up those of eight seconds.
+        pub gossip_rate as "max-gossip-rate": f64 = 256.0, "N", Range::above(0.0);
     }
 }
 

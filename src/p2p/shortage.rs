@@ -1,5 +1,6 @@
 //! Warns that connections are being refused, and why, at most once a minute.
 
+use super::room::NoRoom;
 use crate::descriptors;
 use libp2p::{connection_limits::Exceeded, swarm::ListenError};
 use std::{io, time::Duration};
@@ -32,6 +33,20 @@ impl Shortage {
     /// and `most_pending`, where file descriptors don't set a lower one.
     pub(super) fn refused(&mut self, error: &ListenError, most: u32, most_pending: u32) {
         let ListenError::Denied { cause } = error else { return };
+        if let Some(no_room) = cause.downcast_ref::<NoRoom>() {
+            let Some(times) = self.is_to_be_said(Instant::now()) else { return };
+            return match no_room {
+                NoRoom::All(limit) if *limit < most as usize => {
+                    let advice = descriptors::advice();
+                    tracing::warn!(
+                        times,
+                        limit,
+                        "too few file descriptors for more connections, which are refused: {advice}"
+                    );
+                }
+                _ => tracing::warn!(times, "connections are refused: {no_room}"),
+            };
+        }
         let Some(limit) = cause.downcast_ref::<Exceeded>().map(Exceeded::limit) else { return };
         let limits = [(affordable(most), most), (affordable_pending(most_pending), most_pending)];
         let Some((_, most)) = limits.into_iter().find(|(affordable, _)| *affordable == limit) else {

@@ -47,6 +47,35 @@ pub struct PeerStatus {
     pub seen_seconds_ago: u64,
 }
 
+/// A peer that was dropped for what it did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BannedPeer {
+    /// Its peer id.
+    pub peer: String,
+    /// What it did.
+    pub reason: String,
+    /// Seconds until it is let in again.
+    pub seconds: u64,
+}
+
+/// What was refused since the node joined, because there was no room for it or its peer sent too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Refusals {
+    /// Connections.
+    pub connections: u64,
+    /// Requests.
+    pub requests: u64,
+    /// Messages and packets of gossip.
+    pub gossip: u64,
+}
+
+impl Refusals {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.connections + self.requests + self.gossip
+    }
+}
+
 /// A running node's network, as it tells it to `peerfold peers`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkStatus {
@@ -78,4 +107,16 @@ pub struct NetworkStatus {
     pub figures: Option<serde_json::Value>,
     /// The connected peers, members first.
     pub peers: Vec<PeerStatus>,
+    /// Bytes of answers that peers have yet to read.
+    #[serde(default)]
+    pub unread: u64,
+    /// Connections that there may be; fewer than the settings say if file descriptors are short.
+    #[serde(default)]
+    pub places: usize,
+    /// Peers that are kept out.
+    #[serde(default)]
+    pub banned: Vec<BannedPeer>,
+    /// What was refused.
+    #[serde(default)]
+    pub refused: Refusals,
 }

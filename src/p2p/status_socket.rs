@@ -187,7 +187,7 @@ fn read_answer(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::p2p::{PeerRole, PeerStatus, Transport};
+    use crate::p2p::{PeerRole, PeerStatus, Refusals, Transport};
 
     fn status() -> NetworkStatus {
         let peer = PeerStatus {
@@ -215,6 +215,10 @@ mod tests {
             figures: None,
             // More than fits into the system's buffers.
             peers: vec![peer; 10_000],
+            unread: 10,
+            places: 256,
+            banned: vec![],
+            refused: Refusals::default(),
         }
     }
 

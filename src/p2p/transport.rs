@@ -57,10 +57,11 @@ pub enum NetworkError {
     },
 }
 
-/// A swarm over TCP and QUIC. Must be called inside a tokio runtime, which will run its connections.
+/// A swarm over TCP and QUIC, where a connection may take so long to be made. Must be called inside a tokio runtime, which will run its connections.
 pub(super) fn swarm<B: NetworkBehaviour>(
     keypair: &Keypair,
     behaviour: impl FnOnce(&Keypair) -> B,
+    handshake_timeout: Duration,
 ) -> Result<Swarm<B>, NetworkError> {
     let failed = |error: &dyn std::fmt::Display| NetworkError::Start { reason: error.to_string() };
     let transports = || {
@@ -74,13 +75,13 @@ pub(super) fn swarm<B: NetworkBehaviour>(
     match transports()?.with_dns() {
         Ok(builder) => {
             let builder = builder.with_behaviour(behaviour).map_err(|error| failed(&error))?;
-            Ok(builder.with_swarm_config(idle).build())
+            Ok(builder.with_swarm_config(idle).with_connection_timeout(handshake_timeout).build())
         }
         Err(error) => {
             tracing::warn!(%error, "no resolver is configured on this machine: names in addresses can't be looked up");
             let builder = transports()?.with_dns_config(dns::ResolverConfig::default(), dns::ResolverOpts::default());
             let builder = builder.with_behaviour(behaviour).map_err(|error| failed(&error))?;
-            Ok(builder.with_swarm_config(idle).build())
+            Ok(builder.with_swarm_config(idle).with_connection_timeout(handshake_timeout).build())
         }
     }
 }

@@ -5,6 +5,7 @@
 mod bootstrapped;
 mod finding;
 mod forwarders;
+mod hostile;
 mod joining;
 mod kills;
 mod liars;

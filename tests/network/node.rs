@@ -7,7 +7,7 @@ use peerfold::{
     cache::CacheError,
     folder::{Author, CachedFolder, CachedOptions, FolderError, SharedFolder},
     home::{Home, HomeError},
-    p2p::{NetworkSettings, NetworkStatus, PeerAddress, PeerRole},
+    p2p::{NetworkSettings, NetworkStatus, PeerAddress, PeerRole, SwarmLimits},
     weights::{FederationId, LayoutId},
 };
 use std::{
@@ -42,6 +42,7 @@ impl Homes {
             listen: "/ip4/127.0.0.1/tcp/0",
             bootstrap: Vec::new(),
             layout: None,
+            limits: SwarmLimits::default(),
         }
     }
 }
@@ -54,6 +55,7 @@ pub struct Plan {
     listen: &'static str,
     bootstrap: Vec<PeerAddress>,
     layout: Option<LayoutId>,
+    limits: SwarmLimits,
 }
 
 impl Plan {
@@ -82,6 +84,12 @@ impl Plan {
         self
     }
 
+    /// With narrower limits, so that less goes past them.
+    pub fn limited(mut self, narrow: impl FnOnce(&mut SwarmLimits)) -> Self {
+        narrow(&mut self.limits);
+        self
+    }
+
     pub fn home(&self) -> &Path {
         &self.home
     }
@@ -97,6 +105,7 @@ impl Plan {
             bootstrap: self.bootstrap.clone(),
             no_mdns: true,
             sync_every: Duration::from_secs(1),
+            swarm: self.limits.clone(),
             ..NetworkSettings::default()
         };
         let author = Author::from_home(&home, self.federation);

@@ -43,9 +43,12 @@ settings! {
         pub request_bytes as "request-size": ByteSize = ByteSize::mib(2), "SIZE", Range::at_least(1.0);
         /// Longest value that is fetched, or kept for others, unasked.
         pub prefetch_bytes as "prefetch-size": ByteSize = ByteSize::gib(4), "SIZE";
-        /// Wrong answers or messages after which a peer is dropped.
+        /// Wrong answers or messages after which a peer is dropped. What may be an accident counts a part of one, and
+        /// half of all is forgotten in ten minutes.
         pub strikes as "strikes": u32 = 3, "N", Range::at_least(1.0);
-        /// Seconds that a dropped peer stays dropped.
+        /// Seconds that a dropped peer stays dropped the first time, and twice as long each time after.
         pub banned_for as "banned-for": Duration = Duration::from_secs(600), "SECONDS";
+        /// Seconds that a peer stays dropped at most.
+        pub banned_at_most as "banned-at-most": Duration = Duration::from_secs(24 * 60 * 60), "SECONDS";
     }
 }

@@ -141,6 +141,26 @@ pub enum Input {
     /// This node is about to leave, and what it has published should outlive it; or it no longer is.
     /// [`Core::handed_over`](super::Core::handed_over) says how far that has got.
     Leaves(bool),
+    /// The driver has seen a peer do something that it shouldn't.
+    Misdeed {
+        /// Who.
+        peer: PeerId,
+        /// What.
+        misdeed: Misdeed,
+    },
+}
+
+/// What peers do that shows beside the messages that the core gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misdeed {
+    /// It has asked for something and takes nothing of the answer.
+    Unread,
+    /// It has asked for the same blob twice in one request.
+    Repeats,
+    /// It sends more requests than it may.
+    Requests,
+    /// It has sent so much more gossip than it may.
+    Gossip(u64),
 }
 
 /// The verdict on a gossip message.

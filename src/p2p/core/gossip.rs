@@ -1,6 +1,6 @@
 //! Entries that arrive without being asked for: by gossip, from this node itself, or from a bucket.
 
-use super::{Core, Output, Token, Verdict};
+use super::{Core, Output, Taken, Token, Verdict, strikes::Severity};
 use crate::{
     entries::{Conflict, Refused},
     weights::{EntryError, EntryHash, MAX_ENTRY_BYTES, SignedEntry},
@@ -13,7 +13,7 @@ impl Core {
         let verdict = match self.judge(from, data) {
             Ok(verdict) => verdict,
             Err(error) => {
-                self.strike(from, &format!("it forwarded what is no entry: {error}"));
+                self.strike(from, Severity::LowTolerance, &format!("it forwarded what is no entry: {error}"));
                 Verdict::Reject
             }
         };
@@ -29,8 +29,18 @@ impl Core {
         }
         match SignedEntry::decode(data) {
             Ok(entry) => Ok(if self.take_in(Arc::new(entry)) { Verdict::Accept } else { Verdict::Ignore }),
-            Err(error) if error.is_newer() => Ok(Verdict::Ignore),
+            Err(error) if error.is_newer() => {
+                self.forwards_newer(from);
+                Ok(Verdict::Ignore)
+            }
             Err(error) => Err(error),
+        }
+    }
+
+    /// A message of a newer version: it may be anything, so a peer may only forward so many.
+    fn forwards_newer(&mut self, from: PeerId) {
+        if self.newer.take(from, true, 1.0, self.now) == Taken::Over {
+            self.strike(from, Severity::HighTolerance, "it forwards messages of a newer version without end");
         }
     }
 

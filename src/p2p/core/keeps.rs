@@ -1,6 +1,6 @@
 //! Values that departing peers have asked this node to keep for others. They are fetched as if they were wanted here.
 
-use super::{Core, Output};
+use super::{Core, Output, strikes::Severity};
 use crate::{
     p2p::message::BlobRequest,
     weights::{Content, Root, SignedEntry},
@@ -51,7 +51,13 @@ impl Core {
         let entry = match SignedEntry::decode(entry) {
             Ok(entry) => Arc::new(entry),
             Err(error) if error.is_newer() => return,
-            Err(error) => return self.strike(peer, &format!("it asked for what is no entry to be kept: {error}")),
+            Err(error) => {
+                return self.strike(
+                    peer,
+                    Severity::LowTolerance,
+                    &format!("it asked for what is no entry to be kept: {error}"),
+                );
+            }
         };
         if entry.key.author() != peer {
             return;

@@ -1,7 +1,7 @@
 //! Telling members about the proof against this node itself: somebody else signs with its identity, most likely from a
 //! copy of its home. A node that finds this out ends, so members wouldn't find out by themselves in time.
 
-use super::{Core, Output, RequestId, Token};
+use super::{Core, Output, RequestId, Token, strikes::Severity};
 use crate::p2p::message::{Item, SyncRequest, SyncResponse};
 use libp2p_identity::PeerId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,7 +58,7 @@ impl Core {
                 SyncResponse::Same
             }
             Err(error) => {
-                self.strike(peer, &format!("it told what is no proof: {error}"));
+                self.strike(peer, Severity::LowTolerance, &format!("it told what is no proof: {error}"));
                 SyncResponse::NotMember
             }
         };

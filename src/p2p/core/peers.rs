@@ -1,8 +1,9 @@
 //! The connected peers, and what each of them is to the federation.
 
 use super::{
-    Core, Output,
+    Ban, Core, Misdeed, Output,
     session::{Session, Settled},
+    strikes::Severity,
 };
 use libp2p_identity::PeerId;
 use std::collections::btree_map::Entry;
@@ -118,14 +119,38 @@ impl Core {
         }
     }
 
-    /// Counts something wrong that a peer sent. After too many the peer is dropped, and forgotten here at once.
-    pub(super) fn strike(&mut self, peer: PeerId, reason: &str) {
-        let limits = &self.config.limits;
-        let length = limits.banned_for;
-        if self.strikes.add(peer, limits.strikes, self.now.saturating_add(length)) {
+    /// Counts something wrong that a peer did. After too much the peer is dropped, and forgotten here at once.
+    pub(super) fn strike(&mut self, peer: PeerId, severity: Severity, reason: &str) {
+        if self.is_banned(&peer) {
+            return;
+        }
+        if let Some(length) = self.strikes.add(peer, severity, self.now) {
             self.disconnected(peer);
             self.push(Output::Ban { peer, reason: reason.to_owned(), length });
         }
+    }
+
+    /// What the driver has seen.
+    pub(super) fn misdeed(&mut self, peer: PeerId, misdeed: Misdeed) {
+        let (severity, reason) = match misdeed {
+            Misdeed::Unread => (Severity::MidTolerance, "it doesn't read what it asked for".to_owned()),
+            Misdeed::Repeats => (Severity::Fatal, "it asked for a blob twice at once".to_owned()),
+            Misdeed::Requests => (Severity::HighTolerance, "it sends too many requests".to_owned()),
+            Misdeed::Gossip(dropped) => {
+                (Severity::LowTolerance, format!("it sends too much gossip, {dropped} messages of which were dropped"))
+            }
+        };
+        self.strike(peer, severity, &reason);
+    }
+
+    /// The bans that are to be kept for the next run.
+    pub fn bans(&mut self) -> Vec<(PeerId, Ban)> {
+        self.strikes.bans(self.now)
+    }
+
+    /// Takes over the bans of the last run.
+    pub fn restore_bans(&mut self, bans: impl IntoIterator<Item = (PeerId, Ban)>) {
+        self.strikes.restore(bans, self.now);
     }
 
     pub(super) fn is_banned(&self, peer: &PeerId) -> bool {

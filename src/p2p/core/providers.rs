@@ -5,14 +5,16 @@ use super::{
     fetches::{Fetches, Request},
     job::{Job, Stage},
     peers::Relation,
+    strikes::Severity,
 };
 use crate::{
     p2p::message::{Blob, BlobRequest, MAX_BLOBS},
-    weights::{BlobHash, MAX_MANIFEST_BYTES, Root},
+    weights::{BlobHash, MAX_MANIFEST_BYTES, Root, SignedEntry},
 };
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use rand_chacha::rand_core::Rng;
+use std::sync::Arc;
 
 impl Core {
     pub(super) fn has_anyone_to_ask(&self) -> bool {
@@ -64,7 +66,8 @@ impl Core {
                 3
             };
             let rank = *job.tried.ranks.entry(*peer).or_insert_with(|| self.random.next_u64());
-            found.push((job.tried.demerits(peer), class, rank, *peer));
+            let against = self.strikes.against(peer, self.now);
+            found.push((job.tried.demerits(peer), against, class, rank, *peer));
         }
         found.sort_unstable();
         found.truncate(self.config.limits.providers_at_once.max(1));
@@ -120,7 +123,7 @@ impl Core {
             job.tried.note_failure(peer);
         }
         if let Some(reason) = failed {
-            self.strike(peer, reason);
+            self.strike(peer, Severity::LowTolerance, reason);
         }
     }
 
@@ -128,6 +131,7 @@ impl Core {
         let Some(&Request { root, peer, .. }) = self.fetches.requests.get(&id) else { return };
         let unanswered = asked.get(blobs.len()..).unwrap_or_default();
         unanswered.iter().for_each(|hash| self.fetches.release(id, hash));
+        let broken = blobs.iter().any(Option::is_none) && self.has_promised(&root, &peer);
         for (&hash, blob) in asked.iter().zip(blobs) {
             match blob {
                 Some(bytes) => self.blob_came(id, hash, bytes),
@@ -139,6 +143,19 @@ impl Core {
                 }
             }
         }
+        if broken {
+            // An honest peer may have evicted it meanwhile.
+            self.strike(peer, Severity::HighTolerance, "it doesn't have what it says it holds");
+        }
+    }
+
+    /// Whether a peer has said that it holds this value, by a notice or by its own entry, which still stands.
+    fn has_promised(&self, root: &Root, peer: &PeerId) -> bool {
+        let Some(job) = self.fetches.jobs.get(root) else { return false };
+        let set = self.board.set();
+        let stands = |entry: &Arc<SignedEntry>| set.holds(&entry.hash());
+        let announced = job.entries().any(|entry| entry.key.author() == *peer && stands(entry));
+        announced || job.holders.contains(peer) && job.entries().any(stands)
     }
 
     /// The cache judges even a blob of the wrong length: if its hash is right, the author is to blame, whose manifest
@@ -199,7 +216,11 @@ impl Core {
             job.tried.note_wrong(peer);
         }
         if first {
-            self.strike(peer, &format!("it sent other bytes than those of blob {}", hash.short()));
+            self.strike(
+                peer,
+                Severity::LowTolerance,
+                &format!("it sent other bytes than those of blob {}", hash.short()),
+            );
         }
     }
 }

@@ -5,6 +5,7 @@ use super::{
     Core, Output, RequestFailed, RequestId, Token,
     peers::{Peer, Relation},
     session::{Session, Settled, Stage},
+    strikes::Severity,
 };
 use crate::{
     entries::{BucketSet, Conflict, Fingerprints, Position, ProofError},
@@ -192,7 +193,7 @@ impl Core {
             Err(Abort::Failed) => self.end_session(peer, false),
             Err(Abort::Wrong(reason)) => {
                 self.end_session(peer, false);
-                self.strike(peer, &reason);
+                self.strike(peer, Severity::LowTolerance, &reason);
             }
         }
     }

@@ -1,12 +1,16 @@
 //! The handle's commands to the task, and the callers that wait for an answer.
 
-use super::{Command, driver::Driver};
+use super::{
+    Command,
+    driver::{Banned, Driver},
+};
 use crate::p2p::{
     addresses::{PeerAddress, can_be_dialled},
     core::{FetchError, Heard, Input},
+    doors,
     figures::NetworkFigures,
     lookout::Facts,
-    status::NetworkStatus,
+    status::{BannedPeer, NetworkStatus},
     surroundings::Surroundings,
 };
 use libp2p_identity::PeerId;
@@ -117,6 +121,18 @@ impl Driver {
             cached,
             figures: self.figures.as_ref().map(|figures| figures.borrow().clone()),
             peers: self.peers.status(now, |peer| self.redial.is_listed(peer), entries),
+            unread: self.answers.bytes(),
+            places: doors::most(&self.limits, self.is_cut).all,
+            banned: self
+                .banned
+                .iter()
+                .map(|(peer, Banned { until, reason })| BannedPeer {
+                    peer: peer.to_string(),
+                    reason: reason.clone(),
+                    seconds: until.saturating_sub(now).as_secs(),
+                })
+                .collect(),
+            refused: self.refusals(),
         }
     }
 }

@@ -60,6 +60,11 @@ impl Peers {
         last
     }
 
+    /// Whether a peer is on this machine.
+    pub(super) fn is_local(&self, id: &PeerId) -> bool {
+        self.by_id.get(id).is_some_and(|peer| peer.connections.values().any(is_loopback))
+    }
+
     pub(super) fn members(&self) -> usize {
         self.by_id.values().filter(|peer| peer.member).count()
     }

@@ -2,14 +2,14 @@
 
 use super::driver::Driver;
 use crate::p2p::{
-    addresses::{PeerAddress, without_peer},
+    addresses::{PeerAddress, usable, without_peer},
     behaviour::BehaviourEvent,
     core::Input,
     protocols::KADEMLIA_PROTOCOL,
 };
 use libp2p::{
     Multiaddr, identify,
-    kad::{self, GetProvidersOk, QueryResult},
+    kad::{self, GetProvidersOk, InboundRequest, QueryResult},
     mdns,
     swarm::{
         DialError, StreamUpgradeError, SwarmEvent,
@@ -47,6 +47,11 @@ impl Driver {
                 }
                 _ => {}
             },
+            kad::Event::InboundRequest { request: InboundRequest::AddProvider { record: Some(mut record) } } => {
+                let local = self.peers.is_local(&record.provider);
+                record.addresses = usable(record.addresses, local);
+                self.table.add(record, self.swarm.behaviour_mut().kad.store_mut());
+            }
             _ => {}
         }
     }

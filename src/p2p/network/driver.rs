@@ -4,10 +4,10 @@
 //! runs them.
 
 use super::{
-    Setup,
+    Setup, bans,
     connected::Peers,
     jobs::{Done, Housekeeping},
-    pending::Pending,
+    pending::{Pending, Protocol},
     table_queries::TableQueries,
 };
 use crate::{
@@ -15,19 +15,27 @@ use crate::{
     entries::Board,
     p2p::{
         addresses::PeerAddress,
+        announcements::{Announcements, Places},
         behaviour::Behaviour,
-        core::{Core, CoreConfig, FetchError, HandedOver, Input},
+        core::{Answers, Core, CoreConfig, FetchError, HandedOver, Input, Rate, Rates, Room},
         figures::Counters,
         lookout::Lookout,
+        message::BlobResponse,
         redial::Redial,
         settings::{FederationName, NetworkSettings, SwarmLimits},
         shortage::Shortage,
+        status::Refusals,
         surroundings::Surroundings,
         transport::{NetworkError, default_listen, listen_on, listen_on_some, swarm},
+        trust::Trust,
     },
-    weights::{FederationId, Root},
+    weights::{BlobHash, FederationId, Root},
 };
-use libp2p::{Multiaddr, Swarm, core::transport::ListenerId};
+use libp2p::{
+    Multiaddr, Swarm,
+    core::transport::ListenerId,
+    request_response::{InboundRequestId, ResponseChannel},
+};
 use libp2p_identity::PeerId;
 use std::{
     collections::BTreeMap,
@@ -93,8 +101,18 @@ pub(super) struct Driver {
     pub(super) leaving: Vec<oneshot::Sender<HandedOver>>,
     /// Callers waiting until this node has looked around.
     pub(super) arriving: Vec<oneshot::Sender<Surroundings>>,
-    /// Peers that were dropped for what they sent, and until when they stay so.
-    pub(super) banned: BTreeMap<PeerId, Duration>,
+    /// Peers that were dropped for what they did, until they are let in again.
+    pub(super) banned: BTreeMap<PeerId, Banned>,
+    /// Whom room is kept for.
+    pub(super) trust: Trust,
+    /// Answers that peers have yet to read, and requests that wait for room for theirs.
+    pub(super) answers: Answers<(Protocol, InboundRequestId), (ResponseChannel<BlobResponse>, Vec<BlobHash>)>,
+    /// How many requests peers may send.
+    pub(super) requests: Rates,
+    /// What other nodes have announced to this node's part of the table.
+    pub(super) table: Announcements,
+    /// What was refused so far.
+    pub(super) refusals: Refusals,
     /// Listeners that haven't reported an address yet.
     pub(super) silent: Vec<ListenerId>,
     /// The caller waiting for them, only at the start.
@@ -109,15 +127,27 @@ pub(super) struct Driver {
     pub(super) shortage: Shortage,
 }
 
+/// A peer that is kept out.
+pub(super) struct Banned {
+    pub(super) until: Duration,
+    pub(super) reason: String,
+}
+
+/// Seconds of its rate that a peer may send requests at once.
+const BURST_SECONDS: f64 = 8.0;
+/// The part of the requests that wait which may be one peer's.
+const WAITING_PER_PEER: usize = 8;
+
 impl Driver {
     /// Listens, and knows what it needs. Inside the runtime.
     pub(super) fn new(setup: Setup, counters: Arc<Counters>, ready: Ready) -> Result<Self, NetworkError> {
         let Setup { keypair, federation, layout, membership, board, cache, known, raise_above, options, .. } = setup;
         let settings = options.settings;
         let me = keypair.public().to_peer_id();
-        let behaviour = Behaviour::new(&keypair, federation, &settings);
+        let trust = Trust::new(board.clone(), settings.bootstrap.iter().map(|address| address.peer));
+        let behaviour = Behaviour::new(&keypair, federation, &settings, trust.clone());
         let behaviour = behaviour.map_err(|reason| NetworkError::Start { reason })?;
-        let mut swarm = swarm(&keypair, |_| behaviour)?;
+        let mut swarm = swarm(&keypair, |_| behaviour, settings.swarm.handshake_timeout)?;
         let silent = if settings.listen.is_empty() {
             listen_on_some(&mut swarm, &default_listen(0))?
         } else {
@@ -137,9 +167,28 @@ impl Driver {
         }
         let NetworkSettings { sync_every, limits, swarm: swarm_limits, .. } = settings;
         let config = CoreConfig { federation, me, layout, membership, sync_every, limits };
+        let mut core = Core::new(config, board.clone(), options.seed);
+        let noted = cache.notes(bans::NOTE).unwrap_or_default();
+        let bans = noted.get(bans::NOTE).map(|note| bans::decode(note, SystemTime::now())).unwrap_or_default();
+        let mut banned = BTreeMap::new();
+        for (peer, ban) in bans.iter().filter(|(_, ban)| !ban.left.is_zero()) {
+            swarm.behaviour_mut().blocked.block_peer(*peer);
+            banned.insert(*peer, Banned { until: ban.left, reason: "it was dropped in the last run".to_owned() });
+        }
+        core.restore_bans(bans);
+        let room = Room {
+            per_peer: swarm_limits.answers_per_peer.as_u64(),
+            all: swarm_limits.answers.as_u64(),
+            waiting_per_peer: (swarm_limits.waiting / WAITING_PER_PEER).max(1),
+            waiting: swarm_limits.waiting,
+        };
+        let requests = Rates::new(
+            Rate::new(swarm_limits.request_rate, BURST_SECONDS),
+            Rate::new(swarm_limits.requests_rate, BURST_SECONDS),
+        );
         Ok(Self {
             swarm,
-            core: Core::new(config, board.clone(), options.seed),
+            core,
             redial,
             table_queries: TableQueries::new(federation, sync_every),
             lookout: Lookout::default(),
@@ -161,7 +210,12 @@ impl Driver {
             waiting: BTreeMap::new(),
             leaving: Vec::new(),
             arriving: Vec::new(),
-            banned: BTreeMap::new(),
+            banned,
+            trust,
+            answers: Answers::new(room),
+            requests,
+            table: Announcements::new(Places { records: swarm_limits.announcements, ttl: swarm_limits.provider_ttl }),
+            refusals: Refusals::default(),
             silent,
             ready: Some(ready),
             limits: swarm_limits,

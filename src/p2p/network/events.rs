@@ -1,23 +1,20 @@
 //! The swarm's events: turned into inputs of the core, or answered here.
 
-use super::{driver::Driver, jobs, pending::Protocol};
+use super::{driver::Driver, pending::Protocol};
 use crate::p2p::{
     behaviour::BehaviourEvent,
     core::{Input, RequestFailed},
     message::{BlobRequest, BlobResponse, SyncRequest, SyncResponse},
+    metered_gossip::GossipEvent,
     wire::WireBytes,
 };
 use libp2p::{
     core::transport::ListenerId,
     gossipsub, ping,
-    request_response::{self, Message, OutboundFailure, ResponseChannel},
-    swarm::SwarmEvent,
+    request_response::{self, Message, OutboundFailure},
+    swarm::{ListenError, SwarmEvent},
 };
-use libp2p_identity::PeerId;
 use std::io;
-
-/// Blob requests answered at the same time, over all peers. Further ones fail, and the peer asks again.
-const MAX_SERVING: usize = 32;
 
 impl Driver {
     pub(super) fn happened(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -37,6 +34,7 @@ impl Driver {
             }
             SwarmEvent::ListenerError { error, .. } => self.shortage.not_accepted(&error),
             SwarmEvent::IncomingConnectionError { error, .. } if !self.is_cut => {
+                self.refusals.connections += u64::from(matches!(error, ListenError::Denied { .. }));
                 self.shortage.refused(&error, self.limits.connections, self.limits.pending);
             }
             event => self.connection(event),
@@ -52,7 +50,12 @@ impl Driver {
 
     fn protocol(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+            BehaviourEvent::Gossip(GossipEvent::Over { peer, dropped }) => self.floods(peer, dropped),
+            BehaviourEvent::Gossip(GossipEvent::Gossip(gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            })) => {
                 self.received(&propagation_source, message.data.len() as u64);
                 let token = self.pending.gossip(propagation_source, message_id);
                 self.tell(Input::Gossip { token, from: propagation_source, data: message.data.into() });
@@ -70,7 +73,7 @@ impl Driver {
             BehaviourEvent::Kad(event) => self.table(event),
             BehaviourEvent::Identify(event) => self.identified(event),
             BehaviourEvent::Mdns(event) => self.found_beside(event),
-            BehaviourEvent::Gossip(_) => {}
+            BehaviourEvent::Gossip(GossipEvent::Gossip(_)) | BehaviourEvent::Doors(_) => {}
             BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) => match never {},
         }
     }
@@ -78,9 +81,12 @@ impl Driver {
     fn sync(&mut self, event: request_response::Event<SyncRequest, SyncResponse>) {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
-                Message::Request { request, channel, .. } => {
+                Message::Request { request_id, request, channel } => {
                     self.received(&peer, request.wire_bytes());
-                    let token = self.pending.sync(peer, channel);
+                    if !self.may_ask(peer) {
+                        return;
+                    }
+                    let token = self.pending.sync(peer, request_id, channel);
                     self.tell(Input::SyncRequest { token, peer, request });
                 }
                 Message::Response { request_id, response } => {
@@ -95,16 +101,23 @@ impl Driver {
                     self.tell(Input::SyncResponse { id, response: Err(failed(&error)) });
                 }
             }
-            request_response::Event::InboundFailure { .. } | request_response::Event::ResponseSent { .. } => {}
+            request_response::Event::ResponseSent { request_id, .. } => {
+                self.answer_taken((Protocol::Sync, request_id));
+            }
+            request_response::Event::InboundFailure { connection_id, request_id, error, .. } => {
+                self.answer_failed((Protocol::Sync, request_id), connection_id, &error);
+            }
         }
     }
 
     fn blobs(&mut self, event: request_response::Event<BlobRequest, BlobResponse>) {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
-                Message::Request { request, channel, .. } => {
+                Message::Request { request_id, request, channel } => {
                     self.received(&peer, request.wire_bytes());
-                    self.serve(peer, request, channel);
+                    if self.may_ask(peer) {
+                        self.serve(peer, request_id, request, channel);
+                    }
                 }
                 Message::Response { request_id, response } => {
                     self.received(&peer, response.wire_bytes());
@@ -122,35 +135,11 @@ impl Driver {
                     self.tell(Input::BlobResponse { id, response: Err(failed(&error)) });
                 }
             }
-            request_response::Event::InboundFailure { .. } | request_response::Event::ResponseSent { .. } => {}
-        }
-    }
-
-    fn serve(&mut self, peer: PeerId, request: BlobRequest, channel: ResponseChannel<BlobResponse>) {
-        let (BlobRequest::Get { federation, .. }
-        | BlobRequest::Holds { federation, .. }
-        | BlobRequest::Keep { federation, .. }) = &request;
-        let now = |response| {
-            move |driver: &mut Self, channel| drop(driver.swarm.behaviour_mut().blobs.send_response(channel, response))
-        };
-        if *federation != self.federation {
-            return now(BlobResponse::NotMember)(self, channel);
-        }
-        self.tell(Input::Asked(peer));
-        match request {
-            BlobRequest::Holds { roots, .. } => {
-                self.tell(Input::Holds { peer, roots });
-                now(BlobResponse::Noted)(self, channel);
+            request_response::Event::ResponseSent { request_id, .. } => {
+                self.answer_taken((Protocol::Blobs, request_id));
             }
-            BlobRequest::Keep { entry, .. } => {
-                self.tell(Input::Keep { peer, entry });
-                now(BlobResponse::Noted)(self, channel);
-            }
-            // A channel that is dropped is a failed request there.
-            BlobRequest::Get { .. } if self.pending.waiting_for_blobs() >= MAX_SERVING => {}
-            BlobRequest::Get { hashes, .. } => {
-                let (token, cache) = (self.pending.blobs(peer, channel), self.cache.clone());
-                self.jobs.spawn_blocking(move || jobs::read(&cache, token, &hashes));
+            request_response::Event::InboundFailure { connection_id, request_id, error, .. } => {
+                self.answer_failed((Protocol::Blobs, request_id), connection_id, &error);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Blocking work: reading and writing the cache, off the network's task.
 
+use super::bans;
 use crate::{
     cache::{Cache, KnownPeer, Look, Retention, Stored},
     entries::{Board, Conflict},
@@ -28,12 +29,18 @@ pub(super) struct Housekeeping {
     pub(super) entries: Vec<Arc<SignedEntry>>,
     pub(super) proofs: Vec<Conflict>,
     pub(super) peers: Vec<KnownPeer>,
+    /// The bans, as they are kept for the next run.
+    pub(super) bans: Option<Vec<u8>>,
     pub(super) retain: bool,
 }
 
 impl Housekeeping {
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.proofs.is_empty() && self.peers.is_empty() && !self.retain
+        self.entries.is_empty()
+            && self.proofs.is_empty()
+            && self.peers.is_empty()
+            && self.bans.is_none()
+            && !self.retain
     }
 
     /// A cache that can't be written only costs another fetch after the next start, so this is a warning.
@@ -42,7 +49,8 @@ impl Housekeeping {
         let proofs = self.proofs.iter().try_for_each(|proof| cache.save_proof(proof));
         let peers = self.peers.iter().try_for_each(|peer| cache.remember(peer));
         let retained = if self.retain { cache.retain(|| Retention::of(&board.set(), me)) } else { Ok(()) };
-        for error in [entries, proofs, peers, retained].into_iter().filter_map(Result::err) {
+        let bans = self.bans.as_deref().map_or(Ok(()), |bans| cache.note(bans::NOTE, Some(bans)));
+        for error in [entries, proofs, peers, bans, retained].into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "the cache can't be kept");
         }
         Done::Kept

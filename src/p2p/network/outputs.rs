@@ -1,6 +1,11 @@
 //! Carries out the core's outputs, by the swarm or by a job.
 
-use super::{driver::Driver, jobs, pending::Protocol};
+use super::{
+    bans,
+    driver::{Banned, Driver},
+    jobs,
+    pending::Protocol,
+};
 use crate::p2p::{
     behaviour::topic,
     core::{Input, Output, Verdict},
@@ -8,6 +13,13 @@ use crate::p2p::{
 };
 use libp2p::gossipsub::{MessageAcceptance, PublishError};
 use libp2p_identity::PeerId;
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, SystemTime},
+};
+
+/// Most peers that are kept out at a time.
+const MAX_BANNED: usize = 1024;
 
 impl Driver {
     pub(super) fn output(&mut self, output: Output) {
@@ -28,7 +40,12 @@ impl Driver {
                 self.pending.sent(Protocol::Sync, sent, id);
             }
             Output::SyncReply { token, response } => {
-                let Some((peer, channel)) = self.pending.take_sync(token) else { return };
+                let Some((peer, id, channel)) = self.pending.take_sync(token) else { return };
+                let (id, trusted) = ((Protocol::Sync, id), self.trust.holds(&peer));
+                if !self.answers.give(id, peer, trusted, response.wire_bytes()) {
+                    // Dropping the channel fails the request there.
+                    return self.refusals.requests += 1;
+                }
                 self.sent(&peer, response.wire_bytes());
                 // The peer may be gone.
                 let _ = self.swarm.behaviour_mut().sync.send_response(channel, response);
@@ -60,7 +77,7 @@ impl Driver {
             }
             Output::Ban { peer, reason, length } => {
                 tracing::warn!(%peer, reason, "dropped for {} s", length.as_secs());
-                self.banned.insert(peer, self.now() + length);
+                self.ban(peer, reason, length);
                 let behaviour = self.swarm.behaviour_mut();
                 behaviour.blocked.block_peer(peer);
                 behaviour.kad.remove_peer(&peer);
@@ -76,6 +93,21 @@ impl Driver {
                 self.remember(&peer);
             }
         }
+    }
+
+    /// Keeps a peer out, and for the next run that it is. If very many are kept out, those that would be let in soonest
+    /// are let in: that bounds the list.
+    fn ban(&mut self, peer: PeerId, reason: String, length: Duration) {
+        let until = self.now() + length;
+        if self.banned.len() >= MAX_BANNED
+            && let Some(soonest) = self.banned.iter().min_by_key(|(_, ban)| ban.until).map(|(peer, _)| *peer)
+        {
+            self.banned.remove(&soonest);
+            self.swarm.behaviour_mut().blocked.unblock_peer(soonest);
+        }
+        self.banned.insert(peer, Banned { until, reason });
+        self.counters.bans.fetch_add(1, Ordering::Relaxed);
+        self.housekeeping.bans = Some(bans::encode(&self.core.bans(), SystemTime::now()));
     }
 
     fn publish(&mut self, data: &[u8]) {

@@ -6,7 +6,7 @@ use crate::p2p::{
 };
 use libp2p::{
     gossipsub::MessageId,
-    request_response::{OutboundRequestId, ResponseChannel},
+    request_response::{InboundRequestId, OutboundRequestId, ResponseChannel},
 };
 use libp2p_identity::PeerId;
 use std::collections::BTreeMap;
@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 enum Question {
     /// Whether to forward this message, which the peer forwarded to us.
     Gossip(MessageId),
-    Sync(ResponseChannel<SyncResponse>),
-    Blobs(ResponseChannel<BlobResponse>),
+    Sync(InboundRequestId, ResponseChannel<SyncResponse>),
+    Blobs(InboundRequestId, ResponseChannel<BlobResponse>),
 }
 
 /// The protocols of requests. Each numbers its own.
@@ -26,8 +26,8 @@ pub(super) enum Protocol {
     Blobs,
 }
 
-/// Everything that waits for an answer. The core answers peers' gossip and sync at once, and the driver admits only a
-/// few of their blob requests. Each request of this node is answered, at the latest by its timeout.
+/// Everything that waits for an answer. The core answers peers' gossip and sync at once, and the driver admits only as
+/// many of their blob requests as it has room for the answers. Each request of this node is answered, at the latest by its timeout.
 #[derive(Default)]
 pub(super) struct Pending {
     /// The last token handed out.
@@ -51,18 +51,18 @@ impl Pending {
     }
 
     /// A peer has asked to sync.
-    pub(super) fn sync(&mut self, peer: PeerId, channel: ResponseChannel<SyncResponse>) -> Token {
-        self.add(peer, Question::Sync(channel))
+    pub(super) fn sync(&mut self, peer: PeerId, id: InboundRequestId, channel: ResponseChannel<SyncResponse>) -> Token {
+        self.add(peer, Question::Sync(id, channel))
     }
 
     /// A peer has asked for blobs.
-    pub(super) fn blobs(&mut self, peer: PeerId, channel: ResponseChannel<BlobResponse>) -> Token {
-        self.add(peer, Question::Blobs(channel))
-    }
-
-    /// How many blob requests wait here.
-    pub(super) fn waiting_for_blobs(&self) -> usize {
-        self.questions.values().filter(|(_, question)| matches!(question, Question::Blobs(_))).count()
+    pub(super) fn blobs(
+        &mut self,
+        peer: PeerId,
+        id: InboundRequestId,
+        channel: ResponseChannel<BlobResponse>,
+    ) -> Token {
+        self.add(peer, Question::Blobs(id, channel))
     }
 
     /// The message being judged.
@@ -74,17 +74,23 @@ impl Pending {
     }
 
     /// Where the answer to a request to sync goes.
-    pub(super) fn take_sync(&mut self, token: Token) -> Option<(PeerId, ResponseChannel<SyncResponse>)> {
+    pub(super) fn take_sync(
+        &mut self,
+        token: Token,
+    ) -> Option<(PeerId, InboundRequestId, ResponseChannel<SyncResponse>)> {
         match self.questions.remove(&token)? {
-            (peer, Question::Sync(channel)) => Some((peer, channel)),
+            (peer, Question::Sync(id, channel)) => Some((peer, id, channel)),
             _ => None,
         }
     }
 
     /// Where the answer to a request for blobs goes.
-    pub(super) fn take_blobs(&mut self, token: Token) -> Option<(PeerId, ResponseChannel<BlobResponse>)> {
+    pub(super) fn take_blobs(
+        &mut self,
+        token: Token,
+    ) -> Option<(PeerId, InboundRequestId, ResponseChannel<BlobResponse>)> {
         match self.questions.remove(&token)? {
-            (peer, Question::Blobs(channel)) => Some((peer, channel)),
+            (peer, Question::Blobs(id, channel)) => Some((peer, id, channel)),
             _ => None,
         }
     }

@@ -5,9 +5,10 @@ use super::{
     Command,
     driver::{Driver, LISTENING_WITHIN},
     jobs::Done,
+    pending::Protocol,
 };
 use crate::{
-    p2p::{behaviour::connection_limits, core::Input, message::BlobResponse, wire::WireBytes},
+    p2p::{behaviour::connection_limits, core::Input, doors, message::BlobResponse, wire::WireBytes},
     weights::Root,
 };
 use futures::StreamExt;
@@ -48,7 +49,7 @@ impl Driver {
     }
 
     fn next_wakeup(&self) -> Duration {
-        let unban = self.banned.values().copied().min();
+        let unban = self.banned.values().map(|ban| ban.until).min();
         let ready = self.ready.is_some().then_some(LISTENING_WITHIN);
         let look = (!self.arriving.is_empty()).then(|| self.lookout.next(self.now())).flatten();
         let redial = self.redial.next().filter(|_| !self.is_cut);
@@ -58,11 +59,12 @@ impl Driver {
 
     fn tick(&mut self) {
         let now = self.now();
-        let free: Vec<PeerId> = self.banned.iter().filter(|(_, until)| **until <= now).map(|(peer, _)| *peer).collect();
+        let free: Vec<PeerId> = self.banned.iter().filter(|(_, ban)| ban.until <= now).map(|(peer, _)| *peer).collect();
         for peer in free {
             self.banned.remove(&peer);
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
         }
+        self.table.forget_old(self.swarm.behaviour_mut().kad.store_mut());
         let given_up: Vec<Root> = self
             .waiting
             .iter()
@@ -83,6 +85,7 @@ impl Driver {
     fn cut_off(&mut self, cut: bool) {
         self.is_cut = cut;
         *self.swarm.behaviour_mut().limits.limits_mut() = connection_limits(&self.limits, cut);
+        self.swarm.behaviour_mut().doors.change(doors::most(&self.limits, cut));
         if cut {
             let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
             for peer in connected {
@@ -100,6 +103,7 @@ impl Driver {
             self.output(output);
         }
         let now = self.now();
+        self.count_refusals();
         let members = self.peers.members();
         self.counters.members.send_if_modified(|known| std::mem::replace(known, members) != members);
         let due = if self.is_cut { Vec::new() } else { self.redial.due(now, members) };
@@ -127,10 +131,13 @@ impl Driver {
             Ok(Done::Looked { root, looked }) => self.tell(Input::Looked { root, looked }),
             Ok(Done::Stored { hash, result }) => self.tell(Input::Stored { hash, result }),
             Ok(Done::Read { token, blobs }) => {
-                if let Some((peer, channel)) = self.pending.take_blobs(token) {
+                if let Some((peer, id, channel)) = self.pending.take_blobs(token) {
                     let response = BlobResponse::Blobs(blobs);
+                    self.answers.weigh(&(Protocol::Blobs, id), response.wire_bytes());
                     self.sent(&peer, response.wire_bytes());
+                    // If the peer is gone, that is reported by itself, and the answer is no longer counted.
                     let _ = self.swarm.behaviour_mut().blobs.send_response(channel, response);
+                    self.serve_waiting();
                 }
             }
             Ok(Done::Kept) => self.keeping = false,

@@ -6,6 +6,8 @@
 // Not every program uses all of it.
 #![allow(dead_code, unused_imports)]
 
+mod announcer;
+mod hoarder;
 mod link;
 mod namespaces;
 mod plant;
@@ -13,6 +15,8 @@ mod rogue;
 mod rubbish;
 
 pub use self::{
+    announcer::Announcer,
+    hoarder::hoard,
     link::Link,
     namespaces::Namespaces,
     plant::plant,

@@ -9,6 +9,7 @@ use libp2p::{
     swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
     tcp, yamux,
 };
+use libp2p_identity::Keypair;
 use peerfold::{
     entries::Fingerprints,
     p2p::{
@@ -55,6 +56,11 @@ pub enum Happened {
 impl Rogue {
     /// One that pretends to be in this federation. Inside a runtime.
     pub fn new(federation: FederationId) -> Self {
+        Self::of(Keypair::generate_ed25519(), federation)
+    }
+
+    /// One with an identity that somebody may have seen before.
+    pub fn of(keypair: Keypair, federation: FederationId) -> Self {
         let gossip = gossipsub::ConfigBuilder::default()
             .validation_mode(ValidationMode::Anonymous)
             .message_id_fn(|message| MessageId::from(blake3::hash(&message.data).as_bytes().to_vec()))
@@ -76,7 +82,7 @@ impl Rogue {
                 config(),
             ),
         };
-        let swarm = SwarmBuilder::with_new_identity()
+        let swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
             .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
             .unwrap()

@@ -399,3 +399,44 @@ fn a_failing_cache_is_an_error_and_never_a_loop() {
     rig.input(Input::Stored { hash, result: StoreResult::Failed("full".to_owned()) });
     assert_eq!(rig.fetched(), [(root(&entry), Err(FetchError::Cache("full".to_owned())))]);
 }
+
+/// One who says that it holds a value and doesn't is asked last, also for other values, and dropped if it goes on.
+#[test]
+fn a_broken_promise_counts_for_the_next_value() {
+    let mut rig = Rig::new(None);
+    rig.members(&[1, 2]);
+    let mut asked_first = 0;
+    for number in 1..100 {
+        let (value, entry) = (weights(number, 1), entry_of(3, "a", number.into(), &weights(number, 1)));
+        rig.core.board.insert(entry.clone()).unwrap();
+        rig.input(Input::Want(entry.clone()));
+        [1, 2].into_iter().for_each(|seed| rig.input(Input::Holds { peer: peer(seed), roots: vec![root(&entry)] }));
+        rig.lookups();
+        rig.looked(root(&entry), missing(&value, &[]));
+        while let Some(asked) = rig.asked().pop() {
+            if asked.peer == peer(1) {
+                asked_first += 1;
+                rig.answer(asked.id, vec![None; asked.hashes.len()]);
+            } else {
+                rig.answer(asked.id, some(&value, &asked));
+                rig.store_all();
+                rig.lookups();
+                rig.looked(root(&entry), Looked::Whole);
+            }
+        }
+        assert_eq!(rig.fetched(), [(root(&entry), Ok(()))]);
+    }
+    assert!(asked_first <= 1, "{asked_first}");
+    // Where there is nobody else it is asked, until it is dropped.
+    rig.input(Input::Disconnected(peer(2)));
+    for number in 100..200 {
+        let (value, entry) = (weights(number, 1), entry_of(3, "a", number.into(), &weights(number, 1)));
+        rig.core.board.insert(entry.clone()).unwrap();
+        rig.input(Input::Want(entry.clone()));
+        rig.input(Input::Holds { peer: peer(1), roots: vec![root(&entry)] });
+        rig.lookups();
+        rig.looked(root(&entry), missing(&value, &[]));
+        rig.asked().iter().for_each(|asked| rig.answer(asked.id, vec![None; asked.hashes.len()]));
+    }
+    assert_eq!(rig.bans(), [peer(1)]);
+}

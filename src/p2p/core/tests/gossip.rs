@@ -92,3 +92,22 @@ fn what_is_published_is_told() {
     rig.input(Input::GossipFailed);
     assert_eq!(rig.syncs().len(), 2);
 }
+
+#[test]
+fn so_many_messages_of_a_newer_version_are_nobodys_fault_and_no_more() {
+    let mut rig = Rig::new(None);
+    rig.members(&[1, 2]);
+    // As many as a peer may know, and then what a federation with newer members says in an hour.
+    for number in 0..256_u64 {
+        assert_eq!(rig.gossip(1, [vec![2], number.to_le_bytes().to_vec()].concat()), Verdict::Ignore);
+    }
+    for _ in 0..3600 {
+        rig.wait(seconds(1));
+        (0..4).for_each(|_| _ = rig.gossip(1, vec![2, 1]));
+    }
+    assert!(rig.bans().is_empty());
+    for number in 0..1000_u64 {
+        rig.gossip(2, [vec![2], number.to_le_bytes().to_vec()].concat());
+    }
+    assert_eq!(rig.bans(), [peer(2)]);
+}

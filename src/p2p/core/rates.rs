@@ -1,0 +1,188 @@
+//! How much each peer, and all of them together, may do in a while: token buckets, without a clock.
+
+use libp2p_identity::PeerId;
+use std::{collections::BTreeMap, time::Duration};
+
+/// Most peers whose buckets are kept. A full bucket says nothing and is the first to go.
+const MAX_BUCKETS: usize = 1024;
+
+/// A rate with a burst: what fills a bucket, and how much it holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// Tokens that come back in a second.
+    pub per_second: f64,
+    /// Tokens that a rested bucket holds.
+    pub burst: f64,
+}
+
+impl Rate {
+    /// So much a second, and at once what a rested peer has saved in so many seconds.
+    pub fn new(per_second: f64, seconds: f64) -> Self {
+        Self { per_second, burst: (per_second * seconds).max(1.0) }
+    }
+
+    /// At most `most` in any span of this length: half of it at once, and half of it over the span.
+    pub fn at_most(most: f64, span: Duration) -> Self {
+        let half = (most / 2.0).max(1.0);
+        Self { per_second: half / span.as_secs_f64().max(f64::MIN_POSITIVE), burst: half }
+    }
+
+    fn halved(self) -> Self {
+        Self { per_second: self.per_second / 2.0, burst: (self.burst / 2.0).max(1.0) }
+    }
+}
+
+/// Tokens, as they were at some moment.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    left: f64,
+    at: Duration,
+}
+
+impl Bucket {
+    fn at(&self, rate: Rate, now: Duration) -> Self {
+        let passed = now.saturating_sub(self.at).as_secs_f64();
+        Self { left: (self.left + passed * rate.per_second).min(rate.burst), at: self.at.max(now) }
+    }
+
+    /// Whether so much may be taken. More than a full bucket may be taken from a full one, which then owes the rest:
+    /// otherwise one thing larger than the burst would never be allowed.
+    fn has(&self, rate: Rate, amount: f64) -> bool {
+        self.left >= amount.min(rate.burst)
+    }
+}
+
+/// What a peer asks of its rate, and of everybody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It may.
+    Within,
+    /// It does too much.
+    Over,
+    /// All of them together do too much; the peer itself may not be to blame.
+    AllOver,
+}
+
+/// The buckets of peers, and the one of all of them. Half of that is kept for trusted peers, so that strangers leave
+/// them at least that much, however many there are. Buckets outlive connections: reconnecting fills none.
+#[derive(Debug)]
+pub struct Rates {
+    each: Rate,
+    all: Rate,
+    of_all: Bucket,
+    of_strangers: Bucket,
+    of_peers: BTreeMap<PeerId, Bucket>,
+}
+
+impl Rates {
+    /// Full buckets.
+    pub fn new(each: Rate, all: Rate) -> Self {
+        let full = |rate: Rate| Bucket { left: rate.burst, at: Duration::ZERO };
+        Self { each, all, of_all: full(all), of_strangers: full(all.halved()), of_peers: BTreeMap::new() }
+    }
+
+    /// Takes so much for a peer, or nothing if that is too much.
+    pub fn take(&mut self, peer: PeerId, trusted: bool, amount: f64, now: Duration) -> Taken {
+        let (each, all, half) = (self.each, self.all, self.all.halved());
+        self.make_room(&peer, now);
+        let own = self.of_peers.entry(peer).or_insert(Bucket { left: each.burst, at: now });
+        *own = own.at(each, now);
+        self.of_all = self.of_all.at(all, now);
+        self.of_strangers = self.of_strangers.at(half, now);
+        if !own.has(each, amount) {
+            return Taken::Over;
+        }
+        if !self.of_all.has(all, amount) || !trusted && !self.of_strangers.has(half, amount) {
+            return Taken::AllOver;
+        }
+        own.left -= amount;
+        self.of_all.left -= amount;
+        if !trusted {
+            self.of_strangers.left -= amount;
+        }
+        Taken::Within
+    }
+
+    /// Forgets the fullest bucket if there is no room for one more.
+    fn make_room(&mut self, peer: &PeerId, now: Duration) {
+        if self.of_peers.len() < MAX_BUCKETS || self.of_peers.contains_key(peer) {
+            return;
+        }
+        let each = self.each;
+        self.of_peers.retain(|_, bucket| bucket.at(each, now).left < each.burst);
+        while self.of_peers.len() >= MAX_BUCKETS {
+            let left = |bucket: &Bucket| bucket.at(each, now).left;
+            let fullest = self.of_peers.iter().max_by(|(_, a), (_, b)| left(a).total_cmp(&left(b)));
+            let Some(fullest) = fullest.map(|(peer, _)| *peer) else { return };
+            self.of_peers.remove(&fullest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// How many of these the peer gets.
+    fn takes(rates: &mut Rates, peer: PeerId, trusted: bool, times: usize, now: Duration) -> usize {
+        (0..times).filter(|_| rates.take(peer, trusted, 1.0, now) == Taken::Within).count()
+    }
+
+    #[test]
+    fn a_peer_has_its_burst_and_then_its_rate() {
+        let mut rates = Rates::new(Rate::new(5.0, 4.0), Rate::new(1000.0, 1.0));
+        let (peer, other) = (PeerId::random(), PeerId::random());
+        assert_eq!(takes(&mut rates, peer, true, 100, seconds(0)), 20);
+        assert_eq!(rates.take(peer, true, 1.0, seconds(0)), Taken::Over);
+        assert_eq!(takes(&mut rates, other, true, 100, seconds(0)), 20, "another's bucket");
+        assert_eq!(takes(&mut rates, peer, true, 100, seconds(2)), 10);
+        assert_eq!(takes(&mut rates, peer, true, 100, seconds(1000)), 20, "no more than its burst");
+    }
+
+    #[test]
+    fn strangers_leave_half_to_the_trusted() {
+        let mut rates = Rates::new(Rate::new(50.0, 1.0), Rate::new(100.0, 1.0));
+        let got: usize = (0..50).map(|_| takes(&mut rates, PeerId::random(), false, 50, seconds(0))).sum();
+        assert_eq!(got, 50);
+        assert_eq!(rates.take(PeerId::random(), false, 1.0, seconds(0)), Taken::AllOver);
+        assert_eq!(takes(&mut rates, PeerId::random(), true, 100, seconds(0)), 50);
+    }
+
+    #[test]
+    fn no_span_sees_more_than_the_most() {
+        let (most, span) = (1000, seconds(10));
+        let mut rates = Rates::new(Rate::new(1e9, 1.0), Rate::at_most(most as f64, span));
+        let taken: Vec<usize> = (0..1000)
+            .map(|at| takes(&mut rates, PeerId::random(), true, 100, Duration::from_millis(100 * at)))
+            .collect();
+        for window in taken.windows(100) {
+            assert!(window.iter().sum::<usize>() <= most);
+        }
+        assert!(taken.iter().sum::<usize>() > most * 4, "but it goes on");
+    }
+
+    #[test]
+    fn something_larger_than_the_burst_is_let_through_and_owed() {
+        let mut rates = Rates::new(Rate::new(10.0, 1.0), Rate::new(1000.0, 1.0));
+        let peer = PeerId::random();
+        assert_eq!(rates.take(peer, true, 50.0, seconds(0)), Taken::Within);
+        assert_eq!(rates.take(peer, true, 1.0, seconds(4)), Taken::Over);
+        assert_eq!(rates.take(peer, true, 1.0, seconds(5)), Taken::Within);
+    }
+
+    #[test]
+    fn the_buckets_are_bounded_and_the_emptiest_stay() {
+        let mut rates = Rates::new(Rate::new(1.0, 10.0), Rate::new(1e9, 1.0));
+        let worst = PeerId::random();
+        assert_eq!(takes(&mut rates, worst, true, 100, seconds(0)), 10);
+        for _ in 0..3 * MAX_BUCKETS {
+            takes(&mut rates, PeerId::random(), true, 1, seconds(0));
+        }
+        assert!(rates.of_peers.len() <= MAX_BUCKETS);
+        assert_eq!(rates.take(worst, true, 1.0, seconds(0)), Taken::Over);
+    }
+}
