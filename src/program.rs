@@ -1,6 +1,7 @@
 //! What this crate's programs have in common: arguments, logs, signals, errors on one line, and wrapping text.
 
 mod environment;
+mod gathered;
 mod mistakes;
 mod page;
 #[cfg(feature = "cli")]
@@ -28,6 +29,7 @@ pub(crate) use self::{
     timed_event::rfc_3339,
 };
 
+use self::gathered::Gathered;
 use crate::descriptors;
 use anyhow::Context;
 use clap::ArgMatches;
@@ -36,7 +38,7 @@ use std::{
     process::ExitCode,
     thread,
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer, filter::FilterExt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Raises the limit of open files, parses the arguments and does the work that they ask for. What went wrong is one
 /// line on standard error; the exit code is 0 for success, 2 for arguments that can't be, 1 for all else.
@@ -66,7 +68,8 @@ pub(crate) fn run(
     warn();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(logs(&matches)));
     let color = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(color).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(color);
+    tracing_subscriber::registry().with(lines.with_filter(filter.and(Gathered::default()))).init();
     match work(&matches) {
         Ok(code) => code,
         Err(error) => match error.downcast::<clap::Error>() {
