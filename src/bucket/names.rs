@@ -20,7 +20,7 @@
 //! <prefix>/<16 digits that follow from secret and federation>/<its whole name, sealed>
 //! ```
 //!
-//! where the name is the same as above with its numbers as bytes, see [`Place`], and has at most 200 characters.
+//! where the name is the same as above with its numbers as bytes, see [`Place`], and has at most 160 characters.
 //! `<prefix>/peerfold-sealed` shows whether a node has the same secret.
 //!
 //! A name tells people what is in the object, and tells a reader what it needn't read. Nothing is believed because of
@@ -190,8 +190,8 @@ impl EntryName {
 /// What is sealed of a name, without lengths where they follow:
 ///
 /// ```text
-/// u8 kind | u8 length of the holder | the holder
-/// of an entry: u64 number, u32 of its hash, of a relayed one 6 characters of its author | the key's name
+/// u8 kind | the holder: 32 bytes of its ed25519 key, or, of another key, u8 length and the peer id
+/// of an entry: its number in LEB128, u32 of its hash, of a relayed one 6 characters of its author | the key's name
 /// of a pack: 16 bytes of its hash
 /// ```
 #[derive(Clone)]
@@ -214,6 +214,10 @@ const MARK: &str = "peerfold-sealed";
 const ENTRY_KIND: u8 = 0;
 const RELAYED_KIND: u8 = 1;
 const PACK_KIND: u8 = 2;
+/// Added to the kind if the holder is an ed25519 key, which all nodes are: then only the key follows.
+const OF_KEY: u8 = 4;
+/// What a peer id of an ed25519 key begins with.
+const ED25519: [u8; 6] = [0, 36, 8, 1, 18, 32];
 
 /// What is sealed of a name.
 fn packed(name: &Name) -> Vec<u8> {
@@ -224,36 +228,49 @@ fn packed(name: &Name) -> Vec<u8> {
             let (key, hash) = stem.split_once('.').and_then(|(_, rest)| rest.rsplit_once('.')).unwrap_or_default();
             let hash = u32::from_str_radix(hash, 16).unwrap_or_default();
             let author = relayed.as_deref().unwrap_or_default();
-            let rest = [&sequence.to_be_bytes()[..], &hash.to_be_bytes(), author.as_bytes(), key.as_bytes()].concat();
+            let number = postcard::to_stdvec(sequence).expect("writing to memory");
+            let rest = [&number[..], &hash.to_be_bytes(), author.as_bytes(), key.as_bytes()].concat();
             (if relayed.is_some() { RELAYED_KIND } else { ENTRY_KIND }, holder, rest)
         }
     };
     let holder = holder.to_bytes();
-    // A peer id has at most 44 bytes.
-    [&[kind, holder.len() as u8], &holder[..], &rest].concat()
+    match holder.strip_prefix(&ED25519) {
+        Some(key) => [&[kind | OF_KEY], key, &rest].concat(),
+        // A peer id has at most 44 bytes.
+        None => [&[kind, holder.len() as u8], &holder[..], &rest].concat(),
+    }
 }
 
 /// The name of which this is sealed.
 fn unpacked(bytes: &[u8]) -> Option<Name> {
-    let (&[kind, length], rest) = bytes.split_first_chunk::<2>()?;
-    let (holder, rest) = rest.split_at_checked(length.into())?;
-    let holder = PeerId::from_bytes(holder).ok()?;
-    if kind == PACK_KIND {
-        return Some(Name::Pack { holder, hash: PackId::from_bytes(rest.try_into().ok()?) });
-    }
-    let (sequence, rest) = rest.split_first_chunk::<8>()?;
-    let (hash, rest) = rest.split_first_chunk::<4>()?;
-    let (author, key) = match kind {
-        ENTRY_KIND => (None, rest),
-        RELAYED_KIND => {
-            let (author, key) = rest.split_first_chunk::<AUTHOR>()?;
-            (Some(std::str::from_utf8(author).ok()?.to_owned()), key)
-        }
-        _ => return None,
+    let (&kind, rest) = bytes.split_first()?;
+    let (holder, rest) = if kind & OF_KEY == 0 {
+        let (&length, rest) = rest.split_first()?;
+        let (holder, rest) = rest.split_at_checked(length.into())?;
+        (holder.to_vec(), rest)
+    } else {
+        let (key, rest) = rest.split_first_chunk::<32>()?;
+        ([&ED25519[..], key].concat(), rest)
     };
-    let (sequence, hash) = (u64::from_be_bytes(*sequence), u32::from_be_bytes(*hash));
-    let file = format!("{sequence:020}.{}.{hash:08x}.{ENTRY}", std::str::from_utf8(key).ok()?);
-    EntryName::parse(holder, author, &file).map(Name::Entry)
+    let holder = PeerId::from_bytes(&holder).ok()?;
+    let name = if kind & !OF_KEY == PACK_KIND {
+        Name::Pack { holder, hash: PackId::from_bytes(rest.try_into().ok()?) }
+    } else {
+        let (sequence, rest) = postcard::take_from_bytes::<u64>(rest).ok()?;
+        let (hash, rest) = rest.split_first_chunk::<4>()?;
+        let (author, key) = match kind & !OF_KEY {
+            ENTRY_KIND => (None, rest),
+            RELAYED_KIND => {
+                let (author, key) = rest.split_first_chunk::<AUTHOR>()?;
+                (Some(std::str::from_utf8(author).ok()?.to_owned()), key)
+            }
+            _ => return None,
+        };
+        let (hash, key) = (u32::from_be_bytes(*hash), std::str::from_utf8(key).ok()?);
+        Name::Entry(EntryName::parse(holder, author, &format!("{sequence:020}.{key}.{hash:08x}.{ENTRY}"))?)
+    };
+    // One spelling only.
+    if packed(&name) == bytes { Some(name) } else { None }
 }
 
 impl Place {
@@ -387,9 +404,7 @@ mod tests {
         assert_ne!(ours.root(), theirs.root());
         assert_ne!(ours.root(), Place::new(&prefix, federation).root());
         let member = Keypair::ed25519_from_bytes([8; 32]).unwrap().public().to_peer_id();
-        for key in
-            ["update/12", "start", "update/18446744073709551615", "ä/../%2F ~", "a-name-longer-than-twenty-characters"]
-        {
+        for key in ["update/12", "start", "update/1000000000", "ä/../%2F ~", "a-name-longer-than-twenty-characters"] {
             let entry = entry(key, 12);
             let pack = Name::Pack { holder: member, hash: PackId::of(blake3::hash(key.as_bytes())) };
             let names = [Name::Entry(EntryName::of(&entry)), Name::Entry(EntryName::held_by(member, &entry)), pack];
@@ -397,7 +412,7 @@ mod tests {
                 let path = Path::parse(ours.path(&name).as_ref()).unwrap();
                 assert_eq!(ours.name(&path), Some(name.clone()), "{path}");
                 assert_eq!(theirs.name(&path), None, "{path}");
-                assert!(path.as_ref().len() <= 200 - 20 + "a/b c".len(), "{}: {path}", path.as_ref().len());
+                assert!(path.as_ref().len() <= 160 - 20 + "a/b c".len(), "{}: {path}", path.as_ref().len());
                 assert!(!path.as_ref().contains("update") && !path.as_ref().contains(&name.holder().to_base58()));
                 let longer = Path::parse(format!("{path}/more")).unwrap();
                 assert_eq!(ours.name(&longer), None);

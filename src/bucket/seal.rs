@@ -9,7 +9,7 @@
 //! ```text
 //! a record: 24 bytes of the nonce | the record, encrypted | 16 bytes of the tag
 //! a chunk in a pack: the chunk, encrypted | 16 bytes of the tag
-//! a name: 16 bytes of a keyed hash of the name | the name, encrypted with a key stream that follows from them; base32
+//! a name: 12 bytes of a keyed hash of the name | the name, encrypted with a key stream that follows from them; base32
 //! ```
 //!
 //! What remains to be seen: how many objects there are, how large they are, when they are written, and by which keys of
@@ -29,7 +29,7 @@ use libp2p_identity::PeerId;
 /// Bytes that a sealed chunk is longer than the chunk.
 pub(crate) const TAG_BYTES: u64 = 16;
 const NONCE_BYTES: usize = 24;
-const NAME_TAG_BYTES: usize = 16;
+const NAME_TAG_BYTES: usize = 12;
 
 /// The keys for one federation's objects.
 pub(crate) struct Seal {
