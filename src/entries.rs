@@ -10,6 +10,8 @@ mod board;
 mod buckets;
 mod conflict;
 mod entry_set;
+mod figures;
+mod limits;
 mod membership;
 mod standing;
 
@@ -17,7 +19,9 @@ pub use self::{
     board::{Board, Watch},
     buckets::{BUCKETS, BucketSet, Fingerprints, Position},
     conflict::{Conflict, ProofError},
-    entry_set::{EntrySet, MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Refused, UPDATES_KEPT},
+    entry_set::{EntrySet, FOLDS_TO_BE_KNOWN, Refused, UPDATES_KEPT},
+    figures::EntryFigures,
+    limits::{EntryLimits, MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR},
     membership::Membership,
     standing::Standing,
 };
