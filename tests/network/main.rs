@@ -8,6 +8,7 @@ mod forwarders;
 mod joining;
 mod kills;
 mod liars;
+mod many_authors;
 mod mdns;
 mod moving;
 mod node;

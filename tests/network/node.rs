@@ -4,7 +4,7 @@ use crate::samples::{PATIENCE, eventually, numbered};
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 use peerfold::{
-    cache::CacheError,
+    cache::{CacheError, CacheSettings},
     folder::{Author, CachedFolder, CachedOptions, FolderError, SharedFolder},
     home::{Home, HomeError},
     p2p::{NetworkSettings, NetworkStatus, PeerAddress, PeerRole},
@@ -42,6 +42,7 @@ impl Homes {
             listen: "/ip4/127.0.0.1/tcp/0",
             bootstrap: Vec::new(),
             layout: None,
+            cache: CacheSettings::default(),
         }
     }
 }
@@ -54,6 +55,7 @@ pub struct Plan {
     listen: &'static str,
     bootstrap: Vec<PeerAddress>,
     layout: Option<LayoutId>,
+    cache: CacheSettings,
 }
 
 impl Plan {
@@ -82,6 +84,11 @@ impl Plan {
         self
     }
 
+    pub fn keeping(mut self, cache: CacheSettings) -> Self {
+        self.cache = cache;
+        self
+    }
+
     pub fn home(&self) -> &Path {
         &self.home
     }
@@ -100,8 +107,12 @@ impl Plan {
             ..NetworkSettings::default()
         };
         let author = Author::from_home(&home, self.federation);
-        let options =
-            CachedOptions { network: Some(network.into()), layout: self.layout, ..CachedOptions::new(self.cache()) };
+        let options = CachedOptions {
+            network: Some(network.into()),
+            layout: self.layout,
+            cache: self.cache.clone(),
+            ..CachedOptions::new(self.cache())
+        };
         let in_use = |error: &FolderError| matches!(error, FolderError::Cache(CacheError::InUse { .. }));
         let folder = when_free(|| CachedFolder::open(author.clone(), options.clone()), in_use);
         Node { folder, _home: home }

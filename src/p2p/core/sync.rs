@@ -263,7 +263,7 @@ impl Core {
         let taken_in = match item {
             Item::Entry(bytes) if self.is_known(bytes) => Ok(false),
             Item::Entry(bytes) => {
-                SignedEntry::decode(bytes).map(|entry| self.take_in(Arc::new(entry))).map_err(Into::into)
+                SignedEntry::decode(bytes).map(|entry| self.take_in_if_room(Arc::new(entry))).map_err(Into::into)
             }
             Item::Proof([one, other]) => Conflict::decode([one, other]).map(|proof| self.take_in_proof(proof)),
         };
