@@ -136,7 +136,8 @@ impl ChunkStore for Cached {
     }
 
     fn chunk(&self, chunk: usize, _offset: u64, _length: u64) -> io::Result<Bytes> {
-        let bytes = self.value.chunk(chunk)?;
+        // What the disk can't read is looked at again, and dropped if it is damaged, so that it can be fetched again.
+        let bytes = self.value.chunk(chunk).inspect_err(|_| self.damaged(chunk))?;
         self.traffic[1].fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(bytes)
     }
