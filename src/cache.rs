@@ -20,6 +20,9 @@
 //!
 //! Values share chunks: an unchanged tensor is stored once. A chunk stays as long as a known value names it.
 //!
+//! The quota bounds everything here. Room is made before anything is written, so it isn't exceeded for a moment either;
+//! what there is no room for is refused with [`CacheError::Full`]. `Retention` says what goes first.
+//!
 //! All of it blocks on the disk: call it off the async runtime. The lock on the bookkeeping is not held while chunks
 //! are read, written or flushed, so that peers are served during a put.
 
@@ -33,6 +36,7 @@ mod open;
 mod peers;
 mod put;
 mod retention;
+mod room;
 mod value;
 
 pub use self::{
@@ -46,7 +50,7 @@ pub use self::{
 
 use crate::{
     durable_file,
-    entries::Conflict,
+    entries::{Conflict, EntryLimits},
     settings::settings,
     weights::{BlobHash, EntryHash, FederationId, SignedEntry},
 };
@@ -69,8 +73,23 @@ use std::{
 settings! {
     /// How a federation's cache is kept.
     pub struct CacheSettings under "Network" {
-        /// Bytes that the cache in the home may take before it drops what nobody needs any more.
+        /// Bytes that the cache in the home may take. For new values it drops what nobody needs any more, then the
+        /// updates of strangers, then those of other peers.
         pub quota as "cache-quota": ByteSize = ByteSize::gib(8), "SIZE";
+        /// Bytes of it that the newest updates of strangers may take, but no more than a quarter.
+        pub strangers as "cache-stranger-quota": ByteSize = ByteSize::gib(1), "SIZE";
+    }
+    nested {
+        /// Of how many entries and authors anything is kept.
+        pub entries: EntryLimits;
+    }
+}
+
+impl CacheSettings {
+    /// The limits on entries, with what strangers may make this cache keep.
+    pub fn entry_limits(&self) -> EntryLimits {
+        let stranger_bytes = self.strangers.as_u64().min(self.quota.as_u64() / 4);
+        EntryLimits { stranger_bytes, ..self.entries.clone() }
     }
 }
 
@@ -111,8 +130,16 @@ struct Inner {
     /// The authors against whom there are proofs.
     proofs: BTreeSet<PeerId>,
     peers: Peers,
+    /// Bytes that are about to be stored.
+    reserved: u64,
+    /// Bytes of the index, when they were last looked at.
+    index_bytes: u64,
     /// Whether a warning was given that the quota is exceeded.
     over_quota: bool,
+    /// Whether a warning was given that there is no room.
+    told_full: bool,
+    /// How often there was no room.
+    refused: u64,
     /// Values evicted since it was opened.
     evicted: u64,
     /// `None` once it is closed. The lock is the last field: others may open the cache once the index is closed.
@@ -149,15 +176,20 @@ impl Cache {
         let files = Files::create(dir)?;
         let found = open::take_stock(&files, federation)?;
         let peers = found.peers.list();
-        let inner = Inner {
+        let mut inner = Inner {
             state: found.state,
             entries: found.entries.iter().map(|entry| entry.hash()).collect(),
             proofs: found.proofs.iter().map(Conflict::author).collect(),
             peers: found.peers,
+            reserved: 0,
+            index_bytes: 0,
             over_quota: false,
+            told_full: false,
+            refused: 0,
             evicted: 0,
             open: Some((found.index, lock)),
         };
+        inner.measure_index();
         let (publishing, inner) = (RwLock::new(()), Mutex::new(inner));
         let shared = Arc::new(OpenCache { federation, quota: settings.quota.as_u64(), files, publishing, inner });
         Ok(Opened { cache: Self { shared }, entries: found.entries, proofs: found.proofs, peers })
@@ -171,7 +203,15 @@ impl Cache {
     /// How full it is.
     pub fn figures(&self) -> CacheFigures {
         let inner = self.inner();
-        CacheFigures { used: inner.state.used(), quota: self.shared.quota, evicted: inner.evicted }
+        let quota = self.shared.quota;
+        CacheFigures {
+            used: inner.state.used(),
+            quota,
+            room: inner.room(quota),
+            evicted: inner.evicted,
+            refused: inner.refused,
+            entries: inner.entries.len() as u64,
+        }
     }
 
     /// When the file of an entry was written.

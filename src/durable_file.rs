@@ -15,6 +15,11 @@ const PARTIAL: &str = ".partial-";
 const LOOKS: u32 = 25;
 const LOOK: Duration = Duration::from_millis(2);
 
+/// Whether an error says that there is no room: on the disk, or for this user on it.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Locks a file that nobody else holds. Whoever has it for a moment only is waited for: a process that checks whether it
 /// is locked, or one that this process is starting, which has all its files until the other program runs. Blocks for
 /// some 50 ms if somebody holds it.

@@ -10,6 +10,8 @@ mod board;
 mod buckets;
 mod conflict;
 mod entry_set;
+mod figures;
+mod limits;
 mod member_list;
 mod membership;
 mod standing;
@@ -18,7 +20,9 @@ pub use self::{
     board::{Board, Watch},
     buckets::{BUCKETS, BucketSet, Fingerprints, Position},
     conflict::{Conflict, ProofError},
-    entry_set::{EntrySet, MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Refused, UPDATES_KEPT},
+    entry_set::{EntrySet, FOLDS_TO_BE_KNOWN, Refused, UPDATES_KEPT},
+    figures::EntryFigures,
+    limits::{EntryLimits, MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR},
     member_list::{ListMistake, MAX_MEMBERS, MAX_NAME_CHARS, MemberList},
     membership::Membership,
     standing::Standing,

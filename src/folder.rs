@@ -120,6 +120,12 @@ pub trait SharedFolder: Send + Sync {
     /// What this handle has moved so far, and the figures of the folder's parts.
     fn figures(&self) -> FolderFigures;
 
+    /// Says that these authors' updates, by their numbers, were folded. A folder that keeps only some of those whom
+    /// nobody knows learns so whom to keep.
+    async fn folded(&self, updates: &[(PeerId, u64)]) {
+        let _ = updates;
+    }
+
     /// When the entry was written, by the file system's or the store's clock, if the folder knows. A network doesn't:
     /// entries carry no time.
     async fn written_at(&self, entry: &SignedEntry) -> Option<SystemTime> {

@@ -256,6 +256,10 @@ async fn take_in(shared: &OpenBucket, mut entries: Vec<Arc<SignedEntry>>) {
     }
     let (mut taken, mut proofs) = (Vec::new(), Vec::<Conflict>::new());
     for entry in entries {
+        // As with what peers pass on: nobody is pushed out for it.
+        if !shared.board.set().has_room_for(&entry) {
+            continue;
+        }
         match shared.board.insert(entry.clone()) {
             Ok(true) => taken.push(entry),
             Err(Refused::Conflict(proof)) => {
@@ -274,7 +278,7 @@ async fn take_in(shared: &OpenBucket, mut entries: Vec<Arc<SignedEntry>>) {
     });
     if let Ok(Err(error)) = kept.await {
         // The only cost is reading them again after the next start.
-        tracing::warn!(%error, "the cache can't be kept");
+        shared.cache.complain(&error);
     }
 }
 

@@ -93,7 +93,7 @@ async fn upload(shared: &OpenBucket, told: &mut BTreeSet<EntryHash>) -> Result<(
         let (cache, board, me) = (shared.cache.clone(), shared.board.clone(), shared.me);
         let kept = tokio::task::spawn_blocking(move || cache.retain(|| Retention::of(&board.set(), me)));
         if let Ok(Err(error)) = kept.await {
-            tracing::warn!(%error, "the cache can't be kept");
+            shared.cache.complain(&error);
         }
     }
     let garbage = {

@@ -2,7 +2,7 @@
 
 use crate::weights::{BlobHash, Manifest, Root};
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -17,6 +17,17 @@ pub(super) fn distinct_chunks(manifest: &Manifest) -> Option<Arc<[Chunk]>> {
     chunks.sort_unstable();
     chunks.dedup();
     chunks.windows(2).all(|pair| pair[0].0 != pair[1].0).then(|| chunks.into())
+}
+
+/// How much a value that isn't this node's own is worth, from the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Worth {
+    /// Nobody folds it.
+    Spare,
+    /// The newest update of an author of whom little is known.
+    Stranger,
+    /// The newest update of one who is known.
+    Known,
 }
 
 /// A value whose manifest is known.
@@ -47,7 +58,7 @@ pub(super) struct Contents {
     garbage: Vec<BlobHash>,
     pins: HashMap<Root, u32>,
     /// What may be evicted, by the latest retention.
-    spare: BTreeSet<Root>,
+    evictable: BTreeMap<Root, Worth>,
     used: u64,
     clock: u64,
 }
@@ -174,25 +185,50 @@ impl Contents {
         }
     }
 
-    /// Records what counts: `spare` may be evicted. Returns the values known since before `clock` that are in neither
-    /// set and not pinned.
-    pub(super) fn retain(&mut self, kept: &BTreeSet<Root>, spare: BTreeSet<Root>, clock: u64) -> Vec<Root> {
+    /// Records what counts: what is in `evictable` may be evicted. Returns the values known since before `clock` that are
+    /// neither there nor kept, and not pinned.
+    pub(super) fn retain(
+        &mut self,
+        kept: &BTreeSet<Root>,
+        mut evictable: BTreeMap<Root, Worth>,
+        clock: u64,
+    ) -> Vec<Root> {
         let unnamed = self.values.iter().filter(|(root, known)| {
-            known.since <= clock && !kept.contains(root) && !spare.contains(root) && !self.pins.contains_key(root)
+            known.since <= clock
+                && !kept.contains(root)
+                && !evictable.contains_key(root)
+                && !self.pins.contains_key(root)
         });
         let unnamed = unnamed.map(|(&root, _)| root).collect();
-        self.spare = spare;
-        self.spare.retain(|root| !kept.contains(root));
+        evictable.retain(|root, _| !kept.contains(root));
+        self.evictable = evictable;
         unnamed
     }
 
-    /// What may be evicted, the least recently used first.
-    pub(super) fn evictable(&self) -> Vec<Root> {
-        let spare = self.spare.iter().filter(|root| !self.pins.contains_key(root));
-        let mut by_use: Vec<(u64, Root)> =
-            spare.filter_map(|root| self.values.get(root).map(|known| (known.used, *root))).collect();
-        by_use.sort_unstable();
-        by_use.into_iter().map(|(_, root)| root).collect()
+    /// How much a value is worth, if the latest retention says so and it may be evicted.
+    pub(super) fn worth(&self, root: Root) -> Option<Worth> {
+        self.evictable.get(&root).copied()
+    }
+
+    /// What may be evicted that isn't worth more than this: what is worth least first, and of that the least recently
+    /// used.
+    pub(super) fn evictable(&self, most: Worth) -> Vec<Root> {
+        let free = self.evictable.iter().filter(|(root, worth)| **worth <= most && !self.pins.contains_key(root));
+        let mut in_order: Vec<(Worth, u64, Root)> =
+            free.filter_map(|(root, &worth)| self.values.get(root).map(|known| (worth, known.used, *root))).collect();
+        in_order.sort_unstable();
+        in_order.into_iter().map(|(.., root)| root).collect()
+    }
+
+    /// Bytes that would be free without these values.
+    pub(super) fn freed_by(&self, values: &[Root]) -> u64 {
+        let mut names: HashMap<BlobHash, u32> = HashMap::new();
+        for (root, known) in values.iter().filter_map(|root| Some((root, self.values.get(root)?))) {
+            named(*root, &known.chunks).for_each(|hash| *names.entry(hash).or_default() += 1);
+        }
+        let only =
+            names.iter().filter_map(|(hash, &count)| self.blobs.get(hash).filter(|blob| blob.references == count));
+        only.filter_map(|blob| blob.stored).sum()
     }
 
     /// Whether it is pinned.

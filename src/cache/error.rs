@@ -1,6 +1,9 @@
 //! Why the cache can't do something.
 
-use crate::weights::{Key, Root};
+use crate::{
+    durable_file,
+    weights::{Key, Root},
+};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -33,6 +36,23 @@ pub enum CacheError {
         /// The error of the database.
         source: sled::Error,
     },
+    /// Its quota has no room for this, whatever else it evicts. Nothing that it had is lost, and what doesn't fit can be
+    /// stored when there is room again.
+    #[error(
+        "the cache {} has no room for {needed} bytes more: its quota is {quota} bytes, and {kept} of them are what it \
+         has to keep; raise the quota",
+        dir.display()
+    )]
+    Full {
+        /// The cache.
+        dir: PathBuf,
+        /// The bytes that don't fit.
+        needed: u64,
+        /// Bytes that can't be evicted for it.
+        kept: u64,
+        /// The quota.
+        quota: u64,
+    },
     /// It was closed.
     #[error("the cache {} is closed", dir.display())]
     Closed {
@@ -53,6 +73,17 @@ pub enum CacheError {
         /// The manifest's root.
         root: Root,
     },
+}
+
+impl CacheError {
+    /// Whether the quota or the disk has no room. That may pass.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            Self::Io { source, .. } => durable_file::is_full(source),
+            _ => false,
+        }
+    }
 }
 
 /// An error of the file system, with what was tried.

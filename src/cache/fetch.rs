@@ -1,6 +1,11 @@
 //! What is stored of a value and what is missing; storing fetched blobs, and giving blobs to others.
 
-use super::{Cache, CacheError, CachedValue, Pin, contents::distinct_chunks, error::failed, files::Checked};
+use super::{
+    Cache, CacheError, CachedValue, Pin,
+    contents::{Worth, distinct_chunks},
+    error::failed,
+    files::Checked,
+};
 use crate::weights::{BlobHash, CHUNK_BYTES, ChunkHash, Manifest, Root};
 use bytes::Bytes;
 use std::{collections::HashSet, io, sync::Arc};
@@ -58,8 +63,10 @@ impl Cache {
     /// Verifies a blob that was fetched for a value and stores it: as its manifest if `hash` is the root. Not flushed.
     ///
     /// The manifest comes first, for chunks that no known value names aren't stored; pin what is fetched, so that no
-    /// [`retain`](Self::retain) gives it up. What is stored can be given to others before the value is whole. Past the
-    /// quota, other values are evicted.
+    /// [`retain`](Self::retain) gives it up. What is stored can be given to others before the value is whole. For want of
+    /// room other values are evicted, but none that is worth more; see [`Retention`](super::Retention).
+    ///
+    /// [`CacheError::Full`] if there is no room for it.
     pub fn store_blob(&self, root: Root, hash: BlobHash, bytes: &[u8]) -> Result<Stored, CacheError> {
         if BlobHash::of(bytes) != hash {
             return Ok(Stored::WrongHash);
@@ -89,21 +96,23 @@ impl Cache {
                 return Ok(Stored::Stored);
             }
         }
+        // What the latest retention doesn't know yet may be anybody's.
+        let worth = self.open_inner()?.state.worth(root);
+        let most = worth.filter(|&worth| worth == Worth::Known).unwrap_or(Worth::Stranger);
+        let mut reserved = self.reserve(root, length, most)?;
         let partial = self.shared.files.write_partial(bytes, false)?;
-        let over_quota = {
-            let mut inner = self.open_inner()?;
-            if !is_named(&inner) {
-                return Ok(Stored::Unnamed);
-            }
-            self.shared.files.place_blob(partial, hash)?;
-            inner.learn(root, chunks);
-            inner.state.stored(hash, length);
-            inner.index(|index| index.blob_stored(hash, length));
-            inner.state.used() > self.shared.quota
-        };
-        if over_quota {
-            self.make_room(root);
+        let mut inner = self.open_inner()?;
+        if !is_named(&inner) {
+            // Its room is given back under the lock.
+            drop(inner);
+            return Ok(Stored::Unnamed);
         }
+        self.shared.files.place_blob(partial, hash)?;
+        inner.learn(root, chunks);
+        reserved.used(&mut inner, length);
+        inner.state.stored(hash, length);
+        inner.index(|index| index.blob_stored(hash, length));
+        inner.told_full = false;
         Ok(Stored::Stored)
     }
 

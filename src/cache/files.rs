@@ -84,6 +84,7 @@ impl Files {
     /// Writes a file that isn't in its place yet. If it is `durable`, it is on the disk when this returns.
     pub(super) fn write_partial(&self, bytes: &[u8], durable: bool) -> Result<Partial, CacheError> {
         let path = self.dir.join(PARTIAL).join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        fail::fail_point!("cache::write", |_| Err(failed("writing", &path)(io::ErrorKind::StorageFull.into())));
         let mut file = File::create_new(&path).map_err(failed("creating", &path))?;
         let partial = Partial { path };
         file.write_all(bytes).map_err(failed("writing", &partial.path))?;
@@ -96,6 +97,7 @@ impl Files {
     /// Moves a blob into its place.
     pub(super) fn place_blob(&self, partial: Partial, hash: BlobHash) -> Result<(), CacheError> {
         let (path, shard) = (self.blob(hash), self.shard(hash));
+        fail::fail_point!("cache::place", |_| Err(failed("creating", &shard)(io::ErrorKind::StorageFull.into())));
         match fs::create_dir(&shard) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("creating", &shard)(error)),
             _ => partial.rename(&path),
@@ -162,6 +164,9 @@ impl Files {
     pub(super) fn write_entry(&self, entry: &SignedEntry, durable: bool) -> Result<(), CacheError> {
         let path = self.entry(entry.hash());
         if durable {
+            fail::fail_point!("cache::write-entry", |_| Err(failed("writing", &path)(
+                io::ErrorKind::StorageFull.into()
+            )));
             return durable_file::replace(&path, true, |file| file.write_all(entry.bytes()))
                 .map_err(failed("writing", &path));
         }
@@ -202,6 +207,7 @@ impl Files {
     /// Writes a proof. When it returns, it is on the disk.
     pub(super) fn write_proof(&self, conflict: &Conflict) -> Result<(), CacheError> {
         let path = self.proof(conflict.author());
+        fail::fail_point!("cache::write-proof", |_| Err(failed("writing", &path)(io::ErrorKind::StorageFull.into())));
         durable_file::replace(&path, true, |file| {
             conflict.entries.iter().try_for_each(|entry| {
                 let length = u16::try_from(entry.bytes().len()).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -254,7 +260,14 @@ pub(super) struct Partial {
 
 impl Partial {
     pub(super) fn rename(mut self, to: &Path) -> Result<(), CacheError> {
-        fs::rename(&self.path, to).map_err(failed("writing", to))?;
+        if let Err(error) = fs::rename(&self.path, to) {
+            // A directory in the place of a file is damage like any other.
+            if !to.is_dir() {
+                return Err(failed("writing", to)(error));
+            }
+            remove(to)?;
+            fs::rename(&self.path, to).map_err(failed("writing", to))?;
+        }
         self.path.clear();
         Ok(())
     }
@@ -302,8 +315,14 @@ fn list_all(dir: &Path) -> Result<Vec<PathBuf>, CacheError> {
     listed.map_err(failed("listing", dir))
 }
 
-fn remove(path: &Path) -> Result<(), CacheError> {
-    match fs::remove_file(path) {
+/// Removes a file, or whatever is in its place.
+pub(super) fn remove(path: &Path) -> Result<(), CacheError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("removing", path)(error)),
         _ => Ok(()),
     }

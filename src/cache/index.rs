@@ -1,12 +1,12 @@
 //! The index: a sled database of peers, notes, and what could also be rebuilt from the files, only more slowly.
 
-use super::{CacheError, KnownPeer, error::failed};
+use super::{CacheError, KnownPeer, files::remove};
 use crate::weights::{BlobHash, Root};
 use libp2p_identity::PeerId;
 use sled::{Db, Tree};
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     thread,
@@ -57,10 +57,8 @@ impl Index {
                 tracing::warn!(path = %dir.display(), %error, "the index is damaged: it is made anew from the files");
             }
         }
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("removing", &dir)(error)),
-            _ => Self::try_open(&dir).map_err(|source| CacheError::Index { dir, source }),
-        }
+        remove(&dir)?;
+        Self::try_open(&dir).map_err(|source| CacheError::Index { dir, source })
     }
 
     fn try_open(dir: &Path) -> sled::Result<(Self, Recorded)> {
@@ -121,6 +119,8 @@ impl Index {
     pub(super) fn blob_stored(&mut self, hash: BlobHash, length: u64) {
         let inserted = self.blobs.insert(hash.as_bytes(), &length.to_le_bytes());
         self.note(inserted);
+        fail::fail_point!("cache::write-index", |_| self
+            .note::<()>(Err(io::Error::from(io::ErrorKind::StorageFull).into())));
     }
 
     pub(super) fn blob_removed(&mut self, hash: BlobHash) {
@@ -158,6 +158,11 @@ impl Index {
 
     pub(super) fn notes(&self, beginning: &[u8]) -> sled::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         self.notes.scan_prefix(beginning).map(|note| note.map(|(name, note)| (name.to_vec(), note.to_vec()))).collect()
+    }
+
+    /// Bytes of its files.
+    pub(super) fn bytes(&self) -> sled::Result<u64> {
+        self.db.size_on_disk()
     }
 
     /// A put doesn't fail because of the index: what it doesn't know is found in the files when the cache opens.

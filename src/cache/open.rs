@@ -4,7 +4,7 @@ use super::{
     CacheError,
     contents::{Chunk, Contents, distinct_chunks},
     error::failed,
-    files::{Checked, Files},
+    files::{Checked, Files, remove},
     index::{Index, Recorded},
     peers::Peers,
 };
@@ -15,7 +15,7 @@ use crate::{
 };
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File, TryLockError},
+    fs::{File, TryLockError},
     io::{self, Read},
     path::Path,
     sync::Arc,
@@ -41,6 +41,7 @@ pub(super) fn lock(dir: &Path) -> Result<File, CacheError> {
 /// an index that fell back to an earlier state, as databases do when their newest pages are damaged.
 pub(super) fn mark_closed(dir: &Path, state: &Contents) -> Result<(), CacheError> {
     let path = dir.join(CLOSED);
+    fail::fail_point!("cache::mark-closed", |_| Err(failed("writing", &path)(io::ErrorKind::StorageFull.into())));
     let digest = digest(state.blobs().into_iter().collect());
     durable_file::replace(&path, true, |file| file.write_all(&digest)).map_err(failed("writing", &path))
 }
@@ -51,9 +52,11 @@ fn take_closed(dir: &Path) -> Result<Option<Vec<u8>>, CacheError> {
     let mut mark = Vec::new();
     match File::open(&path).and_then(|file| file.take(33).read_to_end(&mut mark)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(failed("reading", &path))?,
+        // Without it the files are listed.
+        Err(_) => mark.clear(),
+        Ok(_) => {}
     };
-    fs::remove_file(&path).map_err(failed("removing", &path))?;
+    remove(&path)?;
     durable_file::sync_dir(dir).map_err(failed("flushing", dir))?;
     Ok(Some(mark))
 }

@@ -1,10 +1,16 @@
 //! Storing what this node publishes, and other authors' entries and proofs.
 
-use super::{Cache, CacheError, Pin, contents::distinct_chunks, error::failed, files::Partial};
+use super::{
+    Cache, CacheError, Pin,
+    contents::{Worth, distinct_chunks},
+    error::failed,
+    files::Partial,
+    room::Reserved,
+};
 use crate::{
     durable_file,
-    entries::{Conflict, MAX_AUTHORS},
-    weights::{BlobHash, Manifest, SignedEntry, Weights},
+    entries::Conflict,
+    weights::{BlobHash, MAX_ENTRY_BYTES, Manifest, SignedEntry, Weights},
 };
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -26,6 +32,7 @@ const BATCH: usize = 256;
 struct Planned<'a> {
     hash: BlobHash,
     bytes: Box<dyn Fn() -> Bytes + Sync + 'a>,
+    length: u64,
     stored: bool,
 }
 
@@ -34,6 +41,8 @@ impl Cache {
     ///
     /// Chunks that are there already are compared and flushed, not written again; a damaged one is replaced. The
     /// manifest must have been made from the weights: only the layout is checked.
+    ///
+    /// [`CacheError::Full`] if there is no room for it beside the node's other values and what is pinned.
     pub fn put_value(&self, manifest: &Manifest, weights: &Weights) -> Result<Pin, CacheError> {
         let encoded = Bytes::from(manifest.encode());
         let root = Manifest::root_of(&encoded);
@@ -54,38 +63,42 @@ impl Cache {
             inner.state.learn(root, chunks, None);
             let used = inner.state.touch(root).unwrap_or_default();
             inner.index(|index| index.value_used(root, used));
-            let mut plan = |hash, bytes| {
-                planned.push(Planned { hash, bytes, stored: inner.state.length(hash).is_some() });
+            let mut plan = |hash, length, bytes| {
+                planned.push(Planned { hash, bytes, length, stored: inner.state.length(hash).is_some() });
             };
             for (number, hash) in numbers {
-                plan(hash, Box::new(move || manifest.chunk_bytes(weights, number)));
+                plan(hash, manifest.plan().length(number), Box::new(move || manifest.chunk_bytes(weights, number)));
             }
-            plan(root.into(), Box::new(move || encoded.clone()));
+            plan(root.into(), encoded.len() as u64, Box::new(move || encoded.clone()));
         }
-        planned.chunks(BATCH).try_for_each(|batch| self.write_durably(batch))?;
+        let needed = planned.iter().filter(|blob| !blob.stored).map(|blob| blob.length).sum();
+        let mut reserved = self.reserve(root, needed, Worth::Known)?;
+        planned.chunks(BATCH).try_for_each(|batch| self.write_durably(batch, &mut reserved))?;
         let shards = self.shared.files.shards(planned.iter().map(|blob| blob.hash));
         in_parallel(&shards, |shard| durable_file::sync_dir(shard).map_err(failed("flushing", shard)))?;
-        self.make_room(root);
+        self.inner().told_full = false;
         Ok(pin)
     }
 
     /// Writes what isn't there and flushes all of it, except the names.
-    fn write_durably(&self, batch: &[Planned<'_>]) -> Result<(), CacheError> {
+    fn write_durably(&self, batch: &[Planned<'_>], reserved: &mut Reserved) -> Result<(), CacheError> {
         let files = &self.shared.files;
-        let written: Mutex<Vec<(Partial, BlobHash, u64)>> = Mutex::default();
+        let written: Mutex<Vec<(Partial, BlobHash, u64, bool)>> = Mutex::default();
         in_parallel(batch, |blob| {
             let bytes = (blob.bytes)();
             if blob.stored && files.sync_blob(blob.hash, &bytes)? {
                 return Ok(());
             }
             let partial = files.write_partial(&bytes, true)?;
-            let done = (partial, blob.hash, bytes.len() as u64);
-            written.lock().unwrap_or_else(PoisonError::into_inner).push(done);
+            written.lock().unwrap_or_else(PoisonError::into_inner).push((partial, blob.hash, blob.length, blob.stored));
             Ok(())
         })?;
         let mut inner = self.open_inner()?;
-        for (partial, hash, length) in written.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        for (partial, hash, length, stored) in written.into_inner().unwrap_or_else(PoisonError::into_inner) {
             files.place_blob(partial, hash)?;
+            if !stored {
+                reserved.used(&mut inner, length);
+            }
             inner.state.stored(hash, length);
             inner.index(|index| index.blob_stored(hash, length));
         }
@@ -104,6 +117,9 @@ impl Cache {
     }
 
     /// Keeps an entry of another author, which is published already. It is not flushed: sync brings it again.
+    ///
+    /// [`CacheError::Full`] if entries have the part of the quota that they may have: then the next start has to learn it
+    /// again.
     pub fn save_entry(&self, entry: &SignedEntry) -> Result<(), CacheError> {
         let _publishing = self.shared.publishing.read().unwrap_or_else(PoisonError::into_inner);
         self.write_entry(entry, false)
@@ -115,8 +131,15 @@ impl Cache {
             return Err(CacheError::OtherFederation { dir, key: entry.key.clone() });
         }
         // Before the file is there: an unknown file would never be removed.
-        if !self.open_inner()?.entries.insert(entry.hash()) && !durable {
-            return Ok(());
+        {
+            let mut inner = self.open_inner()?;
+            if !durable && inner.entries.contains(&entry.hash()) {
+                return Ok(());
+            }
+            if !durable {
+                self.check_room_for_entry(&mut inner)?;
+            }
+            inner.entries.insert(entry.hash());
         }
         let written = self.shared.files.write_entry(entry, durable);
         if written.is_err() && !durable {
@@ -125,8 +148,9 @@ impl Cache {
         written
     }
 
-    /// Keeps a proof. When it returns, it is on the disk. One of an author is enough. Past [`MAX_AUTHORS`] none is kept,
-    /// with a warning.
+    /// Keeps a proof. When it returns, it is on the disk. One of an author is enough.
+    ///
+    /// [`CacheError::Full`] if there is no room for one more.
     pub fn save_proof(&self, conflict: &Conflict) -> Result<(), CacheError> {
         let author = conflict.author();
         if conflict.entries[0].federation != self.shared.federation {
@@ -137,14 +161,21 @@ impl Cache {
         if inner.proofs.contains(&author) {
             return Ok(());
         }
-        if inner.proofs.len() >= MAX_AUTHORS {
-            tracing::warn!(%author, "the proof is not kept: there are {MAX_AUTHORS} already");
-            return Ok(());
-        }
+        self.check_room_for_entry(&mut inner)?;
         // Under the lock, so that anybody else saving the same proof returns only once it is on the disk.
         self.shared.files.write_proof(conflict)?;
         inner.proofs.insert(author);
         Ok(())
+    }
+
+    fn check_room_for_entry(&self, inner: &mut super::Inner) -> Result<(), CacheError> {
+        let quota = self.shared.quota;
+        if inner.has_room_for_entry(quota) {
+            return Ok(());
+        }
+        inner.refused += 1;
+        let (dir, kept) = (self.shared.files.dir().to_owned(), quota - inner.room(quota));
+        Err(CacheError::Full { dir, needed: MAX_ENTRY_BYTES as u64, kept, quota })
     }
 
     /// Removes the proof against an author who is trusted again, so that the next start doesn't exclude it.

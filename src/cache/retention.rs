@@ -1,8 +1,8 @@
 //! What can be removed: entries that are no longer current, values that no entry names, and what exceeds the quota.
 
-use super::{Cache, CacheError};
+use super::{Cache, CacheError, contents::Worth};
 use crate::{
-    entries::EntrySet,
+    entries::{Conflict, EntrySet},
     weights::{EntryHash, Root},
 };
 use libp2p_identity::PeerId;
@@ -16,18 +16,26 @@ use std::{
 pub struct Retention {
     /// The current entries. All others are removed.
     pub entries: BTreeSet<EntryHash>,
-    /// Values that stay whatever the quota says.
+    /// The authors who are excluded. The proofs against all others are removed.
+    pub proofs: BTreeSet<PeerId>,
+    /// Values that are never evicted.
     pub kept: BTreeSet<Root>,
-    /// Values that stay as long as there is room, unless they are also among the kept ones. Values in neither set are
-    /// removed, unless they are pinned.
+    /// Values that are evicted last, unless they are also kept.
+    pub known: BTreeSet<Root>,
+    /// Values that are evicted before those, unless they are among them.
+    pub strangers: BTreeSet<Root>,
+    /// Values that are evicted first, unless they are in another set. Values in no set are removed, unless they are
+    /// pinned.
     pub spare: BTreeSet<Root>,
 }
 
 impl Retention {
-    /// What counts for `me`: each author's newest update and all of its own values are kept; the rest can be evicted.
+    /// What counts for `me`: all of its own values are kept, of the others each author's newest update. What is evicted
+    /// if there isn't room for all of it are first the others' older values, then the newest updates of authors who are
+    /// not [known](EntrySet::is_known), then those of the others.
     pub fn of(set: &EntrySet, me: PeerId) -> Self {
         let mut newest: BTreeMap<PeerId, (u64, Root)> = BTreeMap::new();
-        let mut retention = Self::default();
+        let mut retention = Self { proofs: set.conflicts().map(Conflict::author).collect(), ..Self::default() };
         for entry in set.iter("") {
             retention.entries.insert(entry.hash());
             let Some(root) = entry.root() else { continue };
@@ -42,16 +50,30 @@ impl Retention {
                 }
             }
         }
-        retention.kept.extend(newest.into_values().map(|(_, root)| root));
-        retention.spare.retain(|root| !retention.kept.contains(root));
+        for (author, (_, root)) in newest {
+            let worth = if set.is_known(author) { &mut retention.known } else { &mut retention.strangers };
+            worth.insert(root);
+        }
+        retention.strangers.retain(|root| !retention.known.contains(root) && !retention.kept.contains(root));
+        retention.known.retain(|root| !retention.kept.contains(root));
+        let Self { kept, known, strangers, spare, .. } = &mut retention;
+        spare.retain(|root| !kept.contains(root) && !known.contains(root) && !strangers.contains(root));
         retention
+    }
+
+    /// How much each of the values is worth that may be evicted.
+    fn evictable(&self) -> BTreeMap<Root, Worth> {
+        let of = |roots: &BTreeSet<Root>, worth| roots.iter().map(move |&root| (root, worth)).collect::<Vec<_>>();
+        // What is in several sets is worth the most of them.
+        let all = [(&self.spare, Worth::Spare), (&self.strangers, Worth::Stranger), (&self.known, Worth::Known)];
+        all.into_iter().flat_map(|(roots, worth)| of(roots, worth)).collect()
     }
 }
 
 impl Cache {
-    /// Removes what no longer counts: the files of entries that don't stand, then values that are neither kept nor
-    /// spare nor pinned, then spare ones, the least recently used first, until the rest is within the quota. What is
-    /// kept or pinned stays even if it takes more than that, with one warning.
+    /// Removes what no longer counts: the files of entries and proofs that don't stand, then values that are in no set
+    /// and not pinned; then evicts until the rest is within the quota. What is kept or pinned stays even if it takes
+    /// more than that, with one warning: it was stored under a larger quota.
     ///
     /// `decide` is called under the lock that [`put_entry`](Self::put_entry) publishes under: what it doesn't see has
     /// not been published. It must look at a set that was given all of [`Opened::entries`](super::Opened::entries) and
@@ -59,58 +81,28 @@ impl Cache {
     pub fn retain(&self, decide: impl FnOnce() -> Retention) -> Result<(), CacheError> {
         let _deciding = self.shared.publishing.write().unwrap_or_else(PoisonError::into_inner);
         let clock = self.open_inner()?.state.clock();
-        let Retention { entries, kept, spare } = decide();
+        let decided = decide();
+        let evictable = decided.evictable();
+        let Retention { entries, proofs, kept, .. } = decided;
         let superseded: Vec<EntryHash> = self.open_inner()?.entries.difference(&entries).copied().collect();
         for entry in superseded {
             self.shared.files.remove_entry(entry)?;
             self.open_inner()?.entries.remove(&entry);
         }
-        let unnamed = self.open_inner()?.state.retain(&kept, spare, clock);
+        let withdrawn: Vec<PeerId> = self.open_inner()?.proofs.difference(&proofs).copied().collect();
+        for author in withdrawn {
+            self.forget_proof(&author)?;
+        }
+        let unnamed = self.open_inner()?.state.retain(&kept, evictable, clock);
         for root in unnamed {
             self.forget_value(root)?;
         }
-        self.evict(None)
-    }
-
-    /// Makes room after storing part of this value. Storing doesn't fail because a file can't be removed.
-    pub(super) fn make_room(&self, root: Root) {
-        if let Err(error) = self.evict(Some(root)) {
-            tracing::warn!(%error, "the cache can't evict what it needn't keep");
-        }
-    }
-
-    /// Forgets spare values until the rest is within the quota, but never `fetched`.
-    fn evict(&self, fetched: Option<Root>) -> Result<(), CacheError> {
-        let quota = self.shared.quota;
-        let evictable = {
-            let mut inner = self.open_inner()?;
-            if inner.state.used() <= quota {
-                inner.over_quota = false;
-                return Ok(());
-            }
-            inner.state.evictable()
-        };
-        for root in evictable.into_iter().filter(|root| Some(*root) != fetched) {
-            if self.forget_value(root)? {
-                tracing::debug!(%root, "evicted");
-                self.open_inner()?.evicted += 1;
-            }
-            if self.used() <= quota {
-                return Ok(());
-            }
-        }
-        let mut inner = self.open_inner()?;
-        let used = inner.state.used();
-        if used > quota && !std::mem::replace(&mut inner.over_quota, true) {
-            let dir = self.shared.files.dir().display();
-            tracing::warn!(%dir, used, quota, "the cache is over its quota with what it has to keep");
-        }
-        Ok(())
+        self.evict_down_to_quota()
     }
 
     /// Forgets a value, unless it was pinned in the meantime, and removes the blobs that only it names. Gives whether
     /// it did.
-    fn forget_value(&self, root: Root) -> Result<bool, CacheError> {
+    pub(super) fn forget_value(&self, root: Root) -> Result<bool, CacheError> {
         {
             let mut inner = self.open_inner()?;
             if inner.state.is_pinned(root) {

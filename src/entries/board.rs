@@ -1,6 +1,6 @@
 //! An entry set that can be waited on: [`Board`] wakes its watchers at every change, and a [`Watch`] follows it.
 
-use super::{Conflict, EntrySet, Refused};
+use super::{Conflict, EntryLimits, EntrySet, Refused};
 use crate::weights::{Digest, FederationId, SignedEntry};
 use libp2p_identity::PeerId;
 use std::{
@@ -16,9 +16,14 @@ pub struct Board {
 }
 
 impl Board {
-    /// An empty one.
+    /// An empty one with [wide](EntryLimits::WIDE) limits.
     pub fn new(federation: FederationId) -> Self {
-        Self { set: Mutex::new(EntrySet::new(federation)), revision: watch::Sender::new(0) }
+        Self::with_limits(federation, EntryLimits::WIDE)
+    }
+
+    /// An empty one.
+    pub fn with_limits(federation: FederationId, limits: EntryLimits) -> Self {
+        Self { set: Mutex::new(EntrySet::with_limits(federation, limits)), revision: watch::Sender::new(0) }
     }
 
     /// The set, for reading. Don't hold it across an await.
@@ -29,6 +34,21 @@ impl Board {
     /// Takes in an entry and wakes the watchers.
     pub fn insert(&self, entry: Arc<SignedEntry>) -> Result<bool, Refused> {
         self.change(|set| set.insert(entry))
+    }
+
+    /// Takes in an entry, as [`EntrySet::insert_pushing_out`] does, and wakes the watchers.
+    pub fn insert_pushing_out(&self, entry: Arc<SignedEntry>) -> Result<Option<Vec<PeerId>>, Refused> {
+        self.change(|set| set.insert_pushing_out(entry))
+    }
+
+    /// Trusts an author from the start, as [`EntrySet::know`] does.
+    pub fn know(&self, author: PeerId) -> bool {
+        self.set().know(author)
+    }
+
+    /// Says that an update was folded, as [`EntrySet::folded`] does.
+    pub fn folded(&self, author: PeerId, sequence: u64) -> bool {
+        self.set().folded(author, sequence)
     }
 
     /// Takes in a proof, as [`EntrySet::insert_proof`] does, and wakes the watchers.

@@ -2,9 +2,12 @@
 //! authors.
 
 mod in_buckets;
+mod strangers;
 
-use self::in_buckets::Buckets;
-use super::Conflict;
+pub use self::strangers::FOLDS_TO_BE_KNOWN;
+
+use self::{in_buckets::Buckets, strangers::Strangers};
+use super::{Conflict, EntryLimits};
 use crate::weights::{EntryHash, FederationId, Key, KeyPrefix, SignedEntry};
 use libp2p_identity::PeerId;
 use std::{
@@ -13,10 +16,6 @@ use std::{
     sync::Arc,
 };
 
-/// Most keys held per author, tombstones included.
-pub const MAX_ENTRIES_PER_AUTHOR: usize = 256;
-/// Most authors of whom anything is held, excluded ones included.
-pub const MAX_AUTHORS: usize = 100_000;
 /// Updates held per author.
 pub const UPDATES_KEPT: usize = 2;
 
@@ -32,15 +31,29 @@ pub enum Refused {
     /// It is the second one under its number: from now on its author is excluded.
     #[error("{0}")]
     Conflict(Box<Conflict>),
-    /// Its author has [`MAX_ENTRIES_PER_AUTHOR`] keys already.
-    #[error("its author has {MAX_ENTRIES_PER_AUTHOR} keys already")]
-    TooManyKeys,
-    /// There are [`MAX_AUTHORS`] already.
-    #[error("there are entries of {MAX_AUTHORS} authors already")]
-    TooManyAuthors,
+    /// Its author has the most keys that it may have.
+    #[error("its author has {limit} keys already")]
+    TooManyKeys {
+        /// The limit.
+        limit: usize,
+    },
+    /// There are the most authors that there may be, and none of them is a stranger.
+    #[error("there are entries of {limit} authors already")]
+    TooManyAuthors {
+        /// The limit.
+        limit: usize,
+    },
     /// These are not two different entries of one author under one number.
     #[error("the two entries prove nothing against their author")]
     NoProof,
+}
+
+/// Whether an author of whom nothing is held yet can be taken in.
+enum MayComeIn {
+    Free,
+    /// If this stranger goes.
+    InPlaceOf(PeerId),
+    No,
 }
 
 #[derive(Debug)]
@@ -52,8 +65,8 @@ struct Held {
 /// The known entries of a federation: the newest of each key.
 ///
 /// A state machine without I/O. In whatever order entries arrive, sets that were given the same ones hold the same and
-/// have equal digests. The exceptions are an author who exceeds a limit, and one who signs two entries under one number
-/// if a set has dropped the first before the second came:
+/// have equal digests. The exceptions are an author who exceeds a limit, strangers beyond [their own](EntryLimits), and
+/// an author who signs two entries under one number if a set has dropped the first before the second came:
 ///
 /// - the entry with the highest number of each key is held, put or tombstone;
 /// - of the keys `<author>/update/<epoch>` only the [`UPDATES_KEPT`] with the highest numbers, so that retention needs
@@ -62,6 +75,10 @@ struct Held {
 #[derive(Debug)]
 pub struct EntrySet {
     federation: FederationId,
+    limits: EntryLimits,
+    strangers: Strangers,
+    /// Strangers that were pushed out so far.
+    pushed_out: u64,
     held: BTreeMap<Key, Held>,
     by_revision: BTreeMap<u64, Key>,
     by_sequence: BTreeMap<PeerId, BTreeMap<u64, Key>>,
@@ -74,10 +91,18 @@ pub struct EntrySet {
 }
 
 impl EntrySet {
-    /// An empty set.
+    /// An empty set with [wide](EntryLimits::WIDE) limits.
     pub fn new(federation: FederationId) -> Self {
+        Self::with_limits(federation, EntryLimits::WIDE)
+    }
+
+    /// An empty set.
+    pub fn with_limits(federation: FederationId, limits: EntryLimits) -> Self {
         Self {
             federation,
+            limits,
+            strangers: Strangers::default(),
+            pushed_out: 0,
             held: BTreeMap::new(),
             by_revision: BTreeMap::new(),
             by_sequence: BTreeMap::new(),
@@ -112,8 +137,8 @@ impl EntrySet {
         if self.conflicts.contains_key(&author) || self.readmitted.contains(&author) {
             return Ok(false);
         }
-        if !self.by_sequence.contains_key(&author) && self.is_full() {
-            return Err(Refused::TooManyAuthors);
+        if !self.by_sequence.contains_key(&author) {
+            self.make_room_for(author)?;
         }
         self.exclude(proof);
         Ok(true)
@@ -121,6 +146,11 @@ impl EntrySet {
 
     /// Takes an entry in. `Ok(true)` if it changed the set, `Ok(false)` if it was known, or older than what is held.
     pub fn insert(&mut self, entry: Arc<SignedEntry>) -> Result<bool, Refused> {
+        self.insert_pushing_out(entry).map(|pushed_out| pushed_out.is_some())
+    }
+
+    /// [Takes an entry in](Self::insert). If that changed the set, gives the strangers who had to go for it.
+    pub fn insert_pushing_out(&mut self, entry: Arc<SignedEntry>) -> Result<Option<Vec<PeerId>>, Refused> {
         if entry.federation != self.federation {
             return Err(Refused::OtherFederation);
         }
@@ -131,7 +161,7 @@ impl EntrySet {
         if let Some(other) = self.same_number(&entry) {
             let (old, new) = (other.hash(), entry.hash());
             if old == new {
-                return Ok(false);
+                return Ok(None);
             }
             if !self.readmitted.contains(&author) {
                 let conflict = Conflict { entries: if old < new { [other, entry] } else { [entry, other] } };
@@ -139,13 +169,15 @@ impl EntrySet {
                 return Err(Refused::Conflict(Box::new(conflict)));
             }
             if old > new || self.is_superseded(&entry) {
-                return Ok(false);
+                return Ok(None);
             }
             self.drop_key(&other.key);
         } else if self.is_superseded(&entry) {
-            return Ok(false);
+            return Ok(None);
         }
         self.check_room(&entry.key)?;
+        let mut pushed_out =
+            if self.by_sequence.contains_key(&author) { Vec::new() } else { self.make_room_for(author)? };
         self.drop_key(&entry.key);
         if let Some(oldest) = self.update_to_drop(&entry.key) {
             self.drop_key(&oldest.1);
@@ -156,7 +188,8 @@ impl EntrySet {
         self.hashes.insert(entry.hash());
         self.buckets.changed(author, true);
         self.held.insert(entry.key.clone(), Held { entry, revision: self.revision });
-        Ok(true)
+        pushed_out.extend(self.count_stranger(author));
+        Ok(Some(pushed_out))
     }
 
     /// Drops the entries of all other authors. A proof against one of them stays: should it come back, it is still
@@ -176,16 +209,38 @@ impl EntrySet {
     /// Errors if a new entry under this key would exceed the author's limit, or the author would exceed the set's.
     pub fn check_room(&self, key: &Key) -> Result<(), Refused> {
         let of_author = self.by_sequence.get(&key.author());
-        if of_author.is_none() && self.is_full() {
-            return Err(Refused::TooManyAuthors);
+        if of_author.is_none() && matches!(self.may_come_in(key.author()), MayComeIn::No) {
+            return Err(Refused::TooManyAuthors { limit: self.limits.authors });
         }
-        let held = of_author.map_or(0, BTreeMap::len);
+        let (held, limit) = (of_author.map_or(0, BTreeMap::len), self.limits.per_author);
         let replaces = || self.held.contains_key(key) || self.update_to_drop(key).is_some();
-        if held >= MAX_ENTRIES_PER_AUTHOR && !replaces() { Err(Refused::TooManyKeys) } else { Ok(()) }
+        if held >= limit && !replaces() { Err(Refused::TooManyKeys { limit }) } else { Ok(()) }
+    }
+
+    /// Makes room for an author of whom nothing is held yet. Gives the stranger who had to go.
+    fn make_room_for(&mut self, author: PeerId) -> Result<Vec<PeerId>, Refused> {
+        match self.may_come_in(author) {
+            MayComeIn::Free => Ok(Vec::new()),
+            MayComeIn::InPlaceOf(stranger) => {
+                self.push_out(stranger);
+                Ok(vec![stranger])
+            }
+            MayComeIn::No => Err(Refused::TooManyAuthors { limit: self.limits.authors }),
+        }
     }
 
     fn is_full(&self) -> bool {
-        self.by_sequence.len() + self.conflicts.len() >= MAX_AUTHORS
+        self.by_sequence.len() + self.conflicts.len() >= self.limits.authors
+    }
+
+    /// How many authors there are, excluded ones included.
+    pub fn author_count(&self) -> usize {
+        self.by_sequence.len() + self.conflicts.len()
+    }
+
+    /// How many strangers have been pushed out by others so far.
+    pub fn pushed_out(&self) -> u64 {
+        self.pushed_out
     }
 
     /// Whether this very entry is held.
@@ -290,11 +345,17 @@ impl EntrySet {
 
     fn exclude(&mut self, conflict: Conflict) {
         let author = conflict.author();
-        let keys: Vec<Key> = self.of_author(author).map(|entry| entry.key.clone()).collect();
-        keys.iter().for_each(|key| self.drop_key(key));
-        self.by_sequence.remove(&author);
+        self.drop_author(author);
         self.conflicts.insert(author, conflict);
         self.buckets.changed(author, true);
         self.revision += 1;
+        self.count_stranger(author);
+    }
+
+    /// Drops an author's entries.
+    fn drop_author(&mut self, author: PeerId) {
+        let keys: Vec<Key> = self.of_author(author).map(|entry| entry.key.clone()).collect();
+        keys.iter().for_each(|key| self.drop_key(key));
+        self.by_sequence.remove(&author);
     }
 }

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     bucket::{self, Bucket, BucketOptions, BucketUrl, Routes, Unfetched},
-    cache::{Cache, CacheSettings, CachedValue, Opened},
-    entries::{Board, Conflict, Membership, Watch},
+    cache::{Cache, CacheError, CacheSettings, CachedValue, Opened, Pin, Retention},
+    entries::{Board, Conflict, EntryFigures, Membership, Watch},
     p2p::{
         NetworkOptions, NetworkStatus, PeerAddress, Surroundings,
         core::FetchError,
@@ -34,6 +34,9 @@ const FETCHES: usize = 3;
 
 /// How long a folder that finds its own identity copied waits for others to get the proof.
 const PROOF_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Before the peer ids of authors that this node knows, in the cache's notes.
+const KNOWN: &[u8] = b"known/";
 
 /// How long a listing waits for a look at a bucket that isn't known to have problems.
 const LOOK: Duration = Duration::from_secs(5);
@@ -133,7 +136,8 @@ impl ChunkStore for Cached {
     }
 
     fn chunk(&self, chunk: usize, _offset: u64, _length: u64) -> io::Result<Bytes> {
-        let bytes = self.value.chunk(chunk)?;
+        // What the disk can't read is looked at again, and dropped if it is damaged, so that it can be fetched again.
+        let bytes = self.value.chunk(chunk).inspect_err(|_| self.damaged(chunk))?;
         self.traffic[1].fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(bytes)
     }
@@ -151,12 +155,18 @@ impl CachedFolder {
     /// [`FolderError::Bucket`] if something about the bucket needs fixing. A bucket that just doesn't answer is a
     /// warning.
     pub fn open(author: Author, options: CachedOptions) -> Result<Self, FolderError> {
-        let CachedOptions { network, bucket, cache, dir, socket, layout, readmitted, membership } = options;
+        let CachedOptions { network, bucket, cache: settings, dir, socket, layout, readmitted, membership } = options;
         let federation = author.federation();
         let membership_changes = membership.changes();
-        let opened = Cache::open(&dir, federation, &cache)?;
+        let opened = Cache::open(&dir, federation, &settings)?;
         let Opened { cache, entries, proofs, peers } = opened;
-        let board = Arc::new(Board::new(federation));
+        let board = Arc::new(Board::with_limits(federation, settings.entry_limits()));
+        board.know(author.peer_id());
+        for known in cache.notes(KNOWN)?.into_keys() {
+            if let Some(author) = known.strip_prefix(KNOWN).and_then(|id| PeerId::from_bytes(id).ok()) {
+                board.know(author);
+            }
+        }
         for author in readmitted {
             board.readmit(author);
         }
@@ -444,6 +454,17 @@ impl CacheView {
         Ok(published)
     }
 
+    /// Stores a value. If there is no room, what was replaced may still wait to be removed.
+    fn keep(&self, manifest: &Manifest, value: &Weights) -> Result<Pin, CacheError> {
+        match self.cache.put_value(manifest, value) {
+            Err(CacheError::Full { .. }) => {
+                self.cache.retain(|| Retention::of(&self.board.set(), self.author.peer_id()))?;
+                self.cache.put_value(manifest, value)
+            }
+            kept => kept,
+        }
+    }
+
     fn publish(&self, draft: Draft, value: Option<(&Manifest, &Weights)>) -> Result<Published, FolderError> {
         let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         self.author.check(&draft)?;
@@ -452,7 +473,7 @@ impl CacheView {
         let standing = standing.filter(|standing| draft.is_said_by(standing));
         self.board.set().check_room(&draft.key).map_err(refused)?;
         // Stored again even if it is already there: its chunks may have been damaged.
-        let pin = value.map(|(manifest, value)| self.cache.put_value(manifest, value)).transpose()?;
+        let pin = value.map(|(manifest, value)| self.keep(manifest, value)).transpose()?;
         if let Some(standing) = standing {
             return Ok(Published::Standing(standing));
         }
@@ -495,7 +516,7 @@ impl SharedFolder for CachedFolder {
         let value = value.clone();
         self.off_runtime(move |shared| {
             let manifest = value.manifest();
-            let pin = shared.cache.put_value(&manifest, &value)?;
+            let pin = shared.keep(&manifest, &value)?;
             let chunks = manifest.chunks().iter().map(|&chunk| shared.cache.blob_path(chunk.into()));
             let files = StagedFiles::Chunks(chunks.collect());
             Ok(Staged::new(manifest, files, pin))
@@ -558,6 +579,26 @@ impl SharedFolder for CachedFolder {
             network: self.network.as_ref().map(|network| network.figures()),
             bucket: self.bucket.as_ref().map(|bucket| bucket.figures()),
             cache: Some(self.shared.cache.figures()),
+            entries: Some(EntryFigures::of(&self.shared.board.set())),
+        }
+    }
+
+    async fn folded(&self, updates: &[(PeerId, u64)]) {
+        let board = &self.shared.board;
+        let new: Vec<PeerId> = updates
+            .iter()
+            .filter(|&&(author, number)| board.folded(author, number))
+            .map(|(author, _)| *author)
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let noted = self.off_runtime(move |shared| {
+            let note = |author: &PeerId| shared.cache.note(&[KNOWN, &author.to_bytes()].concat(), Some(&[]));
+            Ok(new.iter().try_for_each(note)?)
+        });
+        if let Err(error) = noted.await {
+            tracing::debug!(%error, "the next start has to get to know some authors again");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::bucket::BucketError;
 use crate::cache::CacheError;
-use crate::entries::{MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Refused};
+use crate::entries::Refused;
 use crate::home::SequenceError;
 use crate::p2p::NetworkError;
 use crate::weights::{EntryError, Key, ReadError};
@@ -121,15 +121,23 @@ impl FolderError {
     /// Whether the storage or the network failed in a way that may be temporary, so that a node goes on and tries
     /// again.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::Unreachable { .. } | Self::Cache(_) | Self::Network(_) | Self::Bucket(_))
+        matches!(
+            self,
+            Self::Io { .. }
+                | Self::Unreachable { .. }
+                | Self::Cache(_)
+                | Self::Network(_)
+                | Self::Bucket(_)
+                | Self::Sequence(SequenceError::Io { .. })
+        )
     }
 }
 
 /// The error for an author whose entry was refused.
 pub(super) fn refused_own(refused: Refused, author: PeerId) -> FolderError {
     match refused {
-        Refused::TooManyKeys => FolderError::TooManyKeys { author, limit: MAX_ENTRIES_PER_AUTHOR },
-        Refused::TooManyAuthors => FolderError::TooManyAuthors { limit: MAX_AUTHORS },
+        Refused::TooManyKeys { limit } => FolderError::TooManyKeys { author, limit },
+        Refused::TooManyAuthors { limit } => FolderError::TooManyAuthors { limit },
         Refused::OtherFederation | Refused::Excluded | Refused::Conflict(_) | Refused::NoProof => {
             FolderError::CopiedIdentity { author }
         }

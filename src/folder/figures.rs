@@ -1,6 +1,6 @@
 //! A folder's figures: each of its parts counts for itself, and the folder gathers them.
 
-use crate::{bucket::BucketFigures, cache::CacheFigures, p2p::NetworkFigures};
+use crate::{bucket::BucketFigures, cache::CacheFigures, entries::EntryFigures, p2p::NetworkFigures};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,6 +34,9 @@ pub struct FolderFigures {
     /// Its cache's figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheFigures>,
+    /// What is known of the federation, for a folder that takes in what others pass on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<EntryFigures>,
 }
 
 impl From<Traffic> for FolderFigures {

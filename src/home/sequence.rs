@@ -100,6 +100,10 @@ impl Sequences {
 }
 
 fn reserve(file: &Path, number: u64) -> Result<(), SequenceError> {
+    fail::fail_point!("sequence::reserve", |_| {
+        let source = io::ErrorKind::StorageFull.into();
+        Err(SequenceError::Io { path: file.to_owned(), source })
+    });
     durable_file::replace(file, false, |out| writeln!(out, "{number}"))
         .map_err(|source| SequenceError::Io { path: file.to_owned(), source })
 }

@@ -102,6 +102,11 @@ pub(super) enum BlobError {
 }
 
 impl BlobError {
+    /// Whether there is no room on the disk.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if durable_file::is_full(source))
+    }
+
     /// As an error of the head that names it.
     pub(super) fn of(self, head: &Path) -> CheckpointError {
         match self {
@@ -221,6 +226,11 @@ impl Blobs {
         self.saving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where they are.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     fn make_dir(&self) -> Result<(), BlobError> {
         durable_file::create_dir_all(&self.dir, true).map_err(failed("creating", &self.dir))
     }
@@ -329,6 +339,9 @@ impl Blobs {
         let write = |file: &mut dyn Write| {
             (0..manifest.chunks().len()).try_for_each(|chunk| file.write_all(&manifest.chunk_bytes(weights, chunk)))
         };
+        fail::fail_point!("checkpoint::write-weights", |_| Err(failed("writing a file of", &path)(
+            io::ErrorKind::StorageFull.into()
+        )));
         durable_file::replace(&path, true, write).map_err(failed("writing a file of", &path))?;
         Ok(place)
     }
@@ -422,7 +435,7 @@ impl Blobs {
         self.make_dir()?;
         let file = durable_file::unnamed(&self.dir, true).map_err(failed("writing into", &self.dir))?;
         let file = io::BufWriter::with_capacity(PIECE, file);
-        Ok(BlobWriter { blobs: self.clone(), file, hasher: blake3::Hasher::new(), length: 0 })
+        Ok(BlobWriter { blobs: self.clone(), file, hasher: blake3::Hasher::new(), length: 0, full: false })
     }
 }
 
@@ -465,9 +478,16 @@ pub(super) struct BlobWriter {
     file: io::BufWriter<NamedTempFile>,
     hasher: blake3::Hasher,
     length: u64,
+    /// Whether a write failed because there was no room.
+    full: bool,
 }
 
 impl BlobWriter {
+    /// Whether a write has failed because there was no room on the disk. Whoever writes may report that in any way.
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
     /// Flushes the file to the disk and gives it its name.
     pub(super) fn finish(self) -> Result<Held, BlobError> {
         let id = BlobId { hash: self.hasher.finalize().into(), length: self.length };
@@ -485,7 +505,11 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
+        fail::fail_point!("checkpoint::write-state", |_| {
+            self.full = true;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        let written = self.file.write(bytes).inspect_err(|error| self.full |= durable_file::is_full(error))?;
         self.hasher.update(&bytes[..written]);
         self.length += written as u64;
         Ok(written)

@@ -1,5 +1,6 @@
 //! What can go wrong with a checkpoint, each error with the file it is about and what to do.
 
+use crate::durable_file;
 use std::{io, path::PathBuf};
 
 /// Why a checkpoint can't be used or written.
@@ -51,4 +52,11 @@ pub enum CheckpointError {
         /// The system's error.
         source: io::Error,
     },
+}
+
+impl CheckpointError {
+    /// Whether there is no room on the disk. That may pass.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if durable_file::is_full(source))
+    }
 }

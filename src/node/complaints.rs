@@ -6,10 +6,16 @@ use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
+    time::{Duration, Instant},
 };
 
 /// Most characters of the reason for a rejection.
 const MAX_REASON_CHARS: usize = 500;
+
+/// How many rejections are told one by one in a while. Of more only the number is logged: whoever has many names can
+/// have any number of updates rejected.
+const TOLD: u32 = 100;
+const WHILE: Duration = Duration::from_secs(60);
 
 /// Why an update doesn't count.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,6 +36,10 @@ pub(super) struct Complaints {
     cut: BTreeSet<PeerId>,
     /// How many there were of each kind.
     pub(super) counted: FoldFigures,
+    /// How many may still be told before `again`, and how many were not.
+    may_tell: u32,
+    again: Instant,
+    untold: u64,
 }
 
 impl Complaints {
@@ -40,6 +50,9 @@ impl Complaints {
             left_out: BTreeSet::new(),
             cut: BTreeSet::new(),
             counted: FoldFigures::default(),
+            may_tell: TOLD,
+            again: Instant::now() + WHILE,
+            untold: 0,
         }
     }
 
@@ -63,6 +76,9 @@ impl Complaints {
                 Complaint::Rejected => self.counted.rejected += 1,
                 Complaint::OutOfReach => self.counted.out_of_reach += 1,
             }
+            if !self.tells() {
+                return;
+            }
             let author = entry.key.author();
             let epoch = entry.metadata().map_or(0, |metadata| metadata.epoch);
             // It may contain a peer's tensor names, and goes to a terminal and a log.
@@ -74,6 +90,20 @@ impl Complaints {
             tracing::warn!(%author, epoch, reason, "update rejected");
             tell(&self.events, &Event::Rejected { author: author.to_string(), epoch, reason });
         }
+    }
+
+    /// Whether one more may be told.
+    fn tells(&mut self) -> bool {
+        if Instant::now() >= self.again {
+            if self.untold > 0 {
+                tracing::warn!(updates = self.untold, "so many more were rejected in the last minute");
+            }
+            (self.may_tell, self.again, self.untold) = (TOLD, Instant::now() + WHILE, 0);
+        }
+        let tells = self.may_tell > 0;
+        self.may_tell = self.may_tell.saturating_sub(1);
+        self.untold += u64::from(!tells);
+        tells
     }
 
     /// The update counts after all.

@@ -185,7 +185,8 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// The shared folder can't be written or read now. The node trains on, and tries again after the next epoch.
+    /// The shared folder can't be written or read now, or there is no room for a checkpoint. The node trains on, and tries
+    /// again after the next epoch.
     FolderFailed {
         /// The epoch.
         epoch: u64,

@@ -549,6 +549,8 @@ impl Participant {
         epoch: u64,
         needed: usize,
     ) -> Result<Outcome, NodeError> {
+        let numbers: BTreeMap<PeerId, u64> =
+            peers.iter().map(|(arrived, _)| (arrived.author(), arrived.entry.sequence)).collect();
         let mut inputs: Vec<Input> =
             peers.into_iter().map(|(arrived, staleness)| Input::of(arrived, staleness)).collect();
         if let Some((place, local)) = own {
@@ -608,6 +610,8 @@ impl Participant {
         });
         self.folded = Some((epoch, from.collect()));
         self.emit(&Event::Folded { epoch, round: number, updates, unaveraged, turned_negative });
+        let known = inputs.iter().filter_map(|input| Some((input.author, *numbers.get(&input.author)?)));
+        self.folder.folded(&known.collect::<Vec<_>>()).await;
         Ok(Outcome::Weights(weights))
     }
 }

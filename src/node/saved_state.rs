@@ -8,7 +8,7 @@ use super::{
 use bytes::Bytes;
 use std::{
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -24,6 +24,8 @@ pub struct SavedState(Place);
 enum Place {
     Memory(Bytes),
     File(Arc<Held>),
+    /// There was no room for it in this directory.
+    Unwritten(PathBuf),
 }
 
 impl Default for SavedState {
@@ -50,6 +52,11 @@ impl SavedState {
         Self(Place::File(Arc::new(held)))
     }
 
+    /// A state for which there was no room on the disk: no checkpoint can be made of it.
+    pub(super) fn unwritten(dir: &Path) -> Self {
+        Self(Place::Unwritten(dir.to_owned()))
+    }
+
     /// A state that a head names.
     pub(super) fn named(blobs: &Arc<Blobs>, id: BlobId) -> Self {
         if id.length == 0 { Self::default() } else { Self::held(blobs.hold(id)) }
@@ -60,6 +67,7 @@ impl SavedState {
         match &self.0 {
             Place::Memory(bytes) => BlobId::of(bytes),
             Place::File(held) => held.id(),
+            Place::Unwritten(_) => BlobId::of(&[]),
         }
     }
 
@@ -68,6 +76,7 @@ impl SavedState {
         match &self.0 {
             Place::Memory(bytes) => blobs.keep_bytes(bytes),
             Place::File(held) => held.keep(blobs),
+            Place::Unwritten(dir) => Err(no_room(dir)),
         }
     }
 
@@ -76,6 +85,7 @@ impl SavedState {
         match &self.0 {
             Place::Memory(bytes) => Ok(bytes.clone()),
             Place::File(held) => held.read().map_err(|error| error.of(head)),
+            Place::Unwritten(dir) => Err(no_room(dir).of(head)),
         }
     }
 
@@ -84,6 +94,7 @@ impl SavedState {
         match &self.0 {
             Place::Memory(_) => Ok(()),
             Place::File(held) => held.verify().map_err(|error| error.of(head)),
+            Place::Unwritten(dir) => Err(no_room(dir).of(head)),
         }
     }
 
@@ -92,6 +103,7 @@ impl SavedState {
         match &self.0 {
             Place::Memory(bytes) => bytes.len() as u64,
             Place::File(held) => held.id().length,
+            Place::Unwritten(_) => 0,
         }
     }
 
@@ -105,6 +117,12 @@ impl SavedState {
         Ok(match &self.0 {
             Place::Memory(bytes) => Box::new(io::Cursor::new(bytes.clone())),
             Place::File(held) => Box::new(held.reader()?),
+            Place::Unwritten(dir) => return Err(no_room(dir).of(dir).into()),
         })
     }
+}
+
+fn no_room(dir: &Path) -> BlobError {
+    let source = io::ErrorKind::StorageFull.into();
+    BlobError::Io { what: "writing the training state of", path: dir.to_owned(), source }
 }

@@ -16,6 +16,10 @@ const MAX_BYTES: u64 = 2 * MAX_MANIFEST_BYTES as u64;
 
 /// Replaces the file. A crash leaves the old one or the new one. Blocks on the disk.
 pub(super) fn write(path: &Path, magic: &[u8; 8], body: &[u8]) -> Result<(), CheckpointError> {
+    fail::fail_point!("checkpoint::write-head", |_| {
+        let source = io::ErrorKind::StorageFull.into();
+        Err(CheckpointError::Io { what: "writing", path: path.to_owned(), source })
+    });
     durable_file::replace(path, true, |file| {
         file.write_all(magic)?;
         file.write_all(blake3::hash(body).as_bytes())?;

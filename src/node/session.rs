@@ -26,6 +26,9 @@ use std::{
 };
 use tokio::sync::watch;
 
+/// How often a synchronous node looks whether there is room on the disk again.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
+
 /// An asynchronous or a synchronous node.
 pub enum Mode {
     /// Never waits.
@@ -142,6 +145,10 @@ pub struct Completed {
 /// after it, the same root is put again and nothing is trained twice. So no epoch is published twice with different
 /// weights. In the middle of an epoch [`save_progress`](Self::save_progress) keeps what was trained of it so far.
 ///
+/// While the disk has no room for *trained(e)*, epoch e isn't published, so that nothing is known of it anywhere that a
+/// restart could contradict: an asynchronous node trains on, and a synchronous one, for which others wait, waits for
+/// room. For want of room for *folded(e)* a restart folds again.
+///
 /// An update that a failing folder didn't take is remembered, in the checkpoint too. The next epoch's update replaces
 /// it; a restart puts it before anything else, and [`finish`](Self::finish) puts it at the end of a run.
 pub struct Session {
@@ -160,6 +167,10 @@ pub struct Session {
     completed: u64,
     /// What the folder has taken in but not shown yet.
     staged: Option<Staged>,
+    /// Whether it was told that the disk has no room for checkpoints.
+    told_full: bool,
+    /// The newest epoch, if it is neither saved nor published because the disk has no room.
+    unsaved: Option<LocalUpdate>,
     /// The task that reports the routes to others.
     routes: Option<AbortOnDrop>,
     /// Compares peers' starts with this node's; there once it has begun.
@@ -194,6 +205,8 @@ impl Session {
             complete: None,
             completed: 0,
             staged: None,
+            told_full: false,
+            unsaved: None,
             routes: None,
             comparison: None,
             company: Company::default(),
@@ -298,6 +311,9 @@ impl Session {
     /// these two are given. It is on the disk when this returns, and is removed when neither a checkpoint nor a
     /// [`SavedState`] needs it any more. A crash leaves nothing that counts.
     ///
+    /// If there is no room on the disk, gives a state of which no checkpoint can be made:
+    /// [`epoch_trained`](Self::epoch_trained) says what becomes of the epoch.
+    ///
     /// Blocks the calling thread. Without a directory for checkpoints it does nothing, and doesn't call `write`.
     pub fn write_state<E: From<NodeError>>(
         &self,
@@ -313,9 +329,19 @@ impl Session {
             clean_up(run_dir, blobs).map_err(NodeError::from)?;
             sweep(run_dir, blobs);
         }
-        let mut writer = blobs.writer().map_err(error)?;
-        write(&mut writer)?;
-        let held = writer.finish().map_err(error)?;
+        let unwritten = || SavedState::unwritten(blobs.dir());
+        let mut writer = match blobs.writer() {
+            Err(failed) if failed.is_full() => return Ok(unwritten()),
+            writer => writer.map_err(error)?,
+        };
+        match write(&mut writer) {
+            Err(_) if writer.is_full() => return Ok(unwritten()),
+            written => written?,
+        }
+        let held = match writer.finish() {
+            Err(failed) if failed.is_full() => return Ok(unwritten()),
+            held => held.map_err(error)?,
+        };
         Ok(if held.id().length == 0 { SavedState::default() } else { SavedState::held(held) })
     }
 
@@ -452,12 +478,56 @@ impl Session {
         self.training.examples += local.num_examples;
         let phase = Phase::Trained { num_examples: local.num_examples, metrics: local.metrics.clone() };
         fail::fail_point!("session::trained");
-        self.save(phase, local.epoch, &local.weights).await?;
+        if !self.save_when_there_is_room(phase, &local).await? {
+            let (weights, epoch) = (local.weights.clone(), local.epoch);
+            (self.complete, self.completed) = (Some((epoch, None)), epoch);
+            self.mode.participant_mut().made_of_own(&local, epoch);
+            self.unsaved = Some(local);
+            self.tell_figures();
+            return Ok(Completed { weights, epoch });
+        }
         self.saved_unpublished = false;
         fail::fail_point!("session::trained-saved");
         let completed = self.exchange(local).await;
         self.tell_figures();
         self.tell_copied(completed)
+    }
+
+    /// Writes *trained(e)*. Returns false if there is no room for it and the node goes on all the same.
+    async fn save_when_there_is_room(&mut self, phase: Phase, local: &LocalUpdate) -> Result<bool, NodeError> {
+        loop {
+            if self.saved_or_full(phase.clone(), local.epoch, &local.weights).await? {
+                self.unsaved = None;
+                return Ok(true);
+            }
+            if matches!(self.mode, Mode::Async(_)) || self.options.run_dir.is_none() {
+                return Ok(false);
+            }
+            // No system tells when there is room on a disk.
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_FOR_ROOM) => {}
+                () = self.options.stop.requested() => return Err(NodeError::Stopped),
+            }
+        }
+    }
+
+    /// Writes a checkpoint. Returns false if the disk has no room, after saying so once.
+    async fn saved_or_full(&mut self, phase: Phase, epoch: u64, weights: &Weights) -> Result<bool, NodeError> {
+        match self.save(phase, epoch, weights).await {
+            Ok(()) => {
+                self.told_full = false;
+                Ok(true)
+            }
+            Err(NodeError::Checkpoint(error)) if error.is_full() => {
+                if !std::mem::replace(&mut self.told_full, true) {
+                    let reason = format!("{error}; until there is room, a restart goes on from an earlier epoch");
+                    tracing::warn!(epoch, reason, "no checkpoint");
+                    self.mode.participant().emit(&Event::FolderFailed { epoch, reason });
+                }
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn exchange(&mut self, local: LocalUpdate) -> Result<Completed, NodeError> {
@@ -511,6 +581,18 @@ impl Session {
         if self.mode.folds() {
             self.company.tell_end(self.mode.participant(), &self.options.name);
         }
+        if let Some(unsaved) = self.unsaved.take() {
+            // Before it is published, as ever.
+            let phase = Phase::Trained { num_examples: unsaved.num_examples, metrics: unsaved.metrics.clone() };
+            if let Err(error) = self.save(phase, unsaved.epoch, &unsaved.weights).await {
+                self.unsaved = Some(unsaved);
+                return Err(error);
+            }
+            let published = self.mode.participant_mut().publish(&unsaved).await;
+            self.tell_figures();
+            self.tell_copied(published)?;
+            return self.save_complete(unsaved.epoch, &unsaved.weights).await;
+        }
         let Some(update) = self.mode.participant().unpublished().cloned() else { return Ok(()) };
         let published = self.mode.participant_mut().publish(&update).await;
         self.tell_figures();
@@ -523,7 +605,8 @@ impl Session {
     }
 
     /// Writes the checkpoint of a complete epoch. An update that the folder didn't take was not folded with anything,
-    /// so its weights are the ones to go on with.
+    /// so its weights are the ones to go on with. If there is no room, the checkpoint stays *trained(e)*, and a restart
+    /// folds again.
     async fn save_complete(&mut self, epoch: u64, weights: &Weights) -> Result<(), NodeError> {
         let unpublished = self.mode.participant().unpublished().filter(|update| update.epoch == epoch);
         let phase = unpublished.map_or(Phase::Folded, |update| Phase::Unpublished {
@@ -531,8 +614,7 @@ impl Session {
             metrics: update.metrics.clone(),
         });
         let saved_unpublished = phase != Phase::Folded;
-        self.save(phase, epoch, weights).await?;
-        self.saved_unpublished = saved_unpublished;
+        self.saved_unpublished = self.saved_or_full(phase, epoch, weights).await? && saved_unpublished;
         Ok(())
     }
 

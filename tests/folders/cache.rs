@@ -3,9 +3,8 @@
 
 use crate::caches;
 
-use bytesize::ByteSize;
 use caches::*;
-use peerfold::cache::{Cache, CacheError, CacheSettings, KnownPeer, Look, Retention, Stored};
+use peerfold::cache::{Cache, CacheError, KnownPeer, Look, Retention, Stored};
 use peerfold::entries::{Conflict, EntrySet};
 use peerfold::weights::*;
 use std::{
@@ -22,7 +21,7 @@ use std::{
 
 fn keeping<'a>(kept: impl IntoIterator<Item = &'a Root>, spare: impl IntoIterator<Item = &'a Root>) -> Retention {
     let [kept, spare] = [kept.into_iter().copied().collect(), spare.into_iter().copied().collect::<BTreeSet<_>>()];
-    Retention { entries: BTreeSet::new(), kept, spare }
+    Retention { kept, spare, ..Retention::default() }
 }
 
 fn hashes<'a>(entries: impl IntoIterator<Item = &'a Arc<SignedEntry>>) -> BTreeSet<EntryHash> {
@@ -65,7 +64,7 @@ fn values_without_chunks_are_whole() {
 fn a_cache_is_open_once_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path(), ROOMY);
-    let again = || Cache::open(dir.path(), federation(), &CacheSettings { quota: ByteSize(ROOMY) });
+    let again = || Cache::open(dir.path(), federation(), &settings(ROOMY));
     let error = again().unwrap_err();
     assert!(matches!(error, CacheError::InUse { .. }), "{error}");
     // A pin is a handle too.
@@ -507,8 +506,13 @@ fn retention_counts_what_stands() {
     let retention = Retention::of(&set, author(1));
     let roots = |numbers: &[u64]| numbers.iter().map(|&number| value(number).root()).collect::<BTreeSet<_>>();
     assert_eq!(retention.entries, hashes(set.iter("")));
-    assert_eq!(retention.kept, roots(&[11, 12, 13, 22, 21]));
+    assert_eq!(retention.kept, roots(&[11, 12, 13]));
+    assert_eq!((retention.known, retention.strangers), (roots(&[]), roots(&[22, 21])));
     assert_eq!(retention.spare, roots(&[23, 40]));
+    // What a stranger has too is worth what it is worth of the other.
+    set.know(author(2));
+    let retention = Retention::of(&set, author(1));
+    assert_eq!((retention.known, retention.strangers), (roots(&[22]), roots(&[21])));
 }
 
 #[test]
@@ -542,51 +546,131 @@ fn retaining_removes_what_no_longer_stands() {
     assert_eq!(hashes(&opened.entries), hashes(set.iter("")));
 }
 
+/// Six values of equal length, and that length.
+fn six() -> (Vec<Weights>, Vec<Root>, u64) {
+    let values: Vec<Weights> = (0..6).map(small).collect();
+    let roots = values.iter().map(|value| value.manifest().root()).collect();
+    let one = values[0].manifest().encode().len() as u64 + bytes_of(&values[0]).len() as u64;
+    (values, roots, one)
+}
+
+fn whole(cache: &Cache, roots: &[Root]) -> Vec<usize> {
+    (0..roots.len()).filter(|&number| missing(cache, roots[number]) == Some(0)).collect()
+}
+
 #[test]
 fn the_quota_evicts_the_least_recently_used() {
     let dir = tempfile::tempdir().unwrap();
-    let values: Vec<Weights> = (0..6).map(small).collect();
-    let roots: Vec<Root> = values.iter().map(|value| value.manifest().root()).collect();
-    let one = values[0].manifest().encode().len() as u64 + bytes_of(&values[0]).len() as u64;
-    let cache = open(dir.path(), 4 * one).cache;
-    for value in &values {
-        fetch(&cache, value);
-    }
-    let there = |cache: &Cache| -> Vec<usize> {
-        (0..roots.len()).filter(|&number| missing(cache, roots[number]) == Some(0)).collect()
-    };
-    assert_eq!(there(&cache).len(), 6);
-    // 0 is kept and 1 was used last.
-    cache.value(roots[1]).unwrap().unwrap();
-    cache.retain(|| keeping([&roots[0]], &roots[1..])).unwrap();
-    assert_eq!(there(&cache), [0, 1, 4, 5]);
-    assert_eq!((cache.used(), blob_bytes(dir.path())), (4 * one, 4 * one));
-    // What comes in pushes out, by the latest retention; and the order of uses outlives a restart.
+    let (values, roots, one) = six();
+    let cache = open(dir.path(), ROOMY).cache;
     for (number, value) in values.iter().enumerate() {
+        fetch(&cache, value);
         cache.save_entry(&entry(2, &format!("{number}"), number as u64, &value.manifest())).unwrap();
     }
-    fetch(&cache, &values[2]);
-    assert_eq!(there(&cache), [0, 1, 2, 5]);
+    assert_eq!(whole(&cache, &roots).len(), 6);
     drop(cache);
-    let cache = open(dir.path(), 3 * one).cache;
-    cache.retain(|| keeping([&roots[0]], &roots[1..])).unwrap();
-    assert_eq!(there(&cache), [0, 1, 2]);
-    // What is kept or pinned stays.
-    let _pin = cache.pin(roots[1]);
+    let entries: BTreeSet<EntryHash> = hashes(&open(dir.path(), ROOMY).entries);
+    let keeping = |kept: &[Root], spare: &[Root]| Retention { entries: entries.clone(), ..keeping(kept, spare) };
+    let overhead = |cache: &Cache| cache.figures().quota - cache.figures().room;
+    let room = |room: u64| room + overhead(&open(dir.path(), ROOMY).cache);
+    let cache = open(dir.path(), room(4 * one)).cache;
+    // 0 is kept and 1 was used last.
+    cache.value(roots[1]).unwrap().unwrap();
+    cache.retain(|| keeping(&roots[..1], &roots[1..])).unwrap();
+    assert_eq!(whole(&cache, &roots), [0, 1, 4, 5]);
+    assert_eq!((cache.used(), blob_bytes(dir.path())), (4 * one, 4 * one));
+    // What comes in pushes out, by the latest retention; and the order of uses outlives a restart.
+    fetch(&cache, &values[2]);
+    assert_eq!(whole(&cache, &roots), [0, 1, 2, 5]);
+    drop(cache);
+    let cache = open(dir.path(), room(3 * one)).cache;
+    cache.retain(|| keeping(&roots[..1], &roots[1..])).unwrap();
+    assert_eq!(whole(&cache, &roots), [0, 1, 2]);
+    // What is kept or pinned stays, and what there is no room for beside it is refused.
+    let pin = cache.pin(roots[1]);
     let also_kept = cache.put_value(&values[3].manifest(), &values[3]).unwrap();
+    let full = cache.put_value(&values[4].manifest(), &values[4]).unwrap_err();
+    assert!(matches!(full, CacheError::Full { needed, .. } if needed == one), "{full}");
+    cache.retain(|| keeping(&roots[..1], &roots[1..4])).unwrap();
+    assert_eq!(whole(&cache, &roots), [0, 1, 3]);
+    assert_eq!((cache.used(), blob_bytes(dir.path())), (3 * one, 3 * one));
+    // As soon as there is room, it is stored.
+    drop((pin, also_kept));
     drop(cache.put_value(&values[4].manifest(), &values[4]).unwrap());
-    cache.retain(|| keeping([&roots[0], &roots[4]], [&roots[1], &roots[2], &roots[3]])).unwrap();
-    assert_eq!(there(&cache), [0, 1, 3, 4]);
-    assert_eq!(cache.used(), 4 * one);
-    drop(also_kept);
-    cache.retain(|| keeping([&roots[0], &roots[4]], [&roots[1], &roots[3]])).unwrap();
-    assert_eq!(there(&cache), [0, 1, 4]);
+    assert_eq!(whole(&cache, &roots), [0, 3, 4]);
+    assert_eq!(cache.figures().refused, 1);
+}
+
+#[test]
+fn the_quota_is_never_exceeded_and_what_is_worth_least_goes_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (values, roots, one) = six();
+    let cache = open(dir.path(), quota_for(4 * one)).cache;
+    let set = |numbers: &[usize]| -> BTreeSet<Root> { numbers.iter().map(|&number| roots[number]).collect() };
+    let retention = Retention {
+        kept: set(&[0]),
+        known: set(&[1, 5]),
+        strangers: set(&[2, 4]),
+        spare: set(&[3]),
+        ..keeping([], [])
+    };
+    cache.retain(|| retention.clone()).unwrap();
+    // The known author's is used the longest ago, the spare one last.
+    drop(cache.put_value(&values[0].manifest(), &values[0]).unwrap());
+    for number in 1..=3 {
+        fetch(&cache, &values[number]);
+    }
+    assert_eq!(whole(&cache, &roots), [0, 1, 2, 3]);
+    let store = |number: usize| {
+        let (value, manifest) = (&values[number], values[number].manifest());
+        let store = |hash: BlobHash, bytes: &[u8]| cache.store_blob(manifest.root(), hash, bytes);
+        store(manifest.root().into(), &manifest.encode())?;
+        (0..manifest.chunks().len())
+            .try_for_each(|chunk| store(manifest.chunks()[chunk].into(), &manifest.chunk_bytes(value, chunk)).map(drop))
+    };
+    // A stranger's takes the place of what is spare, then of another stranger's.
+    store(4).unwrap();
+    assert_eq!(whole(&cache, &roots), [0, 1, 2, 4]);
+    store(2).unwrap();
+    store(5).unwrap();
+    assert_eq!(whole(&cache, &roots), [0, 1, 2, 5]);
+    let _pin = cache.pin(roots[2]);
+    let full = store(4).unwrap_err();
+    assert!(full.is_full(), "{full}");
+    assert!([0, 1, 2, 5].iter().all(|number| whole(&cache, &roots).contains(number)));
+    // The node's own takes that of anybody else, but for what is read just now.
+    let own = small(9);
+    drop(cache.put_value(&own.manifest(), &own).unwrap());
+    assert_eq!(whole(&cache, &roots), [0, 2, 5]);
+    assert!(read(&cache, own.manifest().root()).is_some());
+    assert!(cache.used() <= cache.figures().room && blob_bytes(dir.path()) == cache.used());
+}
+
+#[test]
+fn entries_have_a_part_of_the_quota() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), 2 << 20).cache;
+    let manifest = weights(&[(1, 10)]).manifest();
+    let save = |number: u64| cache.save_entry(&entry(2, &format!("{number}"), number, &manifest));
+    let saved = (1..=200).take_while(|&number| save(number).is_ok()).count();
+    let full = save(300).unwrap_err();
+    assert!(matches!(full, CacheError::Full { .. }), "{full}");
+    let entries = dir.path().join("entries");
+    assert_eq!((saved, files(&entries).len()), (64, 64), "an eighth of 2 MiB, in blocks of 4 KiB");
+    assert!(cache.figures().room < (2 << 20) - 64 * 4096);
+    // The node's own are kept all the same.
+    cache.put_entry(&entry(1, "own", 1, &manifest), || ()).unwrap();
+    cache.retain(Retention::default).unwrap();
+    save(300).unwrap();
+    assert_eq!(files(&entries).len(), 1);
 }
 
 #[test]
 fn readers_with_pins_read_on_through_evictions() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = open(dir.path(), 1).cache;
+    let (_, _, one) = six();
+    // Room for what is pinned and one more.
+    let cache = open(dir.path(), quota_for(5 * one)).cache;
     let values: Vec<Weights> = (0..4).map(small).collect();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -19,6 +19,8 @@ use std::{
 const ROLE: &str = "PEERFOLD_TEST_CACHE";
 const RETURNED: &str = "returned ";
 const STEP: &str = "step";
+/// How often, unless `PEERFOLD_TEST_KILLS` says otherwise: `PEERFOLD_TEST_KILLS=100 cargo test kill` is the long form of
+/// all tests that kill at random moments.
 const KILLS: u64 = 20;
 /// Room for about five values: what is fetched is evicted again.
 const QUOTA: u64 = 6 << 20;
@@ -118,7 +120,8 @@ impl Drop for Writer {
 fn a_killed_process_loses_nothing_that_had_returned() {
     let dir = tempfile::tempdir().unwrap();
     let mut all: Vec<Arc<SignedEntry>> = Vec::new();
-    for kill in 0..KILLS {
+    let kills = env::var("PEERFOLD_TEST_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    for kill in 0..kills {
         let mut writer = Writer::start(dir.path(), kill * 1000 + 1);
         // The next step is on its way when the kill comes.
         for _ in 0..1 + (kill * 7) % 31 {
@@ -132,7 +135,7 @@ fn a_killed_process_loses_nothing_that_had_returned() {
         }
         check(dir.path(), &all);
     }
-    assert!(all.len() > KILLS as usize);
+    assert!(all.len() as u64 > kills);
 }
 
 fn check(dir: &Path, returned: &[Arc<SignedEntry>]) {

@@ -8,6 +8,10 @@ use std::{
     fs,
 };
 
+const SPARE: u8 = 0;
+const STRANGER: u8 = 1;
+const KNOWN: u8 = 2;
+
 /// The steps of a run follow from its seed.
 struct Draws(blake3::OutputReader);
 
@@ -30,13 +34,15 @@ impl Draws {
 /// What a cache should hold.
 #[derive(Default)]
 struct Model {
-    quota: u64,
+    /// What blobs may take.
+    room: u64,
     /// Known values and when they were used last.
     known: BTreeMap<Root, u64>,
     stored: BTreeMap<BlobHash, u64>,
     entries: BTreeMap<EntryHash, Root>,
     pins: Vec<Root>,
-    spare: BTreeSet<Root>,
+    /// What may be evicted, and how much it is worth.
+    evictable: BTreeMap<Root, u8>,
     clock: u64,
     /// What each value names, its manifest included.
     named: BTreeMap<Root, BTreeMap<BlobHash, u64>>,
@@ -63,16 +69,30 @@ impl Model {
         self.stored = std::mem::take(&mut self.stored).into_iter().filter(|(hash, _)| named(hash)).collect();
     }
 
-    fn evict(&mut self, except: Option<Root>) {
-        let may_go = |root: &Root| self.spare.contains(root) && !self.pins.contains(root) && Some(*root) != except;
-        let mut by_use: Vec<(u64, Root)> =
-            self.known.iter().filter(|(root, _)| may_go(root)).map(|(&root, &used)| (used, root)).collect();
-        by_use.sort_unstable();
-        for (_, root) in by_use {
-            if self.used() > self.quota {
-                self.forget(root);
+    /// Whether there is room for so many bytes of a value, after evicting what isn't worth more than `most`.
+    fn make_room(&mut self, needed: u64, root: Option<Root>, most: u8) -> bool {
+        let may_go = |other: &Root, worth: u8| worth <= most && !self.pins.contains(other) && Some(*other) != root;
+        let free = self.evictable.iter().filter(|(other, worth)| may_go(other, **worth));
+        let mut in_order: Vec<(u8, u64, Root)> =
+            free.filter_map(|(other, worth)| self.known.get(other).map(|&used| (*worth, used, *other))).collect();
+        in_order.sort_unstable();
+        let before = (self.known.clone(), self.stored.clone());
+        for (.., other) in in_order {
+            if self.used() + needed > self.room {
+                self.forget(other);
             }
         }
+        let has_room = self.used() + needed <= self.room;
+        if !has_room && root.is_some() {
+            // Nothing is evicted in vain.
+            (self.known, self.stored) = before;
+        }
+        has_room
+    }
+
+    /// What a blob of this value may evict.
+    fn most(&self, root: Root) -> u8 {
+        if self.evictable.get(&root) == Some(&KNOWN) { KNOWN } else { STRANGER }
     }
 
     fn missing(&self, root: Root) -> Option<usize> {
@@ -96,41 +116,60 @@ fn run(seed: u64) {
         .collect();
     let manifests: Vec<Manifest> = values.iter().map(Weights::manifest).collect();
     let roots: Vec<Root> = manifests.iter().map(Manifest::root).collect();
-    let mut model = Model {
-        quota: [ROOMY, 600_000, 300_000][draws.below(3)],
-        named: roots.iter().copied().zip(manifests.iter().map(named)).collect(),
-        ..Model::default()
-    };
-    let mut cache: Cache = open(dir.path(), model.quota).cache;
+    let quota = quota_for([1 << 30, 600_000, 300_000][draws.below(3)]);
+    let mut model =
+        Model { named: roots.iter().copied().zip(manifests.iter().map(named)).collect(), ..Model::default() };
+    let mut cache: Cache = open(dir.path(), quota).cache;
     let mut pins: Vec<Pin> = Vec::new();
     for step in 0..120u64 {
+        model.room = cache.figures().room;
         let at = draws.below(roots.len());
         let (value, manifest, root) = (&values[at], &manifests[at], roots[at]);
         match draws.below(12) {
             0 => {
-                pins.push(cache.put_value(manifest, value).unwrap());
-                model.pins.push(root);
                 model.learn(root);
-                model.stored.extend(model.named[&root].clone());
-                model.evict(Some(root));
+                let new = model.named[&root].iter().filter(|(hash, _)| !model.stored.contains_key(hash));
+                let needed = new.map(|(_, length)| length).sum();
+                let has_room = model.make_room(needed, Some(root), KNOWN);
+                match cache.put_value(manifest, value) {
+                    Ok(pin) => pins.push(pin),
+                    Err(error) => assert!(error.is_full() && !has_room, "step {step}: {error}"),
+                }
+                if has_room {
+                    model.pins.push(root);
+                    model.stored.extend(model.named[&root].clone());
+                }
             }
             1 | 2 => {
-                let stored = cache.store_blob(root, root.into(), &manifest.encode()).unwrap();
-                assert_eq!(stored, Stored::Stored);
-                let new = model.stored.insert(root.into(), manifest.encode().len() as u64).is_none();
-                model.learn(root);
-                if new {
-                    model.evict(Some(root));
+                let length = manifest.encode().len() as u64;
+                let has_room =
+                    model.stored.contains_key(&root.into()) || model.make_room(length, Some(root), model.most(root));
+                match cache.store_blob(root, root.into(), &manifest.encode()) {
+                    Ok(stored) => assert!(stored == Stored::Stored && has_room, "step {step}"),
+                    Err(error) => assert!(error.is_full() && !has_room, "step {step}: {error}"),
+                }
+                if has_room {
+                    model.stored.insert(root.into(), length);
+                    model.learn(root);
                 }
             }
             3..=5 => {
                 let chunk = draws.below(manifest.chunks().len());
                 let hash = BlobHash::from(manifest.chunks()[chunk]);
-                let stored = cache.store_blob(root, hash, &manifest.chunk_bytes(value, chunk)).unwrap();
-                let is_named = model.known.keys().any(|root| model.named[root].contains_key(&hash));
-                assert_eq!(stored, if is_named { Stored::Stored } else { Stored::Unnamed }, "step {step}");
-                if is_named && model.stored.insert(hash, manifest.plan().length(chunk)).is_none() {
-                    model.evict(Some(root));
+                let length = manifest.plan().length(chunk);
+                let is_named = |model: &Model| model.known.keys().any(|root| model.named[root].contains_key(&hash));
+                let was_named = is_named(&model);
+                let has_room = !was_named
+                    || model.stored.contains_key(&hash)
+                    || model.make_room(length, Some(root), model.most(root));
+                // The last value that named it may have been evicted for it.
+                let stored = if was_named && is_named(&model) { Stored::Stored } else { Stored::Unnamed };
+                match cache.store_blob(root, hash, &manifest.chunk_bytes(value, chunk)) {
+                    Ok(result) => assert!(result == stored && has_room, "step {step}"),
+                    Err(error) => assert!(error.is_full() && !has_room, "step {step}: {error}"),
+                }
+                if has_room && stored == Stored::Stored {
+                    model.stored.insert(hash, length);
                 }
             }
             6 => {
@@ -146,19 +185,26 @@ fn run(seed: u64) {
                 let retention = Retention {
                     entries: draws.some(&hashes, 2),
                     kept: draws.some(&roots, 4),
+                    known: draws.some(&roots, 4),
+                    strangers: draws.some(&roots, 4),
                     spare: draws.some(&roots, 2),
+                    ..Retention::default()
                 };
                 cache.retain(|| retention.clone()).unwrap();
-                let Retention { entries, kept, spare } = retention;
+                model.room = cache.figures().room;
+                let Retention { entries, kept, known, strangers, spare, .. } = retention;
+                // What is in several of them is worth the most.
+                let worth = [(spare, SPARE), (strangers, STRANGER), (known, KNOWN)];
+                let worth =
+                    worth.into_iter().flat_map(|(roots, worth)| roots.into_iter().map(move |root| (root, worth)));
+                model.evictable = worth.filter(|(root, _)| !kept.contains(root)).collect();
                 model.entries.retain(|hash, _| entries.contains(hash));
                 for &root in &roots {
-                    if !kept.contains(&root) && !spare.contains(&root) && !model.pins.contains(&root) {
+                    if !kept.contains(&root) && !model.evictable.contains_key(&root) && !model.pins.contains(&root) {
                         model.forget(root);
                     }
                 }
-                // What is in both stays.
-                model.spare = spare.difference(&kept).copied().collect();
-                model.evict(None);
+                model.make_room(0, None, KNOWN);
             }
             8 => {
                 if !pins.is_empty() {
@@ -194,7 +240,7 @@ fn run(seed: u64) {
                     0 => fs::remove_file(dir.path().join("closed")).unwrap(),
                     _ => {}
                 }
-                let opened = open(dir.path(), model.quota);
+                let opened = open(dir.path(), quota);
                 cache = opened.cache;
                 let entries: BTreeSet<EntryHash> = opened.entries.iter().map(|entry| entry.hash()).collect();
                 assert_eq!(entries, model.entries.keys().copied().collect(), "step {step}");
@@ -206,7 +252,7 @@ fn run(seed: u64) {
                         model.known.entry(root).and_modify(|used| *used = 0);
                     }
                 }
-                model.spare.clear();
+                model.evictable.clear();
             }
         }
         assert_eq!(cache.used(), model.used(), "step {step}");

@@ -16,6 +16,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+/// How often, unless `PEERFOLD_TEST_KILLS` says otherwise: `PEERFOLD_TEST_KILLS=100 cargo test kill` is the long form of
+/// all tests that kill at random moments.
 const KILLS: u64 = 20;
 
 /// A node of its own process, in a home that stays.
@@ -106,7 +108,8 @@ network_tests! {
         let homes = tempfile::tempdir().unwrap();
         let (writes, reads) = (homes.path().join("writes"), homes.path().join("reads"));
         let returned = Arc::new(Mutex::new(Vec::new()));
-        for round in 0..KILLS {
+        let kills = std::env::var("PEERFOLD_TEST_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+        for round in 0..kills {
             let writer = start(writes.clone(), true, vec![]).await;
             let reader = start(reads.clone(), true, writer.listening.clone()).await;
             let fetched = Arc::new(Mutex::new(0));
@@ -114,7 +117,7 @@ network_tests! {
             let putting = beside(put_until_killed(writer.clone(), round * 1000, returned.clone()));
             let fetching = beside(fetch_until_killed(reader.clone(), fetched.clone()));
             // Both are in the middle of it, each time a little further.
-            let far = 1 + round / 2;
+            let far = 1 + round % KILLS / 2;
             eventually(async || {
                 assert!(!putting.is_finished(), "it ended before it was killed");
                 returned.lock().unwrap().len() as u64 > before as u64 + far && *fetched.lock().unwrap() >= far.min(4)

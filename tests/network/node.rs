@@ -4,7 +4,7 @@ use crate::samples::{PATIENCE, eventually, numbered};
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 use peerfold::{
-    cache::CacheError,
+    cache::{CacheError, CacheSettings},
     entries::Membership,
     folder::{Author, CachedFolder, CachedOptions, FolderError, SharedFolder},
     home::{Home, HomeError},
@@ -48,6 +48,7 @@ impl Homes {
             membership: Arc::default(),
             limits: SwarmLimits::default(),
             secret: None,
+            cache: CacheSettings::default(),
         }
     }
 }
@@ -63,6 +64,7 @@ pub struct Plan {
     membership: Arc<Membership>,
     limits: SwarmLimits,
     secret: Option<Secret>,
+    cache: CacheSettings,
 }
 
 impl Plan {
@@ -109,6 +111,11 @@ impl Plan {
         self
     }
 
+    pub fn keeping(mut self, cache: CacheSettings) -> Self {
+        self.cache = cache;
+        self
+    }
+
     pub fn home(&self) -> &Path {
         &self.home
     }
@@ -133,6 +140,7 @@ impl Plan {
             network: Some(network),
             layout: self.layout,
             membership: self.membership.clone(),
+            cache: self.cache.clone(),
             ..CachedOptions::new(self.cache())
         };
         let in_use = |error: &FolderError| matches!(error, FolderError::Cache(CacheError::InUse { .. }));

@@ -4,11 +4,14 @@ use super::process::{Ended, Running, Sandbox};
 use peerfold::node::Event;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::{collections::BTreeMap, fs, process::Command, thread, time::Duration};
+use std::{collections::BTreeMap, env, fs, process::Command, thread, time::Duration};
 
 /// Where a node can be killed: before and after each of an epoch's two checkpoints.
 const POINTS: [&str; 4] = ["session::trained", "session::trained-saved", "session::folded", "session::folded-saved"];
 const EPOCHS: u64 = 6;
+/// Runs that are killed at three random moments, unless `PEERFOLD_TEST_KILLS` says how often to kill in all:
+/// `PEERFOLD_TEST_KILLS=100 cargo test kill` is the long form of all tests that kill at random moments.
+const RANDOM_RUNS: u64 = 6;
 /// A node alone folds nothing, so that of its strategy only what it does to training shows.
 const FEDAVGM: &[&str] = &["--strategy", "fedavgm"];
 const FEDPROX: &[&str] = &["--strategy", "fedprox", "--param", "proximal_mu=0.5"];
@@ -115,7 +118,8 @@ fn killed_at_every_step(strategy: &[&str]) {
 #[test]
 fn killed_at_random_moments_the_weights_are_the_same() {
     let expected = undisturbed(FEDAVGM);
-    for seed in 0..6 {
+    let runs = env::var("PEERFOLD_TEST_KILLS").map_or(RANDOM_RUNS, |kills| kills.parse::<u64>().unwrap().div_ceil(3));
+    for seed in 0..runs {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let folder = if seed % 2 == 0 { memory } else { Sandbox::folder };
         let weights = reborn(FEDAVGM, folder, 3, |_, command| {

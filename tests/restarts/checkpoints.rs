@@ -28,23 +28,23 @@ use std::{
     time::Duration,
 };
 
-const EPOCHS: u64 = 6;
+pub(super) const EPOCHS: u64 = 6;
 const STEPS: [&str; 5] =
     ["session::trained", "session::trained-saved", "session::put", "session::folded", "session::folded-saved"];
 
 /// A run over all its lives: what outlives the process, and what was seen of it.
-struct Run {
-    home: tempfile::TempDir,
-    storage: MemoryStorage,
-    events: Recorder,
-    published: Arc<Mutex<Vec<Arc<SignedEntry>>>>,
+pub(super) struct Run {
+    pub(super) home: tempfile::TempDir,
+    pub(super) storage: MemoryStorage,
+    pub(super) events: Recorder,
+    pub(super) published: Arc<Mutex<Vec<Arc<SignedEntry>>>>,
 }
 
-fn fedavgm() -> StrategySpec {
+pub(super) fn fedavgm() -> StrategySpec {
     StrategySpec::new("fedavgm").with("server_momentum", 0.9).with("server_learning_rate", 0.7)
 }
 
-fn session_options(run_dir: &Path) -> SessionOptions {
+pub(super) fn session_options(run_dir: &Path) -> SessionOptions {
     SessionOptions {
         federation: federation(),
         name: "test".to_owned(),
@@ -64,7 +64,7 @@ fn bytes(state: SavedState) -> Bytes {
 }
 
 /// An epoch of training: any arithmetic that depends on the weights, the epoch and the trainer's state.
-fn train(weights: &Weights, epoch: u64, trainer: &[u8]) -> (LocalUpdate, Bytes) {
+pub(super) fn train(weights: &Weights, epoch: u64, trainer: &[u8]) -> (LocalUpdate, Bytes) {
     let steps = u64::from_le_bytes(trainer.try_into().unwrap()) + epoch;
     let step = |element: &[u8; 4]| (f32::from_le_bytes(*element) * 0.9 + steps as f32 * 0.013).to_le_bytes();
     let tensors = weights.tensors().map(|(spec, data)| {
@@ -79,7 +79,7 @@ fn train(weights: &Weights, epoch: u64, trainer: &[u8]) -> (LocalUpdate, Bytes) 
 
 impl Run {
     /// A peer has one update in the storage, so that there are folds.
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let storage = MemoryStorage::new();
         Peer::new(&storage, 1).publish(0, 2.5).await;
         let home = tempfile::tempdir().unwrap();
@@ -87,7 +87,12 @@ impl Run {
     }
 
     /// One life of the process: from its start to the end of the run, if it gets there.
-    async fn live(self: Arc<Self>) -> Weights {
+    pub(super) async fn live(self: Arc<Self>) -> Weights {
+        self.live_with(|_| true).await
+    }
+
+    /// A life in which this is told of each epoch before it is saved, and says whether the process lives on.
+    pub(super) async fn live_with(self: Arc<Self>, mut lives: impl FnMut(u64) -> bool + Send) -> Weights {
         let home = Home::open(self.home.path()).unwrap();
         let run_dir = home.run_dir(&federation()).unwrap();
         let inner = MemoryFolder::new(&self.storage, Author::from_home(&home, federation()));
@@ -100,6 +105,9 @@ impl Run {
         let (mut at, mut trainer) = ((begun.weights, begun.epoch), begun.trainer.map_or(start, bytes));
         while at.1 < EPOCHS {
             let (local, state) = train(&at.0, at.1 + 1, &trainer);
+            if !lives(at.1 + 1) {
+                break;
+            }
             let completed = session.epoch_trained(local, state.clone().into()).await.unwrap();
             (at, trainer) = ((completed.weights, completed.epoch), state);
         }
@@ -107,7 +115,7 @@ impl Run {
     }
 
     /// No number is used for two entries, and no epoch has two roots.
-    fn check(&self, place: &str) {
+    pub(super) fn check(&self, place: &str) {
         let (mut by_number, mut by_epoch) = (BTreeMap::new(), BTreeMap::new());
         for entry in self.published.lock().unwrap().iter() {
             assert_eq!(*by_number.entry(entry.sequence).or_insert(entry.hash()), entry.hash(), "{place}");
@@ -128,7 +136,7 @@ impl Run {
     }
 }
 
-async fn uninterrupted() -> Weights {
+pub(super) async fn uninterrupted() -> Weights {
     let run = Arc::new(Run::new().await);
     let weights = patiently(run.clone().live()).await;
     run.check("uninterrupted");

@@ -3,6 +3,8 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod checkpoints;
+mod damage;
+mod full;
 mod runs;
 mod strategies;
 

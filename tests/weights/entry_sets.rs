@@ -335,8 +335,8 @@ fn authors_are_bounded() {
     }
     let digest = set.digest();
     let one_more = signed(0, "one more", 1000, Some(1));
-    assert_eq!(set.check_room(&one_more.key), Err(Refused::TooManyKeys));
-    assert_eq!(set.insert(one_more), Err(Refused::TooManyKeys));
+    assert_eq!(set.check_room(&one_more.key), Err(Refused::TooManyKeys { limit: MAX_ENTRIES_PER_AUTHOR }));
+    assert_eq!(set.insert(one_more), Err(Refused::TooManyKeys { limit: MAX_ENTRIES_PER_AUTHOR }));
     assert_eq!(set.digest(), digest);
     // A change, and an update that takes the place of the older of two.
     assert_eq!(set.insert(signed(0, "7", 1001, None)), Ok(true));

@@ -5,4 +5,5 @@ mod entry_sets;
 mod known_answers;
 mod properties;
 mod safetensors;
+mod strangers;
 mod wire;

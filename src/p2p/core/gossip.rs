@@ -64,13 +64,24 @@ impl Core {
         if author == self.config.me && entry.federation == self.config.federation {
             self.push(Output::OwnSequence(entry.sequence));
         }
-        match self.board.insert(entry.clone()) {
-            Ok(true) => self.push(Output::Save(entry)),
+        match self.board.insert_pushing_out(entry.clone()) {
+            Ok(Some(pushed_out)) => {
+                self.push(Output::Save(entry));
+                // What was to be fetched of them isn't any more.
+                pushed_out.into_iter().for_each(|stranger| self.refresh_prefetch(stranger));
+            }
             Err(Refused::Conflict(conflict)) => self.push(Output::SaveProof(*conflict)),
-            Ok(false) | Err(_) => return false,
+            Ok(None) | Err(_) => return false,
         }
         self.refresh_prefetch(author);
         true
+    }
+
+    /// Takes in an entry that somebody else passes on. It pushes nobody out: of two nodes with different strangers each
+    /// would give the other its own for ever.
+    pub(super) fn take_in_if_room(&mut self, entry: Arc<SignedEntry>) -> bool {
+        let has_room = self.board.set().has_room_for(&entry);
+        has_room && self.take_in(entry)
     }
 
     /// Takes in a peer's proof, as [`take_in`](Self::take_in) does an entry.
@@ -94,7 +105,7 @@ impl Core {
     pub(super) fn learned(&mut self, entries: Vec<Arc<SignedEntry>>) {
         let mut changed = false;
         for entry in entries {
-            changed |= self.take_in(entry);
+            changed |= self.take_in_if_room(entry);
         }
         if changed {
             self.set_changed(None);

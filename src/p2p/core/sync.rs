@@ -280,7 +280,7 @@ impl Core {
             Item::Entry(bytes) if self.is_known(bytes) || self.is_of_stranger(bytes) => Ok(false),
             Item::Proof([one, _]) if self.is_of_stranger(one) => Ok(false),
             Item::Entry(bytes) => {
-                SignedEntry::decode(bytes).map(|entry| self.take_in(Arc::new(entry))).map_err(Into::into)
+                SignedEntry::decode(bytes).map(|entry| self.take_in_if_room(Arc::new(entry))).map_err(Into::into)
             }
             Item::Proof([one, other]) => Conflict::decode([one, other]).map(|proof| self.take_in_proof(proof)),
         };

@@ -103,6 +103,8 @@ pub(super) struct Driver {
     pub(super) housekeeping: Housekeeping,
     /// Whether such a job runs: there is one at a time.
     pub(super) keeping: bool,
+    /// When the next one may begin.
+    pub(super) keep_from: Duration,
     /// Requests in both directions, until they are answered.
     pub(super) pending: Pending,
     /// Callers waiting for a value, until it has arrived, can't be fetched, or nobody waits any more.
@@ -240,6 +242,7 @@ impl Driver {
             // What the last run left may exceed this run's quota.
             housekeeping: Housekeeping { retain: true, ..Housekeeping::default() },
             keeping: false,
+            keep_from: Duration::ZERO,
             pending: Pending::default(),
             waiting: BTreeMap::new(),
             leaving: Vec::new(),

@@ -13,14 +13,17 @@ use crate::{
 };
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// What a job found.
 pub(super) enum Done {
     Looked { root: Root, looked: Looked },
     Stored { hash: BlobHash, result: StoreResult },
     Read { token: Token, blobs: Vec<Blob> },
-    Kept,
+    Kept { took: Duration },
 }
 
 /// What the cache is to be told, together, one job at a time.
@@ -45,15 +48,19 @@ impl Housekeeping {
 
     /// A cache that can't be written only costs another fetch after the next start, so this is a warning.
     pub(super) fn run(self, cache: &Cache, board: &Board, me: PeerId) -> Done {
-        let entries = self.entries.iter().try_for_each(|entry| cache.save_entry(entry));
-        let proofs = self.proofs.iter().try_for_each(|proof| cache.save_proof(proof));
+        let began = Instant::now();
+        // What was replaced or pushed out in the meantime needn't be written: a flood costs no more files than stay.
+        let stands = |entry: &&Arc<SignedEntry>| board.set().holds(&entry.hash());
+        let entries = self.entries.iter().filter(stands).try_for_each(|entry| cache.save_entry(entry));
+        let excluded = |proof: &&Conflict| board.set().is_excluded(proof.author());
+        let proofs = self.proofs.iter().filter(excluded).try_for_each(|proof| cache.save_proof(proof));
         let peers = self.peers.iter().try_for_each(|peer| cache.remember(peer));
         let retained = if self.retain { cache.retain(|| Retention::of(&board.set(), me)) } else { Ok(()) };
         let bans = self.bans.as_deref().map_or(Ok(()), |bans| cache.note(bans::NOTE, Some(bans)));
         for error in [entries, proofs, peers, bans, retained].into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, "the cache can't be kept");
+            cache.complain(&error);
         }
-        Done::Kept
+        Done::Kept { took: began.elapsed() }
     }
 }
 

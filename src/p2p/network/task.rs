@@ -20,6 +20,11 @@ use tokio::{
     task::JoinError,
 };
 
+/// The cache is told what is new for a fifth of the time at most: how long that takes grows with what is known, and a
+/// flood of entries would keep a core busy with it.
+const KEEPING_PAUSE: u32 = 4;
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 impl Driver {
     /// Until the handle is dropped.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -54,7 +59,8 @@ impl Driver {
         let ready = self.ready.is_some().then_some(LISTENING_WITHIN);
         let look = (!self.arriving.is_empty()).then(|| self.lookout.next(self.now())).flatten();
         let redial = self.redial.next().filter(|_| !self.is_cut);
-        let times = [self.core.next_wakeup(), redial, Some(self.table_queries.next()), unban, ready, look];
+        let keep = (!self.keeping && !self.housekeeping.is_empty()).then_some(self.keep_from);
+        let times = [self.core.next_wakeup(), redial, Some(self.table_queries.next()), unban, ready, look, keep];
         times.into_iter().flatten().min().unwrap_or(Duration::MAX).min(self.now() + Duration::from_secs(60))
     }
 
@@ -144,7 +150,7 @@ impl Driver {
                 }
             }
         }
-        if !self.keeping && !self.housekeeping.is_empty() {
+        if !self.keeping && !self.housekeeping.is_empty() && self.keep_from <= now {
             self.keeping = true;
             let housekeeping = std::mem::take(&mut self.housekeeping);
             let (cache, board, me) = (self.cache.clone(), self.board.clone(), self.me);
@@ -167,7 +173,10 @@ impl Driver {
                     self.serve_waiting();
                 }
             }
-            Ok(Done::Kept) => self.keeping = false,
+            Ok(Done::Kept { took }) => {
+                self.keeping = false;
+                self.keep_from = self.now() + took.saturating_mul(KEEPING_PAUSE).min(LONGEST_PAUSE);
+            }
             // A job that panicked is a bug in this program: whatever waits for it would wait for ever.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }

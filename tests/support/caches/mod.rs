@@ -52,8 +52,20 @@ pub fn entry_in(federation: FederationId, signer: u8, name: &str, sequence: u64,
     SignedEntry::sign(entry, &keypair(signer)).unwrap()
 }
 
+pub fn settings(quota: u64) -> CacheSettings {
+    CacheSettings { quota: ByteSize(quota), ..CacheSettings::default() }
+}
+
+/// A quota under which blobs have so much room, as long as there are no entries: the rest is for the index.
+pub fn quota_for(room: u64) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    let figures = open(dir.path(), ROOMY).cache.figures();
+    // The index takes no more than half.
+    room + (figures.quota - figures.room).min(room)
+}
+
 pub fn open(dir: &Path, quota: u64) -> Opened {
-    Cache::open(dir, federation(), &CacheSettings { quota: ByteSize(quota) }).unwrap()
+    Cache::open(dir, federation(), &settings(quota)).unwrap()
 }
 
 /// Stores a value as if it had been fetched; `keep` says which of its chunks.

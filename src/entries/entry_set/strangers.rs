@@ -1,0 +1,162 @@
+//! Authors who have not shown yet that they take part: how many there are, what they have, and who of them goes first.
+
+use super::{EntrySet, MayComeIn};
+use crate::weights::{Content, SignedEntry};
+use libp2p_identity::PeerId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many different updates of an author this node folds before it is known. One is what anybody can make.
+pub const FOLDS_TO_BE_KNOWN: u32 = 3;
+
+/// What an entry set has of one stranger.
+#[derive(Debug, Default, Clone, Copy)]
+struct Stranger {
+    /// The revision of its newest entry, or of its exclusion.
+    heard: u64,
+    entries: usize,
+    /// Of its newest update, if it is short enough to be fetched unasked.
+    bytes: u64,
+    /// Different updates of it that were folded, and the number of the last one.
+    folded: (u32, u64),
+}
+
+/// The strangers in an entry set, and the authors who are none.
+#[derive(Debug, Default)]
+pub(super) struct Strangers {
+    known: BTreeSet<PeerId>,
+    strangers: BTreeMap<PeerId, Stranger>,
+    by_heard: BTreeMap<u64, PeerId>,
+    entries: usize,
+    bytes: u64,
+}
+
+impl Strangers {
+    fn remove(&mut self, author: &PeerId) -> Option<Stranger> {
+        let stranger = self.strangers.remove(author)?;
+        self.by_heard.remove(&stranger.heard);
+        self.entries -= stranger.entries;
+        self.bytes -= stranger.bytes;
+        Some(stranger)
+    }
+
+    fn set(&mut self, author: PeerId, stranger: Stranger) {
+        self.remove(&author);
+        self.by_heard.insert(stranger.heard, author);
+        self.entries += stranger.entries;
+        self.bytes += stranger.bytes;
+        self.strangers.insert(author, stranger);
+    }
+
+    /// The one that has been silent for the longest, but not this one.
+    fn most_silent_besides(&self, author: PeerId) -> Option<PeerId> {
+        self.by_heard.values().copied().find(|&stranger| stranger != author)
+    }
+}
+
+impl EntrySet {
+    /// Whether this author has shown that it takes part, or is trusted from the start.
+    pub fn is_known(&self, author: PeerId) -> bool {
+        self.strangers.known.contains(&author)
+    }
+
+    /// The authors in the set of whom little is known.
+    pub fn strangers(&self) -> usize {
+        self.strangers.strangers.len()
+    }
+
+    /// Trusts an author from the start: this node itself, and those that it has known in an earlier life. Beyond the
+    /// limit on authors nothing happens.
+    pub fn know(&mut self, author: PeerId) -> bool {
+        if self.strangers.known.len() >= self.limits.authors {
+            return false;
+        }
+        self.strangers.remove(&author);
+        self.strangers.known.insert(author)
+    }
+
+    /// This node has folded the author's update with this number. Returns true if the author is known from now on.
+    pub fn folded(&mut self, author: PeerId, sequence: u64) -> bool {
+        let Some(stranger) = self.strangers.strangers.get_mut(&author) else { return false };
+        let (count, last) = stranger.folded;
+        if sequence > last {
+            stranger.folded = (count + 1, sequence);
+        }
+        stranger.folded.0 >= FOLDS_TO_BE_KNOWN && !self.is_excluded(author) && self.know(author)
+    }
+
+    /// Whether this entry can be taken in without pushing anybody out. What others say they know must not push out what
+    /// is known here, or two nodes with different strangers would never stop exchanging them.
+    pub fn has_room_for(&self, entry: &SignedEntry) -> bool {
+        let author = entry.key.author();
+        let (strangers, limits) = (&self.strangers, &self.limits);
+        let held = strangers.strangers.get(&author).copied();
+        if self.is_known(author) || held.is_none() && self.by_sequence.contains_key(&author) {
+            return self.by_sequence.contains_key(&author) || !self.is_full();
+        }
+        let new_author = held.is_none();
+        let new_bytes = self.bytes_of(entry).saturating_sub(held.map_or(0, |held| held.bytes));
+        let replaces = self.held.contains_key(&entry.key) || self.update_to_drop(&entry.key).is_some();
+        !(new_author && (self.is_full() || strangers.strangers.len() >= limits.strangers))
+            && (replaces || strangers.entries < limits.stranger_entries)
+            && strangers.bytes.saturating_add(new_bytes) <= limits.stranger_bytes
+    }
+
+    /// Whether an author of whom nothing is held yet can be taken in, if need be in the place of a stranger.
+    pub(super) fn may_come_in(&self, author: PeerId) -> MayComeIn {
+        match (self.is_full(), self.strangers.most_silent_besides(author)) {
+            (false, _) => MayComeIn::Free,
+            (true, Some(stranger)) => MayComeIn::InPlaceOf(stranger),
+            (true, None) => MayComeIn::No,
+        }
+    }
+
+    /// Counts what is held of an author, if it is a stranger, and pushes out others until strangers are within their
+    /// limits. The author itself stays.
+    pub(super) fn count_stranger(&mut self, author: PeerId) -> Vec<PeerId> {
+        if self.is_known(author) {
+            return Vec::new();
+        }
+        let folded = self.strangers.strangers.get(&author).copied().unwrap_or_default().folded;
+        let bytes = self.newest_update(author).map_or(0, |entry| self.bytes_of(entry));
+        let entries = self.by_sequence.get(&author).map_or(0, BTreeMap::len);
+        self.strangers.set(author, Stranger { heard: self.revision, entries, bytes, folded });
+        let mut pushed_out = Vec::new();
+        while self.has_too_many_strangers()
+            && let Some(stranger) = self.strangers.most_silent_besides(author)
+        {
+            self.push_out(stranger);
+            pushed_out.push(stranger);
+        }
+        pushed_out
+    }
+
+    fn has_too_many_strangers(&self) -> bool {
+        let Strangers { strangers, entries, bytes, .. } = &self.strangers;
+        strangers.len() > self.limits.strangers
+            || *entries > self.limits.stranger_entries
+            || *bytes > self.limits.stranger_bytes
+    }
+
+    /// Forgets all that is held of a stranger, its exclusion too.
+    pub(super) fn push_out(&mut self, stranger: PeerId) {
+        self.drop_author(stranger);
+        self.conflicts.remove(&stranger);
+        self.strangers.remove(&stranger);
+        self.buckets.changed(stranger, false);
+        self.revision += 1;
+        self.pushed_out += 1;
+    }
+
+    /// What an entry would make a node fetch unasked, if it is its author's newest update.
+    fn bytes_of(&self, entry: &SignedEntry) -> u64 {
+        match entry.content {
+            Content::Put { length, .. } if entry.key.update_epoch().is_some() => {
+                // A manifest comes with it.
+                Some(length.saturating_add(length / 1024).saturating_add(4096))
+                    .filter(|&bytes| bytes <= self.limits.stranger_bytes)
+                    .unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+}

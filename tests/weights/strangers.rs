@@ -1,0 +1,169 @@
+//! Strangers in an entry set: however many there are, they have a bounded room of their own.
+
+use libp2p_identity::{Keypair, PeerId};
+use peerfold::entries::{Conflict, EntryLimits, EntrySet, FOLDS_TO_BE_KNOWN, Refused};
+use peerfold::weights::{Content, Entry, FederationId, Key, LayoutId, Metadata, Root, SignedEntry};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::{collections::BTreeSet, sync::Arc};
+
+fn limits() -> EntryLimits {
+    EntryLimits { authors: 24, per_author: 8, strangers: 10, stranger_entries: 25, stranger_bytes: 200_000 }
+}
+
+fn federation() -> FederationId {
+    FederationId::new("strangers", "1")
+}
+
+fn set() -> EntrySet {
+    EntrySet::with_limits(federation(), limits())
+}
+
+fn keypair(author: u32) -> Keypair {
+    let mut secret = [7; 32];
+    secret[..4].copy_from_slice(&author.to_le_bytes());
+    Keypair::ed25519_from_bytes(secret).unwrap()
+}
+
+fn id(author: u32) -> PeerId {
+    keypair(author).public().to_peer_id()
+}
+
+fn signed(author: u32, name: &str, sequence: u64, length: u64) -> Arc<SignedEntry> {
+    let keypair = keypair(author);
+    let key = Key::new(keypair.public().to_peer_id(), name).unwrap();
+    let root = Root::from_bytes(*blake3::hash(format!("{author} {name} {sequence}").as_bytes()).as_bytes());
+    let content = Content::Put { root, length, metadata: Metadata::default() };
+    let entry = Entry { federation: federation(), layout: LayoutId::from_bytes([0; 32]), key, sequence, content };
+    Arc::new(SignedEntry::sign(entry, &keypair).unwrap())
+}
+
+fn update(author: u32, epoch: u64, length: u64) -> Arc<SignedEntry> {
+    signed(author, &format!("update/{epoch}"), epoch, length)
+}
+
+/// Folds as many updates of an author as make it known.
+fn befriend(set: &mut EntrySet, author: u32) {
+    for epoch in 1..=u64::from(FOLDS_TO_BE_KNOWN) {
+        assert!(!set.is_known(id(author)));
+        set.insert(update(author, epoch, 1000)).unwrap();
+        // The same update counts once.
+        let now_known = epoch == u64::from(FOLDS_TO_BE_KNOWN);
+        assert_eq!(set.folded(id(author), epoch), now_known);
+        assert!(!set.folded(id(author), epoch));
+    }
+    assert!(set.is_known(id(author)));
+}
+
+/// What is held is within every limit, and all authors whom the node knows are there.
+fn check(set: &EntrySet, known: &[u32]) {
+    let limits = limits();
+    assert!(set.author_count() <= limits.authors && set.strangers() <= limits.strangers);
+    let (mut entries, mut bytes) = (0, 0);
+    for author in set.authors().filter(|author| !set.is_known(*author)) {
+        entries += set.of_author(author).count();
+        if let Some(Content::Put { length, .. }) = set.newest_update(author).map(|entry| &entry.content)
+            && *length < limits.stranger_bytes
+        {
+            bytes += length;
+        }
+    }
+    assert!(entries <= limits.stranger_entries && bytes <= limits.stranger_bytes, "{entries} entries, {bytes} bytes");
+    assert!(known.iter().all(|&author| set.newest_update(id(author)).is_some()));
+}
+
+#[test]
+fn a_flood_of_authors_pushes_out_only_its_own() {
+    for seed in 0..4 {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut set = set();
+        let known: Vec<u32> = (1..=6).collect();
+        known.iter().for_each(|&author| befriend(&mut set, author));
+        for number in 0..400u32 {
+            let stranger = 100 + random.random_range(0..150);
+            let lengths = [10, 1000, 60_000, 190_000, 10_000_000, u64::MAX];
+            let length = lengths[random.random_range(0..lengths.len())];
+            let sequence = u64::from(number) + 1;
+            let entry = match random.random_range(0..4) {
+                0 => signed(stranger, &format!("file {}", random.random_range(0..9)), sequence, length),
+                _ => update(stranger, sequence, length),
+            };
+            match random.random_range(0..10) {
+                0 => {
+                    let other = signed(stranger, "another", sequence, 1);
+                    let _ = set.insert_proof(Conflict::new(entry, other).unwrap());
+                }
+                _ => {
+                    let told = set.insert_pushing_out(entry.clone());
+                    let excluded = matches!(told, Err(Refused::Excluded | Refused::Conflict(_)));
+                    assert!(set.holds(&entry.hash()) || excluded || told.is_err(), "what came last stays");
+                    for gone in told.ok().flatten().unwrap_or_default() {
+                        assert!(set.of_author(gone).next().is_none() && !set.is_known(gone) && !set.is_excluded(gone));
+                    }
+                }
+            }
+            check(&set, &known);
+            // An honest newcomer is heard again and again; the others are silent after their entries.
+            set.insert(update(50, sequence, 1000)).unwrap();
+            assert!(set.newest_update(id(50)).is_some());
+            check(&set, &known);
+        }
+        assert!(set.pushed_out() > 50, "{}", set.pushed_out());
+        // Nothing is left of those who were pushed out: what is held has the digest of a set that was given only that.
+        let mut again = EntrySet::new(federation());
+        set.iter("").for_each(|entry| assert!(again.insert(entry.clone()).unwrap()));
+        set.conflicts().for_each(|proof| assert!(again.insert_proof(proof.clone()).unwrap()));
+        assert_eq!(again.digest(), set.digest());
+    }
+}
+
+#[test]
+fn who_has_been_silent_for_the_longest_goes_first() {
+    let mut set = set();
+    (0..10).for_each(|stranger| assert!(set.insert(update(stranger, 1, 10)).unwrap()));
+    set.insert(update(0, 2, 10)).unwrap();
+    assert_eq!(set.insert_pushing_out(update(20, 1, 10)), Ok(Some(vec![id(1)])));
+    // A large one takes the room of several.
+    assert_eq!(set.insert_pushing_out(update(21, 1, 170_000)), Ok(Some((2..=5).map(id).collect())));
+    let left: BTreeSet<PeerId> = set.authors().collect();
+    assert_eq!(left, [0, 6, 7, 8, 9, 20, 21].map(id).into());
+    // What is too long for all of their room is fetched by nobody unasked, so it takes none of it.
+    assert_eq!(set.insert_pushing_out(update(22, 1, 1 << 40)), Ok(Some(vec![])));
+}
+
+#[test]
+fn where_everybody_is_known_nobody_comes_in() {
+    let mut set = set();
+    (0..24).for_each(|author| assert!(set.know(id(author))));
+    assert!(!set.know(id(30)), "their number is bounded too");
+    (0..24).for_each(|author| assert!(set.insert(update(author, 1, 10)).unwrap()));
+    let refused = Err(Refused::TooManyAuthors { limit: 24 });
+    assert_eq!(set.insert(update(30, 1, 10)), refused);
+    let proof = Conflict::new(update(30, 1, 10), signed(30, "a", 1, 1)).unwrap();
+    assert_eq!(set.insert_proof(proof), refused);
+    assert!(set.insert(update(3, 2, 10)).unwrap());
+}
+
+#[test]
+fn what_others_pass_on_pushes_nobody_out() {
+    let mut set = set();
+    let takes = |set: &mut EntrySet, entry: Arc<SignedEntry>| {
+        let pushed_out = set.pushed_out();
+        let has_room = set.has_room_for(&entry);
+        if has_room {
+            set.insert(entry).unwrap();
+            assert_eq!(set.pushed_out(), pushed_out);
+        }
+        has_room
+    };
+    (0..10).for_each(|stranger| assert!(takes(&mut set, update(stranger, 1, 19_000 / 2))));
+    assert!(!takes(&mut set, update(10, 1, 10)));
+    // Of those who are there news are taken in, as long as there is room for them.
+    assert!(takes(&mut set, update(0, 2, 10)) && !takes(&mut set, update(1, 2, 150_000)));
+    let file = |number: u32| signed(2 + number % 8, &format!("{number}"), 10 + u64::from(number), 1);
+    (0..14).for_each(|number| assert!(takes(&mut set, file(number))));
+    assert!(!takes(&mut set, signed(9, "one more", 90, 1)));
+    assert!(takes(&mut set, update(0, 3, 10)), "it replaces an older one");
+    set.know(id(11));
+    assert!(takes(&mut set, update(11, 1, 1 << 30)));
+}
