@@ -1,14 +1,9 @@
 //! The vectors of `docs/wire.md` that only a running node shows: the files and objects it writes, and the names under
 //! which it meets others. And a node in Python, which knows only the page, whose update is folded.
 
-#[cfg(feature = "s3")]
 use crate::{
-    bucket_nodes,
-    buckets::{BUCKET, Server},
-};
-use crate::{
-    samples::{PATIENCE, eventually, learn, read},
-    wire_vectors::{PAGE, entry, hexed, keypair, metadata, python, text, told, vectors, weights},
+    samples::{PATIENCE, read},
+    wire_vectors::{PAGE, entry, hexed, keypair, metadata, python, text, vectors, weights},
 };
 use futures::StreamExt;
 use libp2p::{
@@ -150,6 +145,12 @@ fn network(bootstrap: &[PeerAddress]) -> NetworkSettings {
 #[cfg(feature = "s3")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_has_the_objects_of_the_page() {
+    use crate::{
+        bucket_nodes,
+        buckets::{BUCKET, Server},
+        samples::{eventually, learn},
+        wire_vectors::told,
+    };
     let (given, expected) = vectors("object").remove(0);
     let (dir, of) = (tempfile::tempdir().unwrap(), &given["entry"]);
     let place = |server: &Server| {

@@ -25,7 +25,7 @@ use peerfold::{
 };
 use serde_json::{Map, Value, json};
 use std::{
-    fs,
+    fs, io,
     path::Path,
     process::{Command, Output},
     str::FromStr,
@@ -447,6 +447,32 @@ fn size(bytes: u64) -> String {
     unit.map_or_else(|| format!("{} bytes", commas(bytes)), |(bits, unit)| format!("{} {unit}", bytes >> bits))
 }
 
+/// What reading a frame of this length comes to, of which nothing follows.
+fn outcome<M>(read: impl Future<Output = io::Result<M>>) -> io::ErrorKind {
+    block_on(read).err().expect("nothing follows").kind()
+}
+
+#[test]
+fn a_frame_may_be_as_long_as_the_page_says_and_no_longer() {
+    for (limit, kind) in [(2_176_u32, io::ErrorKind::UnexpectedEof), (2_177, io::ErrorKind::InvalidData)] {
+        let (mut one, mut other) = (Cursor::new(limit.to_le_bytes()), Cursor::new(limit.to_le_bytes()));
+        assert_eq!(outcome(SyncCodec.read_request(&SYNC_PROTOCOL, &mut one)), kind);
+        assert_eq!(outcome(BlobCodec.read_request(&BLOB_PROTOCOL, &mut other)), kind);
+    }
+    for (limit, kind) in [(263_680_u32, io::ErrorKind::UnexpectedEof), (263_681, io::ErrorKind::InvalidData)] {
+        let mut frame = Cursor::new(limit.to_le_bytes());
+        assert_eq!(outcome(SyncCodec.read_response(&SYNC_PROTOCOL, &mut frame)), kind);
+    }
+    for (limit, kind) in [(16_u32, io::ErrorKind::UnexpectedEof), (17, io::ErrorKind::InvalidData)] {
+        let mut frame = Cursor::new(limit.to_le_bytes());
+        assert_eq!(outcome(BlobCodec.read_response(&BLOB_PROTOCOL, &mut frame)), kind);
+    }
+    for said in ["| request of sync or blobs | 2,176 bytes |", "| answer of sync; items in a page | 263,680 bytes;"] {
+        assert!(PAGE.contains(said), "{said}");
+    }
+    assert!(PAGE.contains("The frame of an answer has at most 16 bytes"));
+}
+
 #[test]
 fn the_limits_are_as_the_page_says() {
     let (network, bucket) = (NetworkSettings::default(), BucketSettings::default());
@@ -475,7 +501,7 @@ fn the_limits_are_as_the_page_says() {
             commas(MAX_ANNOTATIONS as u64),
             size(MAX_ANNOTATION_BYTES as u64)
         ),
-        format!("| answer of sync; items in a page | 263,680 bytes; {MAX_ITEMS} |"),
+        format!("items in a page | 263,680 bytes; {MAX_ITEMS} |"),
         format!("| hashes in a request, blobs in an answer | {MAX_BLOBS} |"),
         format!("| connections; of one peer | {}; {} |", swarm.connections, swarm.connections_per_peer),
         format!("| connections being made, and being taken | {} each |", swarm.pending),
