@@ -47,7 +47,7 @@ impl Shortage {
     pub(super) fn refused(&mut self, error: &ListenError, most: u32, most_pending: u32) {
         let ListenError::Denied { cause } = error else { return };
         if let Some(no_room) = cause.downcast_ref::<NoRoom>() {
-            let Some(times) = self.is_to_be_said(Instant::now()) else { return };
+            let Some(times) = self.gathered.is_to_be_said(Instant::now()) else { return };
             return match no_room {
                 NoRoom::All(limit) if *limit < most as usize => {
                     let advice = descriptors::advice();
