@@ -8,7 +8,6 @@ use crate::{
 };
 use peerfold::{
     entries::Membership,
-    folder::SharedFolder,
     node::{
         AsyncNode, AsyncOptions, Checks, Event, LocalUpdate, Origin, Participant, ParticipantOptions, Session,
         SessionOptions, StartOptions, Stop,
@@ -105,7 +104,9 @@ fn claim(federation: FederationId, epoch: u64, root: Root) -> SignedEntry {
 async fn announce(nodes: Vec<PeerAddress>, entries: Vec<SignedEntry>, told: oneshot::Sender<()>) {
     let mut told = Some(told);
     let mut rogue = Rogue::new(entries[0].federation);
-    nodes.iter().for_each(|node| drop(rogue.dial(node)));
+    for node in &nodes {
+        rogue.dial(node);
+    }
     let mut listening = 0;
     // Neither answered nor refused.
     let mut asked = Vec::new();

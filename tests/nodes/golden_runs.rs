@@ -7,8 +7,10 @@ use libp2p_identity::PeerId;
 use nodes::{Peer, Recorder, options, patiently};
 use peerfold::{
     folder::MemoryStorage,
-    node::{AsyncNode, AsyncOptions, Beginning, Event, LocalUpdate, Origin, Participant, Session, SessionOptions},
-    node::{StartOptions, Stop},
+    node::{
+        AsyncNode, AsyncOptions, Beginning, Checks, Event, LocalUpdate, Origin, Participant, ParticipantOptions,
+        Session, SessionOptions, StartOptions, Stop,
+    },
     weights::Metric,
 };
 use std::collections::BTreeMap;
@@ -35,7 +37,10 @@ async fn replay(run: &GoldenRun, place: &str) {
         let (peer, recorder) = (Peer::new(&storage, number), Recorder::new());
         let strategy = run.spec().build().unwrap();
         let layout = initial.layout().clone();
-        let participant = Participant::new(peer.folder.clone(), strategy, layout, options(&recorder));
+        // The reference believes every claim of examples.
+        let checks = Checks { max_examples_ratio: 1e9, ..Checks::default() };
+        let options = ParticipantOptions { checks, ..options(&recorder) };
+        let participant = Participant::new(peer.folder.clone(), strategy, layout, options);
         let node = AsyncNode::new(participant, AsyncOptions::default());
         let mut session = Session::new(node, session_options());
         // Nobody has published yet, so x is the file's initial weights for every node.
