@@ -59,7 +59,7 @@ settings! {
         /// Seconds that a request may take: 4 MiB on a line of half a megabyte a second, and some.
         pub request_timeout as "request-timeout": Duration = Duration::from_secs(20), "SECONDS", Range::above(0.0);
         /// Seconds after which a peer is disconnected that takes nothing of an answer.
-        pub stall_timeout as "stall-timeout": Duration = Duration::from_secs(5), "SECONDS", Range::above(0.0);
+        pub stall_timeout as "stall-timeout": Duration = Duration::from_secs(10), "SECONDS", Range::above(0.0);
         /// Bytes of answers that one peer has yet to read; its other requests wait.
         pub answers_per_peer as "max-answers-per-peer": ByteSize = ByteSize::mib(16), "SIZE", Range::at_least(1.0);
         /// Bytes of answers that peers have yet to read, in all.
