@@ -617,8 +617,8 @@ fn the_quota_is_never_exceeded_and_what_is_worth_least_goes_first() {
     cache.retain(|| retention.clone()).unwrap();
     // The known author's is used the longest ago, the spare one last.
     drop(cache.put_value(&values[0].manifest(), &values[0]).unwrap());
-    for number in 1..=3 {
-        fetch(&cache, &values[number]);
+    for value in &values[1..=3] {
+        fetch(&cache, value);
     }
     assert_eq!(whole(&cache, &roots), [0, 1, 2, 3]);
     let store = |number: usize| {
