@@ -7,8 +7,9 @@
                                                publishes in a shared directory what another author has there
 
 Of each vector it computes what the page says comes out, and it reads the bytes back by rules of its own. The last form
-is a node of a few lines: it verifies the newest update in a directory, and publishes the same weights under an identity
-of its own. Nothing here is fast, and the arithmetic takes different time for different secrets: use it for tests only.
+is a node of a few lines: it verifies the others' newest update in a directory, and publishes the same weights under an
+identity of its own, as often as it is called. Nothing here is fast, and the arithmetic takes different time for
+different secrets: use it for tests only.
 """
 
 import hashlib
@@ -834,34 +835,58 @@ def fill(page):
 # A node in a shared directory
 
 
-def newest_update(directory, federation):
-    """Author, entry, manifest and chunks of the update with the highest number, all verified."""
-    found = []
-    for path in directory.glob("*/*.entry"):
-        data = path.read_bytes()
-        if path.name.startswith(".") or verdict(data) != "accepted":
+def entries_in(author, federation):
+    """File and content of each verified entry of the author whose directory this is."""
+    for path in author.glob("*.entry"):
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        with open(path, "rb") as file:
+            data = file.read(1025)
+        if verdict(data) != "accepted":
             continue
         public, entry = read_entry(data)
-        if peer_text(public) != path.parent.name or entry["federation"] != federation.hex():
-            continue
-        if entry["name"].startswith("update/") and "put" in entry:
-            found.append((entry["sequence"], path.parent, entry))
-    need(found, "nobody has published anything")
-    _, author, entry = max(found, key=lambda found: found[0])
-    reader = Reader((author / f"{entry['put']['root']}.value").read_bytes())
-    encoded = reader.take(reader.u32())
-    need(blake3(encoded).hex() == entry["put"]["root"], "its manifest")
-    tensors, chunk_hashes, _ = read_manifest(encoded)
-    need(layout_id(tensors).hex() == entry["layout"], "its layout")
+        if peer_text(public) == author.name and entry["federation"] == federation.hex():
+            yield path, entry
+
+
+def read_value(path, entry):
+    """Manifest and chunks of an entry's value, verified. Nothing longer than they are is read."""
+    with open(path, "rb") as file:
+        length = Reader(file.read(4)).u32()
+        need(length <= 1 << 24, "a manifest that is too long")
+        encoded = file.read(length)
+        need(blake3(encoded).hex() == entry["put"]["root"], "its manifest")
+        tensors, chunk_hashes, _ = read_manifest(encoded)
+        need(layout_id(tensors).hex() == entry["layout"], "its layout")
+        need(value_length(tensors) == entry["put"]["length"], "its length")
+        length += 4 + value_length(tensors)
+        need(os.fstat(file.fileno()).st_size == length, "its chunks")
+        reader = Reader(file.read())
     sizes = [sum(end - start for _, start, end in pieces) for pieces in chunk_plan(tensors)]
     chunks = list(map(reader.take, sizes))
-    need(not reader.rest() and list(map(blake3, chunks)) == chunk_hashes, "its chunks")
-    return author.name, entry, encoded, chunks
+    need(list(map(blake3, chunks)) == chunk_hashes, "its chunks")
+    return encoded, chunks
+
+
+def newest_update(directory, federation, me):
+    """Author, entry, manifest and chunks of the others' update of the latest epoch, all verified."""
+    found = []
+    for author in directory.glob("*"):
+        if author.is_dir() and author.name != me:
+            of = [entry for _, entry in entries_in(author, federation)]
+            found += [(author, entry) for entry in of if entry["name"].startswith("update/") and "put" in entry]
+    need(found, f"nobody has published an update in {directory}")
+    author, entry = max(found, key=lambda found: found[1]["put"]["epoch"])
+    path = author / f"{entry['put']['root']}.value"
+    try:
+        return author.name, entry, *read_value(path, entry)
+    except Refused as refused:
+        raise Refused(f"{path} isn't the value of its entry: {refused}") from None
 
 
 def write(path, data):
     """Whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".partial-{path.name}")
     with open(partial, "wb") as file:
         file.write(data)
         file.flush()
@@ -870,18 +895,27 @@ def write(path, data):
 
 
 def join(directory, name, run, secret):
+    need(re.fullmatch("[0-9a-fA-F]{64}", secret), "SECRET must be 64 hexadecimal digits")
     secret = bytes.fromhex(secret)
     federation = bytes.fromhex(vector_federation({"name": name, "run": run})["federation"])
     directory = Path(directory) / federation.hex()
-    author, theirs, encoded, chunks = newest_update(directory, federation)
     public = public_key(secret)
-    ours = theirs | {"sequence": 1, "put": theirs["put"] | {"metrics": {"loss": 0.5}}}
-    data = signed(secret, body_of(ours, public))
     own = directory / peer_text(public)
+    author, theirs, encoded, chunks = newest_update(directory, federation, own.name)
+    before = sorted(entries_in(own, federation), key=lambda of: of[1]["sequence"])
+    # Two entries under one number would be proof of a lie.
+    sequence = 1 + max((entry["sequence"] for _, entry in before), default=0)
+    ours = theirs | {"sequence": sequence, "put": theirs["put"] | {"metrics": {"loss": 0.5}}}
+    data = signed(secret, body_of(ours, public))
     own.mkdir(exist_ok=True)
     value = struct.pack("<I", len(encoded)) + encoded + b"".join(chunks)
     write(own / f"{blake3(encoded).hex()}.value", value)
-    write(own / entry_file(data, 1), data)
+    write(own / entry_file(data, sequence), data)
+    # Replaced are those of the same key, and all updates but two. Their values stay for those who have just read them.
+    others = [path for path, entry in before if entry["name"] != ours["name"]]
+    for path, _ in before:
+        if path not in others[-1:]:
+            path.unlink()
     said = {"peer": peer_text(public), "of": author, "name": ours["name"], "root": ours["put"]["root"]}
     print(json.dumps(said))
 
@@ -893,7 +927,10 @@ def main():
         case ["--fill"]:
             fill(PAGE.read_text(encoding="utf-8"))
         case ["--join", directory, name, run, secret]:
-            join(directory, name, run, secret)
+            try:
+                join(directory, name, run, secret)
+            except (Refused, OSError) as error:
+                sys.exit(f"error: {error}")
         case _:
             sys.exit(__doc__)
 

@@ -85,7 +85,9 @@ fn local(epoch: u64, weights: &Weights) -> LocalUpdate {
 
 #[tokio::test]
 async fn a_node_that_knows_only_the_page_is_folded() {
-    let Some(mut python) = python() else { return };
+    if python().is_none() {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let keypair = libp2p_identity::Keypair::generate_ed25519();
     let author = Author::in_memory(keypair, FederationId::new("wards", "of a test"));
@@ -103,22 +105,41 @@ async fn a_node_that_knows_only_the_page_is_folded() {
     let mut node = AsyncNode::new(participant, AsyncOptions::default());
     node.exchange(&local(1, &weights)).await.unwrap();
 
-    let secret = "2a".repeat(32);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/wire/check.py");
-    python.arg("-B").arg(script).arg("--join").arg(dir.path()).args(["wards", "of a test", &secret]);
-    let joined = tokio::task::spawn_blocking(move || python.output().unwrap()).await.unwrap();
-    assert!(joined.status.success(), "{}", String::from_utf8_lossy(&joined.stderr));
-    let said: Value = serde_json::from_slice(&joined.stdout).unwrap();
-    assert_eq!(text(&said["of"]), folder.author().to_string());
-    node.exchange(&local(2, &weights)).await.unwrap();
+    let join = async |secret: &str| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/wire/check.py");
+        let mut python = python().unwrap();
+        python.arg("-B").arg(script).arg("--join").arg(dir.path()).args(["wards", "of a test", secret]);
+        tokio::task::spawn_blocking(move || python.output().unwrap()).await.unwrap()
+    };
+    let refused = join("2a").await;
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && error == "error: SECRET must be 64 hexadecimal digits\n", "{error}");
+    let mut peer = String::new();
+    // Also when it comes again, to what it has published itself: with another number, and without what is replaced.
+    for (epoch, entries) in [(1, 1), (2, 2), (3, 2), (3, 2)] {
+        let joined = join(&"2a".repeat(32)).await;
+        assert!(joined.status.success(), "{}", String::from_utf8_lossy(&joined.stderr));
+        let said: Value = serde_json::from_slice(&joined.stdout).unwrap();
+        assert_eq!(
+            (text(&said["of"]), text(&said["name"])),
+            (&*folder.author().to_string(), &*format!("update/{epoch}"))
+        );
+        peer = text(&said["peer"]).to_owned();
+        assert_eq!(folder.list(&peer).await.unwrap().len(), entries);
+        if epoch < 3 {
+            node.exchange(&local(epoch + 1, &weights)).await.unwrap();
+        }
+    }
+    assert_eq!(folder.conflicts().await.unwrap(), []);
+    node.exchange(&local(4, &weights)).await.unwrap();
     let events = events.lock().unwrap();
     let folded = events.iter().filter_map(|event| match event {
         Event::Folded { updates, .. } => Some(updates),
         _ => None,
     });
-    let folded: Vec<_> = folded.flatten().filter(|update| !update.own).collect();
-    assert_eq!(folded.len(), 1, "{events:?}");
-    assert_eq!((folded[0].author.as_str(), folded[0].epoch), (text(&said["peer"]), 1));
+    let theirs: Vec<_> = folded.flatten().filter(|update| !update.own).collect();
+    let theirs: Vec<_> = theirs.iter().map(|update| (update.author.as_str(), update.epoch)).collect();
+    assert_eq!(theirs, [1, 2, 3].map(|epoch| (peer.as_str(), epoch)), "{events:?}");
 }
 
 /// A folder with a network, a bucket or both.

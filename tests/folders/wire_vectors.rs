@@ -25,6 +25,7 @@ use peerfold::{
 };
 use serde_json::{Map, Value, json};
 use std::{
+    fmt::Debug,
     fs, io,
     path::Path,
     process::{Command, Output},
@@ -104,7 +105,7 @@ pub fn told(bytes: &[u8]) -> Value {
     }
 }
 
-fn hash<H: FromStr<Err: std::fmt::Debug>>(of: &Value) -> H {
+fn hash<H: FromStr<Err: Debug>>(of: &Value) -> H {
     text(of).parse().unwrap()
 }
 
@@ -270,6 +271,28 @@ fn two(of: &Value) -> [Vec<u8>; 2] {
     [unhex(&of[0]), unhex(&of[1])]
 }
 
+/// A request as it is on the wire, from where it was read back.
+fn request_as_written<C>(mut codec: C, protocol: &C::Protocol, request: C::Request) -> Value
+where
+    C: Codec<Request: Clone + Debug + PartialEq>,
+{
+    let mut written = Vec::new();
+    block_on(codec.write_request(protocol, &mut written, request.clone())).unwrap();
+    assert_eq!(block_on(codec.read_request(protocol, &mut Cursor::new(&written))).unwrap(), request);
+    json!({"bytes": told(&written)})
+}
+
+/// The same of an answer.
+fn answer_as_written<C>(mut codec: C, protocol: &C::Protocol, answer: C::Response) -> Value
+where
+    C: Codec<Response: Clone + Debug + PartialEq>,
+{
+    let mut written = Vec::new();
+    block_on(codec.write_response(protocol, &mut written, answer.clone())).unwrap();
+    assert_eq!(block_on(codec.read_response(protocol, &mut Cursor::new(&written))).unwrap(), answer);
+    json!({"bytes": told(&written)})
+}
+
 fn sync_request(given: &Value) -> Value {
     let fields = &given["fields"];
     let federation = hash(&fields["federation"]);
@@ -283,12 +306,7 @@ fn sync_request(given: &Value) -> Value {
         "Proof" => SyncRequest::Proof { federation, entries: two(&fields["entries"]) },
         other => panic!("no request {other}"),
     };
-    block_on(async {
-        let mut written = Vec::new();
-        SyncCodec.write_request(&SYNC_PROTOCOL, &mut written, request.clone()).await.unwrap();
-        assert_eq!(SyncCodec.read_request(&SYNC_PROTOCOL, &mut Cursor::new(&written)).await.unwrap(), request);
-        json!({"bytes": told(&written)})
-    })
+    request_as_written(SyncCodec, &SYNC_PROTOCOL, request)
 }
 
 fn sync_answer(given: &Value) -> Value {
@@ -313,12 +331,7 @@ fn sync_answer(given: &Value) -> Value {
         },
         other => panic!("no answer {other}"),
     };
-    block_on(async {
-        let mut written = Vec::new();
-        SyncCodec.write_response(&SYNC_PROTOCOL, &mut written, answer.clone()).await.unwrap();
-        assert_eq!(SyncCodec.read_response(&SYNC_PROTOCOL, &mut Cursor::new(&written)).await.unwrap(), answer);
-        json!({"bytes": told(&written)})
-    })
+    answer_as_written(SyncCodec, &SYNC_PROTOCOL, answer)
 }
 
 fn blob_request(given: &Value) -> Value {
@@ -330,12 +343,7 @@ fn blob_request(given: &Value) -> Value {
         "Keep" => BlobRequest::Keep { federation, entry: unhex(&fields["entry"]).into() },
         other => panic!("no request {other}"),
     };
-    block_on(async {
-        let mut written = Vec::new();
-        BlobCodec.write_request(&BLOB_PROTOCOL, &mut written, request.clone()).await.unwrap();
-        assert_eq!(BlobCodec.read_request(&BLOB_PROTOCOL, &mut Cursor::new(&written)).await.unwrap(), request);
-        json!({"bytes": told(&written)})
-    })
+    request_as_written(BlobCodec, &BLOB_PROTOCOL, request)
 }
 
 fn blob_answer(given: &Value) -> Value {
@@ -346,12 +354,7 @@ fn blob_answer(given: &Value) -> Value {
         "Noted" => BlobResponse::Noted,
         other => panic!("no answer {other}"),
     };
-    block_on(async {
-        let mut written = Vec::new();
-        BlobCodec.write_response(&BLOB_PROTOCOL, &mut written, answer.clone()).await.unwrap();
-        assert_eq!(BlobCodec.read_response(&BLOB_PROTOCOL, &mut Cursor::new(&written)).await.unwrap(), answer);
-        json!({"bytes": told(&written)})
-    })
+    answer_as_written(BlobCodec, &BLOB_PROTOCOL, answer)
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn few_nodes_many_nodes_and_a_kill_in_the_last_epoch() {
         (3, &["--kill", "2@3", "--sync"]),
         (2, &["--kill", "0@2", "--nodes", "2", "--strategy", "fedadam", "--param", "eta=0.01"]),
         (12, &["--nodes", "12"]),
-        (6, &["--nodes", "6", "--sync"]),
+        (12, &["--nodes", "12", "--sync"]),
     ] {
         // A node that doesn't wait needs enough epochs for another's update to arrive.
         let length = if args.contains(&"--sync") { ["--steps-per-epoch", "5"] } else { ["--period", "0.3"] };

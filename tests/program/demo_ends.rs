@@ -103,7 +103,7 @@ fn after_the_guard_was_killed() {
 fn after_the_bootstrap_node_was_killed() {
     let sandbox = Sandbox::new();
     let mut demo = Running::start(sandbox.command(["demo", "--epochs", "12"]));
-    demo.line(|line| line.contains("epoch 2/30"));
+    demo.line(|line| line.contains("epoch 2/12"));
     signal(doing(&sandbox, "bootstrap")[0], "KILL");
     assert!(demo.wait().success().text().contains("federated"), "who has met needs it no more");
     sandbox.wait_until_nothing_is_left();

@@ -101,7 +101,7 @@ fn the_table_of_a_demo_fits() {
     let p2p: &[&str] = &["demo", "--sync", "--epochs", "2", "--steps-per-epoch", "5"];
     let with_bucket: &[&str] = &[p2p, &["--fallback"]].concat();
     for (args, columns, tables) in
-        [(p2p, 60, 2), (p2p, 80, 2), (p2p, 100, 1), (with_bucket, 60, 3), (with_bucket, 120, 1)]
+        [(p2p, 60, 2), (p2p, 80, 2), (p2p, 100, 1), (p2p, 120, 1), (with_bucket, 60, 3), (with_bucket, 80, 2)]
     {
         if args.contains(&"--fallback") && cfg!(not(feature = "demo-s3")) {
             continue;
