@@ -58,7 +58,7 @@ pub(crate) struct DemoFlags {
     /// How many nodes.
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
-    /// Epochs of each node. [default: 8, with --cut 24]
+    /// Epochs of each node. [default: 8, with --cut 32]
     #[arg(long, value_name = "E", value_parser = clap::value_parser!(u64).range(1..))]
     epochs: Option<u64>,
     /// Where the nodes meet: p2p is the network, s3 a bucket on an S3 server that the demo starts for itself.
@@ -155,7 +155,7 @@ fn check<T: Settings>(key: &str, number: f64) -> anyhow::Result<()> {
 
 impl DemoFlags {
     fn epochs(&self) -> u64 {
-        self.epochs.unwrap_or(if self.cut { 24 } else { 8 })
+        self.epochs.unwrap_or(if self.cut { 32 } else { 8 })
     }
 
     fn has_bucket(&self) -> bool {

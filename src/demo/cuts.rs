@@ -23,14 +23,15 @@ impl Cuts {
         Self { coming: Vec::new() }
     }
 
-    /// The network is away in the second quarter of the epochs, the bucket from five eighths on for a quarter.
+    /// The network is away in the second quarter of the epochs, the bucket for an eighth soon after. More than a
+    /// quarter is left in which every node can learn that the bucket answers again.
     pub(super) fn over(epochs: u64) -> Self {
-        let eighth = |eighths: u64| epochs / 8 * eighths;
+        let sixteenths = |part: u64| epochs / 16 * part + (epochs % 16 * part).div_ceil(16);
         let mut coming = vec![
-            (eighth(2), Cut::NetworkDown),
-            (eighth(4), Cut::NetworkUp),
-            (eighth(5), Cut::BucketDown),
-            (eighth(7), Cut::BucketUp),
+            (sixteenths(4), Cut::NetworkDown),
+            (sixteenths(8), Cut::NetworkUp),
+            (sixteenths(9), Cut::BucketDown),
+            (sixteenths(11), Cut::BucketUp),
         ];
         coming.reverse();
         Self { coming }
@@ -48,15 +49,15 @@ mod tests {
 
     #[test]
     fn each_happens_once_and_in_order() {
-        let mut cuts = Cuts::over(24);
-        assert_eq!(cuts.due(5), None);
-        assert_eq!([cuts.due(6), cuts.due(6), cuts.due(11)], [Some(Cut::NetworkDown), None, None]);
+        let mut cuts = Cuts::over(32);
+        assert_eq!(cuts.due(7), None);
+        assert_eq!([cuts.due(8), cuts.due(8), cuts.due(15)], [Some(Cut::NetworkDown), None, None]);
         // The slowest has got far all at once.
         let rest = [cuts.due(99), cuts.due(99), cuts.due(99), cuts.due(99)];
         assert_eq!(rest, [Some(Cut::NetworkUp), Some(Cut::BucketDown), Some(Cut::BucketUp), None]);
         assert_eq!(Cuts::none().due(99), None);
         let mut at_least = Cuts::over(Cuts::LEAST_EPOCHS);
         let times: Vec<u64> = (0..=Cuts::LEAST_EPOCHS).filter(|&done| at_least.due(done).is_some()).collect();
-        assert_eq!(times, [2, 4, 5, 7]);
+        assert_eq!(times, [2, 4, 5, 6]);
     }
 }

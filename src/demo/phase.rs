@@ -72,6 +72,8 @@ struct Running {
     /// What the bucket has cost by the end of the newest epoch of this process.
     paid: BucketFigures,
     epoch: u64,
+    /// It has told of its routes since the last cut.
+    told_routes: bool,
     finished: bool,
     killed: bool,
 }
@@ -176,6 +178,7 @@ impl<'a> Phase<'a> {
                 before: (0, 0),
                 paid: BucketFigures::default(),
                 epoch: 0,
+                told_routes: true,
                 finished: false,
                 killed: false,
             });
@@ -216,7 +219,11 @@ impl<'a> Phase<'a> {
                 }
             }
             let done = running.iter().map(Running::done).min().unwrap_or_default();
-            while let Some(cut) = cuts.due(done) {
+            // The next comes when every node has noticed the one before, however slow this machine is.
+            while running.iter().all(|node| node.told_routes || node.finished)
+                && let Some(cut) = cuts.due(done)
+            {
+                running.iter_mut().for_each(|node| node.told_routes = false);
                 self.cut(cut, &mut running, live)?;
             }
             if let Some(Kill { node: victim, epoch }) = kill
@@ -268,6 +275,7 @@ impl Running {
         match event {
             Event::Started { peer, .. } => self.result.peer.clone_from(peer),
             Event::Published { num_examples, .. } => self.result.num_examples = *num_examples,
+            Event::Routes { .. } => self.told_routes = true,
             Event::EpochDone { epoch, seconds, sent, received, bucket, .. } => {
                 self.epoch = *epoch;
                 self.moved(*sent, *received);

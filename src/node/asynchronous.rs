@@ -113,7 +113,7 @@ impl AsyncNode {
         let (ignore_seen, max_peers) = (self.options.ignore_seen, self.options.max_peers);
         let from = self.participant.standpoint();
         let mut stale = Vec::new();
-        let arrived = self
+        let (arrived, late) = self
             .participant
             .take_in_briefly(
                 |updates, roster| {
@@ -135,7 +135,11 @@ impl AsyncNode {
         self.participant.leave_out(stale);
         let fresh = self.participant.with_staleness(arrived, from);
         if fresh.is_empty() {
-            self.participant.emit(&Event::NotFolded { epoch, reason: "no peer has anything to fold".to_owned() });
+            let reason = match late {
+                0 => "no peer has anything to fold",
+                _ => "what peers have to fold has not come in time",
+            };
+            self.participant.emit(&Event::NotFolded { epoch, reason: reason.to_owned() });
             return Ok((local.weights.clone(), epoch));
         }
         let epochs = fresh.iter().map(|(arrived, _)| (arrived.author(), arrived.metadata.epoch)).collect();

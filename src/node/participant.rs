@@ -22,10 +22,11 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// How often to list again because a value was replaced between listing and reading.
 const LISTINGS: usize = 4;
@@ -348,20 +349,47 @@ impl Participant {
 
     /// The same for a node that needn't wait: what has not come as soon as its [patience](Patience) ends is fetched on
     /// in the background and counts at the next look. Until then the author's update before that one counts, if it is
-    /// here and `older` says so.
+    /// here and `older` says so. With it, how many came too late.
+    ///
+    /// A node that never got anything looks again whenever something comes, for as long as its patience allows that.
     pub(super) async fn take_in_briefly(
+        &mut self,
+        mut choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
+        older: bool,
+    ) -> Result<(Vec<Arrived>, usize), NodeError> {
+        let fetched = self.values.fetched();
+        loop {
+            let began = Instant::now();
+            let mut came = pin!(fetched.notified());
+            // From here on, so that what comes during the look isn't missed.
+            came.as_mut().enable();
+            let (chosen, look) = self.look_briefly(&mut choose, older).await?;
+            let late = look.late.iter().filter(|&&place| look.arrived[place].is_none()).count();
+            let patience = self.patience.until_any();
+            if late > 0 && look.arrived.iter().all(Option::is_none) && !patience.is_zero() {
+                let any = timeout(patience, came).await.is_ok();
+                self.patience.waited_for_any(began.elapsed());
+                if any {
+                    continue;
+                }
+            }
+            for &place in &look.late {
+                if self.patience.missed(chosen[place].key.author()) {
+                    let reason = "it has come too late for this node's last folds, which wait less for its author now";
+                    self.complaints.complain(&chosen[place], Complaint::OutOfReach, &reason);
+                }
+            }
+            return Ok((self.taken(&chosen, look)?, late));
+        }
+    }
+
+    async fn look_briefly(
         &mut self,
         choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
         older: bool,
-    ) -> Result<Vec<Arrived>, NodeError> {
+    ) -> Result<(Vec<Arc<SignedEntry>>, Look), NodeError> {
         let (listing, chosen, mut look) = self.look(choose, Some(Instant::now())).await?;
         self.patience.waited(look.waited);
-        for &place in &look.late {
-            if self.patience.missed(chosen[place].key.author()) {
-                let reason = "it has come too late for this node's last folds, which wait less for its author now";
-                self.complaints.complain(&chosen[place], Complaint::OutOfReach, &reason);
-            }
-        }
         if older {
             let from = self.standpoint();
             let before = |place: usize| {
@@ -377,7 +405,7 @@ impl Participant {
                 look.arrived[place] = arrived;
             }
         }
-        self.taken(&chosen, look)
+        Ok((chosen, look))
     }
 
     /// Looks at the updates that `choose` picks until nothing that was chosen was replaced or found wanting. A look that

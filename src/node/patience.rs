@@ -7,6 +7,9 @@ use std::{collections::BTreeMap, time::Duration};
 const MOST: Duration = Duration::from_secs(10);
 /// What a node may wait before it has worked at all.
 const FIRST: Duration = Duration::from_secs(2);
+/// What a node that has no value of anybody yet may wait for the first, in all. On a busy machine every value may come too
+/// late for each of the node's short waits, and then it would end without having learned from anyone.
+const UNTIL_ANY: Duration = Duration::from_secs(10);
 /// What an author whose last value came in time is waited for in any case: with epochs of milliseconds, a part of one
 /// is shorter than any way through a network.
 const LEAST: Duration = Duration::from_millis(50);
@@ -23,6 +26,8 @@ pub(super) struct Patience {
     part: f64,
     /// What it may wait now.
     left: Duration,
+    /// What it may wait for the first value of all; nothing once there is one.
+    until_any: Duration,
     /// How often in a row an author's values came too late; 0 of those who were in time. No more authors than the folder
     /// shows.
     late: BTreeMap<PeerId, u32>,
@@ -31,7 +36,8 @@ pub(super) struct Patience {
 impl Patience {
     /// One that waits this part of the node's own time.
     pub(super) fn new(part: f64) -> Self {
-        Self { part, left: if part > 0.0 { FIRST } else { Duration::ZERO }, late: BTreeMap::new() }
+        let (left, until_any) = if part > 0.0 { (FIRST, UNTIL_ANY) } else { Default::default() };
+        Self { part, left, until_any, late: BTreeMap::new() }
     }
 
     /// The node has worked for so long.
@@ -42,6 +48,16 @@ impl Patience {
     /// The node has waited for so long.
     pub(super) fn waited(&mut self, time: Duration) {
         self.left = self.left.saturating_sub(time);
+    }
+
+    /// How long to wait on for any value at all: longer than for values otherwise, as long as there was none.
+    pub(super) fn until_any(&self) -> Duration {
+        self.until_any
+    }
+
+    /// The node has waited on so long for any value at all.
+    pub(super) fn waited_for_any(&mut self, time: Duration) {
+        self.until_any = self.until_any.saturating_sub(time);
     }
 
     /// How long to wait for a value of this author.
@@ -61,6 +77,7 @@ impl Patience {
 
     /// A value of this author came in time.
     pub(super) fn came(&mut self, author: PeerId) {
+        self.until_any = Duration::ZERO;
         self.late.insert(author, 0);
     }
 
@@ -132,6 +149,19 @@ mod tests {
         assert!(patience.with(author).is_zero());
         patience.came(author);
         assert_eq!(patience.with(author), LEAST);
+    }
+
+    #[test]
+    fn the_first_value_of_all_is_waited_for_longer_and_only_once() {
+        let mut patience = Patience::new(0.1);
+        assert_eq!(patience.until_any(), UNTIL_ANY);
+        patience.waited_for_any(UNTIL_ANY / 2);
+        assert_eq!(patience.until_any(), UNTIL_ANY / 2);
+        let mut vain = Patience::new(0.1);
+        vain.waited_for_any(Duration::MAX);
+        assert!(vain.until_any().is_zero(), "who never gets any doesn't wait at every epoch");
+        patience.came(PeerId::random());
+        assert!(patience.until_any().is_zero() && Patience::new(0.0).until_any().is_zero());
     }
 
     #[test]

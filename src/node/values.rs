@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{Notify, Semaphore, SemaphorePermit, oneshot},
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
@@ -61,11 +61,31 @@ pub(super) enum Verdict {
 pub(super) type Fetched = Result<(Verdict, Duration), NodeError>;
 
 /// A fetch that goes on without anybody who waits for it, until this is dropped.
-struct Fetching(JoinHandle<Result<Value, FolderError>>);
+struct Fetching {
+    task: JoinHandle<()>,
+    got: oneshot::Receiver<Result<Value, FolderError>>,
+}
+
+impl Fetching {
+    /// Tells `fetched` when the value can be had here.
+    fn start(folder: Arc<dyn SharedFolder>, entry: Arc<SignedEntry>, fetched: Arc<Notify>) -> Self {
+        let (give, got) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let value = folder.get(&entry).await;
+            let is_value = value.is_ok();
+            // Nobody takes it if the fetch has been given up.
+            let _ = give.send(value);
+            if is_value {
+                fetched.notify_waiters();
+            }
+        });
+        Self { task, got }
+    }
+}
 
 impl Drop for Fetching {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -79,11 +99,25 @@ pub(super) struct Values {
     places: Arc<Semaphore>,
     /// What came too late, by author and root.
     late: Arc<Mutex<BTreeMap<(PeerId, Root), Fetching>>>,
+    /// Told whenever a value has been fetched.
+    fetched: Arc<Notify>,
 }
 
 impl Values {
     pub(super) fn new(folder: Arc<dyn SharedFolder>, layout: Arc<Layout>, checks: Checks) -> Self {
-        Self { folder, layout, checks, places: Arc::new(Semaphore::new(AT_ONCE)), late: Arc::default() }
+        Self {
+            folder,
+            layout,
+            checks,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            late: Arc::default(),
+            fetched: Arc::default(),
+        }
+    }
+
+    /// Told whenever a value has been fetched, also one that comes too late for its look.
+    pub(super) fn fetched(&self) -> Arc<Notify> {
+        self.fetched.clone()
     }
 
     /// Gives up what came too late, except these.
@@ -152,14 +186,13 @@ impl Values {
                 if wait.until.is_none() {
                     return (None, began.elapsed());
                 }
-                let (folder, entry) = (self.folder.clone(), entry.clone());
-                Fetching(tokio::spawn(async move { folder.get(&entry).await }))
+                Fetching::start(self.folder.clone(), entry.clone(), self.fetched.clone())
             }
         };
         let mut fetching = fetching;
-        match timeout_at(wait.until.unwrap_or(began), &mut fetching.0).await {
+        match timeout_at(wait.until.unwrap_or(began), &mut fetching.got).await {
             Ok(Ok(got)) => (Some(got), began.elapsed()),
-            Ok(Err(panicked)) => (Some(Err(FolderError::Worker(panicked.to_string()))), began.elapsed()),
+            Ok(Err(_)) => (Some(Err(FolderError::Worker("it panicked".to_owned()))), began.elapsed()),
             Err(_) => {
                 let mut others = self.late.lock().unwrap_or_else(PoisonError::into_inner);
                 if others.len() < LATE_AT_ONCE {

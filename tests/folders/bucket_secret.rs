@@ -10,7 +10,7 @@ use peerfold::{
     secret::Secret,
     weights::Weights,
 };
-use samples::{PATIENCE, artifact, federation, keypair, learn};
+use samples::{PATIENCE, artifact, eventually, federation, keypair, learn};
 use std::fs;
 
 /// The federation's secret.
@@ -184,6 +184,33 @@ async fn an_author_goes_on_where_it_was_after_a_restart() {
             let number = entry.key.update_epoch().unwrap();
             assert_eq!(at_last(&reader, entry).await, value(number));
         }
+    };
+    tokio::time::timeout(PATIENCE, case).await.expect("it hangs");
+}
+
+/// Two homes with one identity, which write where they can't see each other. What proves it is brought together by
+/// whoever copies the one's object to the other's.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_entries_under_one_number_are_found_out() {
+    let case = async {
+        let (server, homes) = (Server::start(), Homes::new());
+        let (elsewhere, copied) = (Server::start(), Homes::new());
+        let (original, copy) = (open(&homes, 1, &server).await, open(&copied, 1, &elsewhere).await);
+        let one = put(&original, "one", &value(1), 1).await;
+        let two = put(&copy, "two", &value(2), 1).await;
+        assert_eq!(one.sequence, two.sequence);
+        original.hand_over(SOON).await;
+        copy.hand_over(SOON).await;
+        for (key, bytes) in objects(&elsewhere) {
+            let path = server.object_path(&key);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        let reader = open(&homes, 2, &server).await;
+        eventually(async || !reader.conflicts().await.unwrap().is_empty()).await;
+        let found = reader.conflicts().await.unwrap()[0].author();
+        assert_eq!(found, keypair(1).public().to_peer_id());
+        assert!(reader.list("").await.unwrap().is_empty());
     };
     tokio::time::timeout(PATIENCE, case).await.expect("it hangs");
 }

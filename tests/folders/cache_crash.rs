@@ -22,8 +22,8 @@ const STEP: &str = "step";
 /// How often, unless `PEERFOLD_TEST_KILLS` says otherwise: `PEERFOLD_TEST_KILLS=100 cargo test kill` is the long form of
 /// all tests that kill at random moments.
 const KILLS: u64 = 20;
-/// Room for about five values: what is fetched is evicted again.
-const QUOTA: u64 = 6 << 20;
+/// Room for about five values, the entries and the index: what is fetched is evicted again.
+const QUOTA: u64 = 10 << 20;
 
 fn say(line: &str) {
     let mut out = stdout().lock();

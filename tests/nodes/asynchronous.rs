@@ -132,6 +132,33 @@ async fn who_announces_and_never_gives_costs_a_node_little_and_is_told() {
     assert!(told.len() == 1 && told[0].1.contains("too late"), "{told:?}");
 }
 
+/// Else a node on a busy machine could end without having learned from anyone.
+#[tokio::test]
+async fn the_first_value_of_all_is_waited_for_longer() {
+    let (_storage, peers) = peers(3);
+    let events = Recorder::new();
+    let (folder, mut node) = faulty(&peers[0], &events);
+    let fetches = Arc::new(Notify::new());
+    folder.set(|faults| {
+        faults.away = peers[1..].iter().map(|peer| peer.id).collect();
+        faults.dead = vec![peers[2].id];
+        faults.fetches_wait = Some(fetches.clone());
+    });
+    peers[1].publish(1, 1.0).await;
+    peers[2].publish(1, 1.0).await;
+    let began = Instant::now();
+    let slow = tokio::spawn(async move {
+        // Longer than a node waits for values otherwise.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        fetches.notify_one();
+    });
+    patiently(node.exchange(&local(1, 0.0))).await.unwrap();
+    slow.await.unwrap();
+    assert_eq!(events.folded_authors(), [ids(&[&peers[0], &peers[1]])]);
+    // Once it has one it goes on, and doesn't wait for the other that long.
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+}
+
 #[tokio::test]
 async fn what_comes_late_is_folded_next_time_and_the_update_before_it_until_then() {
     for ignore_seen in [false, true] {

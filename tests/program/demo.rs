@@ -274,7 +274,7 @@ fn a_proxy_in_the_environment_is_not_for_the_demos_own_bucket() {
 #[test]
 fn network_and_bucket_are_cut_in_turn_and_nobody_stops() {
     let told = told(&["--fallback", "--cut"]);
-    assert!(told.all_finished(3, 24));
+    assert!(told.all_finished(3, 32));
     let announced: Vec<&str> = told.announced.iter().map(|(_, text)| text.as_str()).collect();
     let parts = ["network is cut", "network is restored", "bucket is cut", "bucket is restored"];
     assert_eq!(announced.len(), 4, "{announced:?}");
