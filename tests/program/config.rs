@@ -69,6 +69,7 @@ const SETTINGS: [(&str, &str, &str); 57] = [
     ("readmit", "12D3c", "[\"12D3c\"]"),
     ("json", "true", "true"),
     ("publish-folded", "true", "true"),
+    ("secret", "federation.secret", "\"federation.secret\""),
     ("out", "b.safetensors", "\"b.safetensors\""),
     ("layout", "burn", "\"burn\""),
 ];

@@ -27,7 +27,8 @@ pub(super) struct Strangers {
     strangers: BTreeMap<PeerId, Stranger>,
     by_heard: BTreeMap<u64, PeerId>,
     entries: usize,
-    bytes: u64,
+    /// Wide enough for the sum of any claims.
+    bytes: u128,
 }
 
 impl Strangers {
@@ -35,7 +36,7 @@ impl Strangers {
         let stranger = self.strangers.remove(author)?;
         self.by_heard.remove(&stranger.heard);
         self.entries -= stranger.entries;
-        self.bytes -= stranger.bytes;
+        self.bytes -= u128::from(stranger.bytes);
         Some(stranger)
     }
 
@@ -43,7 +44,7 @@ impl Strangers {
         self.remove(&author);
         self.by_heard.insert(stranger.heard, author);
         self.entries += stranger.entries;
-        self.bytes += stranger.bytes;
+        self.bytes += u128::from(stranger.bytes);
         self.strangers.insert(author, stranger);
     }
 
@@ -98,7 +99,7 @@ impl EntrySet {
         let replaces = self.held.contains_key(&entry.key) || self.update_to_drop(&entry.key).is_some();
         !(new_author && (self.is_full() || strangers.strangers.len() >= limits.strangers))
             && (replaces || strangers.entries < limits.stranger_entries)
-            && strangers.bytes.saturating_add(new_bytes) <= limits.stranger_bytes
+            && strangers.bytes + u128::from(new_bytes) <= u128::from(limits.stranger_bytes)
     }
 
     /// Whether an author of whom nothing is held yet can be taken in, if need be in the place of a stranger.
@@ -134,7 +135,7 @@ impl EntrySet {
         let Strangers { strangers, entries, bytes, .. } = &self.strangers;
         strangers.len() > self.limits.strangers
             || *entries > self.limits.stranger_entries
-            || *bytes > self.limits.stranger_bytes
+            || *bytes > u128::from(self.limits.stranger_bytes)
     }
 
     /// Forgets all that is held of a stranger, its exclusion too.
