@@ -18,7 +18,7 @@ pub(crate) const LOGS: &str = "warn,libp2p_kad=error,peerfold=info";
 const DEFAULT_HOME: &str = ".peerfold-bootstrap";
 
 /// The flags of a bootstrap node.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct BootstrapFlags {
     /// The bootstrap node's own directory: its identity, which the others' lists name. [default: ~/.peerfold-bootstrap]
     #[arg(long, env = "PEERFOLD_BOOTSTRAP_HOME", value_name = "DIR")]
@@ -31,6 +31,11 @@ pub struct BootstrapFlags {
     /// connect. Over TCP alone.
     #[arg(long, env = "PEERFOLD_BOOTSTRAP_SECRET", value_name = "FILE")]
     pub secret: Option<PathBuf>,
+    /// Connections at once; fewer if there are not as many file descriptors. A quarter of them may be of one address, and
+    /// where they are short, the oldest is closed for a new one.
+    #[arg(long, env = "PEERFOLD_BOOTSTRAP_MAX_CONNECTIONS", value_name = "N", default_value_t = BootstrapNode::CONNECTIONS,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
     /// End when standard input ends, and use only a home that is there: for programs that start nodes and may die.
     #[arg(long, hide = true)]
     pub end_with_stdin: bool,
@@ -81,6 +86,7 @@ pub(crate) fn run(flags: &BootstrapFlags) -> anyhow::Result<()> {
             Some(secret) => BootstrapNode::start_private(home.keypair(), &listen, secret)?,
             None => BootstrapNode::start(home.keypair(), &listen)?,
         };
+        let node = node.limited(flags.max_connections);
         // Even if the list can't be written, serve the nodes that know the addresses.
         let mut written = Ok(());
         let listening = |address: &_| {

@@ -29,7 +29,7 @@ pub use self::{
 use crate::{
     bucket::Routes,
     entries::{Conflict, Watch},
-    p2p::{self, Surroundings},
+    p2p::{self, DroppedPeer, Surroundings},
     weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
 };
 use async_trait::async_trait;
@@ -38,7 +38,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 /// Where a handle's published values are, besides its own disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -135,6 +135,12 @@ pub trait SharedFolder: Send + Sync {
 
     /// Which routes to others work, as that changes, for a folder that has a bucket.
     fn routes(&self) -> Option<watch::Receiver<Routes>> {
+        None
+    }
+
+    /// Peers that are dropped from now on for what they did, for a folder in a network. Whoever takes them too slowly misses
+    /// some; the folder's figures count all.
+    fn dropped_peers(&self) -> Option<broadcast::Receiver<DroppedPeer>> {
         None
     }
 

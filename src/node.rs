@@ -34,6 +34,8 @@ mod settings;
 mod start;
 mod stop;
 mod synchronous;
+mod told_by_folder;
+mod told_singly;
 mod update;
 mod values;
 

@@ -39,7 +39,7 @@ pub use self::{
     addresses::{AddressError, PeerAddress, listen_address},
     bootstrap_node::{BootstrapFigures, BootstrapNode},
     core::HandedOver,
-    figures::NetworkFigures,
+    figures::{DroppedPeer, NetworkFigures},
     peer_list::{PeerList, PeerListError},
     settings::{FederationName, NetworkOptions, NetworkSettings, SwarmLimits},
     status::{BannedPeer, NetworkStatus, PeerRole, PeerStatus, Refusals, Transport},

@@ -126,6 +126,7 @@ impl Live {
             Event::Routes { network, bucket, reason } => {
                 self.note(number, &routes_text(*network, *bucket, reason.as_deref()));
             }
+            Event::PeerDropped { peer, reason, .. } => self.note(number, &format!("dropped {}: {reason}", name(peer))),
             Event::CaughtUp { from, epoch } => {
                 self.note(number, &format!("caught up with the others: from epoch {from} to {epoch}"));
             }

@@ -41,6 +41,11 @@ impl Board {
         self.change(|set| set.insert_pushing_out(entry))
     }
 
+    /// Trusts this node's own author, as [`EntrySet::know_own`] does.
+    pub fn know_own(&self, author: PeerId) {
+        self.set().know_own(author);
+    }
+
     /// Trusts an author from the start, as [`EntrySet::know`] does.
     pub fn know(&self, author: PeerId) -> bool {
         self.set().know(author)

@@ -9,7 +9,7 @@ use crate::{
     cache::{Cache, CacheError, CacheSettings, CachedValue, Opened, Pin, Retention},
     entries::{Board, Conflict, EntryFigures, Membership, Watch},
     p2p::{
-        NetworkOptions, NetworkStatus, PeerAddress, Surroundings,
+        DroppedPeer, NetworkOptions, NetworkStatus, PeerAddress, Surroundings,
         core::FetchError,
         network::{self, Network},
     },
@@ -27,7 +27,7 @@ use std::{
     },
     time::{Duration, SystemTime},
 };
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 /// How often a value is fetched again because it was damaged on the disk as soon as it arrived.
 const FETCHES: usize = 3;
@@ -161,7 +161,7 @@ impl CachedFolder {
         let opened = Cache::open(&dir, federation, &settings)?;
         let Opened { cache, entries, proofs, peers } = opened;
         let board = Arc::new(Board::with_limits(federation, settings.entry_limits()));
-        board.know(author.peer_id());
+        board.know_own(author.peer_id());
         for known in cache.notes(KNOWN)?.into_keys() {
             if let Some(author) = known.strip_prefix(KNOWN).and_then(|id| PeerId::from_bytes(id).ok()) {
                 board.know(author);
@@ -608,6 +608,10 @@ impl SharedFolder for CachedFolder {
 
     fn routes(&self) -> Option<watch::Receiver<Routes>> {
         self.routes.clone()
+    }
+
+    fn dropped_peers(&self) -> Option<broadcast::Receiver<DroppedPeer>> {
+        self.network.as_ref().map(|network| network.dropped_peers())
     }
 
     async fn look_around(&self, patience: Duration) -> Option<Surroundings> {

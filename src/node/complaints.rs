@@ -1,21 +1,16 @@
 //! What has been reported about updates that don't count: each once, for as long as it is in the folder.
 
-use super::{Event, EventSink, FoldFigures, event::tell, roster::Stale};
+use super::{Event, EventSink, FoldFigures, event::tell, roster::Stale, told_singly::ToldSingly};
 use crate::weights::{EntryHash, SignedEntry};
 use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// Most characters of the reason for a rejection.
 const MAX_REASON_CHARS: usize = 500;
-
-/// How many rejections are told one by one in a while. Of more only the number is logged: whoever has many names can
-/// have any number of updates rejected.
-const TOLD: u32 = 100;
-const WHILE: Duration = Duration::from_secs(60);
 
 /// Why an update doesn't count.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,10 +31,7 @@ pub(super) struct Complaints {
     cut: BTreeSet<PeerId>,
     /// How many there were of each kind.
     pub(super) counted: FoldFigures,
-    /// How many may still be told before `again`, and how many were not.
-    may_tell: u32,
-    again: Instant,
-    untold: u64,
+    rejections: ToldSingly,
 }
 
 impl Complaints {
@@ -50,9 +42,7 @@ impl Complaints {
             left_out: BTreeSet::new(),
             cut: BTreeSet::new(),
             counted: FoldFigures::default(),
-            may_tell: TOLD,
-            again: Instant::now() + WHILE,
-            untold: 0,
+            rejections: ToldSingly::new(Instant::now()),
         }
     }
 
@@ -92,17 +82,12 @@ impl Complaints {
         }
     }
 
-    /// Whether one more may be told.
+    /// Whether one more may be told. Of those that weren't, the number is logged.
     fn tells(&mut self) -> bool {
-        if Instant::now() >= self.again {
-            if self.untold > 0 {
-                tracing::warn!(updates = self.untold, "so many more were rejected in the last minute");
-            }
-            (self.may_tell, self.again, self.untold) = (TOLD, Instant::now() + WHILE, 0);
+        let (tells, untold) = self.rejections.one_more(Instant::now());
+        if let Some(updates) = untold {
+            tracing::warn!(updates, "so many more were rejected in the last minute");
         }
-        let tells = self.may_tell > 0;
-        self.may_tell = self.may_tell.saturating_sub(1);
-        self.untold += u64::from(!tells);
         tells
     }
 

@@ -205,6 +205,16 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// A peer was disconnected for what it did, and is kept out for a while. At most a hundred a minute are told; the
+    /// figures count all.
+    PeerDropped {
+        /// The peer.
+        peer: String,
+        /// What it did.
+        reason: String,
+        /// How long it is kept out.
+        seconds: u64,
+    },
     /// It was behind and goes on at the epoch of the others: a synchronous node with their fold, an asynchronous one, whose
     /// updates were about to be left out as too old, with its own update in the fold too.
     CaughtUp {

@@ -5,14 +5,14 @@ use super::{
     Phase, Progress, RunFigures, SavedState, StartOptions, Stop, SyncNode, TrainingFigures,
     allow_list::AllowListWatcher,
     alone::Company,
-    background::{AbortOnDrop, off_runtime},
+    background::off_runtime,
     blobs::Blobs,
     comparison::Comparison,
     progress::{Base, SavedProgress, base_of},
     start::{First, LOOK_AROUND, first_weights, publish_beginning, root_of},
+    told_by_folder::ToldByFolder,
 };
 use crate::{
-    bucket::Routes,
     folder::{HandedOver, Staged},
     strategy::Strategy,
     weights::{FederationId, Key, Metadata, Weights},
@@ -171,8 +171,7 @@ pub struct Session {
     told_full: bool,
     /// The newest epoch, if it is neither saved nor published because the disk has no room.
     unsaved: Option<LocalUpdate>,
-    /// The task that reports the routes to others.
-    routes: Option<AbortOnDrop>,
+    told_by_folder: ToldByFolder,
     /// Compares peers' starts with this node's; there once it has begun.
     comparison: Option<Comparison>,
     company: Company,
@@ -207,7 +206,7 @@ impl Session {
             staged: None,
             told_full: false,
             unsaved: None,
-            routes: None,
+            told_by_folder: ToldByFolder::default(),
             comparison: None,
             company: Company::default(),
             training: TrainingFigures::default(),
@@ -257,7 +256,8 @@ impl Session {
             surroundings = folder.look_around(LOOK_AROUND) => self.company.surroundings = surroundings,
             () = stop.requested() => return Err(NodeError::Stopped),
         }
-        self.follow_routes();
+        let participant = self.mode.participant();
+        self.told_by_folder = ToldByFolder::follow(&**participant.folder(), &participant.events());
         if checkpoint.is_none() && self.options.start.min_peers > 0 {
             // Before it waits for them.
             self.tell_alone(true).await?;
@@ -654,22 +654,6 @@ impl Session {
             training: self.training,
             run: RunFigures { epoch: self.completed, seconds: self.made.elapsed().as_secs_f64() },
         }
-    }
-
-    /// Reports which routes to others work, now and whenever that changes, for as long as the session lives.
-    fn follow_routes(&mut self) {
-        let participant = self.mode.participant();
-        let Some(mut routes) = participant.folder().routes() else { return };
-        let events = participant.events();
-        self.routes = Some(AbortOnDrop(tokio::spawn(async move {
-            loop {
-                let Routes { network, bucket, reason } = routes.borrow_and_update().clone();
-                events(&Event::Routes { network, bucket, reason });
-                if routes.changed().await.is_err() {
-                    return;
-                }
-            }
-        })));
     }
 
     async fn beginning(&self, weights: &Weights, origin: Origin, epoch: u64) -> Result<Beginning, NodeError> {

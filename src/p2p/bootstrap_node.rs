@@ -4,8 +4,10 @@ use super::{
     NetworkError,
     addresses::{PeerAddress, can_be_dialled, is_loopback, usable},
     announcements::Announcements,
+    doors::Doors,
     private::{Meeting, check_tcp},
     protocols::{IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL},
+    room::Most,
     shortage::{Shortage, affordable, affordable_pending},
     transport::{default_listen, listen_on, listen_on_some, swarm},
 };
@@ -25,8 +27,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// The port a bootstrap node listens on by default, over TCP and QUIC.
 const DEFAULT_PORT: u16 = 4600;
-/// Fewer if there aren't enough file descriptors.
-const MAX_CONNECTIONS: u32 = 4096;
+/// The parts of the connections that one address may have, and those of its network, /24 or /48. Of the connections being
+/// made, one address may have the latter.
+const PART_OF_ADDRESS: usize = 4;
+const PART_OF_NETWORK: usize = 2;
 const MAX_CONNECTIONS_OF_PEER: u32 = 4;
 /// Connections whose handshake is under way.
 const MAX_PENDING: u32 = 256;
@@ -55,22 +59,34 @@ pub struct BootstrapNode {
     announcements: Announcements,
     /// The connections of each connected peer, and whether each comes over loopback.
     connected: HashMap<PeerId, HashMap<ConnectionId, bool>>,
+    connections: u32,
     shortage: Shortage,
 }
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
     limits: connection_limits::Behaviour,
+    doors: Doors,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     kademlia: kad::Behaviour<MemoryStore>,
+}
+
+/// So many connections, or as many as there are file descriptors for.
+fn most(connections: u32) -> Most {
+    let all = affordable(connections) as usize;
+    let (per_address, per_network) = (part(all, PART_OF_ADDRESS), part(all, PART_OF_NETWORK));
+    Most { all, strangers: all, per_address, per_network }
+}
+
+fn part(of: usize, part: usize) -> usize {
+    (of / part).max(1)
 }
 
 impl Behaviour {
     fn new(keypair: &Keypair) -> Self {
         let me = keypair.public().to_peer_id();
         let limits = ConnectionLimits::default()
-            .with_max_established(Some(affordable(MAX_CONNECTIONS)))
             .with_max_established_per_peer(Some(MAX_CONNECTIONS_OF_PEER))
             .with_max_pending_incoming(Some(affordable_pending(MAX_PENDING)))
             // Otherwise Kademlia would dial any address it is told.
@@ -86,8 +102,10 @@ impl Behaviour {
         let identify = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), keypair.public())
             .with_agent_version(concat!("peerfold-bootstrap/", env!("CARGO_PKG_VERSION")).to_owned())
             .with_cache_size(0);
+        let half_open = part(affordable_pending(MAX_PENDING) as usize, PART_OF_NETWORK);
         Self {
             limits: connection_limits::Behaviour::new(limits),
+            doors: Doors::for_anybody(most(BootstrapNode::CONNECTIONS), half_open),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::default(),
             kademlia,
@@ -96,6 +114,11 @@ impl Behaviour {
 }
 
 impl BootstrapNode {
+    /// Connections at once, unless it is [limited](Self::limited); fewer if there aren't enough file descriptors. Where
+    /// they are short, the oldest is closed for a new one: whoever has found the others needs it no more, and who does
+    /// nothing can't keep newcomers out.
+    pub const CONNECTIONS: u32 = 4096;
+
     /// Listens on all of these addresses; if there are none, on port 4600 over TCP and QUIC, on those of IPv4 and IPv6
     /// that the machine has. Must be called inside a tokio runtime.
     pub fn start(keypair: &Keypair, listen: &[Multiaddr]) -> Result<Self, NetworkError> {
@@ -120,7 +143,16 @@ impl BootstrapNode {
             listen_on(&mut swarm, listen)?;
         }
         let (announcements, connected) = (Announcements::default(), HashMap::new());
-        Ok(Self { swarm, announcements, connected, shortage: Shortage::default() })
+        let connections = Self::CONNECTIONS;
+        Ok(Self { swarm, announcements, connected, connections, shortage: Shortage::default() })
+    }
+
+    /// With at most so many connections at once.
+    #[must_use]
+    pub fn limited(mut self, connections: u32) -> Self {
+        self.connections = connections;
+        self.swarm.behaviour_mut().doors.change(most(connections));
+        self
     }
 
     /// Answers until `until` is done. `listening` is given each address at which others can reach it, as soon as it is
@@ -153,7 +185,7 @@ impl BootstrapNode {
                     }
                     SwarmEvent::ListenerError { error, .. } => self.shortage.not_accepted(&error),
                     SwarmEvent::IncomingConnectionError { error, .. } => {
-                        self.shortage.refused(&error, MAX_CONNECTIONS, MAX_PENDING);
+                        self.shortage.refused(&error, self.connections, MAX_PENDING);
                     }
                     SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                         let local = is_loopback(endpoint.get_remote_address());

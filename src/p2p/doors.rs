@@ -1,10 +1,10 @@
 //! Lets connections in as far as there is [`Room`], and closes those that make room for others.
 
 use super::{
-    room::{Most, Room},
+    room::{HalfOpen, Most, Room},
     settings::SwarmLimits,
     shortage::affordable,
-    trust::Trust,
+    trust::{Standing, Trust},
 };
 use libp2p::{
     Multiaddr,
@@ -29,7 +29,9 @@ pub(super) struct MadeRoom;
 /// Has no protocol of its own.
 pub(super) struct Doors {
     room: Room<ConnectionId>,
-    trust: Trust,
+    half_open: HalfOpen<ConnectionId>,
+    /// `None` if nobody is trusted.
+    trust: Option<Trust>,
     /// Connections to be closed. As many at most as are open.
     closing: VecDeque<(PeerId, ConnectionId)>,
     waker: Option<Waker>,
@@ -44,8 +46,19 @@ pub(super) fn most(limits: &SwarmLimits, cut: bool) -> Most {
 }
 
 impl Doors {
+    /// Those of a node.
     pub(super) fn new(limits: &SwarmLimits, trust: Trust) -> Self {
-        Self { room: Room::new(most(limits, false)), trust, closing: VecDeque::new(), waker: None }
+        Self::with(most(limits, false), limits.pending_per_address, Some(trust))
+    }
+
+    /// Those of a node that trusts nobody more than others.
+    pub(super) fn for_anybody(most: Most, pending_per_address: usize) -> Self {
+        Self::with(most, pending_per_address, None)
+    }
+
+    fn with(most: Most, pending_per_address: usize, trust: Option<Trust>) -> Self {
+        let half_open = HalfOpen::new(pending_per_address);
+        Self { room: Room::new(most), half_open, trust, closing: VecDeque::new(), waker: None }
     }
 
     pub(super) fn change(&mut self, most: Most) {
@@ -59,8 +72,8 @@ impl Doors {
         address: &Multiaddr,
     ) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
         let Self { room, trust, .. } = self;
-        let gone =
-            room.enter(connection, peer, ip(address), |peer| trust.holds(peer)).map_err(ConnectionDenied::new)?;
+        let standing = |peer: &PeerId| trust.as_ref().map_or(Standing::Stranger, |trust| trust.standing(peer));
+        let gone = room.enter(connection, peer, ip(address), standing).map_err(ConnectionDenied::new)?;
         self.closing.extend(gone);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -81,6 +94,15 @@ impl NetworkBehaviour for Doors {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = MadeRoom;
 
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        ip(remote).map_or(Ok(()), |ip| self.half_open.begins(connection, ip).map_err(ConnectionDenied::new))
+    }
+
     fn handle_established_inbound_connection(
         &mut self,
         connection: ConnectionId,
@@ -88,6 +110,7 @@ impl NetworkBehaviour for Doors {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.half_open.ends(connection);
         self.enter(connection, peer, remote)
     }
 
@@ -106,7 +129,10 @@ impl NetworkBehaviour for Doors {
         match event {
             FromSwarm::ConnectionClosed(closed) => self.room.leave(closed.connection_id),
             // Another protocol may have refused what had room.
-            FromSwarm::ListenFailure(failed) => self.room.leave(failed.connection_id),
+            FromSwarm::ListenFailure(failed) => {
+                self.half_open.ends(failed.connection_id);
+                self.room.leave(failed.connection_id);
+            }
             FromSwarm::DialFailure(failed) => self.room.leave(failed.connection_id),
             _ => {}
         }

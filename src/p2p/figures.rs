@@ -1,8 +1,15 @@
 //! What a node has moved over the network so far.
 
+use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::watch;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+use tokio::sync::{broadcast, watch};
+
+/// Drops that nobody has taken note of yet; older ones are only counted.
+const DROPS_KEPT: usize = 16;
 
 /// A node's figures in the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -22,14 +29,39 @@ pub struct NetworkFigures {
     pub refused: u64,
 }
 
+/// A peer that was disconnected for what it did, and is kept out for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DroppedPeer {
+    /// The peer.
+    pub peer: PeerId,
+    /// What it did.
+    pub reason: String,
+    /// How long it is kept out.
+    pub length: Duration,
+}
+
 /// The figures while they grow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
     pub(crate) members: watch::Sender<usize>,
     pub(crate) sent: AtomicU64,
     pub(crate) received: AtomicU64,
     pub(crate) bans: AtomicU64,
     pub(crate) refused: AtomicU64,
+    pub(crate) dropped: broadcast::Sender<DroppedPeer>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            members: watch::Sender::default(),
+            sent: AtomicU64::default(),
+            received: AtomicU64::default(),
+            bans: AtomicU64::default(),
+            refused: AtomicU64::default(),
+            dropped: broadcast::Sender::new(DROPS_KEPT),
+        }
+    }
 }
 
 impl Counters {

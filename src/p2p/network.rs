@@ -21,7 +21,7 @@ use super::status_socket::StatusSocket;
 use super::{
     addresses::PeerAddress,
     core::{FetchError, HandedOver},
-    figures::{Counters, NetworkFigures},
+    figures::{Counters, DroppedPeer, NetworkFigures},
     settings::NetworkOptions,
     status::NetworkStatus,
     surroundings::Surroundings,
@@ -42,7 +42,7 @@ use std::{
 };
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::{mpsc, oneshot, watch},
+    sync::{broadcast, mpsc, oneshot, watch},
 };
 
 /// Requests of the handle that may wait for the task.
@@ -216,6 +216,11 @@ impl Network {
             Ok(Some(surroundings)) => surroundings,
             _ => self.answer(Command::Surroundings).await.unwrap_or_default(),
         }
+    }
+
+    /// Peers that are dropped from now on.
+    pub(crate) fn dropped_peers(&self) -> broadcast::Receiver<DroppedPeer> {
+        self.counters.dropped.subscribe()
     }
 
     /// `None` if the network has ended.

@@ -1,5 +1,6 @@
 //! Who may be connected when there is not room for everybody: a state machine without I/O.
 
+use super::trust::Standing;
 use libp2p_identity::PeerId;
 use std::{
     collections::BTreeMap,
@@ -26,7 +27,7 @@ pub(super) enum NoRoom {
     #[error("all {0} connections are taken")]
     All(usize),
     /// Those for strangers.
-    #[error("all {0} connections for peers that haven't published anything are taken")]
+    #[error("all {0} connections for peers whose updates this node hasn't folded are taken")]
     Strangers(usize),
     /// Those of its address.
     #[error("there are {0} connections from its address")]
@@ -34,6 +35,9 @@ pub(super) enum NoRoom {
     /// Those of its network.
     #[error("there are {0} connections from its network")]
     Network(usize),
+    /// Those of its address that are being made.
+    #[error("{0} connections from its address are being made")]
+    HalfOpen(usize),
 }
 
 /// The first bits of an address, by which those of one site are told: a site of IPv6 has a /48.
@@ -57,11 +61,40 @@ fn host(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Connections that others are making, by address: who says nothing on any number of them takes only so many places of
+/// those being made. A state machine without I/O.
+#[derive(Debug)]
+pub(super) struct HalfOpen<Id> {
+    per_address: usize,
+    addresses: BTreeMap<Id, IpAddr>,
+}
+
+impl<Id: Copy + Ord> HalfOpen<Id> {
+    pub(super) fn new(per_address: usize) -> Self {
+        Self { per_address, addresses: BTreeMap::new() }
+    }
+
+    /// Somebody begins to make a connection.
+    pub(super) fn begins(&mut self, id: Id, address: IpAddr) -> Result<(), NoRoom> {
+        let address = host(address);
+        if self.addresses.values().filter(|other| **other == address).count() >= self.per_address {
+            return Err(NoRoom::HalfOpen(self.per_address));
+        }
+        self.addresses.insert(id, address);
+        Ok(())
+    }
+
+    /// It is made, or won't be.
+    pub(super) fn ends(&mut self, id: Id) {
+        self.addresses.remove(&id);
+    }
+}
+
 /// The connections, by an id that the caller has for each.
 ///
-/// Where there is no room for one more, the oldest connection of a stranger makes it, among those that take the room: a
-/// stranger that wants to stay publishes something, which takes it a second. So idle strangers can't keep anybody out,
-/// and strangers that come again and again can't push out who isn't a stranger.
+/// Where there is no room for one more, the oldest connection of somebody who isn't trusted makes it, among those that
+/// take the room, and of those who have published something only if there is no other. So idle strangers can't keep
+/// anybody out, and whoever comes again and again, under new names, can't push out who is trusted.
 pub(super) struct Room<Id> {
     most: Most,
     /// In the order in which they were made.
@@ -94,11 +127,11 @@ impl<Id: Copy + Eq> Room<Id> {
         id: Id,
         peer: PeerId,
         address: Option<IpAddr>,
-        trusts: impl Fn(&PeerId) -> bool,
+        standing: impl Fn(&PeerId) -> Standing,
     ) -> Result<Option<(PeerId, Id)>, NoRoom> {
         let address = address.map(host);
-        let trusted = trusts(&peer);
-        let is_stranger = |connection: &Connection<Id>| !trusts(&connection.peer);
+        let trusted = standing(&peer) == Standing::Trusted;
+        let is_stranger = |connection: &Connection<Id>| standing(&connection.peer) < Standing::Trusted;
         let same_address = |connection: &Connection<Id>| address.is_some() && connection.address == address;
         let network = address.map(Network::of);
         let same_network =
@@ -118,7 +151,9 @@ impl<Id: Copy + Eq> Room<Id> {
                 continue;
             }
             // One that goes makes room for one.
-            let oldest = there.filter(|(_, connection)| is_stranger(connection)).map(|(number, _)| *number).next();
+            let of = |(number, connection): (&u64, &Connection<Id>)| (standing(&connection.peer), *number);
+            let oldest = there.map(of).filter(|(standing, _)| *standing < Standing::Trusted).min();
+            let oldest = oldest.map(|(_, number)| number);
             if gone.is_some() || oldest.is_none() {
                 return Err(refusal);
             }
@@ -151,18 +186,24 @@ mod tests {
     struct Rig {
         room: Room<usize>,
         trusted: BTreeSet<PeerId>,
+        authors: BTreeSet<PeerId>,
         last: usize,
     }
 
     impl Rig {
         fn new() -> Self {
-            Self { room: Room::new(MOST), trusted: BTreeSet::new(), last: 0 }
+            Self { room: Room::new(MOST), trusted: BTreeSet::new(), authors: BTreeSet::new(), last: 0 }
         }
 
         fn comes(&mut self, peer: PeerId, address: &str) -> Result<Option<usize>, NoRoom> {
             self.last += 1;
             let trusted = self.trusted.clone();
-            let entered = self.room.enter(self.last, peer, ip(address), |peer| trusted.contains(peer));
+            let authors = self.authors.clone();
+            let entered = self.room.enter(self.last, peer, ip(address), |peer| match peer {
+                peer if trusted.contains(peer) => Standing::Trusted,
+                peer if authors.contains(peer) => Standing::Author,
+                _ => Standing::Stranger,
+            });
             entered.map(|gone| gone.map(|(_, id)| id))
         }
 
@@ -190,6 +231,27 @@ mod tests {
         }
         assert_eq!(rig.trusted("10.2.0.1"), Ok(Some(3)), "and strangers go for more");
         assert_eq!(rig.room.connections.len(), 16);
+    }
+
+    #[test]
+    fn one_entry_keeps_a_place_from_strangers_and_not_from_the_trusted() {
+        let mut rig = Rig::new();
+        let author = PeerId::random();
+        rig.authors.insert(author);
+        assert_eq!(rig.comes(author, "10.0.0.1"), Ok(None));
+        for number in 1..20 {
+            let gone = rig.stranger(&format!("10.0.{number}.1"));
+            assert!(gone.is_ok_and(|gone| gone != Some(1)), "{number}");
+        }
+        // Who makes itself many names with an entry each has the room of strangers.
+        for number in 20..60 {
+            let peer = PeerId::random();
+            rig.authors.insert(peer);
+            assert!(rig.comes(peer, &format!("10.0.{number}.1")).is_ok_and(|gone| gone.is_some()));
+        }
+        for number in 0..8 {
+            assert_eq!(rig.trusted(&format!("10.1.{number}.1")), Ok(None));
+        }
     }
 
     #[test]
@@ -222,6 +284,22 @@ mod tests {
             assert!(rig.stranger("10.0.0.1").is_ok_and(|gone| gone.is_some() && gone != Some(id) && gone != Some(1)));
         }
         assert_eq!(rig.stranger("10.0.1.1"), Ok(None), "other addresses aren't concerned");
+    }
+
+    #[test]
+    fn one_address_has_its_part_of_the_half_open() {
+        let mut half_open = HalfOpen::new(3);
+        let begins = |half_open: &mut HalfOpen<usize>, id, address| half_open.begins(id, ip(address).unwrap());
+        for id in 0..3 {
+            assert_eq!(begins(&mut half_open, id, "10.0.0.1"), Ok(()));
+        }
+        assert_eq!(begins(&mut half_open, 3, "10.0.0.1"), Err(NoRoom::HalfOpen(3)));
+        assert_eq!(begins(&mut half_open, 4, "10.0.0.2"), Ok(()));
+        half_open.ends(1);
+        assert_eq!(begins(&mut half_open, 5, "::ffff:10.0.0.1"), Ok(()));
+        assert_eq!(begins(&mut half_open, 6, "10.0.0.1"), Err(NoRoom::HalfOpen(3)));
+        (0..7).for_each(|id| half_open.ends(id));
+        assert!(half_open.addresses.is_empty());
     }
 
     #[test]

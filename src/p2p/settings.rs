@@ -41,8 +41,8 @@ settings! {
     pub struct SwarmLimits under "Network limits" {
         /// Connections at once; fewer if there are not as many file descriptors.
         pub connections as "max-connections": u32 = 256, "N", Range::at_least(1.0);
-        /// Connections of peers that haven't published anything; at most half of all connections. Where they are
-        /// short, the oldest of these is closed for a new one.
+        /// Connections of peers of whom the node hasn't folded several updates; at most half of all connections. Where
+        /// connections are short, the oldest of these is closed for a new one, first of who has published nothing.
         pub strangers as "max-stranger-connections": usize = 128, "N", Range::at_least(1.0);
         /// Connections from one address.
         pub per_address as "max-connections-per-address": usize = 128, "N", Range::at_least(1.0);
@@ -52,6 +52,8 @@ settings! {
         pub connections_per_peer as "max-connections-per-peer": u32 = 4, "N", Range::at_least(1.0);
         /// Connections being made, and as many being taken; fewer if there are not as many file descriptors.
         pub pending as "max-pending-connections": u32 = 512, "N", Range::at_least(1.0);
+        /// Those being taken from one address.
+        pub pending_per_address as "max-pending-per-address": usize = 256, "N", Range::at_least(1.0);
         /// Seconds that a connection may take to be made.
         pub handshake_timeout as "handshake-timeout": Duration = Duration::from_secs(10), "SECONDS", Range::above(0.0);
         /// Requests that a connection has at once, both ways.

@@ -48,17 +48,18 @@ impl Shortage {
         let ListenError::Denied { cause } = error else { return };
         if let Some(no_room) = cause.downcast_ref::<NoRoom>() {
             let Some(times) = self.gathered.is_to_be_said(Instant::now()) else { return };
-            return match no_room {
-                NoRoom::All(limit) if *limit < most as usize => {
-                    let advice = descriptors::advice();
-                    tracing::warn!(
-                        times,
-                        limit,
-                        "too few file descriptors for more connections, which are refused: {advice}"
-                    );
-                }
-                _ => tracing::warn!(times, "connections are refused: {no_room}"),
+            let few_descriptors = match no_room {
+                NoRoom::All(limit) => *limit < most as usize,
+                NoRoom::HalfOpen(_) => affordable_pending(most_pending) < most_pending,
+                _ => false,
             };
+            if few_descriptors {
+                let advice = descriptors::advice();
+                tracing::warn!(times, "too few file descriptors for more connections, which are refused: {advice}");
+            } else {
+                tracing::warn!(times, "connections are refused: {no_room}");
+            }
+            return;
         }
         let Some(limit) = cause.downcast_ref::<Exceeded>().map(Exceeded::limit) else { return };
         let limits = [(affordable(most), most), (affordable_pending(most_pending), most_pending)];

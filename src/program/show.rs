@@ -4,7 +4,8 @@ use crate::{
     bucket::{BucketFigures, Routes},
     node::{Event, FoldedUpdate, Origin, UnaveragedTensors},
 };
-use indicatif::HumanBytes;
+use indicatif::{HumanBytes, HumanDuration};
+use std::time::Duration;
 
 /// How many tensors are named before the rest is only counted.
 const SHOWN_NAMES: usize = 5;
@@ -85,6 +86,9 @@ pub(crate) fn text(event: &Event) -> Option<String> {
         }
         Event::NotFolded { epoch, reason } => format!("epoch {epoch}: not folded: {reason}"),
         Event::Routes { network, bucket, reason } => routes_text(*network, *bucket, reason.as_deref()),
+        Event::PeerDropped { peer, reason, seconds } => {
+            format!("dropped {} for {}: {reason}", short_peer(peer), HumanDuration(Duration::from_secs(*seconds)))
+        }
         Event::CaughtUp { from, epoch } => format!("caught up from epoch {from} with epoch {epoch} of the others"),
         Event::EpochDone { epoch, epochs, metrics, steps, seconds, written, read, peers, sent, received, bucket } => {
             let metric = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);

@@ -31,6 +31,6 @@ mod sealed {
         authors: [a_late_handle_goes_on_above_its_own_numbers],
         concurrency: [several_authors_write_at_once, readers_never_see_half_a_value],
         entries: [removing_leaves_a_tombstone, only_two_updates_stay, odd_keys],
-        values: [every_dtype, empty_values, a_large_value, damage_is_an_error],
+        values: [every_dtype, empty_values, a_handle_outlives_overwrites, damage_is_an_error],
     );
 }

@@ -30,7 +30,7 @@ async fn bans(node: &Node, reason: &str) -> bool {
 }
 
 /// Stays connected, answers nothing, and ends when it is disconnected.
-async fn idle(node: PeerAddress, mut rogue: Rogue) {
+pub(crate) async fn idle(node: PeerAddress, mut rogue: Rogue) {
     rogue.dial(&node);
     while !matches!(rogue.next().await, Happened::Closed(_)) {}
 }
@@ -55,9 +55,10 @@ network_tests! {
         let hoarders: Vec<_> =
             (0..4).map(|_| tokio::spawn(hoard(node.address(), request.clone(), 4, 32))).collect();
         eventually(async || node.network().await.unread >= in_all / 4).await;
-        // Another member, of whom an entry is known.
+        // Another peer, of whom nothing is known but an entry.
         let reads = homes.node("reads").knowing(&[node.address()]).open();
         exchange(&reads, &node, 1).await;
+        learn(&*reads, &entry).await;
         assert_eq!(fetch_at_last(&*reads, &entry).await.unwrap(), large);
         // A blob is a little over its chunk, as it has a length before it.
         let most = in_all + (4 << 20);
@@ -129,14 +130,18 @@ network_tests! {
         strangers.iter().chain(&more).for_each(|stranger| stranger.abort());
     }
 
-    /// Connections on which nothing is said are let go, and others get in meanwhile.
+    /// Connections on which nothing is said are let go, and others get in meanwhile: from another address at once, because
+    /// one address has only its part of the places.
     async fn silent_connections_keep_nobody_out() {
         let homes = Homes::new();
-        let node = homes.node("node").limited(|limits| limits.handshake_timeout = Duration::from_secs(3)).open();
+        let short = Duration::from_secs(3);
+        let limited = homes.node("node").limited(|limits| limits.handshake_timeout = short);
+        let node = limited.limited(|limits| limits.pending_per_address = 200).open();
         let mut silent = Vec::new();
         for _ in 0..300 {
             silent.push(TcpStream::connect(node.socket()).await.unwrap());
         }
+        eventually(async || node.network().await.refused.connections >= 100).await;
         let late = homes.node("late").knowing(&[node.address()]).open();
         late.meets(&node).await;
         exchange(&late, &node, 1).await;
@@ -179,6 +184,7 @@ network_tests! {
         let keypair = Keypair::generate_ed25519();
         let mut rogue = Rogue::of(keypair.clone(), homes.federation);
         let peer = rogue.peer_id().to_string();
+        let mut told = node.dropped_peers().unwrap();
         rogue.dial(&node.address());
         let twice = BlobRequest::Get { federation: homes.federation, hashes: vec![BlobHash::of(b"any"); 2] };
         loop {
@@ -189,6 +195,9 @@ network_tests! {
             }
         }
         assert!(bans(&node, "twice").await);
+        let dropped = told.recv().await.unwrap();
+        assert_eq!((dropped.peer.to_string(), dropped.length.as_secs()), (peer.clone(), 600));
+        assert!(dropped.reason.contains("twice"), "{}", dropped.reason);
         drop(node);
         let node = plan.open();
         let banned = node.network().await.banned;

@@ -132,16 +132,27 @@ fn who_has_been_silent_for_the_longest_goes_first() {
 }
 
 #[test]
-fn where_everybody_is_known_nobody_comes_in() {
+fn where_too_many_are_known_the_most_silent_are_so_no_more() {
     let mut set = set();
-    (0..24).for_each(|author| assert!(set.know(id(author))));
-    assert!(!set.know(id(30)), "their number is bounded too");
-    (0..24).for_each(|author| assert!(set.insert(update(author, 1, 10)).unwrap()));
-    let refused = Err(Refused::TooManyAuthors { limit: 24 });
-    assert_eq!(set.insert(update(30, 1, 10)), refused);
-    let proof = Conflict::new(update(30, 1, 10), signed(30, "a", 1, 1)).unwrap();
-    assert_eq!(set.insert_proof(proof), refused);
-    assert!(set.insert(update(3, 2, 10)).unwrap());
+    set.know_own(id(0));
+    (0..24).for_each(|author| assert!(set.insert(update(author, 1, 10)).is_ok()));
+    (1..24).for_each(|author| assert!(set.know(id(author))));
+    // A quarter of the 24 authors is left to strangers.
+    let known: Vec<u32> = (0..24).filter(|&author| set.is_known(id(author))).collect();
+    assert_eq!(known, [vec![0], (7..24).collect()].concat());
+    // Who comes has the place of a stranger, can become known, and takes that from the most silent one.
+    assert_eq!(set.insert(update(7, 2, 10)), Ok(true));
+    befriend(&mut set, 30);
+    assert!(set.is_known(id(7)) && !set.is_known(id(8)) && set.is_known(id(0)));
+    assert!(set.newest_update(id(8)).is_some(), "what is held of it stays for now");
+    assert!(set.author_count() <= 24 && set.strangers() <= 10);
+    befriend(&mut set, 8);
+    // Where all are strangers' places too, nobody is left out.
+    for author in 100..200 {
+        set.insert(update(author, 1, 10)).unwrap();
+    }
+    let kept: Vec<u32> = (9..24).chain([0, 7, 8, 30]).filter(|&author| set.is_known(id(author))).collect();
+    assert!(kept.len() == 18 && kept.iter().all(|&author| set.newest_update(id(author)).is_some()), "{kept:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Authors who have not shown yet that they take part: how many there are, what they have, and who of them goes first.
 
-use super::{EntrySet, MayComeIn};
+use super::{EntryLimits, EntrySet, MayComeIn};
 use crate::weights::{Content, SignedEntry};
 use libp2p_identity::PeerId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,11 @@ struct Stranger {
 /// The strangers in an entry set, and the authors who are none.
 #[derive(Debug, Default)]
 pub(super) struct Strangers {
-    known: BTreeSet<PeerId>,
+    /// With the revision of the newest that was heard of each.
+    known: BTreeMap<PeerId, u64>,
+    known_by_heard: BTreeSet<(u64, PeerId)>,
+    /// The one that is known whatever becomes of the others.
+    own: Option<PeerId>,
     strangers: BTreeMap<PeerId, Stranger>,
     by_heard: BTreeMap<u64, PeerId>,
     entries: usize,
@@ -48,6 +52,14 @@ impl Strangers {
         self.strangers.insert(author, stranger);
     }
 
+    /// An author who is known was heard of, or is known from now on. False if it was known before.
+    fn hear_known(&mut self, author: PeerId, revision: u64) -> bool {
+        let before = self.known.insert(author, revision);
+        before.iter().for_each(|before| drop(self.known_by_heard.remove(&(*before, author))));
+        self.known_by_heard.insert((revision, author));
+        before.is_none()
+    }
+
     /// The one that has been silent for the longest, but not this one.
     fn most_silent_besides(&self, author: PeerId) -> Option<PeerId> {
         self.by_heard.values().copied().find(|&stranger| stranger != author)
@@ -57,7 +69,7 @@ impl Strangers {
 impl EntrySet {
     /// Whether this author has shown that it takes part, or is trusted from the start.
     pub fn is_known(&self, author: PeerId) -> bool {
-        self.strangers.known.contains(&author)
+        self.strangers.known.contains_key(&author)
     }
 
     /// The authors in the set of whom little is known.
@@ -65,14 +77,33 @@ impl EntrySet {
         self.strangers.strangers.len()
     }
 
-    /// Trusts an author from the start: this node itself, and those that it has known in an earlier life. Beyond the
-    /// limit on authors nothing happens.
+    /// Trusts this node's own author, for good.
+    pub fn know_own(&mut self, author: PeerId) {
+        self.strangers.own = Some(author);
+        self.know(author);
+    }
+
+    /// Trusts an author from the start, as one that this node has known in an earlier life. False if it was
+    /// known. If too many are known, the one that has been silent for the longest becomes a stranger again: otherwise
+    /// whoever had enough identities folded could keep out everybody who comes later, for good.
     pub fn know(&mut self, author: PeerId) -> bool {
-        if self.strangers.known.len() >= self.limits.authors {
-            return false;
-        }
         self.strangers.remove(&author);
-        self.strangers.known.insert(author)
+        let is_new = self.strangers.hear_known(author, self.revision);
+        if self.strangers.known.len() > self.most_known()
+            && let Some(&(heard, silent)) = self
+                .strangers
+                .known_by_heard
+                .iter()
+                .find(|(_, known)| *known != author && Some(*known) != self.strangers.own)
+        {
+            self.strangers.known_by_heard.remove(&(heard, silent));
+            self.strangers.known.remove(&silent);
+            if self.by_sequence.contains_key(&silent) || self.conflicts.contains_key(&silent) {
+                self.revision += 1;
+                self.recount(silent);
+            }
+        }
+        is_new
     }
 
     /// This node has folded the author's update with this number. Returns true if the author is known from now on.
@@ -115,12 +146,10 @@ impl EntrySet {
     /// limits. The author itself stays.
     pub(super) fn count_stranger(&mut self, author: PeerId) -> Vec<PeerId> {
         if self.is_known(author) {
+            self.strangers.hear_known(author, self.revision);
             return Vec::new();
         }
-        let folded = self.strangers.strangers.get(&author).copied().unwrap_or_default().folded;
-        let bytes = self.newest_update(author).map_or(0, |entry| self.bytes_of(entry));
-        let entries = self.by_sequence.get(&author).map_or(0, BTreeMap::len);
-        self.strangers.set(author, Stranger { heard: self.revision, entries, bytes, folded });
+        self.recount(author);
         let mut pushed_out = Vec::new();
         while self.has_too_many_strangers()
             && let Some(stranger) = self.strangers.most_silent_besides(author)
@@ -129,6 +158,20 @@ impl EntrySet {
             pushed_out.push(stranger);
         }
         pushed_out
+    }
+
+    /// Counts what is held of a stranger.
+    fn recount(&mut self, author: PeerId) {
+        let folded = self.strangers.strangers.get(&author).copied().unwrap_or_default().folded;
+        let bytes = self.newest_update(author).map_or(0, |entry| self.bytes_of(entry));
+        let entries = self.by_sequence.get(&author).map_or(0, BTreeMap::len);
+        self.strangers.set(author, Stranger { heard: self.revision, entries, bytes, folded });
+    }
+
+    /// Authors who may be known: a part is left to strangers, or nobody new could show that it takes part.
+    fn most_known(&self) -> usize {
+        let EntryLimits { authors, strangers, .. } = self.limits;
+        (authors - strangers.min(authors / 4)).max(1)
     }
 
     fn has_too_many_strangers(&self) -> bool {

@@ -170,7 +170,8 @@ impl Driver {
         } = setup;
         let settings = options.settings;
         let me = keypair.public().to_peer_id();
-        let trust = Trust::new(board.clone(), settings.bootstrap.iter().map(|address| address.peer));
+        let trust =
+            Trust::new(board.clone(), membership.clone(), settings.bootstrap.iter().map(|address| address.peer));
         let secret = options.secret.as_ref();
         let meeting = Meeting::new(secret);
         if meeting.is_private() {

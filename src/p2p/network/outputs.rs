@@ -8,6 +8,7 @@ use super::{
 };
 use crate::p2p::{
     core::{Input, Output, Verdict},
+    figures::DroppedPeer,
     wire::WireBytes,
 };
 use libp2p::gossipsub::{MessageAcceptance, PublishError};
@@ -104,8 +105,10 @@ impl Driver {
             self.banned.remove(&soonest);
             self.swarm.behaviour_mut().blocked.unblock_peer(soonest);
         }
-        self.banned.insert(peer, Banned { until, reason });
         self.counters.bans.fetch_add(1, Ordering::Relaxed);
+        // Nobody may want to know.
+        let _ = self.counters.dropped.send(DroppedPeer { peer, reason: reason.clone(), length });
+        self.banned.insert(peer, Banned { until, reason });
         self.housekeeping.bans = Some(bans::encode(&self.core.bans(), SystemTime::now()));
     }
 
