@@ -55,7 +55,9 @@ impl Strangers {
     /// An author who is known was heard of, or is known from now on. False if it was known before.
     fn hear_known(&mut self, author: PeerId, revision: u64) -> bool {
         let before = self.known.insert(author, revision);
-        before.iter().for_each(|before| drop(self.known_by_heard.remove(&(*before, author))));
+        if let Some(before) = before {
+            self.known_by_heard.remove(&(before, author));
+        }
         self.known_by_heard.insert((revision, author));
         before.is_none()
     }
