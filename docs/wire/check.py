@@ -40,7 +40,7 @@ def need(condition, what):
 
 IV = [0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19]
 PERMUTATION = [2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8]
-CHUNK_START, CHUNK_END, PARENT, ROOT, CONTEXT, MATERIAL = 1, 2, 4, 8, 32, 64
+CHUNK_START, CHUNK_END, PARENT, ROOT, KEYED, CONTEXT, MATERIAL = 1, 2, 4, 8, 16, 32, 64
 
 
 def compress(chaining, block, counter, length, flags):
@@ -62,11 +62,11 @@ def compress(chaining, block, counter, length, flags):
         for at in range(4):
             mix(at, 4 + (at + 1) % 4, 8 + (at + 2) % 4, 12 + (at + 3) % 4, words[8 + 2 * at], words[9 + 2 * at])
         words = [words[at] for at in PERMUTATION]
-    return [s[at] ^ s[at + 8] for at in range(8)]
+    return [s[at] ^ s[at + 8] for at in range(8)] + [s[at + 8] ^ chaining[at] for at in range(8)]
 
 
-def blake3(data, key=IV, flags=0):
-    """The 32 bytes of the hash."""
+def blake3(data, key=IV, flags=0, length=32):
+    """As many bytes of the hash."""
 
     def chunk(bytes_, number):
         """The arguments of the last compression of a chunk."""
@@ -76,7 +76,7 @@ def blake3(data, key=IV, flags=0):
             here = flags | (CHUNK_START if at == 0 else 0) | (CHUNK_END if at == len(blocks) - 1 else 0)
             if at == len(blocks) - 1:
                 return chaining, block, number, len(block), here
-            chaining = compress(chaining, block, number, 64, here)
+            chaining = compress(chaining, block, number, 64, here)[:8]
 
     def tree(bytes_, first):
         if len(bytes_) <= 1024:
@@ -84,16 +84,87 @@ def blake3(data, key=IV, flags=0):
         chunks = (len(bytes_) - 1) // 1024
         left = 1 << (chunks.bit_length() - 1)
         halves = tree(bytes_[: left * 1024], first), tree(bytes_[left * 1024 :], first + left)
-        block = b"".join(struct.pack("<8I", *compress(*half)) for half in halves)
+        block = b"".join(struct.pack("<8I", *compress(*half)[:8]) for half in halves)
         return key, block, 0, 64, flags | PARENT
 
-    chaining, block, counter, length, last = tree(bytes(data), 0)
-    return struct.pack("<8I", *compress(chaining, block, counter, length, last | ROOT))
+    chaining, block, _, of_block, last = tree(bytes(data), 0)
+    blocks = (compress(chaining, block, number, of_block, last | ROOT) for number in range(-(-length // 64)))
+    return b"".join(struct.pack("<16I", *words) for words in blocks)[:length]
 
 
 def derive_key(context, material):
     key = blake3(context.encode(), flags=CONTEXT)
-    return blake3(material, list(struct.unpack("<8I", key)), MATERIAL)
+    return blake3(material, words_of(key), MATERIAL)
+
+
+def words_of(data):
+    return list(struct.unpack(f"<{len(data) // 4}I", data))
+
+
+def keyed_hash(key, data, length=32):
+    return blake3(data, words_of(key), KEYED, length)
+
+
+# XChaCha20-Poly1305
+
+
+def chacha(words, add):
+    def mix(a, b, c, d):
+        for to, by, turn, left in (a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7):
+            s[to] = (s[to] + s[by]) & 0xFFFFFFFF
+            word = s[turn] ^ s[to]
+            s[turn] = (word << left | word >> (32 - left)) & 0xFFFFFFFF
+
+    s = list(words)
+    for _ in range(10):
+        for at in range(4):
+            mix(at, 4 + at, 8 + at, 12 + at)
+        for at in range(4):
+            mix(at, 4 + (at + 1) % 4, 8 + (at + 2) % 4, 12 + (at + 3) % 4)
+    return [(one + other) & 0xFFFFFFFF for one, other in zip(s, words)] if add else s
+
+
+SIGMA = words_of(b"expand 32-byte k")
+
+
+def xchacha(key, nonce, length):
+    """Key of the tag, and the key stream that data of this length is combined with."""
+    mixed = chacha([*SIGMA, *words_of(key), *words_of(nonce[:16])], False)
+    words = [*SIGMA, *mixed[:4], *mixed[12:]]
+    rest = [0, *words_of(nonce[16:])]
+    blocks = (struct.pack("<16I", *chacha([*words, number, *rest], True)) for number in range(1 + -(-length // 64)))
+    return next(blocks)[:32], b"".join(blocks)[:length]
+
+
+def poly1305(key, data):
+    r, s = int.from_bytes(key[:16], "little") & 0x0FFFFFFC0FFFFFFC0FFFFFFC0FFFFFFF, int.from_bytes(key[16:], "little")
+    sum_ = 0
+    for at in range(0, len(data), 16):
+        sum_ = (sum_ + int.from_bytes(data[at : at + 16] + b"\1", "little")) * r % (2**130 - 5)
+    return ((sum_ + s) % 2**128).to_bytes(16, "little")
+
+
+def xor(one, other):
+    return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).to_bytes(len(one), "big")
+
+
+def tag_of(key, data, associated):
+    padded = b"".join(part + bytes(-len(part) % 16) for part in (associated, data))
+    return poly1305(key, padded + struct.pack("<QQ", len(associated), len(data)))
+
+
+def encrypted(key, nonce, data, associated=b""):
+    of_tag, stream = xchacha(key, nonce, len(data))
+    data = xor(data, stream)
+    return data + tag_of(of_tag, data, associated)
+
+
+def decrypted(key, nonce, data, associated=b""):
+    need(len(data) >= 16, "no room for a tag")
+    data, tag = data[:-16], data[-16:]
+    of_tag, stream = xchacha(key, nonce, len(data))
+    need(tag_of(of_tag, data, associated) == tag, "another key, or changed")
+    return xor(data, stream)
 
 
 # Ed25519
@@ -573,6 +644,83 @@ def read_message(names, limit, data):
     return kind, of
 
 
+# Secrets
+
+SECRET = "peerfold secret 1: whoever has this file can read and join the federation\n"
+JOIN = "peerfold-join-1-"
+LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def base32(data):
+    bits = "".join(f"{byte:08b}" for byte in data)
+    return "".join(LETTERS[int(bits[at : at + 5].ljust(5, "0"), 2)] for at in range(0, len(bits), 5))
+
+
+def of_base32(text):
+    need(set(text) <= set(LETTERS), "no base32")
+    bits = "".join(f"{LETTERS.index(letter):05b}" for letter in text)
+    data = bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits) - 7, 8))
+    need(base32(data) == text, "another spelling")
+    return data
+
+
+def pasted(content):
+    counted = struct.pack("<H", len(content)) + content
+    return base32(counted + blake3(counted)[:4])
+
+
+def read_pasted(text):
+    data = of_base32("".join(text.split()).lower())
+    need(len(data) >= 6 and blake3(data[:-4])[:4] == data[-4:], "changed")
+    need(struct.unpack("<H", data[:2])[0] == len(data) - 6, "cut short, or longer")
+    return data[2:-4]
+
+
+def federation_id(name, run):
+    name = name.encode()
+    return derive_key("peerfold 2026 federation id v1", struct.pack("<Q", len(name)) + name + run.encode())
+
+
+class Seal:
+    """What hides a federation's objects in a bucket."""
+
+    def __init__(self, secret, federation):
+        def key(use, of=federation):
+            return derive_key(f"peerfold 2026 bucket {use} v1", secret + of)
+
+        self.place, self.check = key("place")[:8].hex(), key("check", b"").hex()
+        self.name_tags, self.name_streams = key("name tags"), key("name streams")
+        self.record_nonces, self.records = key("record nonces"), key("records")
+        self.chunk_nonces, self.chunks = key("chunk nonces"), key("chunks")
+
+    def name(self, packed):
+        tag = keyed_hash(self.name_tags, packed)[:12]
+        return base32(tag + xor(packed, keyed_hash(self.name_streams, tag, len(packed))))
+
+    def open_name(self, text):
+        sealed = of_base32(text)
+        packed = xor(sealed[12:], keyed_hash(self.name_streams, sealed[:12], len(sealed) - 12))
+        need(keyed_hash(self.name_tags, packed)[:12] == sealed[:12], "another secret's name")
+        return packed
+
+    @staticmethod
+    def nonce(key, *of):
+        return keyed_hash(key, b"".join(struct.pack("<Q", len(part)) + part for part in of))[:24]
+
+    def record(self, name, record):
+        nonce = self.nonce(self.record_nonces, name.encode(), record)
+        return nonce + encrypted(self.records, nonce, record, name.encode())
+
+    def open_record(self, name, sealed):
+        return decrypted(self.records, sealed[:24], sealed[24:], name.encode())
+
+    def chunk(self, holder, chunk):
+        return encrypted(self.chunks, self.nonce(self.chunk_nonces, peer_bytes(holder), blake3(chunk)), chunk)
+
+    def open_chunk(self, holder, hash_, sealed):
+        return decrypted(self.chunks, self.nonce(self.chunk_nonces, peer_bytes(holder), hash_), sealed)
+
+
 # Files and objects
 
 
@@ -679,10 +827,7 @@ def vector_numbers(given):
 
 
 def vector_federation(given):
-    name = given["name"].encode()
-    federation = derive_key(
-        "peerfold 2026 federation id v1", struct.pack("<Q", len(name)) + name + given["run"].encode()
-    )
+    federation = federation_id(given["name"], given["run"])
     table_key = derive_key("peerfold 2026 members of a federation v1", federation)
     return {"federation": federation.hex(), "topic": federation.hex(), "table_key": table_key.hex()}
 
@@ -775,10 +920,73 @@ def vector_object(given):
     return {"entry_name": own, "entry": hexed(written), "pack_name": name, "pack": told(pack), "relayed_name": relayed}
 
 
+def vector_secret(given):
+    secret = bytes.fromhex(given["secret"])
+    file = f"{SECRET}{pasted(secret)}\n"
+    assert read_pasted(file.split("\n", 1)[1].upper()) == secret
+    return {"file": file, "fingerprint": derive_key("peerfold 2026 fingerprint of a secret v1", secret)[:4].hex()}
+
+
+def vector_secret_federation(given):
+    secret, federation = bytes.fromhex(given["secret"]), federation_id(given["name"], given["run"])
+    return {
+        "pre_shared_key": derive_key("peerfold 2026 private network v1", secret).hex(),
+        "topic": derive_key("peerfold 2026 gossip topic of a secret federation v1", secret + federation).hex(),
+        "table_key": derive_key("peerfold 2026 members of a secret federation v1", secret + federation).hex(),
+    }
+
+
+def vector_invitation(given):
+    secret, settings = given["secret"], given["settings"].encode()
+    content = (b"\1" + bytes.fromhex(secret) if secret else b"\0") + varint(len(settings)) + settings
+    invitation = JOIN + pasted(content)
+    assert read_pasted(invitation.removeprefix(JOIN)) == content
+    return {"invitation": invitation}
+
+
+def packed_names(data, holder, pack):
+    """What is sealed of an entry's name, of the same relayed, and of a pack's."""
+    public, entry = read_entry(data)
+    number, hash_ = varint(entry["sequence"]), blake3(data)[:4]
+    own = b"\4" + public + number + hash_ + shown_key(entry["name"], 20).encode()
+    author, shown = peer_text(public)[-6:], shown_key(entry["name"], 12)
+    relayed = b"\5" + holder + number + hash_ + author.encode() + shown.encode()
+    return own, relayed, b"\6" + public + blake3(pack)[:16]
+
+
+def vector_sealed_object(given):
+    data = of_entry(given["entry"])
+    public, entry = read_entry(data)
+    _, chunks, encoded = of_value(given["value"])
+    seal = Seal(bytes.fromhex(given["secret"]), bytes.fromhex(entry["federation"]))
+    written, pack = record(data, encoded, [seal.chunk(public, chunk) for chunk in chunks])
+    packed = packed_names(data, public_key(bytes.fromhex(given["relaying_secret"])), pack)
+    own, relayed, of_pack = names = [seal.name(name) for name in packed]
+    assert tuple(map(seal.open_name, names)) == packed
+    sealed = seal.record(own, written)
+    _, _, _, spots = read_record(seal.open_record(own, sealed))
+    for (_, at), chunk in zip(spots, chunks, strict=True):
+        assert seal.open_chunk(public, blake3(chunk), pack[at : at + len(chunk) + 16]) == chunk
+    directory = f"{given['prefix']}/{seal.place}"
+    return {
+        "mark_name": f"{given['prefix']}/peerfold-sealed",
+        "mark": f"What lies here is encrypted by Peerfold with a federation's secret.\n{seal.check}\n",
+        "entry_packed_name": packed[0].hex(),
+        "entry_name": f"{directory}/{own}",
+        "entry": hexed(sealed),
+        "pack_name": f"{directory}/{of_pack}",
+        "pack": told(pack),
+        "relayed_name": f"{directory}/{relayed}",
+    }
+
+
 VECTORS = {
     "identity": vector_identity,
     "numbers": vector_numbers,
     "federation": vector_federation,
+    "secret": vector_secret,
+    "secret federation": vector_secret_federation,
+    "invitation": vector_invitation,
     "plan": vector_plan,
     "value": vector_value,
     "entry": vector_entry,
@@ -790,6 +998,7 @@ VECTORS = {
     "blob answer": vector_messages(BLOB_ANSWERS, 16),
     "directory": vector_directory,
     "object": vector_object,
+    "sealed object": vector_sealed_object,
 }
 FENCED = re.compile("^```json vector\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

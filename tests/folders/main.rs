@@ -23,6 +23,7 @@ mod cache_crash;
 mod cache_model;
 mod conformance;
 mod suites;
+mod threat_model;
 mod wire_nodes;
 mod wire_vectors;
 

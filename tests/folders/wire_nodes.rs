@@ -3,11 +3,14 @@
 
 use crate::{
     samples::{PATIENCE, read},
-    wire_vectors::{PAGE, entry, hexed, keypair, metadata, python, text, vectors, weights},
+    wire_vectors::{PAGE, bytes_of_digits, entry, hexed, keypair, metadata, python, secret, text, vectors, weights},
 };
 use futures::StreamExt;
 use libp2p::{
-    StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify, kad, noise,
+    StreamProtocol, Swarm, SwarmBuilder, Transport,
+    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    gossipsub, identify, kad, noise,
+    pnet::{PnetConfig, PreSharedKey},
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
@@ -15,7 +18,7 @@ use peerfold::{
     entries::Membership,
     folder::{Author, CachedFolder, CachedOptions, LocalFolder, SharedFolder},
     node::{AsyncNode, AsyncOptions, Checks, Event, LocalUpdate, Participant, ParticipantOptions},
-    p2p::{NetworkSettings, PeerAddress},
+    p2p::{NetworkOptions, NetworkSettings, PeerAddress},
     strategy::StrategySpec,
     weights::{FederationId, SignedEntry, Weights},
 };
@@ -227,6 +230,75 @@ async fn a_bucket_has_the_objects_of_the_page() {
     drop(relay);
 }
 
+/// The same where the federation has a secret.
+#[cfg(feature = "s3")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_bucket_has_the_objects_of_the_page() {
+    use crate::{
+        bucket_nodes,
+        buckets::{BUCKET, Server},
+        samples::{eventually, learn},
+        wire_vectors::told,
+    };
+    let (given, expected) = vectors("sealed object").remove(0);
+    let (dir, of, server) = (tempfile::tempdir().unwrap(), &given["entry"], Server::start());
+    let place = || {
+        let url = format!("s3://{BUCKET}/{}", text(&given["prefix"])).parse().unwrap();
+        let options = bucket_nodes::options_with(server.endpoint(), |_| {});
+        Some((url, peerfold::bucket::BucketOptions { secret: Some(secret(&given["secret"])), ..options }))
+    };
+    let bucket = place();
+    let folder = open(&dir, author(of), move |options| CachedOptions { bucket, ..options }).await;
+    let put = publish(&folder, &given).await;
+    let names = ["entry_name", "mark_name", "pack_name"].map(|name| text(&expected[name]).to_owned());
+    timeout(PATIENCE, eventually(async || server.keys().len() == 3)).await.unwrap();
+    let found: BTreeSet<String> = server.keys().into_iter().collect();
+    assert_eq!(found, names.iter().cloned().collect());
+    let object = |key: &str| fs::read(server.object_path(key)).unwrap();
+    let [entry, mark, pack] = &names;
+    assert_eq!(String::from_utf8(object(mark)).unwrap(), text(&expected["mark"]));
+    assert_eq!((hexed(&object(entry)), told(&object(pack))), (expected["entry"].clone(), expected["pack"].clone()));
+
+    let (reader, bucket) = (Author::in_memory(libp2p_identity::Keypair::generate_ed25519(), put.federation), place());
+    let reader = open(&dir, reader, move |options| CachedOptions { bucket, ..options }).await;
+    timeout(PATIENCE, learn(&reader, &put)).await.unwrap();
+    assert_eq!(bucket_nodes::at_last(&reader, &put).await, weights(&given["value"]));
+}
+
+/// What `peerfold invite` prints, and `peerfold join` takes.
+#[cfg(unix)]
+#[test]
+fn an_invitation_is_as_on_the_page() {
+    let run = |dir: &TempDir, args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_peerfold"));
+        let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PEERFOLD_"));
+        ours.for_each(|(name, _)| _ = command.env_remove(name));
+        let done = command.current_dir(dir.path()).env("HOME", dir.path()).args(args).output().unwrap();
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    for (given, expected) in vectors("invitation") {
+        let (dir, invitation) = (tempfile::tempdir().unwrap(), text(&expected["invitation"]));
+        let settings = text(&given["settings"]);
+        fs::write(dir.path().join("node.toml"), settings).unwrap();
+        let mut args = vec!["invite", "--config", "node.toml"];
+        let is_secret = !given["secret"].is_null();
+        if is_secret {
+            secret(&given["secret"]).write_new(&dir.path().join("ward.secret")).unwrap();
+            args.extend(["--secret", "ward.secret"]);
+        }
+        assert_eq!(run(&dir, &args), format!("{invitation}\n"));
+        run(&dir, &["join", invitation, "--home", "site"]);
+        let written = fs::read_to_string(dir.path().join("site/node.toml")).unwrap();
+        assert!(settings.lines().all(|line| written.lines().any(|written| written == line)), "{written}");
+        let theirs = dir.path().join("site/federation.secret");
+        assert_eq!(theirs.exists(), is_secret);
+        if is_secret {
+            assert_eq!(peerfold::secret::Secret::read(&theirs).unwrap(), secret(&given["secret"]));
+        }
+    }
+}
+
 #[derive(NetworkBehaviour)]
 struct Behaviour {
     gossip: gossipsub::Behaviour,
@@ -234,8 +306,24 @@ struct Behaviour {
     kad: kad::Behaviour<kad::store::MemoryStore>,
 }
 
+/// TCP, with the private network of this key if there is one.
+fn transport(
+    key: &libp2p_identity::Keypair,
+    private: Option<PreSharedKey>,
+) -> Boxed<(libp2p_identity::PeerId, StreamMuxerBox)> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default());
+    let noise = noise::Config::new(key).unwrap();
+    match private {
+        None => tcp.upgrade(Version::V1).authenticate(noise).multiplex(yamux::Config::default()).boxed(),
+        Some(key) => {
+            let private = tcp.and_then(move |socket, _| PnetConfig::new(key).handshake(socket));
+            private.upgrade(Version::V1).authenticate(noise).multiplex(yamux::Config::default()).boxed()
+        }
+    }
+}
+
 /// A peer of libp2p, without any of Peerfold's code.
-fn stranger() -> Swarm<Behaviour> {
+fn stranger(private: Option<PreSharedKey>) -> Swarm<Behaviour> {
     let behaviour = |key: &libp2p_identity::Keypair| {
         let me = key.public().to_peer_id();
         let gossip =
@@ -252,7 +340,7 @@ fn stranger() -> Swarm<Behaviour> {
     };
     let mut swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .with_other_transport(|key| transport(key, private))
         .unwrap()
         .with_behaviour(behaviour)
         .unwrap()
@@ -270,8 +358,8 @@ struct Said {
     identity: Option<identify::Info>,
 }
 
-async fn said_by(node: &PeerAddress) -> Said {
-    let (mut swarm, mut said) = (stranger(), Said::default());
+async fn said_by(node: &PeerAddress, private: Option<PreSharedKey>) -> Said {
+    let (mut swarm, mut said) = (stranger(private), Said::default());
     while said.topic.is_none() || said.table_key.is_none() || said.identity.is_none() {
         match swarm.select_next_some().await {
             // Only then has it an address to tell.
@@ -312,7 +400,8 @@ async fn a_node_meets_others_under_the_names_of_the_page() {
         let author = Author::in_memory(libp2p_identity::Keypair::generate_ed25519(), federation);
         let folder =
             open(&dir, author, |options| CachedOptions { network: Some(network(&[]).into()), ..options }).await;
-        let Said { topic, table_key, identity } = timeout(PATIENCE, said_by(&folder.listening()[0])).await.unwrap();
+        let said = said_by(&folder.listening()[0], None);
+        let Said { topic, table_key, identity } = timeout(PATIENCE, said).await.unwrap();
         let found = json!({"federation": federation.to_string(), "topic": topic, "table_key": table_key});
         assert_eq!(found, expected);
         let identity = identity.unwrap();
@@ -320,5 +409,22 @@ async fn a_node_meets_others_under_the_names_of_the_page() {
         assert_eq!(identity.agent_version, format!("peerfold/{}", env!("CARGO_PKG_VERSION")));
         let spoken: BTreeSet<String> = identity.protocols.iter().map(ToString::to_string).collect();
         assert_eq!(spoken, protocols());
+    }
+}
+
+/// Where the federation has a secret, whoever has nothing but the page's keys gets in, and hears the page's names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_a_secret_meets_others_under_the_names_of_the_page() {
+    for (given, expected) in vectors("secret federation") {
+        let federation = FederationId::new(text(&given["name"]), text(&given["run"]));
+        let dir = tempfile::tempdir().unwrap();
+        let author = Author::in_memory(libp2p_identity::Keypair::generate_ed25519(), federation);
+        let network = NetworkOptions { secret: Some(secret(&given["secret"])), ..network(&[]).into() };
+        let folder = open(&dir, author, |options| CachedOptions { network: Some(network), ..options }).await;
+        let key = bytes_of_digits(text(&expected["pre_shared_key"])).try_into().unwrap();
+        let said = said_by(&folder.listening()[0], Some(PreSharedKey::new(key)));
+        let Said { topic, table_key, .. } = timeout(PATIENCE, said).await.unwrap();
+        let found = json!({"pre_shared_key": expected["pre_shared_key"], "topic": topic, "table_key": table_key});
+        assert_eq!(found, expected);
     }
 }

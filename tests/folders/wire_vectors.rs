@@ -8,6 +8,7 @@ use libp2p::request_response::Codec;
 use libp2p_identity::Keypair;
 use peerfold::{
     bucket::BucketSettings,
+    cache::CacheSettings,
     entries::{
         BucketSet, Conflict, EntrySet, Fingerprints, MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR, Position, Standing,
         UPDATES_KEPT,
@@ -16,6 +17,7 @@ use peerfold::{
         BLOB_PROTOCOL, BlobCodec, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, NetworkSettings,
         SYNC_PROTOCOL, SyncCodec, SyncRequest, SyncResponse,
     },
+    secret::Secret,
     weights::{
         Annotations, CHUNK_BYTES, ChunkPlan, Content, DType, Entry, FederationId, Key, Layout, LayoutId,
         MAX_ANNOTATION_BYTES, MAX_ANNOTATIONS, MAX_ENTRY_BYTES, MAX_KEY_BYTES, MAX_MANIFEST_BYTES, MAX_METRIC_NAME,
@@ -31,20 +33,22 @@ use std::{
     process::{Command, Output},
     str::FromStr,
     sync::Arc,
+    time::Duration,
 };
 
 pub const PAGE: &str = include_str!("../../docs/wire.md");
 const DOMAIN: &[u8] = b"peerfold/entry\0";
 /// What `wire_nodes` computes.
-const OF_NODES: [&str; 3] = ["federation", "directory", "object"];
+const OF_NODES: [&str; 6] = ["federation", "secret federation", "invitation", "directory", "object", "sealed object"];
 /// What is computed here, so that a kind that the page has lost is noticed.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 12] = [
     "blob answer",
     "blob request",
     "entry",
     "identity",
     "numbers",
     "plan",
+    "secret",
     "set",
     "sync answer",
     "sync request",
@@ -84,7 +88,7 @@ fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn bytes_of_digits(digits: &str) -> Vec<u8> {
+pub fn bytes_of_digits(digits: &str) -> Vec<u8> {
     digits.as_bytes().chunks(2).map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap()).collect()
 }
 
@@ -169,6 +173,19 @@ fn identity(given: &Value) -> Value {
         "peer_id": peer.to_string(),
         "bucket": Position::of(&Standing::Entry(entry)).bucket,
     })
+}
+
+/// The secret of a vector.
+pub fn secret(of: &Value) -> Secret {
+    Secret::from_bytes(bytes_of_digits(text(of)).try_into().unwrap())
+}
+
+fn secret_file(given: &Value) -> Value {
+    let (dir, secret) = (tempfile::tempdir().unwrap(), secret(&given["secret"]));
+    let file = dir.path().join("ward.secret");
+    secret.write_new(&file).unwrap();
+    assert_eq!(Secret::read(&file).unwrap(), secret);
+    json!({"file": fs::read_to_string(&file).unwrap(), "fingerprint": secret.fingerprint()})
 }
 
 fn numbers(given: &Value) -> Value {
@@ -364,6 +381,7 @@ fn every_vector_is_as_the_page_says() {
         let compute = match kind.as_str() {
             "identity" => identity,
             "numbers" => numbers,
+            "secret" => secret_file,
             "plan" => plan,
             "value" => value,
             "entry" => signed,
@@ -479,7 +497,9 @@ fn a_frame_may_be_as_long_as_the_page_says_and_no_longer() {
 #[test]
 fn the_limits_are_as_the_page_says() {
     let (network, bucket) = (NetworkSettings::default(), BucketSettings::default());
-    let (limits, swarm) = (&network.limits, &network.swarm);
+    let (limits, swarm, cache) = (&network.limits, &network.swarm, CacheSettings::default());
+    let (seconds, number) =
+        (|time: Duration| format!("{} s", time.as_secs_f64()), |number: usize| commas(number as u64));
     let metric = MAX_METRIC_NAME;
     let rows = [
         format!("| signed entry | {} bytes |", commas(MAX_ENTRY_BYTES as u64)),
@@ -508,16 +528,46 @@ fn the_limits_are_as_the_page_says() {
         format!("| hashes in a request, blobs in an answer | {MAX_BLOBS} |"),
         format!("| connections; of one peer | {}; {} |", swarm.connections, swarm.connections_per_peer),
         format!("| connections being made, and being taken | {} each |", swarm.pending),
+        format!("| connections of newcomers | {}, and at most half of all |", swarm.strangers),
+        format!("| connections of one address; of one network | {}; {} |", swarm.per_address, swarm.per_network),
+        format!("| time to make a connection | {} |", seconds(swarm.handshake_timeout)),
         format!("| requests at once on a connection | {} |", swarm.streams),
-        format!("| time for a request | {} s |", swarm.request_timeout.as_secs()),
+        format!("| time for a request | {} |", seconds(swarm.request_timeout)),
+        format!("| time in which nothing of an answer is taken | {} |", seconds(swarm.stall_timeout)),
+        format!(
+            "| answers of one peer that aren't read; of all | {}; {} |",
+            size(swarm.answers_per_peer.as_u64()),
+            size(swarm.answers.as_u64())
+        ),
+        format!("| requests that wait; of one peer | {}; {} |", number(swarm.waiting), swarm.waiting / 8),
+        format!(
+            "| requests of one peer a second; of all | {}; {} |",
+            number(swarm.request_rate as usize),
+            number(swarm.requests_rate as usize)
+        ),
         format!("| time for a question to the table | {} s |", swarm.table_timeout.as_secs()),
         format!("| a provider record counts | {} min |", swarm.provider_ttl.as_secs() / 60),
         format!(
-            "| keys in a node's part of the table; providers of each | {}; {} |",
-            commas(swarm.federations as u64),
-            swarm.members
+            "| keys in a node's part of the table; providers of each; of all | {}; {}; {} |",
+            number(swarm.federations),
+            swarm.members,
+            number(swarm.announcements)
         ),
         format!("| gossip remembers an id | {} min |", swarm.seen_for.as_secs() / 60),
+        format!(
+            "| messages of gossip in that time; of one peer a second | {}; {} |",
+            number(swarm.gossip_seen),
+            swarm.gossip_rate
+        ),
+        format!("| authors; entries of one | {}; {} |", number(cache.entries.authors), cache.entries.per_author),
+        format!(
+            "| strangers among them; their entries; bytes of their updates | {}; {}; {} |",
+            number(cache.entries.strangers),
+            number(cache.entries.stranger_entries),
+            size(cache.entry_limits().stranger_bytes)
+        ),
+        format!("| bytes in the cache | {} |", size(cache.quota.as_u64())),
+        format!("| longest that a peer is dropped | {} h |", limits.banned_at_most.as_secs() / 3600),
         format!("| sync with a random member | every {} s |", network.sync_every.as_secs()),
         format!(
             "| values fetched at once; peers for each; requests to each; bytes a request | {}; {}; {}; {} |",
