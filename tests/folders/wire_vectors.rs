@@ -14,8 +14,8 @@ use peerfold::{
         UPDATES_KEPT,
     },
     p2p::{
-        BLOB_PROTOCOL, BlobCodec, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, NetworkSettings,
-        SYNC_PROTOCOL, SyncCodec, SyncRequest, SyncResponse,
+        BLOB_PROTOCOL, BlobCodec, BlobRequest, BlobResponse, BootstrapNode, Item, MAX_BLOBS, MAX_ITEMS,
+        NetworkSettings, SYNC_PROTOCOL, SyncCodec, SyncRequest, SyncResponse,
     },
     secret::Secret,
     weights::{
@@ -528,6 +528,11 @@ fn the_limits_are_as_the_page_says() {
         format!("| hashes in a request, blobs in an answer | {MAX_BLOBS} |"),
         format!("| connections; of one peer | {}; {} |", swarm.connections, swarm.connections_per_peer),
         format!("| connections being made, and being taken | {} each |", swarm.pending),
+        format!("| those being taken from one address | {} |", swarm.pending_per_address),
+        format!(
+            "| bootstrap node: connections; being taken, of one address | {}; 256, 128 |",
+            number(BootstrapNode::CONNECTIONS as usize)
+        ),
         format!("| connections of newcomers | {}, and at most half of all |", swarm.strangers),
         format!("| connections of one address; of one network | {}; {} |", swarm.per_address, swarm.per_network),
         format!("| time to make a connection | {} |", seconds(swarm.handshake_timeout)),
