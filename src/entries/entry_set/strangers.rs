@@ -89,8 +89,9 @@ impl EntrySet {
     /// known. If too many are known, the one that has been silent for the longest becomes a stranger again: otherwise
     /// whoever had enough identities folded could keep out everybody who comes later, for good.
     pub fn know(&mut self, author: PeerId) -> bool {
-        self.strangers.remove(&author);
-        let is_new = self.strangers.hear_known(author, self.revision);
+        let heard = self.strangers.remove(&author).map_or(0, |stranger| stranger.heard);
+        let before = self.strangers.known.get(&author).copied();
+        let is_new = self.strangers.hear_known(author, heard.max(before.unwrap_or(0)));
         if self.strangers.known.len() > self.most_known()
             && let Some(&(heard, silent)) = self
                 .strangers
@@ -132,7 +133,7 @@ impl EntrySet {
         let replaces = self.held.contains_key(&entry.key) || self.update_to_drop(&entry.key).is_some();
         !(new_author && (self.is_full() || strangers.strangers.len() >= limits.strangers))
             && (replaces || strangers.entries < limits.stranger_entries)
-            && strangers.bytes + u128::from(new_bytes) <= u128::from(limits.stranger_bytes)
+            && strangers.bytes + u128::from(new_bytes) <= self.most_stranger_bytes()
     }
 
     /// Whether an author of whom nothing is held yet can be taken in, if need be in the place of a stranger.
@@ -170,6 +171,14 @@ impl EntrySet {
         self.strangers.set(author, Stranger { heard: self.revision, entries, bytes, folded });
     }
 
+    /// The most of `u64` stands for no limit.
+    fn most_stranger_bytes(&self) -> u128 {
+        match self.limits.stranger_bytes {
+            u64::MAX => u128::MAX,
+            limit => limit.into(),
+        }
+    }
+
     /// Authors who may be known: a part is left to strangers, or nobody new could show that it takes part.
     fn most_known(&self) -> usize {
         let EntryLimits { authors, strangers, .. } = self.limits;
@@ -180,7 +189,7 @@ impl EntrySet {
         let Strangers { strangers, entries, bytes, .. } = &self.strangers;
         strangers.len() > self.limits.strangers
             || *entries > self.limits.stranger_entries
-            || *bytes > u128::from(self.limits.stranger_bytes)
+            || *bytes > self.most_stranger_bytes()
     }
 
     /// Forgets all that is held of a stranger, its exclusion too.
