@@ -81,7 +81,9 @@ impl Node {
         command.args(["node", "--json", "--federation", "overload", "--dataset", "digits", "--no-mdns"]);
         command.args(["--threads", "1", "--steps-per-epoch", STEPS, "--epochs", ALL_EPOCHS, "--partition", part]);
         command.arg("--home").arg(home).args(["--listen", &listen]);
-        bootstrap.iter().for_each(|peer| drop(command.args(["--bootstrap", &peer.to_string()])));
+        if let Some(peer) = bootstrap {
+            command.args(["--bootstrap", &peer.to_string()]);
+        }
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let events = Arc::<Mutex<Vec<(Instant, Value)>>>::default();
