@@ -1,6 +1,6 @@
 //! What has been reported about updates that don't count: each once, for as long as it is in the folder.
 
-use super::{Event, EventSink, FoldFigures, event::tell, roster::Stale};
+use super::{Event, EventSink, FoldFigures, event::tell, roster::Stale, suspicion::Suspect};
 use crate::weights::{EntryHash, SignedEntry};
 use libp2p_identity::PeerId;
 use std::{
@@ -12,7 +12,7 @@ use std::{
 /// Most characters of the reason for a rejection.
 const MAX_REASON_CHARS: usize = 500;
 
-/// How many rejections are told one by one in a while. Of more only the number is logged: whoever has many names can
+/// How many rejections and suspects are told one by one in a while. Of more only the number is logged: whoever has many names can
 /// have any number of updates rejected.
 const TOLD: u32 = 100;
 const WHILE: Duration = Duration::from_secs(60);
@@ -34,6 +34,8 @@ pub(super) struct Complaints {
     left_out: BTreeSet<EntryHash>,
     /// Authors of whose claims it was reported that they were cut.
     cut: BTreeSet<PeerId>,
+    /// The epoch of each author's last update that was reported as out of line.
+    suspected: BTreeMap<PeerId, u64>,
     /// How many there were of each kind.
     pub(super) counted: FoldFigures,
     /// How many may still be told before `again`, and how many were not.
@@ -49,6 +51,7 @@ impl Complaints {
             complained: BTreeMap::new(),
             left_out: BTreeSet::new(),
             cut: BTreeSet::new(),
+            suspected: BTreeMap::new(),
             counted: FoldFigures::default(),
             may_tell: TOLD,
             again: Instant::now() + WHILE,
@@ -96,7 +99,7 @@ impl Complaints {
     fn tells(&mut self) -> bool {
         if Instant::now() >= self.again {
             if self.untold > 0 {
-                tracing::warn!(updates = self.untold, "so many more were rejected in the last minute");
+                tracing::warn!(updates = self.untold, "so many more were rejected or suspect in the last minute");
             }
             (self.may_tell, self.again, self.untold) = (TOLD, Instant::now() + WHILE, 0);
         }
@@ -132,9 +135,24 @@ impl Complaints {
         }
     }
 
+    /// Reports, once for each update, that it is out of line with the others.
+    pub(super) fn tell_suspect(&mut self, suspect: &Suspect) {
+        let Suspect { author, epoch, left_out, .. } = *suspect;
+        if self.suspected.insert(author, epoch) == Some(epoch) {
+            return;
+        }
+        self.counted.suspected += 1;
+        if self.tells() {
+            let (author, reason) = (author.to_string(), suspect.how.to_string());
+            tracing::warn!(author, epoch, reason, left_out, "suspect update");
+            tell(&self.events, &Event::Suspect { author, epoch, reason, left_out });
+        }
+    }
+
     /// Forgets what was reported about all authors except these.
     pub(super) fn retain_authors(&mut self, keep: impl Fn(PeerId) -> bool) {
         self.cut.retain(|&author| keep(author));
+        self.suspected.retain(|&author, _| keep(author));
     }
 
     /// Forgets what was reported about updates that are gone; a flood of them would fill the memory.
