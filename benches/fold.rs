@@ -7,7 +7,8 @@
 //! The fold and the plain loops run in turns, 15 by default, or as many as begin within 20 s, three at least, after one
 //! fold that isn't timed, in which the memory is measured. A ratio is the median of those of a fold to the loop after
 //! it. The plain loop is measured twice: with a new accumulator each time, as a fold has to give new weights, and with
-//! one that is already mapped.
+//! one that is already mapped. After them the updates are compared with each other, which a node does before it folds
+//! unless `--suspect` is off; what that takes is given in folds.
 //!
 //! With `--json` each strategy is one line of JSON, with the times of all turns and two sums over the result's
 //! coordinates, so that another program can tell that it has folded the same to the same.
@@ -15,7 +16,7 @@
 
 use libp2p_identity::Keypair;
 use peerfold::{
-    strategy::{Folded, Round, Strategy, StrategySpec, Update},
+    strategy::{Folded, OutOfLine, Round, Strategy, StrategySpec, Update, out_of_line},
     weights::{DType, Tensor, TensorSpec, Weights},
 };
 use serde_json::json;
@@ -52,6 +53,8 @@ struct Figures {
     seconds: Vec<f64>,
     plain_new: Vec<f64>,
     plain_mapped: Vec<f64>,
+    /// Of comparing the updates with each other, as a node does unless `--suspect` is off.
+    compared: Vec<f64>,
     peak_growth: Option<f64>,
     /// Of the result's coordinates, and of their absolute values.
     sums: [f64; 2],
@@ -78,8 +81,10 @@ fn run() -> Result<(), String> {
         strategies.push((spec, spec.build().map_err(|error| error.to_string())?, updates));
     }
     if !arguments.json {
-        println!("| strategy | updates | s/fold | GB/s | plain, new | ratio | plain, mapped | ratio | memory |");
-        println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+        println!(
+            "| strategy | updates | s/fold | GB/s | plain, new | ratio | plain, mapped | ratio | compared | memory |"
+        );
+        println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     }
     for (spec, mut strategy, updates) in strategies {
         let figures = measure(spec, strategy.as_mut(), updates, &arguments)?;
@@ -88,7 +93,8 @@ fn run() -> Result<(), String> {
     if !arguments.json {
         println!(
             "\nUpdates of {:.0} MB, read in GB/s; medians. Plain: an f32 multiply-add over the same updates on \
-             {THREADS} threads, with new and mapped accumulators. Memory: its peak growth in a fold.",
+             {THREADS} threads, with new and mapped accumulators. Compared: what comparing \
+             the updates with each other takes, in folds. Memory: its peak growth in a fold.",
             arguments.coordinates as f64 * 4.0 / 1e6,
         );
     }
@@ -173,7 +179,7 @@ fn measure(
 
     let (result, peak_growth) = peak_growth(|| fold(strategy, &weights, &num_examples));
     let sums = sums(&result.map_err(|error| format!("{spec}: {error}"))?.weights);
-    let (mut seconds, mut plain_new, mut plain_mapped) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut seconds, mut plain_new, mut plain_mapped, mut compared) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let accumulators = || tensors.iter().map(|&elements| vec![0f32; elements]).collect::<Vec<_>>();
     let mut mapped = accumulators();
     multiply_add(&mut mapped, &weights, &num_examples);
@@ -192,8 +198,12 @@ fn measure(
         };
         plain_new.push(timed(plain).1);
         plain_mapped.push(timed(|| multiply_add(&mut mapped, &weights, &num_examples)).1);
+        let (found, time) = timed(|| compare(&weights, &num_examples));
+        found.map_err(|error| format!("comparing: {error}"))?;
+        compared.push(time);
     }
-    Ok(Figures { spec: spec.clone(), tensors, num_examples, seconds, plain_new, plain_mapped, peak_growth, sums })
+    let spec = spec.clone();
+    Ok(Figures { spec, tensors, num_examples, seconds, plain_new, plain_mapped, compared, peak_growth, sums })
 }
 
 impl Figures {
@@ -205,7 +215,7 @@ impl Figures {
         let speed = |times: &[f64]| self.bytes() / 1e9 / median(times.to_vec());
         let ratio = |plain: &[f64]| median(self.seconds.iter().zip(plain).map(|(fold, plain)| plain / fold).collect());
         format!(
-            "| {} | {} | {:.3} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
+            "| {} | {} | {:.3} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
             self.spec,
             self.num_examples.len(),
             median(self.seconds.clone()),
@@ -214,6 +224,7 @@ impl Figures {
             ratio(&self.plain_new),
             speed(&self.plain_mapped),
             ratio(&self.plain_mapped),
+            ratio(&self.compared),
             self.peak_growth.map_or("unknown".to_owned(), |bytes| format!("{:.0} MB", bytes / 1e6)),
         )
     }
@@ -228,6 +239,7 @@ impl Figures {
             "seconds": self.seconds,
             "plain_new_seconds": self.plain_new,
             "plain_mapped_seconds": self.plain_mapped,
+            "compared_seconds": self.compared,
             "peak_growth_bytes": self.peak_growth,
             "sums": self.sums,
         })
@@ -236,6 +248,17 @@ impl Figures {
 }
 
 fn fold(strategy: &mut dyn Strategy, weights: &[Weights], num_examples: &[u64]) -> Result<Folded, String> {
+    let updates = updates(weights, num_examples)?;
+    strategy.fold(&Round { number: 1, updates: &updates, failures: 0 }).map_err(|error| error.to_string())
+}
+
+fn compare(weights: &[Weights], num_examples: &[u64]) -> Result<Vec<Option<OutOfLine>>, String> {
+    let updates = updates(weights, num_examples)?;
+    let round = Round { number: 1, updates: &updates, failures: 0 };
+    out_of_line(&round, weights.first()).map_err(|error| error.to_string())
+}
+
+fn updates<'a>(weights: &'a [Weights], num_examples: &[u64]) -> Result<Vec<Update<'a>>, String> {
     let mut updates = Vec::with_capacity(weights.len());
     for (number, (weights, &num_examples)) in weights.iter().zip(num_examples).enumerate() {
         let mut secret = [0; 32];
@@ -248,7 +271,7 @@ fn fold(strategy: &mut dyn Strategy, weights: &[Weights], num_examples: &[u64]) 
             ..Update::new(author, weights, num_examples)
         });
     }
-    strategy.fold(&Round { number: 1, updates: &updates, failures: 0 }).map_err(|error| error.to_string())
+    Ok(updates)
 }
 
 /// What the fold is measured against: `sum += share * weight` in f32.

@@ -33,6 +33,8 @@ mod session;
 mod settings;
 mod start;
 mod stop;
+mod suspects;
+mod suspicion;
 mod synchronous;
 mod told_by_folder;
 mod told_singly;
@@ -58,6 +60,7 @@ pub use self::{
     settings::{EndSettings, PublishSettings, TrustSettings},
     start::{Beginning, StartOptions},
     stop::Stop,
+    suspicion::Suspicion,
     synchronous::{BelowQuorum, Members, SyncNode, SyncOptions},
     update::{FoldedFrom, LocalUpdate},
 };

@@ -23,7 +23,8 @@
 //! weighted `mean`; `optimizer` for steps from x towards the mean, with `adaptive` for those of Adagrad's kin;
 //! `coordinates` for rules that go by the order of each coordinate's values (`sorting`); `mixing` for those that take
 //! one update after the other. What is remembered from fold to fold is a `memory`, which `remembering` saves and
-//! restores.
+//! restores. `out_of_line` is no rule: it finds updates that are far out of line with the others, by whatever rule they
+//! are folded.
 
 mod adaptive;
 mod asofed;
@@ -58,6 +59,7 @@ mod normbound;
 mod number;
 mod numpy;
 mod optimizer;
+mod out_of_line;
 mod own;
 mod paflm;
 mod parameters;
@@ -74,6 +76,7 @@ mod source;
 mod tensor_rules;
 mod unweighted;
 
+pub use self::out_of_line::{OutOfLine, out_of_line};
 pub use self::own::{fold_coordinates, weighted_mean};
 pub use self::parameters::{ParameterInfo, Reference, StrategyError, StrategyInfo};
 pub use self::per_tensor::PerTensor;

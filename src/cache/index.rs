@@ -6,7 +6,6 @@ use libp2p_identity::PeerId;
 use sled::{Db, Tree};
 use std::{
     collections::BTreeMap,
-    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     thread,
@@ -120,7 +119,7 @@ impl Index {
         let inserted = self.blobs.insert(hash.as_bytes(), &length.to_le_bytes());
         self.note(inserted);
         fail::fail_point!("cache::write-index", |_| self
-            .note::<()>(Err(io::Error::from(io::ErrorKind::StorageFull).into())));
+            .note::<()>(Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into())));
     }
 
     pub(super) fn blob_removed(&mut self, hash: BlobHash) {

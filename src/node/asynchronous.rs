@@ -1,6 +1,8 @@
 //! A node that waits for nobody longer than for a small part of its own time.
 
-use super::{Event, LocalUpdate, NodeError, Participant, Standpoint, fold::Outcome, patience::Patience};
+use super::{
+    Event, LocalUpdate, NodeError, Participant, Standpoint, fold::Outcome, patience::Patience, suspects::all_suspect,
+};
 use crate::{
     settings::{Range, settings},
     weights::Weights,
@@ -146,6 +148,10 @@ impl AsyncNode {
         match self.participant.fold(Some((0, local)), fresh, epoch, 2).await? {
             Outcome::Weights(weights) => return Ok((weights, self.epoch_to_go_on_at(epoch, epochs))),
             Outcome::Refused => {}
+            Outcome::AllSuspect(left_out) => {
+                let reason = all_suspect(left_out);
+                self.participant.emit(&Event::NotFolded { epoch, reason });
+            }
             Outcome::TooFew(_) => {
                 self.participant.emit(&Event::NotFolded { epoch, reason: "no peer's update could be read".to_owned() });
             }

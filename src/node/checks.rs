@@ -1,5 +1,6 @@
 //! What a peer's update must satisfy before it counts.
 
+use super::suspicion::Suspicion;
 use crate::{
     settings::{Range, settings},
     weights::{CHUNK_BYTES, DType, ReadError, TensorReader},
@@ -21,6 +22,12 @@ settings! {
         pub max_examples_ratio as "max-examples-ratio": f64 = 5.0, "F", Range::at_least(1.0);
         /// Refuse updates whose weights have a larger Euclidean norm. [default: any]
         pub max_norm as "max-norm": Option<f64> = None, "F", Range::above(0.0);
+        /// What to do about an update that is far out of line with at least three others, in length or direction.
+        ///
+        /// See [`out_of_line`](crate::strategy::out_of_line). It takes one more pass over the values of each fold, and
+        /// the weights that the epoch began with stay in memory. Should be the same on all nodes that fold
+        /// synchronously.
+        pub suspect as "suspect": Suspicion = Suspicion::Warn, "WHAT";
     }
     beside {
         /// Highest epoch that an update may claim: no claim comes near to where arithmetic with epochs ends.

@@ -1,6 +1,6 @@
 //! What has been reported about updates that don't count: each once, for as long as it is in the folder.
 
-use super::{Event, EventSink, FoldFigures, event::tell, roster::Stale, told_singly::ToldSingly};
+use super::{Event, EventSink, FoldFigures, event::tell, roster::Stale, suspicion::Suspect, told_singly::ToldSingly};
 use crate::weights::{EntryHash, SignedEntry};
 use libp2p_identity::PeerId;
 use std::{
@@ -29,6 +29,8 @@ pub(super) struct Complaints {
     left_out: BTreeSet<EntryHash>,
     /// Authors of whose claims it was reported that they were cut.
     cut: BTreeSet<PeerId>,
+    /// The epoch of each author's last update that was reported as out of line.
+    suspected: BTreeMap<PeerId, u64>,
     /// How many there were of each kind.
     pub(super) counted: FoldFigures,
     rejections: ToldSingly,
@@ -41,6 +43,7 @@ impl Complaints {
             complained: BTreeMap::new(),
             left_out: BTreeSet::new(),
             cut: BTreeSet::new(),
+            suspected: BTreeMap::new(),
             counted: FoldFigures::default(),
             rejections: ToldSingly::new(Instant::now()),
         }
@@ -86,7 +89,7 @@ impl Complaints {
     fn tells(&mut self) -> bool {
         let (tells, untold) = self.rejections.one_more(Instant::now());
         if let Some(updates) = untold {
-            tracing::warn!(updates, "so many more were rejected in the last minute");
+            tracing::warn!(updates, "so many more were rejected or suspect in the last minute");
         }
         tells
     }
@@ -117,9 +120,24 @@ impl Complaints {
         }
     }
 
+    /// Reports, once for each update, that it is out of line with the others.
+    pub(super) fn tell_suspect(&mut self, suspect: &Suspect) {
+        let Suspect { author, epoch, left_out, .. } = *suspect;
+        if self.suspected.insert(author, epoch) == Some(epoch) {
+            return;
+        }
+        self.counted.suspected += 1;
+        if self.tells() {
+            let (author, reason) = (author.to_string(), suspect.how.to_string());
+            tracing::warn!(author, epoch, reason, left_out, "suspect update");
+            tell(&self.events, &Event::Suspect { author, epoch, reason, left_out });
+        }
+    }
+
     /// Forgets what was reported about all authors except these.
     pub(super) fn retain_authors(&mut self, keep: impl Fn(PeerId) -> bool) {
         self.cut.retain(|&author| keep(author));
+        self.suspected.retain(|&author, _| keep(author));
     }
 
     /// Forgets what was reported about updates that are gone; a flood of them would fill the memory.

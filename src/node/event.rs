@@ -148,6 +148,18 @@ pub enum Event {
         /// Examples that count.
         counted: u64,
     },
+    /// An update of a fold, possibly this node's own, is far out of line with the others: its author may be hostile, or
+    /// have other data or settings. Told once for each update.
+    Suspect {
+        /// Peer id of the author.
+        author: String,
+        /// The epoch that the update comes after.
+        epoch: u64,
+        /// In what it is out of line.
+        reason: String,
+        /// Whether it is left out of the fold. A node never leaves out its own.
+        left_out: bool,
+    },
     /// A peer runs with other hyper-parameters, began from other weights, or has what each node should have to itself, as
     /// its part of the data. Or this node, by its own peer id, goes on with other settings than its checkpoint's.
     Mismatch {

@@ -24,6 +24,12 @@ pub struct FoldFigures {
     /// Updates in folds that claimed more examples than count.
     #[serde(default)]
     pub cut: u64,
+    /// Updates in folds that were far out of line with the others, each counted once.
+    #[serde(default)]
+    pub suspected: u64,
+    /// Suspect updates that were left out, counted in each fold.
+    #[serde(default)]
+    pub suspects_left_out: u64,
 }
 
 /// What was trained in this run, as handed to the session.

@@ -29,29 +29,32 @@ pub(super) enum Outcome {
     Weights(Weights),
     /// The strategy failed, which was reported as an event. The node goes on with its own weights.
     Refused,
-    /// No fold: only this many of the inputs could be read, the node's own included, and more were needed.
+    /// No fold: only this many of the inputs could be read, the node's own and those left out as suspect included, and
+    /// more were needed.
     TooFew(usize),
+    /// No fold: of the peers' updates so many were left out as suspect, and no other could be read.
+    AllSuspect(usize),
 }
 
-/// Folds the inputs that can be read. The others are removed and returned, each with the reason. `None`, without a
-/// fold, if fewer than `needed` inputs are left, or none of a peer.
-pub(super) fn fold_readable(
-    strategy: &mut dyn Strategy,
+/// Does something with the inputs that can be read. The others are removed and added to `unread`, each with the reason.
+/// `None` if fewer than `needed` inputs are left, or none of a peer.
+pub(super) fn with_readable<T>(
     inputs: &mut Vec<Input>,
-    number: u64,
-    failures: u64,
     needed: usize,
-) -> (Option<Result<Folded, FoldError>>, Vec<Unread>) {
-    let mut unread = Vec::new();
+    unread: &mut Vec<Unread>,
+    mut work: impl FnMut(&[Update<'_>], u64) -> Result<T, FoldError>,
+) -> Option<Result<T, FoldError>> {
     loop {
+        if inputs.len() < needed || inputs.iter().all(|input| input.own) {
+            return None;
+        }
         let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
-        let failures = failures + unread.len() as u64;
-        let folded = strategy.fold(&Round { number, updates: &updates, failures });
+        let done = work(&updates, unread.len() as u64);
         drop(updates);
-        let Err(FoldError::Read { author, source }) = &folded else { return (Some(folded), unread) };
+        let Err(FoldError::Read { author, source }) = &done else { return Some(done) };
         let place = inputs.iter().position(|input| input.author == *author);
         let Some((place, Source::Peer(arrived))) = place.map(|at| (at, &inputs[at].weights)) else {
-            return (Some(folded), unread);
+            return Some(done);
         };
         let complaint = match source {
             ReadError::Io { .. } => Complaint::OutOfReach,
@@ -59,10 +62,22 @@ pub(super) fn fold_readable(
         };
         unread.push(Unread { entry: arrived.entry.clone(), complaint, reason: source.to_string() });
         inputs.remove(place);
-        if inputs.len() < needed || inputs.iter().all(|input| input.own) {
-            return (None, unread);
-        }
     }
+}
+
+/// Folds the inputs that can be read. The others are removed and added to `unread`. `None`, without a fold, if fewer than
+/// `needed` inputs are left, or none of a peer.
+pub(super) fn fold_readable(
+    strategy: &mut dyn Strategy,
+    inputs: &mut Vec<Input>,
+    number: u64,
+    failures: u64,
+    needed: usize,
+    unread: &mut Vec<Unread>,
+) -> Option<Result<Folded, FoldError>> {
+    with_readable(inputs, needed, unread, |updates, unread| {
+        strategy.fold(&Round { number, updates, failures: failures + unread })
+    })
 }
 
 /// Folds updates apart from the node's own strategy and count of folds.
@@ -111,7 +126,7 @@ pub(super) struct Input {
     /// How many of the examples that it claims count.
     counted: u64,
     staleness: u64,
-    own: bool,
+    pub(super) own: bool,
 }
 
 enum Source {

@@ -9,6 +9,8 @@ use super::{
     fold::{Cut, Input, Outcome, Unread, cut_claims, fold_readable},
     patience::Patience,
     roster::Stale,
+    suspects::find_suspects,
+    suspicion::{Suspect, Suspicion},
     update::{Arrived, DEGREE, Listing},
     values::{LEAST_PATIENCE, Values, Verdict, Wait},
 };
@@ -16,7 +18,7 @@ use crate::{
     entries::Membership,
     folder::{FolderError, SharedFolder, Value},
     strategy::{Folded, Strategy, Unaveraged},
-    weights::{Key, Layout, MAX_METRICS, Metric, Root, SignedEntry},
+    weights::{Key, Layout, MAX_METRICS, Metric, Root, SignedEntry, Weights},
 };
 use futures::stream::{FuturesUnordered, StreamExt};
 use libp2p_identity::PeerId;
@@ -80,6 +82,9 @@ pub struct Participant {
     counted: FoldFigures,
     /// Whether a peer's update was folded since this was created.
     folded_peers: bool,
+    /// The weights that the epoch under way began with, if updates are compared and it knows them: not for what an
+    /// earlier life has trained and not folded.
+    began_from: Option<Weights>,
     /// The node's newest update, until it is in the folder.
     unpublished: Option<LocalUpdate>,
     /// The epoch of the newest fold, and what was folded.
@@ -110,6 +115,7 @@ impl Participant {
             failures: 0,
             counted: FoldFigures::default(),
             folded_peers: false,
+            began_from: None,
             unpublished: None,
             folded: None,
         }
@@ -127,8 +133,8 @@ impl Participant {
 
     /// What happened to peers' updates.
     pub(super) fn figures(&self) -> FoldFigures {
-        let FoldFigures { rejected, out_of_reach, left_out, .. } = self.complaints.counted;
-        FoldFigures { rejected, out_of_reach, left_out, ..self.counted }
+        let FoldFigures { rejected, out_of_reach, left_out, suspected, .. } = self.complaints.counted;
+        FoldFigures { rejected, out_of_reach, left_out, suspected, ..self.counted }
     }
 
     /// What tensors it trains.
@@ -564,9 +570,28 @@ impl Participant {
         }
     }
 
+    /// What a node does about updates that are out of line.
+    pub(super) fn suspicion(&self) -> Suspicion {
+        self.options.checks.suspect
+    }
+
+    /// The next epoch begins with these weights: what peers publish of it is compared as differences to them.
+    pub(super) fn begins_from(&mut self, weights: &Weights) {
+        self.began_from = (self.suspicion() != Suspicion::Off).then(|| weights.clone());
+    }
+
+    /// Reports updates that are out of line. Returns how many are left out.
+    pub(super) fn tell_suspects(&mut self, suspects: &[Suspect]) -> usize {
+        suspects.iter().for_each(|suspect| self.complaints.tell_suspect(suspect));
+        let left_out = suspects.iter().filter(|suspect| suspect.left_out).count();
+        self.counted.suspects_left_out += left_out as u64;
+        left_out
+    }
+
     /// Folds. `own` says where among the peers' updates the node's own stands. An update that can't be read any more is
     /// left out with an event. If fewer than `needed` are left, its own included, or none of a peer, nothing is folded.
-    /// An error of the strategy is reported as an event.
+    /// An error of the strategy is reported as an event. Those left out as suspect are among the `needed`: they have
+    /// answered.
     ///
     /// Cancelling it counts no fold. The strategy may have taken its step anyway, so this participant can't go on:
     /// [`NodeError::FoldCancelled`].
@@ -587,11 +612,17 @@ impl Participant {
         self.cut_claims(&mut inputs);
         let (number, failures) = (self.roster.folds() + 1, self.failures);
         let mut strategy = self.take_strategy()?;
+        let (suspicion, began_from) = (self.suspicion(), self.began_from.clone());
         let worked = off_runtime(move || {
-            let (folded, unread) = fold_readable(strategy.as_mut(), &mut inputs, number, failures, needed);
-            (strategy, folded, inputs, unread)
+            let mut unread = Vec::new();
+            let suspects = find_suspects(suspicion, began_from.as_ref(), &mut inputs, &mut unread);
+            drop(began_from);
+            let left_out = suspects.iter().filter(|suspect| suspect.left_out).count();
+            let needed = needed.saturating_sub(left_out);
+            let folded = fold_readable(strategy.as_mut(), &mut inputs, number, failures, needed, &mut unread);
+            (strategy, folded, inputs, unread, suspects)
         });
-        let (strategy, folded, inputs, unread) = worked.await?;
+        let (strategy, folded, inputs, unread, suspects) = worked.await?;
         *self.strategy.lock().unwrap_or_else(PoisonError::into_inner) = Some(strategy);
         for Unread { entry, complaint, reason } in unread {
             if let Some(root) = entry.root() {
@@ -599,8 +630,10 @@ impl Participant {
             }
             self.complaints.complain(&entry, complaint, &reason);
         }
+        let left_out = self.tell_suspects(&suspects);
         let Folded { weights, shares, unaveraged, turned_negative } = match folded {
-            None => return Ok(Outcome::TooFew(inputs.len())),
+            None if left_out > 0 && inputs.iter().all(|input| input.own) => return Ok(Outcome::AllSuspect(left_out)),
+            None => return Ok(Outcome::TooFew(inputs.len() + left_out)),
             Some(Ok(folded)) => folded,
             Some(Err(error)) => {
                 tracing::warn!(epoch, %error, "not folded");
@@ -640,6 +673,7 @@ impl Participant {
         self.emit(&Event::Folded { epoch, round: number, updates, unaveraged, turned_negative });
         let known = inputs.iter().filter_map(|input| Some((input.author, *numbers.get(&input.author)?)));
         self.folder.folded(&known.collect::<Vec<_>>()).await;
+        self.begins_from(&weights);
         Ok(Outcome::Weights(weights))
     }
 }

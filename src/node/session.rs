@@ -267,6 +267,7 @@ impl Session {
             None => self.begin_anew(initial, trainer).await?,
         };
         begun.progress = self.take_up(progress).await?;
+        self.mode.participant_mut().begins_from(&begun.weights);
         Ok(begun)
     }
 
@@ -455,7 +456,7 @@ impl Session {
     /// Publishes a trained epoch and folds. `trainer` is the training program's state after the epoch.
     ///
     /// With the weights of `local` and those of the fold there are two copies of the model in memory, beside what the
-    /// strategy remembers; the training program should hold no other meanwhile. On the disk each byte is written once:
+    /// strategy remembers and, unless [`Checks::suspect`](super::Checks::suspect) is off, what the epoch began with; the training program should hold no other meanwhile. On the disk each byte is written once:
     /// the trained weights, which are the published value, the folded ones, and the state, if it was
     /// [written](Self::write_state).
     ///
@@ -481,7 +482,9 @@ impl Session {
         if !self.save_when_there_is_room(phase, &local).await? {
             let (weights, epoch) = (local.weights.clone(), local.epoch);
             (self.complete, self.completed) = (Some((epoch, None)), epoch);
-            self.mode.participant_mut().made_of_own(&local, epoch);
+            let participant = self.mode.participant_mut();
+            participant.made_of_own(&local, epoch);
+            participant.begins_from(&weights);
             self.unsaved = Some(local);
             self.tell_figures();
             return Ok(Completed { weights, epoch });
@@ -536,7 +539,9 @@ impl Session {
         // The entry names it, or the folder has failed.
         self.staged = None;
         let (weights, epoch) = exchanged?;
-        self.mode.participant_mut().made_of_own(&local, epoch);
+        let participant = self.mode.participant_mut();
+        participant.made_of_own(&local, epoch);
+        participant.begins_from(&weights);
         drop(local);
         fail::fail_point!("session::folded");
         self.compare_starts();

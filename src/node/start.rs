@@ -4,6 +4,7 @@ use super::{
     Event, FoldedFrom, NodeError, Origin, Participant, Standpoint, Stop,
     background::off_runtime,
     fold::{Input, fold_apart},
+    suspects::find_suspects,
 };
 use crate::{
     folder::Value,
@@ -12,7 +13,10 @@ use crate::{
     weights::{Key, Metadata, Root, TensorReader, Weights, read_all},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tokio::time::{Instant, timeout_at};
 
 /// How long a node that begins waits at most for the answers of peers that may be there. Unreachable peers get ten
@@ -192,7 +196,6 @@ pub(super) async fn first_weights(
     let Some(epoch) = common.filter(|&epoch| !(begins_with_them && epoch <= 1)) else {
         return Ok(First { weights, epoch: 0, origin, authors: Vec::new() });
     };
-    let authors = fresh.iter().map(|(arrived, _)| arrived.author().to_string()).collect();
     // Integers have a mean only if they are rounded; otherwise they come from the newest update, as in every fold.
     let only_integers = weights.layout().tensors().iter().all(|tensor| !tensor.dtype.is_float());
     let integers = if only_integers { "mean" } else { "newest" };
@@ -200,9 +203,19 @@ pub(super) async fn first_weights(
     let mut from: Vec<FoldedFrom> = fresh.iter().map(|(arrived, _)| arrived.folded_from(0.0)).collect();
     let mut inputs: Vec<Input> = fresh.into_iter().map(|(arrived, staleness)| Input::of(arrived, staleness)).collect();
     participant.cut_claims(&mut inputs);
-    let folded = off_runtime(move || fold_apart(mean.as_mut(), &inputs)).await?;
+    let (suspicion, seen_from) = (participant.suspicion(), weights.clone());
+    let (folded, suspects) = off_runtime(move || {
+        let suspects = find_suspects(suspicion, Some(&seen_from), &mut inputs, &mut Vec::new());
+        (fold_apart(mean.as_mut(), &inputs), suspects)
+    })
+    .await?;
+    participant.tell_suspects(&suspects);
+    let left_out = suspects.iter().filter(|suspect| suspect.left_out).map(|suspect| suspect.author.to_string());
+    let left_out: BTreeSet<String> = left_out.collect();
+    from.retain(|update| !left_out.contains(&update.author));
     match folded {
         Ok(folded) => {
+            let authors = from.iter().map(|update| update.author.clone()).collect();
             from.iter_mut().zip(&folded.shares).for_each(|(update, share)| update.weight = *share);
             participant.folded = Some((epoch, from));
             Ok(First { weights: folded.weights, epoch, origin: Origin::Fold, authors })

@@ -4,6 +4,7 @@ use super::{
     Event, LocalUpdate, NodeError, Participant, Stop,
     fold::Outcome,
     start::deadline_in,
+    suspects::all_suspect,
     update::{Arrived, Listing},
 };
 use crate::{
@@ -320,6 +321,11 @@ impl SyncNode {
             match self.participant.fold(Some((place, local)), fresh, local.epoch, needed).await? {
                 Outcome::Weights(weights) => return Ok(Ok(weights)),
                 Outcome::Refused => return Ok(Ok(local.weights.clone())),
+                Outcome::AllSuspect(left_out) => {
+                    let reason = all_suspect(left_out);
+                    self.participant.emit(&Event::NotFolded { epoch: local.epoch, reason });
+                    return Ok(Ok(local.weights.clone()));
+                }
                 Outcome::TooFew(usable) if usable < needed => return Ok(Err(usable)),
                 Outcome::TooFew(_) => {}
             }

@@ -65,6 +65,10 @@ pub(crate) fn text(event: &Event) -> Option<String> {
              --max-examples-ratio says how many may",
             short_peer(author),
         ),
+        Event::Suspect { author, epoch, reason, left_out } => {
+            let done = if *left_out { "left out of the fold" } else { "folded all the same" };
+            format!("update of {} for epoch {epoch} is suspect and {done}: {reason}", short_peer(author))
+        }
         Event::Mismatch { author, differences } => {
             format!("settings of {} don't fit: {}", short_peer(author), differences.join("; "))
         }

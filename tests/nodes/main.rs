@@ -6,6 +6,7 @@ mod checks;
 mod golden_runs;
 mod simulation;
 mod start;
+mod suspects;
 mod synchronous;
 
 #[path = "../support/golden/mod.rs"]

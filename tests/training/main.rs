@@ -5,3 +5,4 @@
 mod callback;
 mod cpu_backend;
 mod data_sets;
+mod robust_rules;
