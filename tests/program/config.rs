@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Settings whose values are not just of their form: the key, a value as flag and variable have it, and as TOML has it.
-const SETTINGS: [(&str, &str, &str); 57] = [
+const SETTINGS: [(&str, &str, &str); 58] = [
     ("federation", "hospitals", "\"hospitals\""),
     ("run", "2", "\"2\""),
     ("folder", "memory:", "\"memory:\""),
@@ -66,6 +66,11 @@ const SETTINGS: [(&str, &str, &str); 57] = [
     ("min-peers", "2", "2"),
     ("start-deadline", "2.5", "2.5"),
     ("allow", "12D3a,12D3b", "[\"12D3a\", \"12D3b\"]"),
+    (
+        "admin",
+        "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN",
+        "\"12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN\"",
+    ),
     ("readmit", "12D3c", "[\"12D3c\"]"),
     ("json", "true", "true"),
     ("publish-folded", "true", "true"),
