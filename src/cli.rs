@@ -11,6 +11,7 @@ mod folder;
 mod init_file;
 mod invitation;
 mod layers;
+mod members;
 mod model;
 mod node;
 #[cfg(unix)]
@@ -75,6 +76,9 @@ enum Command {
     Invite(Box<invitation::InviteFlags>),
     /// Join a federation by what `peerfold invite` printed: writes a configuration and the secret into the home.
     Join(invitation::JoinFlags),
+    /// Show the list of members that an administrator has signed, and at the administrator's home change it, for all nodes
+    /// with --admin at once.
+    Members(Box<members::MembersFlags>),
     /// Save a home's newest folded model, also while its node runs.
     Model(model::ModelFlags),
     /// Show who is connected to a running node: address, transport, entries, bytes, last seen.
@@ -241,6 +245,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Secret(command) => secret::run(&command)?,
         Command::Invite(flags) => invitation::invite(&flags)?,
         Command::Join(flags) => invitation::join(&flags)?,
+        Command::Members(flags) => members::run(&flags)?,
         Command::Model(flags) => model::run(&flags)?,
         Command::Aggregate(flags) => aggregate::run(&flags)?,
         Command::Folder(command) => folder::run(&command)?,

@@ -4,7 +4,8 @@
 //! that can be waited on; a [`Watch`] follows it. Two sets are compared by the [`Fingerprints`] of their buckets, and
 //! the buckets that differ are fetched in pages.
 //!
-//! A [`Membership`] says who may take part at all, by a [`MemberList`] or without one.
+//! A [`Membership`] says who may take part at all, by a [`MemberList`] or without one. A [`SignedList`] is one
+//! that an administrator has signed for all.
 
 mod board;
 mod buckets;
@@ -14,6 +15,7 @@ mod figures;
 mod limits;
 mod member_list;
 mod membership;
+mod signed_list;
 mod standing;
 
 pub use self::{
@@ -25,5 +27,6 @@ pub use self::{
     limits::{EntryLimits, MAX_AUTHORS, MAX_ENTRIES_PER_AUTHOR},
     member_list::{ListMistake, MAX_MEMBERS, MAX_NAME_CHARS, MemberList},
     membership::Membership,
+    signed_list::{MAX_LIST_BYTES, SignedList, SignedListError},
     standing::Standing,
 };

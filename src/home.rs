@@ -6,7 +6,7 @@
 //! | `sequence` | numbers up to this one may have been used |
 //! | `lock` | locked while a node runs; holds its process id |
 //! | `network.sock` | where a node on the network says how it stands |
-//! | `runs/<federation id>/` | checkpoints, one directory a federation, whose name and run `federation.json` says |
+//! | `runs/<federation id>/` | checkpoints, one directory a federation, whose name and run `federation.json` says; in `members` the newest list that its administrator has signed |
 
 mod sequence;
 
@@ -186,9 +186,14 @@ impl Home {
         &self.dir
     }
 
+    /// Where the home in `dir` keeps what belongs to one federation, whether or not it is there. Needs no lock.
+    pub fn run_path(dir: &Path, federation: &FederationId) -> PathBuf {
+        dir.join(RUNS).join(federation.to_string())
+    }
+
     /// The directory for one federation, created if needed.
     pub fn run_dir(&self, federation: &FederationId) -> Result<PathBuf, HomeError> {
-        let dir = self.dir.join(RUNS).join(federation.to_string());
+        let dir = Self::run_path(&self.dir, federation);
         create_private_dir(&dir)?;
         Ok(dir)
     }

@@ -23,6 +23,9 @@ mod config;
 mod event;
 mod figures;
 mod fold;
+mod list_change;
+mod list_file;
+mod list_follower;
 mod participant;
 mod patience;
 mod progress;
@@ -51,7 +54,9 @@ pub use self::{
     choice::StrategyChoice,
     config::{NodeConfig, Pace},
     event::{Event, EventSink, FoldedUpdate, Origin, UnaveragedTensors},
-    figures::{Figures, FoldFigures, RunFigures, TrainingFigures},
+    figures::{Figures, FoldFigures, ListFigures, RunFigures, TrainingFigures},
+    list_change::{ListChange, ListTold},
+    list_file::{ListFile, ListFileError},
     participant::{Participant, ParticipantOptions},
     progress::Progress,
     roster::{Roster, Standpoint},
@@ -94,6 +99,9 @@ pub enum NodeError {
     /// The allow-list can't be read.
     #[error(transparent)]
     AllowList(#[from] AllowListError),
+    /// The administrator's list in the home can't be used.
+    #[error(transparent)]
+    ListFile(#[from] ListFileError),
     /// A setting is out of its bounds.
     #[error(transparent)]
     Setting(#[from] Mistake),

@@ -13,7 +13,7 @@ const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 const LENGTH_BYTES: usize = 2;
 const CHECKSUM_BYTES: usize = 4;
 /// Most characters that are read.
-const MAX_CHARACTERS: usize = 16 << 10;
+const MAX_CHARACTERS: usize = 128 << 10;
 
 /// Why a text is not what was copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +87,7 @@ pub(crate) fn from_base32(text: &str) -> Option<Vec<u8>> {
     if base32(&bytes) == text { Some(bytes) } else { None }
 }
 
-/// The text for these bytes, of which there may be at most 8,192.
+/// The text for these bytes, of which there may be at most 65,535.
 pub(crate) fn written(content: &[u8]) -> String {
     let length = u16::try_from(content.len()).expect("what is copied by hand is short");
     let mut bytes = [&length.to_le_bytes(), content].concat();

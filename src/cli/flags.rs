@@ -24,12 +24,13 @@ const WAYS: [&str; 7] = ["secret", "s3-endpoint", "s3-allow-http", "bootstrap", 
 pub(super) struct InvitedFlags(pub(super) Given);
 
 /// The settings that the sites of a federation have in common, so that an invitation may set them. None names a file.
-pub(super) const SHARED: [&str; 23] = [
+pub(super) const SHARED: [&str; 24] = [
     "federation",
     "run",
     "folder",
     "bootstrap",
     "fallback",
+    "admin",
     "s3-endpoint",
     "s3-allow-http",
     "dataset",
@@ -50,8 +51,33 @@ pub(super) const SHARED: [&str; 23] = [
     "max-staleness",
 ];
 
+/// The flags of an administrator's commands.
+pub(super) struct AdminFlags(pub(super) Given);
+
+/// The settings that [`AdminFlags`] has: which list, and how to reach those who follow it.
+const ADMINISTERED: [&str; 13] = [
+    "federation",
+    "run",
+    "home",
+    "folder",
+    "bootstrap",
+    "fallback",
+    "admin",
+    "secret",
+    "s3-endpoint",
+    "s3-allow-http",
+    "readmit",
+    "listen",
+    "no-mdns",
+];
+
+fn administered() -> Vec<Field> {
+    let is_administered = |field: &Field| ADMINISTERED.contains(&field.key);
+    node_settings().into_iter().filter(is_administered).map(|field| Field { heading: None, ..field }).collect()
+}
+
 fn invited() -> Vec<Field> {
-    let is_invited = |field: &Field| field.key == "secret" || SHARED.contains(&field.key);
+    let is_invited = |field: &Field| matches!(field.key, "secret" | "home") || SHARED.contains(&field.key);
     node_settings().into_iter().filter(is_invited).map(|field| Field { heading: None, ..field }).collect()
 }
 
@@ -92,6 +118,7 @@ macro_rules! flags {
 flags!(NodeFlags, node_settings);
 flags!(WayFlags, ways);
 flags!(InvitedFlags, invited);
+flags!(AdminFlags, administered);
 
 /// The flag of a setting.
 fn argument(field: &Field) -> Arg {

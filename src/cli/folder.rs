@@ -11,10 +11,11 @@ use super::{
 use crate::{
     bucket::{BucketOptions, BucketSettings},
     durable_file,
+    entries::Membership,
     folder::{Author, CachedOptions, FolderUrl, SharedFolder},
     home::Home,
     node::TrustSettings,
-    p2p::{NetworkOptions, Surroundings},
+    p2p::{self, NetworkOptions, Surroundings},
     program::{Column, Sheet, columns, print, short_peer},
     settings::{Settings, Value, Values, Written},
     train::{SavedLayout, for_file},
@@ -115,15 +116,15 @@ pub(super) enum FolderCommand {
 #[derive(Args)]
 pub(super) struct Place {
     /// The folder: p2p:, s3://bucket/prefix, file:///directory.
-    url: String,
+    pub(super) url: String,
     /// Name of the federation.
     #[arg(long, env = "PEERFOLD_FEDERATION", value_name = "NAME")]
-    federation: String,
+    pub(super) federation: String,
     /// Label of the run.
     #[arg(long, env = "PEERFOLD_RUN", value_name = "LABEL", default_value = "1")]
-    run: String,
+    pub(super) run: String,
     #[command(flatten)]
-    ways: WayFlags,
+    pub(super) ways: WayFlags,
 }
 
 /// Who publishes.
@@ -217,8 +218,8 @@ impl Kind {
 }
 
 /// An open folder, and what must live as long as it does.
-struct Opened {
-    folder: Arc<dyn SharedFolder>,
+pub(super) struct Opened {
+    pub(super) folder: Arc<dyn SharedFolder>,
     /// The federation's name.
     federation: String,
     _cache: Option<TempDir>,
@@ -249,7 +250,8 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
             let (entry, held_by) = runtime.block_on(async {
                 let around = opened.look_around().await?;
                 let entry = opened.folder.put(&key, &value, metadata).await?;
-                anyhow::Ok((entry, opened.hand_over(&format!("has {name}"), around).await?))
+                let handed_over = opened.hand_over(&format!("has {name}"), around).await?;
+                anyhow::Ok((entry, handed_over.map(|network| network.holding)))
             })?;
             let row = Row { held_by, ..Row::of(&entry, None) };
             print(&if *json { serde_json::to_string(&row)? + "\n" } else { text(&[row]) })?;
@@ -266,7 +268,8 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
                     bail!("there is no {key} in {}", place.url);
                 }
                 opened.folder.remove(&key).await?;
-                opened.hand_over(&format!("knows that {name} is gone"), around).await
+                let handed_over = opened.hand_over(&format!("knows that {name} is gone"), around).await?;
+                anyhow::Ok(handed_over.map(|network| network.holding))
             })?;
             reached(known_by.map(|peers| format!("{} that it is gone", people(peers, "knows", "know"))).as_deref());
             Ok(())
@@ -283,21 +286,26 @@ pub(super) fn run(command: &FolderCommand) -> anyhow::Result<()> {
 }
 
 impl Place {
+    /// Opens the folder in the name of a home, which must exist, for members only.
+    pub(super) fn open_in(&self, home: &Path, membership: &Arc<Membership>) -> anyhow::Result<Opened> {
+        let values: Values = values(&self.ways.0);
+        let url = FolderUrl::read(&Written::Text(self.url.clone()));
+        let url = url.map_err(|unfit| wrong("folder", &self.url, unfit.what))?;
+        let home = Home::open_existing(home)?;
+        let run_dir = home.name_run(&self.federation, &self.run)?;
+        let options = CachedOptions { membership: membership.clone(), ..options(&values, &url, &run_dir)? };
+        let author = Author::from_home(&home, FederationId::new(&self.federation, &self.run));
+        let folder = url.open(author, options)?;
+        Ok(Opened { folder, federation: self.federation.clone(), _cache: None, _home: Some(home) })
+    }
+
     /// Opens the folder, with the publisher's home, or read-only, so that nothing is written there.
     fn open(&self, home: Option<&dyn Fn() -> anyhow::Result<Home>>) -> anyhow::Result<Opened> {
         let values: Values = values(&self.ways.0);
         let url = FolderUrl::read(&Written::Text(self.url.clone()));
         let url = url.map_err(|unfit| wrong("folder", &self.url, unfit.what))?;
         let federation = FederationId::new(&self.federation, &self.run);
-        let options = |run_dir: &Path| -> Result<CachedOptions, SettingsError> {
-            let secret = secret_of(&values, &url)?;
-            let settings = BucketSettings::read(&values)?;
-            let bucket = BucketOptions { settings, secret: secret.clone(), ..BucketOptions::default() };
-            let network = NetworkOptions { secret, ..network_of(&values, &url)?.into() };
-            let (network, bucket) = url.ways(network, bucket);
-            let TrustSettings { readmit: readmitted, .. } = TrustSettings::read(&values)?;
-            Ok(CachedOptions { network, bucket, readmitted, ..CachedOptions::in_run(run_dir) })
-        };
+        let options = |run_dir: &Path| options(&values, &url, run_dir);
         if let Some(home) = home {
             // Report wrong settings before making a home.
             options(Path::new(""))?;
@@ -314,10 +322,21 @@ impl Place {
     }
 }
 
+/// How to open a folder of these settings.
+fn options(values: &Values, url: &FolderUrl, run_dir: &Path) -> Result<CachedOptions, SettingsError> {
+    let secret = secret_of(values, url)?;
+    let settings = BucketSettings::read(values)?;
+    let bucket = BucketOptions { settings, secret: secret.clone(), ..BucketOptions::default() };
+    let network = NetworkOptions { secret, ..network_of(values, url)?.into() };
+    let (network, bucket) = url.ways(network, bucket);
+    let TrustSettings { readmit: readmitted, .. } = TrustSettings::read(values)?;
+    Ok(CachedOptions { network, bucket, readmitted, ..CachedOptions::in_run(run_dir) })
+}
+
 impl Opened {
     /// Who is there, if the folder is a network. An error if it is a bucket that can't be used now: a user at a
     /// terminal won't wait for it to come back.
-    async fn look_around(&self) -> anyhow::Result<Option<Surroundings>> {
+    pub(super) async fn look_around(&self) -> anyhow::Result<Option<Surroundings>> {
         if let Some(reason) = self.folder.routes().and_then(|routes| routes.borrow().reason.clone()) {
             bail!(reason);
         }
@@ -340,7 +359,11 @@ impl Opened {
 
     /// Waits until what was put or removed would outlive this program, if more than its own disk should have it.
     /// Returns how many peers have it, if the folder is a network; an error if nobody `has` it.
-    async fn hand_over(&self, has: &str, around: Option<Surroundings>) -> anyhow::Result<Option<usize>> {
+    pub(super) async fn hand_over(
+        &self,
+        has: &str,
+        around: Option<Surroundings>,
+    ) -> anyhow::Result<Option<p2p::HandedOver>> {
         let handed_over = self.folder.hand_over(HAND_OVER).await;
         if let Some(routes) = self.folder.routes().map(|routes| routes.borrow().clone())
             && !routes.bucket
@@ -348,7 +371,7 @@ impl Opened {
             return Err(anyhow!(routes.reason.unwrap_or_default()));
         }
         let (Some(network), false) = (handed_over.network, handed_over.outlives()) else {
-            return Ok(handed_over.network.map(|network| network.holding));
+            return Ok(handed_over.network);
         };
         let why = match around {
             Some(around) if network.members == 0 => around.to_string(),
@@ -478,7 +501,7 @@ fn reached(what: Option<&str>) {
     }
 }
 
-fn people(count: usize, one: &str, many: &str) -> String {
+pub(super) fn people(count: usize, one: &str, many: &str) -> String {
     if count == 1 { format!("1 peer {one}") } else { format!("{count} peers {many}") }
 }
 

@@ -1,7 +1,8 @@
 //! `peerfold invite` and `peerfold join`: what the sites of a federation must have in common, as one text to paste.
 //!
 //! ```text
-//! peerfold-join-1- and, as `pasted` writes it: postcard of the secret, if there is one, and of the settings as TOML
+//! peerfold-join-1- and, as `pasted` writes it: postcard of the secret, if there is one, and of the settings as TOML,
+//! followed by the administrator's newest list of members, if there is one
 //! ```
 //!
 //! Only [`SHARED`] settings go into it, and only those are taken from it: whoever sends one chooses no path and no
@@ -16,15 +17,19 @@ use super::{
 };
 use crate::{
     durable_file,
+    entries::{SignedList, SignedListError},
     folder::FolderUrl,
     home::Home,
+    node::{ListFile, TrustSettings},
     pasted::{self, PasteError},
     program::print,
     secret::Secret,
     settings::{Form, Item, Values, Written},
+    weights::FederationId,
 };
 use anyhow::{Context, bail};
 use clap::{Args, ValueHint};
+use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -37,7 +42,11 @@ use std::{
 const TITLE: &str = "peerfold-join-";
 const VERSION: &str = "1";
 /// More than any invitation has.
-const MAX_BYTES: u64 = 32 << 10;
+const MAX_BYTES: u64 = 160 << 10;
+/// Longest settings that fit in together with a list.
+const MAX_SETTINGS: usize = 12 << 10;
+/// Characters of a line: a terminal gives a program no longer ones than 4095.
+const LINE: usize = 2000;
 /// The configuration in the home of a site that joins.
 const CONFIG: &str = "node.toml";
 /// The secret in it.
@@ -73,6 +82,10 @@ enum InvitationError {
     Paste(#[from] PasteError),
     #[error("the invitation can't be read: what is in it is not what an invitation has")]
     Content,
+    #[error("the invitation's list of members can't be used: {0}")]
+    List(SignedListError),
+    #[error("the invitation's list of members is signed by {signer}, who is not the administrator that it names")]
+    Signer { signer: PeerId },
     #[error("the invitation sets {key}, which this peerfold doesn't take from one: update it, or ask who invites you")]
     Setting { key: String },
     #[error("the invitation sets {key} to what it can't be: {what}")]
@@ -85,11 +98,16 @@ struct Invitation {
     secret: Option<[u8; 32]>,
     /// The settings that all have in common, as TOML.
     settings: String,
+    /// The newest list of members, as [`SignedList::bytes`]: a site that joins must know whom to admit before it can hear
+    /// of a newer one. Follows the rest, and is empty if there is none.
+    #[serde(skip)]
+    members: Vec<u8>,
 }
 
 impl Invitation {
     fn text(&self) -> String {
-        let content = postcard::to_stdvec(self).expect("writing to memory, and all lengths are known");
+        let mut content = postcard::to_stdvec(self).expect("writing to memory, and all lengths are known");
+        content.extend(&self.members);
         format!("{TITLE}{VERSION}-{}", pasted::written(&content))
     }
 
@@ -102,10 +120,24 @@ impl Invitation {
             let version = version.chars().take(10).collect();
             return Err(if is_number { InvitationError::Newer { version } } else { InvitationError::NotOne });
         }
-        match postcard::take_from_bytes(&pasted::read(rest)?) {
-            Ok((invitation, [])) => Ok(invitation),
-            _ => Err(InvitationError::Content),
+        match postcard::take_from_bytes::<Self>(&pasted::read(rest)?) {
+            Ok((invitation, members)) => Ok(Self { members: members.to_vec(), ..invitation }),
+            Err(_) => Err(InvitationError::Content),
         }
+    }
+
+    /// The list of members, checked: signed by the administrator that the settings name, for their federation.
+    fn list(&self, settings: &Values) -> anyhow::Result<Option<SignedList>> {
+        if self.members.is_empty() {
+            return Ok(None);
+        }
+        let NodeIdentity { federation, run, .. } = read(settings)?;
+        let federation = FederationId::new(&federation.unwrap_or_default(), &run);
+        let list = SignedList::read(&self.members, federation).map_err(InvitationError::List)?;
+        if read::<TrustSettings>(settings)?.admin != Some(list.signer()) {
+            return Err(InvitationError::Signer { signer: list.signer() }.into());
+        }
+        Ok(Some(list))
     }
 
     /// The settings, checked: those that an invitation may have.
@@ -162,28 +194,63 @@ fn shared(settings: &Given) -> Result<Values, SettingsError> {
 pub(super) fn invite(flags: &InviteFlags) -> anyhow::Result<()> {
     let settings = resolve(&flags.shared.0, flags.config.as_deref())?;
     let all = values(&settings);
-    let NodeIdentity { federation, folder, .. } = read(&all)?;
-    federation.filter(|name| !name.is_empty()).ok_or_else(|| missing("federation"))?;
+    let NodeIdentity { federation, run, folder, home } = read(&all)?;
+    let federation = federation.filter(|name| !name.is_empty()).ok_or_else(|| missing("federation"))?;
     let secret = secret_of(&all, &folder)?;
     let shared = shared(&settings)?;
     if folder == FolderUrl::P2p && secret.is_some() && !shared.contains_key("bootstrap") {
         // With a secret the local network isn't searched.
         return Err(missing("bootstrap").into());
     }
-    let invitation =
-        Invitation { secret: secret.as_ref().map(|secret| *secret.as_bytes()), settings: toml_of(&shared) };
-    print(&format!("{}\n", invitation.text()))?;
+    let settings = toml_of(&shared);
+    if settings.len() > MAX_SETTINGS {
+        bail!(
+            "the settings that all have in common have {} bytes, and an invitation at most {MAX_SETTINGS}",
+            settings.len()
+        );
+    }
+    let admin = read::<TrustSettings>(&all)?.admin;
+    let members = match (admin, home) {
+        (Some(admin), Some(home)) => {
+            let id = FederationId::new(&federation, &run);
+            ListFile::new(&Home::run_path(&home, &id), id, admin).read()?
+        }
+        _ => None,
+    };
+    let invitation = Invitation {
+        secret: secret.as_ref().map(|secret| *secret.as_bytes()),
+        settings,
+        members: members.as_ref().map(SignedList::bytes).unwrap_or_default(),
+    };
+    print(&lines(&invitation.text()))?;
     let keys: Vec<&str> = shared.keys().map(String::as_str).collect();
     eprintln!("it sets {}", keys.join(", "));
+    match (&members, admin) {
+        (Some(list), _) => eprintln!("it has list {} of members", list.number()),
+        (None, Some(admin)) => eprintln!(
+            "it has no list of members, as there is none of {admin} in this home: who joins connects with the administrator \
+             alone, until it gets the newest list"
+        ),
+        (None, None) => {}
+    }
     match secret {
         Some(secret) => eprintln!(
             "it contains the federation's secret ({}): whoever reads it can join and read everything, so send it by a way \
              on which nobody else does",
             secret.fingerprint()
         ),
+        None if admin.is_some() => {
+            eprintln!("there is no secret in it: whoever reads it can look for the federation (see --secret)")
+        }
         None => eprintln!("there is no secret in it: whoever knows the federation's name can join (see --secret)"),
     }
     Ok(())
+}
+
+/// An invitation as it is printed: in one line, or in several if it is long.
+fn lines(text: &str) -> String {
+    let parts = text.as_bytes().chunks(LINE).map(|part| String::from_utf8_lossy(part) + "\n");
+    parts.collect()
 }
 
 /// Reads lines until they are a whole invitation.
@@ -210,6 +277,7 @@ pub(super) fn join(flags: &JoinFlags) -> anyhow::Result<()> {
     let mut values = invitation.values()?;
     let NodeIdentity { federation, run, .. } = read(&values)?;
     let federation = federation.ok_or(InvitationError::Content)?;
+    let list = invitation.list(&values)?;
     let home = flags.home.clone().map_or_else(default_home, Ok)?;
     let home = std::path::absolute(&home).with_context(|| format!("--home {}", home.display()))?;
     let text = |path: &Path| match path.to_str() {
@@ -227,6 +295,7 @@ pub(super) fn join(flags: &JoinFlags) -> anyhow::Result<()> {
     );
     check_free(&config, &content)?;
     let peer = Home::peer_id(&home)?;
+    let members = list.map(|list| keep_list(&home, &federation, &run, &list)).transpose()?;
     if let Some(bytes) = invitation.secret {
         Secret::from_bytes(bytes).write_new(&secret)?;
     }
@@ -240,8 +309,22 @@ pub(super) fn join(flags: &JoinFlags) -> anyhow::Result<()> {
     if invitation.secret.is_some() {
         told += &format!("wrote {}: keep it to yourself, as the invitation\n", secret.display());
     }
+    if let Some(number) = members {
+        told += &format!("it admits by list {number} of members, and follows newer ones\n");
+    }
     told += &format!("start its node with: peerfold node --config {}\n", quoted(&config));
     print(&told)
+}
+
+/// Keeps the invitation's list in the home, unless a newer one is there. Gives the number of the one that counts.
+fn keep_list(home: &Path, federation: &str, run: &str, list: &SignedList) -> anyhow::Result<u64> {
+    let id = FederationId::new(federation, run);
+    let file = ListFile::new(&Home::run_path(home, &id), id, list.signer());
+    let newer = file.read()?.map(|kept| kept.number()).filter(|&kept| kept >= list.number());
+    if newer.is_none() {
+        file.write(list)?;
+    }
+    Ok(newer.unwrap_or(list.number()))
 }
 
 /// Errors if the file is there with something else in it.
@@ -270,7 +353,7 @@ mod tests {
     use super::*;
 
     fn invitation(settings: &str) -> Invitation {
-        Invitation { secret: Some([5; 32]), settings: settings.to_owned() }
+        Invitation { secret: Some([5; 32]), settings: settings.to_owned(), members: Vec::new() }
     }
 
     #[test]
@@ -278,6 +361,9 @@ mod tests {
         let whole = invitation("federation = \"ward\"\nlr = 0.01\n");
         let text = whole.text();
         assert_eq!(Invitation::read(&text).unwrap(), whole);
+        let long = Invitation { members: vec![7; 50 << 10], ..invitation("federation = \"ward\"\n") };
+        assert_eq!(pasted_at(lines(&long.text()).as_bytes()).unwrap(), long);
+        assert!(long.list(&long.values().unwrap()).unwrap_err().to_string().contains("list of members can't be used"));
         let lines: Vec<&str> = text.as_bytes().chunks(40).map(|line| std::str::from_utf8(line).unwrap()).collect();
         assert_eq!(pasted_at(lines.join("\n").as_bytes()).unwrap(), whole);
         assert_eq!(pasted_at(format!("\n{}\n\nmore", lines.join("  \r\n")).as_bytes()).unwrap(), whole);

@@ -171,7 +171,7 @@ pub(super) fn run(values: &Values, ends_with_stdin: bool, output: &EventOutput) 
     let length = extent.length().map_err(SettingsError::from)?;
     let BeginSettings { device, init } = read(values)?;
     let SaveSettings { out, layout: saved } = read(values)?;
-    let is_open = config.trust.allow.is_none() && config.secret.is_none();
+    let is_open = config.trust.allow.is_none() && config.trust.admin.is_none() && config.secret.is_none();
     if let (FolderUrl::Bucket(url), true) = (&config.folder, is_open) {
         tracing::warn!(
             "whoever can write into {url} can join; --secret keeps out who doesn't have it, and --allow names the peers whose \

@@ -65,6 +65,45 @@ impl MemberList {
         }
     }
 
+    /// This list with this peer, under this name if it is given one. Errors if it would not be a list, or the name another
+    /// when read again.
+    pub fn with(&self, peer: PeerId, name: Option<&str>) -> Result<Self, ListMistake> {
+        let text = format!("{}{peer} {}", self.without(&peer).text(), name.unwrap_or_default());
+        let list = Self::parse(&text)?;
+        if list.name(&peer) == name && list.len() == self.without(&peer).len() + 1 {
+            return Ok(list);
+        }
+        let what = format!("{:?} is no name: it has no #, and no space before or after it", name.unwrap_or_default());
+        Err(ListMistake { line: list.len(), what })
+    }
+
+    /// This list without this peer.
+    #[must_use]
+    pub fn without(&self, peer: &PeerId) -> Self {
+        let mut list = self.clone();
+        list.members.remove(peer);
+        list
+    }
+
+    /// The list as it is [read](Self::parse), in order of the peer ids.
+    pub fn text(&self) -> String {
+        let line = |(peer, name): (&PeerId, &Option<String>)| match name {
+            Some(name) => format!("{peer} {name}\n"),
+            None => format!("{peer}\n"),
+        };
+        self.members.iter().map(line).collect()
+    }
+
+    /// How many members there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
     /// Whether this peer is in the list.
     pub fn contains(&self, peer: &PeerId) -> bool {
         self.members.contains_key(peer)
@@ -115,6 +154,21 @@ mod tests {
         assert_eq!(wrong(&format!("{one} \u{1b}[31mred")).line, 1);
         let many: String = (0..=MAX_MEMBERS).map(|_| format!("{}\n", PeerId::random())).collect();
         assert_eq!(wrong(&many).line, MAX_MEMBERS + 1);
+    }
+
+    #[test]
+    fn what_is_changed_is_read_again_as_it_was_meant() {
+        let (one, two) = (PeerId::random(), PeerId::random());
+        let list = MemberList::default().with(one, Some("Ward 3, St. Mary's")).unwrap().with(two, None).unwrap();
+        assert_eq!((list.name(&one), list.name(&two), list.len()), (Some("Ward 3, St. Mary's"), None, 2));
+        assert_eq!(MemberList::parse(&list.text()).unwrap(), list);
+        let renamed = list.with(one, Some("ward")).unwrap();
+        assert_eq!((renamed.name(&one), renamed.len()), (Some("ward"), 2));
+        assert_eq!(renamed.without(&one), MemberList::from_iter([two]));
+        let (smuggled, long) = (format!("a\n{}", PeerId::random()), "n".repeat(MAX_NAME_CHARS + 1));
+        for name in ["", "a # b", "#", " a", "a ", "a\u{7}", smuggled.as_str(), long.as_str()] {
+            list.with(one, Some(name)).unwrap_err();
+        }
     }
 
     #[test]

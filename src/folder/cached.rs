@@ -58,6 +58,8 @@ pub struct CachedOptions {
     pub layout: Option<LayoutId>,
     /// Authors to be trusted although they signed two entries under one number.
     pub readmitted: Vec<PeerId>,
+    /// Authors who are no strangers although nothing of theirs was folded.
+    pub known: Vec<PeerId>,
     /// Who may take part. Others get nothing, and nothing of theirs is taken in, not even from the cache.
     pub membership: Arc<Membership>,
 }
@@ -78,6 +80,7 @@ impl CachedOptions {
             socket: None,
             layout: None,
             readmitted: Vec::new(),
+            known: Vec::new(),
             membership: Arc::new(Membership::open()),
         }
     }
@@ -155,13 +158,17 @@ impl CachedFolder {
     /// [`FolderError::Bucket`] if something about the bucket needs fixing. A bucket that just doesn't answer is a
     /// warning.
     pub fn open(author: Author, options: CachedOptions) -> Result<Self, FolderError> {
-        let CachedOptions { network, bucket, cache: settings, dir, socket, layout, readmitted, membership } = options;
+        let CachedOptions { network, bucket, cache: settings, dir, socket, layout, readmitted, known, membership } =
+            options;
         let federation = author.federation();
         let membership_changes = membership.changes();
         let opened = Cache::open(&dir, federation, &settings)?;
         let Opened { cache, entries, proofs, peers } = opened;
         let board = Arc::new(Board::with_limits(federation, settings.entry_limits()));
         board.know_own(author.peer_id());
+        for author in known {
+            board.know(author);
+        }
         for known in cache.notes(KNOWN)?.into_keys() {
             if let Some(author) = known.strip_prefix(KNOWN).and_then(|id| PeerId::from_bytes(id).ok()) {
                 board.know(author);

@@ -3,7 +3,7 @@
 use super::{
     AsyncNode, AsyncOptions, BlockingSession, Checks, EndSettings, EventSink, Members, NodeError, Participant,
     ParticipantOptions, PublishSettings, Session, SessionOptions, StartOptions, Stop, StrategyChoice, SyncNode,
-    SyncOptions, TrustSettings, allow_list::AllowListWatcher,
+    SyncOptions, TrustSettings, allow_list::AllowListWatcher, list_file::ListFile, list_follower::ListFollower,
 };
 use crate::{
     bucket::{BucketKeys, BucketOptions, BucketSettings},
@@ -118,6 +118,10 @@ impl NodeConfig {
                 return Err(Mistake { key: "folder", value: self.folder.to_string(), what });
             }
         }
+        if let (Some(admin), Some(_)) = (self.trust.admin, &self.trust.allow) {
+            let what = "its list says who may take part, and --allow too; give one of them".to_owned();
+            return Err(Mistake { key: "admin", value: admin.to_string(), what });
+        }
         self.bucket.check()?;
         self.cache.check()?;
         self.start.check()?;
@@ -153,7 +157,17 @@ impl NodeConfig {
         BlockingSession::new(|| {
             let me = author.peer_id();
             let allowed = self.trust.members()?;
-            let membership = allowed.clone().map_or_else(Membership::open, Membership::listed);
+            let followed = match self.trust.admin {
+                Some(admin) => {
+                    let file = ListFile::new(&run_dir, self.federation_id(), admin);
+                    let newest = file.read()?;
+                    Some((file, newest))
+                }
+                None => None,
+            };
+            let admitted = followed.as_ref().map(|(file, newest)| file.admitted(newest.as_ref()));
+            let admitted = admitted.or_else(|| allowed.clone());
+            let membership = admitted.map_or_else(Membership::open, Membership::listed);
             let membership = Arc::new(membership);
             let files = self.trust.allow.as_deref().unwrap_or_default();
             let watcher = AllowListWatcher::start(files, Arc::downgrade(&membership));
@@ -171,11 +185,13 @@ impl NodeConfig {
                 socket: Some(home.dir().join(NETWORK_SOCKET)),
                 layout: Some(layout.id()),
                 readmitted: self.trust.readmit.clone(),
+                known: self.trust.admin.into_iter().collect(),
                 membership: membership.clone(),
                 ..CachedOptions::in_run(&run_dir)
             };
             let folder = self.folder.open(author, options)?;
             let strategy = self.strategy.build_for(&self.buffers)?;
+            let follower = followed.map(|(file, newest)| ListFollower::start(file, newest, &folder, &membership));
             let options = ParticipantOptions { checks: self.checks.clone(), membership, events: self.events.clone() };
             let participant = Participant::new(folder, strategy, layout, options);
             let session = SessionOptions {
@@ -198,7 +214,7 @@ impl NodeConfig {
                     Session::new(SyncNode::new(participant, options.clone(), members), session)
                 }
             };
-            Ok(session.with_figures_told(told).with_allow_list(watcher))
+            Ok(session.with_figures_told(told).with_allow_list(watcher).with_signed_list(follower))
         })
     }
 }

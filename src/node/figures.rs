@@ -50,6 +50,17 @@ pub struct RunFigures {
     pub seconds: f64,
 }
 
+/// The list of members that this node follows, if an administrator signs one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ListFigures {
+    /// The number of the list that counts; 0 as long as there is none.
+    pub number: u64,
+    /// Those whom it admits, the administrator among them.
+    pub admitted: u64,
+    /// Values in the list's place that were no list.
+    pub refused: u64,
+}
+
 /// All figures of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Figures {
@@ -61,4 +72,7 @@ pub struct Figures {
     pub training: TrainingFigures,
     /// How far it is.
     pub run: RunFigures,
+    /// The administrator's list.
+    #[serde(default)]
+    pub members: ListFigures,
 }

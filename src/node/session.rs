@@ -8,6 +8,7 @@ use super::{
     background::off_runtime,
     blobs::Blobs,
     comparison::Comparison,
+    list_follower::ListFollower,
     progress::{Base, SavedProgress, base_of},
     start::{First, LOOK_AROUND, first_weights, publish_beginning, root_of},
     told_by_folder::ToldByFolder,
@@ -181,6 +182,8 @@ pub struct Session {
     told: Option<watch::Sender<serde_json::Value>>,
     /// Rereads the allow-list as long as this lives.
     allow_list: Option<AllowListWatcher>,
+    /// Follows the administrator's list as long as this lives.
+    signed_list: Option<ListFollower>,
 }
 
 /// What a run's directory holds of the middle of an epoch.
@@ -213,6 +216,7 @@ impl Session {
             made: Instant::now(),
             told: None,
             allow_list: None,
+            signed_list: None,
         }
     }
 
@@ -235,6 +239,12 @@ impl Session {
     /// Follows the files of an allow-list for as long as it lives.
     pub(super) fn with_allow_list(mut self, watcher: Option<AllowListWatcher>) -> Self {
         self.allow_list = watcher;
+        self
+    }
+
+    /// Follows the administrator's list for as long as it lives.
+    pub(super) fn with_signed_list(mut self, follower: Option<ListFollower>) -> Self {
+        self.signed_list = follower;
         self
     }
 
@@ -658,6 +668,7 @@ impl Session {
             fold: participant.figures(),
             training: self.training,
             run: RunFigures { epoch: self.completed, seconds: self.made.elapsed().as_secs_f64() },
+            members: self.signed_list.as_ref().map(ListFollower::figures).unwrap_or_default(),
         }
     }
 

@@ -13,6 +13,12 @@ settings! {
         ///
         /// Others get nothing from this node, and nothing of theirs is kept or passed on.
         pub allow as "allow": Option<Vec<Allowed>> = None, "FILE|PEER";
+        /// Peer id of the administrator, whose newest signed list says who may take part: see `peerfold members`. The
+        /// administrator itself always may. Not together with --allow.
+        ///
+        /// Until there is a list, nobody else may. It comes by the folder like everything else, is kept in the home, and
+        /// counts at once.
+        pub admin as "admin": Option<PeerId> = None, "PEER";
         /// Peer id to trust again although it signed two entries under one number.
         pub readmit as "readmit": Vec<PeerId> = Vec::new(), "PEER";
     }

@@ -59,7 +59,7 @@ macro_rules! value {
             fn read(written: &Written) -> Result<Self, Unfit> {
                 match written {
                     Written::$case(value) => $read(value),
-                    other => Err(other_form(Self::FORM, other)),
+                    other => Err(other_form(<Self as Value>::FORM, other)),
                 }
             }
 
@@ -82,6 +82,10 @@ macro_rules! whole {
     };
 }
 
+fn one_peer(text: &str) -> Result<PeerId, Unfit> {
+    text.parse().map_err(|_| Unfit::new("is no peer id, which `peerfold id` prints for a node"))
+}
+
 fn time_of(number: f64, unit: f64) -> Result<Duration, Unfit> {
     Duration::try_from_secs_f64(number * unit).map_err(Unfit::new)
 }
@@ -99,6 +103,7 @@ value!(Duration, Seconds, Number, |value: &f64| time_of(*value, 1.0), Duration::
 value!(Minutes, Minutes, Number, |value: &f64| time_of(*value, 60.0).map(Minutes), Minutes::number);
 value!(ByteSize, Size, Text, |value: &String| size(value).map_err(Unfit::new), shown_size);
 value!(String, Text, Text, |value: &String| Ok(value.clone()), String::clone);
+value!(PeerId, Text, Text, |value: &String| one_peer(value), PeerId::to_string);
 value!(PathBuf, Path, Text, |value: &String| Ok(value.into()), |value: &PathBuf| value.display().to_string());
 
 /// A time that is a number of minutes where its unit isn't written.

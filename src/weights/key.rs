@@ -68,6 +68,11 @@ impl Key {
         Self { author, name: "model".to_owned() }
     }
 
+    /// `<author>/members`: the list of those who may take part, if the author is the federation's administrator.
+    pub fn members(author: PeerId) -> Self {
+        Self { author, name: "members".to_owned() }
+    }
+
     /// Who signs under this key.
     pub fn author(&self) -> PeerId {
         self.author

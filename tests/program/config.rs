@@ -67,6 +67,11 @@ const SETTINGS: [(&str, &str, &str); 58] = [
     ("min-peers", "2", "2"),
     ("start-deadline", "2.5", "2.5"),
     ("allow", "12D3a,12D3b", "[\"12D3a\", \"12D3b\"]"),
+    (
+        "admin",
+        "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN",
+        "\"12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN\"",
+    ),
     ("readmit", "12D3c", "[\"12D3c\"]"),
     ("json", "true", "true"),
     ("publish-folded", "true", "true"),

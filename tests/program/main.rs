@@ -19,6 +19,7 @@ mod files;
 #[path = "../support/golden/mod.rs"]
 mod golden;
 mod identity;
+mod members;
 mod mistakes;
 mod network;
 mod node;
