@@ -216,7 +216,8 @@ impl Memory {
         lengths.extend(header.wide.then(|| Plane::Wide.lengths(&layout)).into_iter().flatten());
         (0..header.moments).for_each(|_| lengths.extend(form.moment().lengths(&layout)));
         (0..kept_weights).for_each(|_| lengths.extend(Plane::Weights.lengths(&layout)));
-        if header.wide && !form.wide || planes > 0 && header.folds == 0 {
+        // A state whose moments were left out is wide before its first fold.
+        if header.wide && !form.wide || header.moments > 0 && header.folds == 0 {
             return Err(form.error("it has a form that no state of this strategy has"));
         }
         if lengths.iter().sum::<u64>() != rest.len() as u64 {
