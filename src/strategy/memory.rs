@@ -15,7 +15,8 @@ use std::{
 
 const VERSION: u8 = 2;
 const HASH_BYTES: usize = 32;
-/// Most buffers that a state may have if it has fewer bytes than that: of tensors without elements.
+/// Most buffers that a state may have if it has fewer bytes than that: of tensors without elements, and of moments of
+/// integers, which have none. Of very many tensors it may have four for each.
 const MAX_EMPTY_BUFFERS: usize = 1 << 16;
 
 /// The memory of a rule.
@@ -207,9 +208,11 @@ impl Memory {
         let kept_weights = header.kept.iter().filter(|kept| kept.weights).count();
         // Counts that the input doesn't support allocate nothing. Each of what is kept is as long as x; but tensors may
         // be empty, and every one of them is a buffer.
-        let buffers = layout.tensors().len().saturating_mul(planes.saturating_add(kept_weights));
+        let tensors = layout.tensors().len();
+        let buffers = tensors.saturating_mul(planes.saturating_add(kept_weights));
+        let few = MAX_EMPTY_BUFFERS.max(4 * tensors);
         let kept_bytes = layout.bytes().saturating_mul(kept_weights as u64);
-        if kept_bytes > rest.len() as u64 || buffers > rest.len().max(MAX_EMPTY_BUFFERS) {
+        if kept_bytes > rest.len() as u64 || buffers > rest.len().max(few) {
             return Err(form.error("it has fewer bytes than it says"));
         }
         let mut lengths: Vec<u64> = Plane::Weights.lengths(&layout).collect();
@@ -225,7 +228,6 @@ impl Memory {
         }
         let mut rest = Bytes::copy_from_slice(rest);
         let mut buffers = lengths.into_iter().map(|length| rest.split_to(length as usize));
-        let tensors = layout.tensors().len();
         let mut plane = || buffers.by_ref().take(tensors).collect::<Vec<_>>();
         let weights =
             |plane| Weights::from_layout(layout.clone(), plane).map_err(|error| form.error(error.to_string()));

@@ -11,7 +11,7 @@ pub(super) const ALL: &[(&str, &[u8])] = &[
     ("start", b"{\"origin\":\"\\u001b[31m\"}"),
     ("secret-file", b"peerfold secret \x1b[31m: x\n"),
     ("invitation-content", b"\x00\x10\"\\u001b[31m\" = 1"),
-    // A state whose moments were left out, because there are fewer than now, could be saved but not restored.
+    // Of a wide state with fewer moments than there are now, what was restored could be saved but not restored again.
     (
         "strategy-state",
         b"\x02\x07fedadam\x00\x01\x04\x0cdense.weight\x01\x02\x02\x02\x05empty\x03\x02\x00\x03\x05scale\x00\x00\x05ste\
