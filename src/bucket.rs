@@ -31,6 +31,8 @@
 mod answers;
 #[cfg(feature = "s3")]
 mod client;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod fetcher;
 mod figures;
 #[cfg(feature = "s3")]

@@ -27,6 +27,8 @@
 //! are read, written or flushed, so that peers are served during a put.
 
 mod contents;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod error;
 mod fetch;
 mod figures;

@@ -4,6 +4,8 @@
 //! line before anything begins. Results go to standard output, logs to standard error (`RUST_LOG` chooses them).
 
 mod aggregate;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod derived;
 mod events;
 mod flags;

@@ -10,6 +10,8 @@
 mod board;
 mod buckets;
 mod conflict;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod entry_set;
 mod figures;
 mod limits;

@@ -1,5 +1,7 @@
 //! Data sets, and how they are split between nodes.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod digits;
 mod idx;
 mod mnist;

@@ -6,6 +6,8 @@
 
 mod author;
 mod cached;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod error;
 mod figures;
 mod local;

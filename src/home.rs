@@ -8,6 +8,8 @@
 //! | `network.sock` | where a node on the network says how it stands |
 //! | `runs/<federation id>/` | checkpoints, one directory a federation, whose name and run `federation.json` says; in `members` the newest list that its administrator has signed |
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod sequence;
 
 pub use sequence::{SequenceError, Sequences};
@@ -217,8 +219,17 @@ impl Home {
 fn name_of_run(dir: &Path) -> Option<(String, String)> {
     let mut bytes = Vec::new();
     File::open(dir.join(NAME)).ok()?.take(MAX_NAME_BYTES).read_to_end(&mut bytes).ok()?;
-    let RunName { federation, run } = serde_json::from_slice(&bytes).ok()?;
-    Some((federation, run))
+    run_name_of(&bytes).map(|RunName { federation, run }| (federation, run))
+}
+
+fn run_name_of(bytes: &[u8]) -> Option<RunName> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// The key in a file with these bytes.
+fn identity_of(bytes: &[u8]) -> Option<Keypair> {
+    let keypair = Keypair::from_protobuf_encoding(bytes).ok();
+    keypair.filter(|keypair| keypair.clone().try_into_ed25519().is_ok())
 }
 
 fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> HomeError + 'a {
@@ -256,8 +267,7 @@ fn load_or_create_identity(dir: &Path) -> Result<Keypair, HomeError> {
         Ok(file) => {
             let mut bytes = Vec::new();
             file.take(MAX_IDENTITY_BYTES).read_to_end(&mut bytes).map_err(failed("reading", &path))?;
-            let keypair = Keypair::from_protobuf_encoding(&bytes).ok();
-            keypair.filter(|keypair| keypair.clone().try_into_ed25519().is_ok()).ok_or(HomeError::Identity { path })
+            identity_of(&bytes).ok_or(HomeError::Identity { path })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let keypair = Keypair::generate_ed25519();

@@ -57,6 +57,9 @@ pub mod cache;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod decoders;
 #[cfg(feature = "cli")]
 mod demo;
 mod descriptors;
@@ -73,6 +76,7 @@ pub mod node;
 pub mod p2p;
 mod pasted;
 pub mod prelude;
+mod printable;
 #[cfg(feature = "bootstrap")]
 mod program;
 pub mod run;
@@ -81,4 +85,6 @@ pub mod settings;
 pub mod strategy;
 #[cfg(feature = "train")]
 pub mod train;
+#[cfg(any(test, feature = "fuzzing"))]
+mod untrusted;
 pub mod weights;

@@ -20,6 +20,8 @@ mod choice;
 mod comparison;
 mod complaints;
 mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod event;
 mod figures;
 mod fold;

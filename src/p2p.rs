@@ -10,6 +10,8 @@ mod behaviour;
 mod bootstrap_node;
 #[doc(hidden)]
 pub mod core;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod doors;
 mod figures;
 mod lookout;

@@ -14,6 +14,8 @@
 //!
 //! Between trained and published comes [`Outgoing`].
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod drive;
 mod history;
 mod learner;

@@ -11,9 +11,13 @@
 //! The secret itself encrypts nothing. Each use has a key of its own, [derived](Secret::derive) with BLAKE3 from the
 //! secret and a context that says what the key is for, so that no use gives anything away about another.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
+
 use crate::{
     durable_file,
     pasted::{self, PasteError},
+    printable::printable,
     settings::{Form, Unfit, Value, Written, settings},
 };
 use std::{
@@ -162,7 +166,7 @@ impl Secret {
         let version = title.trim_end().strip_prefix(TITLE).ok_or_else(|| SecretError::NotSecret { path: path() })?;
         let version = version.split(':').next().unwrap_or_default().trim();
         if version != VERSION {
-            return Err(SecretError::Newer { path: path(), version: version.chars().take(20).collect() });
+            return Err(SecretError::Newer { path: path(), version: printable(version).chars().take(20).collect() });
         }
         let content = pasted::read(rest).map_err(|source| SecretError::Damaged { path: path(), source })?;
         let bytes = content.try_into();

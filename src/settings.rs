@@ -6,6 +6,8 @@
 //! setting is a line in its layer's struct, and its use.
 
 mod declare;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod range;
 mod value;
 mod written;

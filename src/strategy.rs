@@ -33,6 +33,8 @@ mod bulyan;
 mod centeredclipping;
 mod combination;
 mod coordinates;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod diloco;
 mod dpsgd;
 mod engine;

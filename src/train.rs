@@ -10,6 +10,8 @@ mod adam;
 mod batches;
 mod callback;
 mod cpu;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod device;
 mod draws;
 mod epoch;

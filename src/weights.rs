@@ -4,6 +4,8 @@
 //! safetensors is canonical: whatever decodes encodes to the same bytes.
 
 mod annotations;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod decoders;
 mod dtype;
 mod encoding;
 mod entry;

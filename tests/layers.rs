@@ -17,7 +17,7 @@ use std::{
 
 /// From the bottom to the top. Modules in one line may use each other, but not in a circle.
 const LAYERS: &[&[&str]] = &[
-    &["descriptors", "durable_file", "file_format", "pasted", "secret", "settings"],
+    &["descriptors", "durable_file", "file_format", "pasted", "printable", "secret", "settings", "untrusted"],
     &["weights"],
     &["entries"],
     &["home"],
@@ -35,6 +35,7 @@ const LAYERS: &[&[&str]] = &[
     &["bootstrap"],
     &["demo"],
     &["cli"],
+    &["decoders"],
 ];
 
 /// The circles that exist today: the module that they are in, the children that may be in one, and why. Take out a

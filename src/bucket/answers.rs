@@ -221,7 +221,7 @@ fn shown(text: &str) -> Cow<'_, str> {
 
 /// The relevant parts of one of S3's XML documents. Elements are recognised by name, without namespace.
 #[derive(Debug, Default)]
-struct Document {
+pub(super) struct Document {
     root: String,
     /// Of a listing: the bucket, the prefix, whether there is more, and where it goes on.
     name: Option<String>,
@@ -236,7 +236,7 @@ struct Document {
 
 impl Document {
     /// `None` if it isn't a document, or is cut short.
-    fn read(body: &[u8]) -> Option<Self> {
+    pub(super) fn read(body: &[u8]) -> Option<Self> {
         let mut reader = Reader::from_reader(body);
         let (mut document, mut open, mut text) = (Self::default(), Vec::<String>::new(), String::new());
         let mut url_encoded = false;

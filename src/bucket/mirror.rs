@@ -693,7 +693,11 @@ pub(crate) fn judge(name: &EntryName, bytes: &Bytes) -> Result<(Arc<SignedEntry>
         error => error.to_string(),
     })?;
     if EntryName::held_by(name.holder, &entry) != *name {
-        return Err(format!("it holds another entry than its name says: {} of number {}", entry.key, entry.sequence));
+        return Err(format!(
+            "it holds another entry than its name says: {} of number {}",
+            entry.key.shown(),
+            entry.sequence
+        ));
     }
     let head = bytes.slice_ref(head);
     Ok((Arc::new(entry), head))

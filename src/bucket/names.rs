@@ -328,6 +328,11 @@ impl Place {
 
     /// What the object at this path is; `None` if it isn't one of ours.
     pub(crate) fn name(&self, path: &Path) -> Option<Name> {
+        // One spelling only: of `a` and `%61` one would be read under the other's name.
+        self.parsed(path).filter(|name| self.path(name) == *path)
+    }
+
+    fn parsed(&self, path: &Path) -> Option<Name> {
         let mut parts = path.prefix_match(&self.root)?;
         if let Some(seal) = &self.seal {
             let (sealed, None) = (parts.next()?, parts.next()) else { return None };

@@ -282,7 +282,7 @@ impl Drop for Partial {
     }
 }
 
-fn decode_proof(bytes: &[u8]) -> Result<Conflict, ProofError> {
+pub(super) fn decode_proof(bytes: &[u8]) -> Result<Conflict, ProofError> {
     let both = split_prefixed(bytes).and_then(|(first, rest)| Some((first, split_prefixed(rest)?)));
     match both {
         Some((first, (second, []))) => Conflict::decode([first, second]),

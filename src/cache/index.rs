@@ -191,6 +191,6 @@ fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
-fn decode(hash: &[u8], number: &[u8]) -> Option<([u8; 32], u64)> {
+pub(super) fn decode(hash: &[u8], number: &[u8]) -> Option<([u8; 32], u64)> {
     Some((hash.try_into().ok()?, u64::from_le_bytes(number.try_into().ok()?)))
 }

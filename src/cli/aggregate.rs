@@ -1,6 +1,6 @@
 //! `peerfold aggregate`: folds safetensors files, for scripts and programs in other languages.
 
-mod input;
+pub(super) mod input;
 mod report;
 
 use self::{

@@ -22,6 +22,7 @@ use crate::{
     home::Home,
     node::{ListFile, TrustSettings},
     pasted::{self, PasteError},
+    printable::printable,
     program::print,
     secret::Secret,
     settings::{Form, Item, Values, Written},
@@ -73,7 +74,7 @@ pub(super) struct JoinFlags {
 
 /// What is wrong with an invitation.
 #[derive(Debug, thiserror::Error)]
-enum InvitationError {
+pub(super) enum InvitationError {
     #[error("that is no invitation: one begins with {TITLE}, and `peerfold invite` prints it")]
     NotOne,
     #[error("the invitation has version {version}, of a newer peerfold than this: update this one")]
@@ -94,24 +95,24 @@ enum InvitationError {
 
 /// What is in an invitation.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Invitation {
-    secret: Option<[u8; 32]>,
+pub(super) struct Invitation {
+    pub(super) secret: Option<[u8; 32]>,
     /// The settings that all have in common, as TOML.
-    settings: String,
+    pub(super) settings: String,
     /// The newest list of members, as [`SignedList::bytes`]: a site that joins must know whom to admit before it can hear
     /// of a newer one. Follows the rest, and is empty if there is none.
     #[serde(skip)]
-    members: Vec<u8>,
+    pub(super) members: Vec<u8>,
 }
 
 impl Invitation {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut content = postcard::to_stdvec(self).expect("writing to memory, and all lengths are known");
         content.extend(&self.members);
         format!("{TITLE}{VERSION}-{}", pasted::written(&content))
     }
 
-    fn read(text: &str) -> Result<Self, InvitationError> {
+    pub(super) fn read(text: &str) -> Result<Self, InvitationError> {
         let text: String = text.chars().filter(|character| !character.is_whitespace()).collect();
         let rest = text.strip_prefix(TITLE).ok_or(InvitationError::NotOne)?;
         let (version, rest) = rest.split_once('-').unwrap_or((rest, ""));
@@ -141,13 +142,15 @@ impl Invitation {
     }
 
     /// The settings, checked: those that an invitation may have.
-    fn values(&self) -> Result<Values, InvitationError> {
+    pub(super) fn values(&self) -> Result<Values, InvitationError> {
         let table: BTreeMap<String, toml::Value> =
             toml::from_str(&self.settings).map_err(|_| InvitationError::Content)?;
         let (fields, mut values) = (node_settings(), Values::new());
         for (key, value) in table {
             let field = fields.iter().find(|field| field.key == key && SHARED.contains(&field.key));
-            let Some(field) = field else { return Err(InvitationError::Setting { key }) };
+            let Some(field) = field else {
+                return Err(InvitationError::Setting { key: printable(&key).into_owned() });
+            };
             let wrong = |what| InvitationError::Value { key: key.clone(), what };
             let value = field.form.read_toml(value).map_err(wrong)?;
             field.check(&value).map_err(|mistake| wrong(mistake.what))?;
@@ -155,7 +158,7 @@ impl Invitation {
                 && let Some(text) = texts.iter().find(|text| !text.starts_with('/') || Path::new(text).exists())
             {
                 // It would be read as a list of peers on this machine.
-                return Err(wrong(format!("{text} is no address")));
+                return Err(wrong(format!("{} is no address", printable(text))));
             }
             values.insert(key, value);
         }

@@ -6,6 +6,7 @@ use super::{
     source::{Given, Setting, Source},
 };
 use crate::{
+    printable::printable,
     program::did_you_mean,
     settings::{Field, Values},
 };
@@ -84,12 +85,18 @@ pub(super) fn render(settings: &Given) -> String {
 fn read_toml(path: &Path, fields: &[Field]) -> Result<Given, SettingsError> {
     let read = fs::read_to_string(path);
     let text = read.map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+    parse_toml(path, &text, fields)
+}
+
+/// The settings in the text of the file at `path`.
+pub(super) fn parse_toml(path: &Path, text: &str, fields: &[Field]) -> Result<Given, SettingsError> {
     let wrong = |at: Option<usize>, message: String| {
-        let place = at.map(|at| place(&text, at)).unwrap_or_default();
+        let place = at.map(|at| place(text, at)).unwrap_or_default();
         SettingsError::Toml { path: path.to_owned(), place, message }
     };
-    let table: BTreeMap<Spanned<String>, Spanned<toml::Value>> = toml::from_str(&text)
-        .map_err(|error| wrong(error.span().map(|span| span.start), error.message().replace('\n', " ")))?;
+    let table: BTreeMap<Spanned<String>, Spanned<toml::Value>> = toml::from_str(text).map_err(|error| {
+        wrong(error.span().map(|span| span.start), printable(&error.message().replace('\n', " ")).into_owned())
+    })?;
     let mut settings = Given::new();
     for (key, value) in table {
         let at = Some(key.span().start);
@@ -104,7 +111,7 @@ fn read_toml(path: &Path, fields: &[Field]) -> Result<Given, SettingsError> {
 
 /// The error for an unknown setting, with a suggestion.
 fn unknown(key: &str, fields: &[Field]) -> String {
-    format!("there is no setting `{key}`{}", did_you_mean(key, fields.iter().map(|field| field.key)))
+    format!("there is no setting `{}`{}", printable(key), did_you_mean(key, fields.iter().map(|field| field.key)))
 }
 
 /// ` at line N (key)`: where in a TOML file something is wrong.
@@ -112,6 +119,6 @@ fn place(text: &str, at: usize) -> String {
     let before = text.get(..at).unwrap_or(text);
     let number = before.matches('\n').count();
     let key = text.lines().nth(number).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
-    let key = key.map(|key| format!(" ({key})")).unwrap_or_default();
+    let key = key.map(|key| format!(" ({})", printable(key))).unwrap_or_default();
     format!(" at line {}{key}", number + 1)
 }

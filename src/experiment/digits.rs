@@ -3,6 +3,7 @@
 use super::DataSet;
 use crate::train::{Draws, Examples};
 use flate2::read::GzDecoder;
+use std::io::Read;
 
 /// See assets/digits8x8/SOURCE.txt.
 const FILE: &[u8] = include_bytes!("../../assets/digits8x8/digits.csv.gz");
@@ -31,14 +32,23 @@ pub fn digits() -> DataSet {
 }
 
 fn read() -> Examples {
-    let mut lines = csv::ReaderBuilder::new().has_headers(false).from_reader(GzDecoder::new(FILE));
+    parse(GzDecoder::new(FILE)).expect("the embedded file is whole: a test reads it")
+}
+
+/// Examples of one a line: the pixels and the class, between commas.
+pub(super) fn parse(file: impl Read) -> Result<Examples, String> {
+    let mut lines = csv::ReaderBuilder::new().has_headers(false).from_reader(file);
     let (mut features, mut labels) = (Vec::new(), Vec::new());
     for line in lines.deserialize::<Vec<f32>>() {
-        let line = line.expect("the embedded file is whole: a test reads it");
-        features.extend(line[..PIXELS].iter().map(|pixel| pixel / DARKEST));
-        labels.push(line[PIXELS] as u8);
+        let line = line.map_err(|error| error.to_string())?;
+        let [pixels @ .., label] = &line[..] else { return Err("a line is empty".to_owned()) };
+        if pixels.len() != PIXELS {
+            return Err(format!("a line has {} numbers, and not {}", line.len(), PIXELS + 1));
+        }
+        features.extend(pixels.iter().map(|pixel| pixel / DARKEST));
+        labels.push(*label as u8);
     }
-    Examples::new(features, [1, 8, 8], labels, CLASSES).expect("the embedded file is whole: a test reads it")
+    Examples::new(features, [1, 8, 8], labels, CLASSES).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

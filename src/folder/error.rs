@@ -13,7 +13,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// The key belongs to another author.
-    #[error("only {} can publish under {key}; this folder signs for {signer}", key.author())]
+    #[error("only {} can publish under {}; this folder signs for {signer}", key.author(), key.shown())]
     NotAuthor {
         /// The key.
         key: Key,
@@ -27,7 +27,7 @@ pub enum FolderError {
     #[error(transparent)]
     Sequence(#[from] SequenceError),
     /// The value is no longer stored: its author has published a newer one or removed it. List again.
-    #[error("the value of {key} with sequence number {sequence} is no longer there; list the folder again")]
+    #[error("the value of {} with sequence number {sequence} is no longer there; list the folder again", key.shown())]
     Gone {
         /// Its key.
         key: Key,
@@ -35,7 +35,7 @@ pub enum FolderError {
         sequence: u64,
     },
     /// No connected peer has the value. It may be available later.
-    #[error("the value of {key} can't be had now: {reason}")]
+    #[error("the value of {} can't be had now: {reason}", key.shown())]
     Unreachable {
         /// Its key.
         key: Key,
@@ -43,7 +43,7 @@ pub enum FolderError {
         reason: String,
     },
     /// What is stored isn't what the author published.
-    #[error("the value of {key} is damaged: {what}")]
+    #[error("the value of {} is damaged: {what}", key.shown())]
     Damaged {
         /// Its key.
         key: Key,
@@ -99,7 +99,7 @@ pub enum FolderError {
         author: PeerId,
     },
     /// A value that arrived can't be written to the cache, or can't be read there.
-    #[error("the value of {key} can't be kept in the cache: {reason}")]
+    #[error("the value of {} can't be kept in the cache: {reason}", key.shown())]
     Uncached {
         /// Its key.
         key: Key,
@@ -107,7 +107,7 @@ pub enum FolderError {
         reason: String,
     },
     /// The cache drops the value before it is complete.
-    #[error("the cache doesn't keep the value of {key}; raise its quota (--cache-quota)")]
+    #[error("the cache doesn't keep the value of {}; raise its quota (--cache-quota)", key.shown())]
     NotKept {
         /// Its key.
         key: Key,

@@ -15,6 +15,8 @@ use std::{
     time::SystemTime,
 };
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod decoders;
 mod directory;
 mod scan;
 mod value_file;

@@ -122,7 +122,7 @@ fn read(path: &Path) -> Result<String, AllowListError> {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<MemberList, AllowListError> {
+pub(super) fn parse(path: &Path, text: &str) -> Result<MemberList, AllowListError> {
     MemberList::parse(text).map_err(|mistake| AllowListError::Line { path: path.to_owned(), mistake })
 }
 

@@ -27,7 +27,7 @@ const COMPLETE: &str = "checkpoint.complete";
 /// How often they are read again because the node has replaced one in the meantime.
 const LOOKS: usize = 20;
 /// Magic and version.
-const MAGIC: &[u8; 8] = b"PFCKPT\x00\x03";
+pub(super) const MAGIC: &[u8; 8] = b"PFCKPT\x00\x03";
 
 /// Where in an epoch a checkpoint was taken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,8 +124,30 @@ impl Head {
     /// The head in this file, if there is one. No blob is looked at.
     fn read(path: &Path) -> Result<Option<Self>, CheckpointError> {
         let Some(body) = sealed::read(path, MAGIC)? else { return Ok(None) };
-        let decoded = postcard::from_bytes(&body);
-        decoded.map(Some).map_err(|error| CheckpointError::Damaged { path: path.to_owned(), what: error.to_string() })
+        Self::decode(path, &body).map(Some)
+    }
+
+    /// What the file at `path` holds.
+    pub(super) fn decode(path: &Path, body: &[u8]) -> Result<Self, CheckpointError> {
+        let damaged =
+            |error: postcard::Error| CheckpointError::Damaged { path: path.to_owned(), what: error.to_string() };
+        postcard::from_bytes(body).map_err(damaged)
+    }
+
+    /// The checkpoint at `path`, with the weights that it names. The states of training program and strategy are not
+    /// read yet.
+    pub(super) fn with(self, path: &Path, blobs: &Arc<Blobs>) -> Result<Checkpoint, CheckpointError> {
+        Ok(Checkpoint {
+            weights: blobs.read_weights(&self.weights).map_err(|error| error.of(path))?,
+            trainer: SavedState::named(blobs, self.trainer),
+            strategy: (self.strategy.0, SavedState::named(blobs, self.strategy.1)),
+            phase: self.phase,
+            epoch: self.epoch,
+            roster: self.roster,
+            members: self.members,
+            beginning: self.beginning.into(),
+            folded_from: self.folded_from,
+        })
     }
 
     /// The blobs that it names.
@@ -219,19 +241,7 @@ impl Checkpoint {
 
     /// The states of training program and strategy are not read yet.
     pub(super) fn read(path: &Path, blobs: &Arc<Blobs>) -> Result<Option<Self>, CheckpointError> {
-        let Some(head) = Head::read(path)? else { return Ok(None) };
-        let trainer = SavedState::named(blobs, head.trainer);
-        Ok(Some(Self {
-            weights: blobs.read_weights(&head.weights).map_err(|error| error.of(path))?,
-            strategy: (head.strategy.0, SavedState::named(blobs, head.strategy.1)),
-            phase: head.phase,
-            epoch: head.epoch,
-            trainer,
-            roster: head.roster,
-            members: head.members,
-            beginning: head.beginning.into(),
-            folded_from: head.folded_from,
-        }))
+        Head::read(path)?.map(|head| head.with(path, blobs)).transpose()
     }
 
     /// Whether this epoch is trained, with its weights saved here or already folded.

@@ -19,7 +19,7 @@ use std::{
 
 const FILE: &str = "progress";
 /// Magic and version.
-const MAGIC: &[u8; 8] = b"PFPROG\x00\x02";
+pub(super) const MAGIC: &[u8; 8] = b"PFPROG\x00\x02";
 
 /// A partly trained epoch.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,8 +98,14 @@ impl SavedProgress {
     pub(super) fn read(run_dir: &Path) -> Result<Option<Self>, CheckpointError> {
         let path = Progress::path(run_dir);
         let Some(body) = sealed::read(&path, MAGIC)? else { return Ok(None) };
-        let decoded = postcard::from_bytes(&body);
-        decoded.map(Some).map_err(|error| CheckpointError::Damaged { path, what: error.to_string() })
+        Self::decode(&path, &body).map(Some)
+    }
+
+    /// What the file at `path` holds.
+    pub(super) fn decode(path: &Path, body: &[u8]) -> Result<Self, CheckpointError> {
+        let damaged =
+            |error: postcard::Error| CheckpointError::Damaged { path: path.to_owned(), what: error.to_string() };
+        postcard::from_bytes(body).map_err(damaged)
     }
 
     /// What it was trained from.

@@ -43,6 +43,11 @@ pub(super) fn read(path: &Path, magic: &[u8; 8]) -> Result<Option<Bytes>, Checkp
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         bytes => bytes.map_err(io_error)?,
     };
+    opened(path, magic, bytes).map(Some)
+}
+
+/// The body of a file with these bytes, which is as it was written.
+pub(super) fn opened(path: &Path, magic: &[u8; 8], bytes: Vec<u8>) -> Result<Bytes, CheckpointError> {
     let damaged = |what: &str| CheckpointError::Damaged { path: path.to_owned(), what: what.to_owned() };
     let (kind, version) = magic.split_at(magic.len() - 1);
     if let Some([found]) = bytes.get(..magic.len()).and_then(|found| found.strip_prefix(kind))
@@ -58,5 +63,5 @@ pub(super) fn read(path: &Path, magic: &[u8; 8]) -> Result<Option<Bytes>, Checkp
     if blake3::hash(body).as_bytes() != hash {
         return Err(damaged("its hash is wrong"));
     }
-    Ok(Some(Bytes::from(bytes).slice(magic.len() + HASH_BYTES..)))
+    Ok(Bytes::from(bytes).slice(magic.len() + HASH_BYTES..))
 }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     folder::Value,
+    printable::printable,
     settings::settings,
     strategy::StrategySpec,
     weights::{Key, Metadata, Root, TensorReader, Weights, read_all},
@@ -63,7 +64,12 @@ impl Beginning {
         }
         let artifact = read_all(value).map_err(|error| error.to_string())?;
         let bytes = artifact.artifact_bytes().ok_or("it is no plain artifact")?;
-        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+        Self::parse(bytes)
+    }
+
+    /// What the bytes of a peer's artifact say.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes).map_err(|error| printable(&error.to_string()).into_owned())
     }
 
     /// How another node's beginning differs, in words. Weights are compared where both are first weights: a node that

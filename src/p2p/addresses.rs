@@ -140,6 +140,10 @@ fn listen_instead(text: &str) -> String {
 /// Parses any multiaddr, whatever its use. An empty text isn't one.
 pub(super) fn multiaddr(text: &str) -> Result<Multiaddr, AddressError> {
     let wrong = |reason: String| AddressError::NotMultiaddr { text: text.to_owned(), reason };
+    if text.contains(char::is_control) {
+        // A host name could have some, and errors show it.
+        return Err(wrong("it has a control character".to_owned()));
+    }
     let address: Multiaddr = text.parse().map_err(|error: libp2p::multiaddr::Error| wrong(error.to_string()))?;
     if address.is_empty() { Err(wrong("it is empty".to_owned())) } else { Ok(address) }
 }

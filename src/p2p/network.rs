@@ -3,7 +3,7 @@
 //! The network has threads of its own, so that it answers while its program trains, whatever runtime that uses or none.
 //! Everything is asked for over one bounded channel; the task never waits for anybody.
 
-mod bans;
+pub(super) mod bans;
 mod commands;
 mod connected;
 mod discovery;

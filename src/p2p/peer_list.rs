@@ -1,6 +1,7 @@
 //! Lists of peers to begin with, as `--bootstrap` takes them and people keep them in files.
 
 use super::addresses::{AddressError, PeerAddress, multiaddr};
+use crate::printable::printable;
 use serde::Deserialize;
 use std::{
     fs::File,
@@ -13,6 +14,8 @@ use toml::Spanned;
 const MAX_BYTES: u64 = 1 << 20;
 /// Most peers in a list. The rest are left out, with a warning.
 const MAX_PEERS: usize = 1024;
+/// Most lines of a list that are told to be wrong, each by itself.
+const MAX_TOLD: usize = 32;
 
 /// Why there is no list.
 #[derive(Debug, thiserror::Error)]
@@ -112,10 +115,10 @@ impl PeerList {
     }
 
     /// Reads the text of the file at `path`.
-    fn parse(text: &str, path: &Path) -> Result<Self, PeerListError> {
+    pub(super) fn parse(text: &str, path: &Path) -> Result<Self, PeerListError> {
         let items = if is_toml(text) { toml_items(text, path)? } else { line_items(text) };
         let mut list = Self::default();
-        let mut first = None;
+        let (mut first, mut wrong) = (None, 0);
         for (line, item) in items {
             let problem = match item.parse::<PeerAddress>() {
                 Ok(peer) if list.peers.contains(&peer) => continue,
@@ -130,8 +133,14 @@ impl PeerList {
                 }
                 Err(problem) => format!("line {line}: {problem}"),
             };
-            list.warnings.push(format!("{}: {problem}", path.display()));
+            wrong += 1;
+            if wrong <= MAX_TOLD {
+                list.warnings.push(format!("{}: {problem}", path.display()));
+            }
             first.get_or_insert(problem);
+        }
+        if wrong > MAX_TOLD {
+            list.warnings.push(format!("{}: {} more lines are wrong", path.display(), wrong - MAX_TOLD));
         }
         if list.peers.is_empty() {
             let reason = first.unwrap_or_else(|| {
@@ -164,7 +173,7 @@ fn toml_items(text: &str, path: &Path) -> Result<Vec<(usize, String)>, PeerListE
     let list: TomlList = toml::from_str(text).map_err(|error| PeerListError::Toml {
         path: path.to_owned(),
         place: error.span().map(|span| format!(" at line {}", number(span.start))).unwrap_or_default(),
-        message: error.message().replace('\n', " "),
+        message: printable(&error.message().replace('\n', " ")).into_owned(),
     })?;
     Ok(list.peers.into_iter().map(|item| (number(item.span().start), item.into_inner())).collect())
 }

@@ -75,7 +75,7 @@ pub struct Refusals {
 impl Refusals {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.connections + self.requests + self.gossip
+        self.connections.saturating_add(self.requests).saturating_add(self.gossip)
     }
 }
 

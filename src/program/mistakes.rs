@@ -5,6 +5,7 @@ use super::{
     written,
 };
 use crate::descriptors;
+use crate::printable::printable;
 #[cfg(feature = "cli")]
 use crate::settings::Mistake;
 use clap::error::ErrorKind;
@@ -54,7 +55,8 @@ pub(crate) fn one_line(error: &anyhow::Error) -> String {
     if error.chain().any(descriptors::exhausted) {
         text = format!("{text}: {}", descriptors::advice());
     }
-    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    let line = text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    printable(&line).into_owned()
 }
 
 /// What is wrong with a setting that a flag gives.

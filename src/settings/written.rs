@@ -1,5 +1,6 @@
 //! Values as people write them in flags, environment variables and files.
 
+use crate::printable::printable;
 use bytesize::ByteSize;
 use std::{fmt, time::Duration};
 
@@ -80,7 +81,7 @@ impl Form {
 
     /// What a value in TOML says; a text that is no list says what it says in a flag.
     pub fn read_toml(self, value: toml::Value) -> Result<Written, String> {
-        let shown = value.to_string();
+        let shown = printable(&value.to_string()).into_owned();
         let wrong = |what: &str| Err(format!("{shown}: {what}"));
         match (self, value) {
             (Self::Pairs, toml::Value::Table(table)) => {

@@ -1,7 +1,10 @@
 //! What a rule remembers from fold to fold, and its encoding.
 
 use super::{FoldError, Reference, engine::Plane};
-use crate::weights::{Layout, TensorSpec, Weights};
+use crate::{
+    printable::printable,
+    weights::{Layout, TensorSpec, Weights},
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -12,6 +15,9 @@ use std::{
 
 const VERSION: u8 = 2;
 const HASH_BYTES: usize = 32;
+/// Most buffers that a state may have if it has fewer bytes than that: of tensors without elements, and of moments of
+/// integers, which have none. Of very many tensors it may have four for each.
+const MAX_EMPTY_BUFFERS: usize = 1 << 16;
 
 /// The memory of a rule.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -112,6 +118,24 @@ struct KeptHeader {
 }
 
 impl Memory {
+    /// What promises so many updates of these tensors, with nothing behind it.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn promising(form: &Form, tensors: Vec<TensorSpec>, updates: usize) -> Vec<u8> {
+        let kept = |_| KeptHeader { author: Vec::new(), epoch: 1, num_examples: 1, fold: 1, weights: true };
+        let header = Header {
+            version: VERSION,
+            strategy: form.strategy.to_owned(),
+            reference: form.reference,
+            tensors: Some(tensors),
+            folds: 1,
+            buffered: 0,
+            wide: false,
+            moments: 0,
+            kept: (0..updates).map(kept).collect(),
+        };
+        postcard::to_stdvec(&header).expect("writing to memory")
+    }
+
     /// What [`write`](Self::write) writes.
     pub(super) fn encode(&self, form: &Form) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -166,7 +190,7 @@ impl Memory {
         let malformed = |_| form.error("it is malformed");
         let (header, rest): (Header, _) = postcard::take_from_bytes(body).map_err(malformed)?;
         if header.strategy != form.strategy {
-            return Err(form.error(format!("it is one of {:.32}", header.strategy)));
+            return Err(form.error(format!("it is one of {:.32}", printable(&header.strategy))));
         }
         if header.reference != form.reference {
             let name = |reference: Option<Reference>| reference.map_or("none".to_owned(), |known| known.to_string());
@@ -181,16 +205,22 @@ impl Memory {
         };
         let layout = Arc::new(Layout::new(tensors).map_err(|error| form.error(error.to_string()))?);
         let planes = usize::from(header.wide) + usize::from(header.moments);
+        let kept_weights = header.kept.iter().filter(|kept| kept.weights).count();
+        // Counts that the input doesn't support allocate nothing. Each of what is kept is as long as x; but tensors may
+        // be empty, and every one of them is a buffer.
+        let tensors = layout.tensors().len();
+        let buffers = tensors.saturating_mul(planes.saturating_add(kept_weights));
+        let few = MAX_EMPTY_BUFFERS.max(4 * tensors);
+        let kept_bytes = layout.bytes().saturating_mul(kept_weights as u64);
+        if kept_bytes > rest.len() as u64 || buffers > rest.len().max(few) {
+            return Err(form.error("it has fewer bytes than it says"));
+        }
         let mut lengths: Vec<u64> = Plane::Weights.lengths(&layout).collect();
         lengths.extend(header.wide.then(|| Plane::Wide.lengths(&layout)).into_iter().flatten());
         (0..header.moments).for_each(|_| lengths.extend(form.moment().lengths(&layout)));
-        let kept_weights = header.kept.iter().filter(|kept| kept.weights).count();
-        // Each is as long as x, so a count that the input doesn't support allocates nothing.
-        if kept_weights as u64 * layout.bytes() > rest.len() as u64 {
-            return Err(form.error("it has fewer bytes than it says"));
-        }
         (0..kept_weights).for_each(|_| lengths.extend(Plane::Weights.lengths(&layout)));
-        if header.wide && !form.wide || planes > 0 && header.folds == 0 {
+        // A state whose moments were left out is wide before its first fold.
+        if header.wide && !form.wide || header.moments > 0 && header.folds == 0 {
             return Err(form.error("it has a form that no state of this strategy has"));
         }
         if lengths.iter().sum::<u64>() != rest.len() as u64 {
@@ -198,7 +228,6 @@ impl Memory {
         }
         let mut rest = Bytes::copy_from_slice(rest);
         let mut buffers = lengths.into_iter().map(|length| rest.split_to(length as usize));
-        let tensors = layout.tensors().len();
         let mut plane = || buffers.by_ref().take(tensors).collect::<Vec<_>>();
         let weights =
             |plane| Weights::from_layout(layout.clone(), plane).map_err(|error| form.error(error.to_string()));
@@ -218,7 +247,7 @@ impl Memory {
     }
 }
 
-fn hash(body: &[u8]) -> blake3::Hash {
+pub(super) fn hash(body: &[u8]) -> blake3::Hash {
     hasher().update(body).finalize()
 }
 

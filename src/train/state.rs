@@ -9,6 +9,7 @@ mod entries;
 mod record;
 
 use super::module_weights::{self, ModuleWeightsError};
+use crate::printable::printable;
 use crate::weights::{Layout, LayoutError, MAX_MANIFEST_BYTES, TensorSpec, WeightsError};
 use burn::{module::AutodiffModule, optim::Optimizer, tensor::backend::AutodiffBackend};
 use serde::{Deserialize, Serialize};
@@ -147,7 +148,7 @@ where
         header.map_err(|_| StateError::Damaged { what: "it can't be decoded" })?;
     let expected = optimizer_name(std::any::type_name::<O>());
     if saved != expected {
-        return Err(StateError::Optimizer { saved, expected });
+        return Err(StateError::Optimizer { saved: printable(&saved).into_owned(), expected });
     }
     if let Some(difference) = module_weights::layout_of(model)?.difference(&Layout::new(tensors)?) {
         return Err(ModuleWeightsError::Difference { difference }.into());

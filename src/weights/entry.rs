@@ -119,7 +119,7 @@ pub enum EntryError {
     },
     /// Its value is encoded in a way that only a newer version of this program knows: to be ignored, not punished. The
     /// signature is valid.
-    #[error("the value of {key} is {encoding}, and this program reads plain ones only")]
+    #[error("the value of {} is {encoding}, and this program reads plain ones only", key.shown())]
     Encoding {
         /// The entry's key.
         key: Key,
@@ -139,13 +139,13 @@ pub enum EntryError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The signature isn't the author's.
-    #[error("the entry {key} is not signed by its author")]
+    #[error("the entry {} is not signed by its author", key.shown())]
     Signature {
         /// The key it claims.
         key: Key,
     },
     /// The key belongs to another author.
-    #[error("only {} can publish under {key}, not {signer}", key.author())]
+    #[error("only {} can publish under {}, not {signer}", key.author(), key.shown())]
     NotAuthor {
         /// The key.
         key: Key,
@@ -153,7 +153,7 @@ pub enum EntryError {
         signer: PeerId,
     },
     /// Too many metrics, a metric's name that is too long, or names that are not ascending.
-    #[error("the metrics of {key} are not acceptable: {what}")]
+    #[error("the metrics of {} are not acceptable: {what}", key.shown())]
     Metrics {
         /// The entry's key.
         key: Key,
@@ -310,7 +310,7 @@ impl fmt::Debug for SignedEntry {
     }
 }
 
-fn signed_message(body: &[u8]) -> Vec<u8> {
+pub(super) fn signed_message(body: &[u8]) -> Vec<u8> {
     [DOMAIN, body].concat()
 }
 

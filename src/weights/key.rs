@@ -1,5 +1,6 @@
 //! The name of a value, `<author>/<name>`, and matching by prefix.
 
+use crate::printable::printable;
 use libp2p_identity::PeerId;
 use std::{fmt, str::FromStr};
 
@@ -76,6 +77,11 @@ impl Key {
     /// Who signs under this key.
     pub fn author(&self) -> PeerId {
         self.author
+    }
+
+    /// As text for people: the name is any that its author chose.
+    pub(crate) fn shown(&self) -> String {
+        printable(&self.to_string()).into_owned()
     }
 
     /// What stands after the author and the slash.

@@ -1,6 +1,7 @@
 //! The names, dtypes and shapes of weights, their limits, and the hash that identifies them.
 
 use super::{DType, LayoutId};
+use crate::printable::printable;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, SeqAccess, Visitor},
@@ -75,7 +76,7 @@ impl TensorSpec {
 
 impl fmt::Display for TensorSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}{:?}", self.name, self.dtype, self.shape)
+        write!(f, "{} {}{:?}", printable(&self.name), self.dtype, self.shape)
     }
 }
 

@@ -7,7 +7,7 @@ const OPTIONS: &str = "staleness=T, loss=F, delta, degree=D, author=NAME, epoch=
 
 /// An update in a file, with its options.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Input {
+pub(in crate::cli) struct Input {
     pub(super) path: PathBuf,
     pub(super) num_examples: u64,
     pub(super) delta: bool,
@@ -20,7 +20,7 @@ pub(super) struct Input {
 
 /// Parses an input. A path may contain what looks like options, so of several readings the first whose file exists
 /// counts, or the first if none does.
-pub(super) fn parse(text: &str) -> Result<Input, String> {
+pub(in crate::cli) fn parse(text: &str) -> Result<Input, String> {
     let mut readings = readings(text);
     if readings.is_empty() {
         return Err("write FILE=NUM_EXAMPLES, like a.safetensors=600".to_owned());

@@ -20,7 +20,7 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-pub(super) fn encode(bans: &[(PeerId, Ban)], now: SystemTime) -> Vec<u8> {
+pub(in crate::p2p) fn encode(bans: &[(PeerId, Ban)], now: SystemTime) -> Vec<u8> {
     let kept = |(peer, ban): &(PeerId, Ban)| Kept {
         peer: peer.to_bytes(),
         until: seconds(now).saturating_add(ban.left.as_secs()),
@@ -31,7 +31,7 @@ pub(super) fn encode(bans: &[(PeerId, Ban)], now: SystemTime) -> Vec<u8> {
 }
 
 /// What of a note can be read.
-pub(super) fn decode(note: &[u8], now: SystemTime) -> Vec<(PeerId, Ban)> {
+pub(in crate::p2p) fn decode(note: &[u8], now: SystemTime) -> Vec<(PeerId, Ban)> {
     let kept: Vec<Kept> = postcard::from_bytes(note).unwrap_or_default();
     let ban = |kept: Kept| {
         let left = Duration::from_secs(kept.until.saturating_sub(seconds(now)));
