@@ -136,7 +136,7 @@ fn where_too_many_are_known_the_most_silent_are_so_no_more() {
     let mut set = set();
     set.know_own(id(0));
     for author in 1..24 {
-        assert!(set.insert(update(author, 1, 10)).unwrap() && set.know(id(author)));
+        assert!(set.insert(update(author, 1, 1000)).unwrap() && set.know(id(author)));
     }
     set.insert(update(0, 1, 10)).unwrap();
     // A quarter of the 24 authors is left to strangers.
