@@ -129,6 +129,8 @@ pub(crate) struct Setup {
 pub(crate) struct Health {
     pub(crate) reading: Option<BucketError>,
     pub(crate) writing: Option<BucketError>,
+    /// How often reading has worked again.
+    pub(crate) recovered: u64,
 }
 
 impl Health {
@@ -194,6 +196,7 @@ impl OpenBucket {
         self.health.send_if_modified(|health| {
             let before = health.clone();
             change(health);
+            health.recovered += u64::from(before.reading.is_some() && health.reading.is_none());
             let changed = *health != before;
             if changed {
                 match (before.trouble(), health.trouble()) {

@@ -1,14 +1,14 @@
 //! A federation's secret: 32 random bytes that all of its members have, the file that it lies in, and the keys that
 //! follow from it.
 //!
-//! A file has two lines, what it is and the secret as [`pasted`](crate::pasted) writes it:
+//! A file has two lines, what it is and the secret as text to paste:
 //!
 //! ```text
 //! peerfold secret 1: whoever has this file can read and join the federation
 //! eaai…
 //! ```
 //!
-//! The secret itself encrypts nothing. Each use has a key of its own, [derived](Secret::derive) with BLAKE3 from the
+//! The secret itself encrypts nothing. Each use has a key of its own, derived with BLAKE3 from the
 //! secret and a context that says what the key is for, so that no use gives anything away about another.
 
 #[cfg(any(test, feature = "fuzzing"))]

@@ -31,7 +31,7 @@ const ATTEMPTS: usize = 3;
 
 /// Uploads whenever there is something to upload, for ever.
 pub(super) async fn run(shared: Arc<OpenBucket>) {
-    let mut failures = 0;
+    let (mut failures, mut recovered) = (0, 0);
     // Our own entries whose values turned out to be lost here, so that each is reported once.
     let mut told = BTreeSet::new();
     let mut health = shared.health.subscribe();
@@ -39,12 +39,11 @@ pub(super) async fn run(shared: Arc<OpenBucket>) {
         if failures == 0 {
             shared.uploads.notified().await;
         } else {
-            let answers_again = async {
-                let _ = health.wait_for(|health| health.reading.is_some()).await;
-                let _ = health.wait_for(|health| health.reading.is_none()).await;
-            };
+            // If the bucket has answered again since the upload began, that may have been before the upload gave up.
+            let answers_again = health.wait_for(|health| health.recovered != recovered);
             _ = tokio::time::timeout(backoff(failures), answers_again).await;
         }
+        recovered = health.borrow_and_update().recovered;
         if !shared.mirror().is_known() {
             // The first look finds out what is there, and wakes this task.
             failures = 0;

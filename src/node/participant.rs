@@ -15,7 +15,7 @@ use super::{
     values::{LEAST_PATIENCE, Values, Verdict, Wait},
 };
 use crate::{
-    entries::Membership,
+    entries::{Membership, Watch},
     folder::{FolderError, SharedFolder, Value},
     strategy::{Folded, Strategy, Unaveraged},
     weights::{Key, Layout, MAX_METRICS, Metric, Root, SignedEntry, Weights},
@@ -357,15 +357,17 @@ impl Participant {
     /// in the background and counts at the next look. Until then the author's update before that one counts, if it is
     /// here and `older` says so. With it, how many came too late.
     ///
-    /// A node that never got anything looks again whenever something comes, for as long as its patience allows that.
+    /// A node that never got anything looks again whenever a value or an entry comes, for as long as its patience allows
+    /// that.
     pub(super) async fn take_in_briefly(
         &mut self,
         mut choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
         older: bool,
     ) -> Result<(Vec<Arrived>, usize), NodeError> {
-        let fetched = self.values.fetched();
+        let (fetched, mut watch) = (self.values.fetched(), None::<Watch>);
         loop {
             let began = Instant::now();
+            while watch.as_mut().and_then(Watch::try_next).is_some() {}
             let mut came = pin!(fetched.notified());
             // From here on, so that what comes during the look isn't missed.
             came.as_mut().enable();
@@ -373,9 +375,17 @@ impl Participant {
             let late = look.late.iter().filter(|&&place| look.arrived[place].is_none()).count();
             let patience = self.patience.until_any();
             if late > 0 && look.arrived.iter().all(Option::is_none) && !patience.is_zero() {
-                let any = timeout(patience, came).await.is_ok();
+                // Of peers with short epochs the update that is fetched may be replaced before it is here.
+                let watch = watch.get_or_insert_with(|| self.folder.watch(""));
+                let something = async {
+                    tokio::select! {
+                        () = came => {}
+                        _ = watch.next() => {}
+                    }
+                };
+                let is_something = timeout(patience, something).await.is_ok();
                 self.patience.waited_for_any(began.elapsed());
-                if any {
+                if is_something {
                     continue;
                 }
             }
