@@ -9,7 +9,7 @@ const MOST: Duration = Duration::from_secs(10);
 const FIRST: Duration = Duration::from_secs(2);
 /// What a node that has no value of anybody yet may wait for the first, in all. On a busy machine every value may come too
 /// late for each of the node's short waits, and then it would end without having learned from anyone.
-const UNTIL_ANY: Duration = Duration::from_secs(10);
+const UNTIL_ANY: Duration = Duration::from_secs(30);
 /// What an author whose last value came in time is waited for in any case: with epochs of milliseconds, a part of one
 /// is shorter than any way through a network.
 const LEAST: Duration = Duration::from_millis(50);
