@@ -356,7 +356,7 @@ fn common_metadata(mut all: impl Iterator<Item = Annotations>) -> (Annotations, 
 fn check(checks: &Checks, opened: &[Opened<'_>]) -> Vec<Result<(), Rejection>> {
     let one = |update: &Opened<'_>| {
         checks.claim(update.epoch, update.input.num_examples)?;
-        checks.weights(&update.file)
+        checks.weights(&update.file).map(drop)
     };
     opened.par_iter().map(one).collect()
 }

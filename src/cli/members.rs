@@ -45,6 +45,7 @@ enum Change {
     /// Let a site take part, or give it another name: signs a new list and publishes it at once.
     Add {
         /// Its peer id, which `peerfold id` prints there.
+        #[arg(value_parser = peer_id)]
         peer: PeerId,
         /// What people call it.
         #[arg(long)]
@@ -59,6 +60,10 @@ enum Change {
         #[command(flatten)]
         at: At,
     },
+}
+
+fn peer_id(text: &str) -> Result<PeerId, &'static str> {
+    text.parse().map_err(|_| "it is no peer id, which `peerfold id` prints at the site")
 }
 
 #[derive(Args)]

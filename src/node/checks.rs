@@ -22,6 +22,12 @@ settings! {
         pub max_examples_ratio as "max-examples-ratio": f64 = 5.0, "F", Range::at_least(1.0);
         /// Refuse updates whose weights have a larger Euclidean norm. [default: any]
         pub max_norm as "max-norm": Option<f64> = None, "F", Range::above(0.0);
+        /// Leave out updates whose weights have a norm of more than so many times the median of those of their fold.
+        ///
+        /// The node's own update included; of two numbers in the middle the lower one. A single update of finite but
+        /// absurd weights would otherwise end the training of all. Should be the same on all nodes that fold
+        /// synchronously.
+        pub max_norm_ratio as "max-norm-ratio": f64 = 100.0, "F", Range::at_least(1.0);
         /// What to do about an update that is far out of line with at least three others, in length or direction.
         ///
         /// See [`out_of_line`](crate::strategy::out_of_line). It takes one more pass over the values of each fold, and
@@ -96,8 +102,8 @@ impl Checks {
         Ok(())
     }
 
-    /// Reads the weights once, piece by piece. Blocks: call it off the async runtime.
-    pub fn weights(&self, weights: &dyn TensorReader) -> Result<(), Rejection> {
+    /// Reads the weights once, piece by piece, and gives their Euclidean norm. Blocks: call it off the async runtime.
+    pub fn weights(&self, weights: &dyn TensorReader) -> Result<f64, Rejection> {
         let mut square = 0.0;
         for (tensor, spec) in weights.layout().tensors().iter().enumerate() {
             // Integers are read too, because every chunk must be there and be what was signed.
@@ -114,9 +120,10 @@ impl Checks {
                 square += sum;
             }
         }
+        let norm = square.sqrt();
         match self.max_norm {
-            Some(limit) if square.sqrt() > limit => Err(Rejection::Norm { norm: square.sqrt(), limit }),
-            _ => Ok(()),
+            Some(limit) if norm > limit => Err(Rejection::Norm { norm, limit }),
+            _ => Ok(norm),
         }
     }
 }
@@ -203,7 +210,7 @@ mod tests {
         ])
         .unwrap();
         let bound = |max_norm| Checks { max_norm: Some(max_norm), ..Checks::default() };
-        bound(5.0).weights(&weights).unwrap();
+        assert_eq!(bound(5.0).weights(&weights).unwrap(), 5.0);
         assert!(matches!(bound(4.99).weights(&weights), Err(Rejection::Norm { .. })));
     }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// No federation has more peers, and arithmetic with this many is safe.
 const MAX_DEGREE: f64 = 1e9;
 
-/// An update that could not be read while it was folded.
+/// An update that could not be read while it was folded, or lacks what the strategy needs of it.
 pub(super) struct Unread {
     pub(super) entry: Arc<SignedEntry>,
     pub(super) complaint: Complaint,
@@ -36,7 +36,7 @@ pub(super) enum Outcome {
     AllSuspect(usize),
 }
 
-/// Does something with the inputs that can be read. The others are removed and added to `unread`, each with the reason.
+/// Does something with the inputs that can be read and have what it needs. The others are removed and added to `unread`, each with the reason.
 /// `None` if fewer than `needed` inputs are left, or none of a peer.
 pub(super) fn with_readable<T>(
     inputs: &mut Vec<Input>,
@@ -51,16 +51,25 @@ pub(super) fn with_readable<T>(
         let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
         let done = work(&updates, unread.len() as u64);
         drop(updates);
-        let Err(FoldError::Read { author, source }) = &done else { return Some(done) };
+        let (author, complaint, reason) = match &done {
+            Err(FoldError::Read { author, source }) => {
+                let complaint = match source {
+                    ReadError::Io { .. } => Complaint::OutOfReach,
+                    ReadError::Damaged { .. } | ReadError::OutOfRange { .. } => Complaint::Rejected,
+                };
+                (author, complaint, source.to_string())
+            }
+            // One update that says no loss must not stop those that do.
+            Err(FoldError::Figure { author, strategy, what }) => {
+                (author, Complaint::Rejected, format!("for {strategy}, {what}"))
+            }
+            _ => return Some(done),
+        };
         let place = inputs.iter().position(|input| input.author == *author);
         let Some((place, Source::Peer(arrived))) = place.map(|at| (at, &inputs[at].weights)) else {
             return Some(done);
         };
-        let complaint = match source {
-            ReadError::Io { .. } => Complaint::OutOfReach,
-            ReadError::Damaged { .. } | ReadError::OutOfRange { .. } => Complaint::Rejected,
-        };
-        unread.push(Unread { entry: arrived.entry.clone(), complaint, reason: source.to_string() });
+        unread.push(Unread { entry: arrived.entry.clone(), complaint, reason });
         inputs.remove(place);
     }
 }
@@ -126,6 +135,8 @@ pub(super) struct Input {
     /// How many of the examples that it claims count.
     counted: u64,
     staleness: u64,
+    /// The Euclidean norm of its weights.
+    pub(super) norm: f64,
     pub(super) own: bool,
 }
 
@@ -137,14 +148,14 @@ enum Source {
 impl Input {
     pub(super) fn of(arrived: Arrived, staleness: u64) -> Self {
         let (author, metadata) = (arrived.author(), arrived.metadata.clone());
-        let counted = metadata.num_examples;
-        Self { author, weights: Source::Peer(arrived), metadata, counted, staleness, own: false }
+        let (counted, norm) = (metadata.num_examples, arrived.norm);
+        Self { author, weights: Source::Peer(arrived), metadata, counted, staleness, norm, own: false }
     }
 
-    pub(super) fn own(author: PeerId, local: &LocalUpdate) -> Self {
+    pub(super) fn own(author: PeerId, local: &LocalUpdate, norm: f64) -> Self {
         let weights = Source::Own(local.weights.clone());
         let counted = local.num_examples;
-        Self { author, weights, metadata: local.metadata(), counted, staleness: 0, own: true }
+        Self { author, weights, metadata: local.metadata(), counted, staleness: 0, norm, own: true }
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -197,7 +208,8 @@ mod tests {
     fn counted(claims: &[u64], ratio: f64) -> (Vec<u64>, usize) {
         let of = |&num_examples: &u64| {
             let weights = Weights::artifact("x".as_bytes().to_vec()).unwrap();
-            Input::own(PeerId::random(), &LocalUpdate { weights, epoch: 1, num_examples, metrics: Vec::new() })
+            let local = LocalUpdate { weights, epoch: 1, num_examples, metrics: Vec::new() };
+            Input::own(PeerId::random(), &local, 1.0)
         };
         let mut inputs: Vec<Input> = claims.iter().map(of).collect();
         let cut = cut_claims(&mut inputs, ratio).len();

@@ -1,7 +1,7 @@
 //! One member of a federation: what asynchronous and synchronous nodes have in common.
 
 use super::{
-    Checks, Event, EventSink, FoldFigures, FoldedFrom, LocalUpdate, NodeError, Rejection, Roster, Standpoint,
+    Checks, Event, EventSink, FoldFigures, FoldedFrom, LocalUpdate, NodeError, Rejection, Roster, Standpoint, Stop,
     UnaveragedTensors,
     background::off_runtime,
     complaints::{Complaint, Complaints},
@@ -71,6 +71,8 @@ pub struct Participant {
     arrived: BTreeMap<(PeerId, Root), Arrived>,
     /// Fetches the others' values and checks them.
     values: Values,
+    /// Ends its waiting for values.
+    stop: Stop,
     /// How long it waits for them, if it doesn't need them to go on.
     pub(super) patience: Patience,
     /// What has been reported about updates in the folder that don't count.
@@ -85,6 +87,8 @@ pub struct Participant {
     /// The weights that the epoch under way began with, if updates are compared and it knows them: not for what an
     /// earlier life has trained and not folded.
     began_from: Option<Weights>,
+    /// The norm of the node's newest update.
+    own_norm: f64,
     /// The node's newest update, until it is in the folder.
     unpublished: Option<LocalUpdate>,
     /// The epoch of the newest fold, and what was folded.
@@ -101,6 +105,7 @@ impl Participant {
     ) -> Self {
         Self {
             values: Values::new(folder.clone(), layout.clone(), options.checks.clone()),
+            stop: Stop::new(),
             patience: Patience::new(0.0),
             complaints: Complaints::new(options.events.clone()),
             folder,
@@ -116,9 +121,16 @@ impl Participant {
             counted: FoldFigures::default(),
             folded_peers: false,
             began_from: None,
+            own_norm: 0.0,
             unpublished: None,
             folded: None,
         }
+    }
+
+    /// Waits no more for values that aren't here once this is requested. What has come by then is folded.
+    pub(super) fn end_waits_with(&mut self, stop: Stop) {
+        self.values.end_waits_with(stop.clone());
+        self.stop = stop;
     }
 
     /// Its peer id.
@@ -193,8 +205,8 @@ impl Participant {
         }
     }
 
-    /// Errors if peers would refuse this update.
-    pub(super) async fn check_own(&self, local: &LocalUpdate) -> Result<(), NodeError> {
+    /// The norm of this update. Errors if peers would refuse it.
+    pub(super) async fn check_own(&self, local: &LocalUpdate) -> Result<f64, NodeError> {
         let claim = self.options.checks.claim(local.epoch, local.num_examples);
         claim.map_err(|reason| NodeError::Claim { epoch: local.epoch, reason })?;
         let (checks, weights) = (self.options.checks.clone(), local.weights.clone());
@@ -210,7 +222,7 @@ impl Participant {
     /// Puts the update into the folder, after checking it: what peers would refuse isn't published. Until it is there
     /// it is remembered as unpublished.
     pub(super) async fn publish(&mut self, local: &LocalUpdate) -> Result<(), NodeError> {
-        self.check_own(local).await?;
+        self.own_norm = self.check_own(local).await?;
         self.unpublished = Some(local.clone());
         let key = Key::update(self.peer_id(), local.epoch);
         let entry = self.folder.put(&key, &local.weights, local.metadata()).await?;
@@ -383,14 +395,17 @@ impl Participant {
                         _ = watch.next() => {}
                     }
                 };
-                let is_something = timeout(patience, something).await.is_ok();
+                let is_something = tokio::select! {
+                    in_time = timeout(patience, something) => in_time.is_ok(),
+                    () = self.stop.requested() => false,
+                };
                 self.patience.waited_for_any(began.elapsed());
                 if is_something {
                     continue;
                 }
             }
             for &place in &look.late {
-                if self.patience.missed(chosen[place].key.author()) {
+                if !self.stop.is_requested() && self.patience.missed(chosen[place].key.author()) {
                     let reason = "it has come too late for this node's last folds, which wait less for its author now";
                     self.complaints.complain(&chosen[place], Complaint::OutOfReach, &reason);
                 }
@@ -508,14 +523,14 @@ impl Participant {
                 Ok((verdict, waited)) => {
                     look.waited = look.waited.max(waited);
                     match verdict {
-                        Verdict::Counts(value) => look.arrived[place] = self.counts(entry, value),
+                        Verdict::Counts(value, norm) => look.arrived[place] = self.counts(entry, value, norm),
                         Verdict::Rejected(Rejection::OutOfReach(reason)) => {
                             self.complaints.complain(entry, Complaint::OutOfReach, &reason);
                         }
                         Verdict::Rejected(rejection) => self.complaints.reject(entry, &rejection),
                         Verdict::Late => {
                             look.late.push(place);
-                            if !brief {
+                            if !brief && !self.stop.is_requested() {
                                 let reason = "it is still on its way";
                                 self.complaints.complain(entry, Complaint::OutOfReach, &reason);
                             }
@@ -537,7 +552,7 @@ impl Participant {
     }
 
     /// Records and reports that an update's value has passed the checks.
-    fn counts(&mut self, entry: &Arc<SignedEntry>, value: Arc<Value>) -> Option<Arrived> {
+    fn counts(&mut self, entry: &Arc<SignedEntry>, value: Arc<Value>, norm: f64) -> Option<Arrived> {
         let (root, metadata) = (entry.root()?, entry.metadata()?.clone());
         self.patience.came(entry.key.author());
         self.complaints.withdraw(entry);
@@ -549,7 +564,7 @@ impl Participant {
             bytes: self.layout.bytes(),
             num_examples: metadata.num_examples,
         });
-        let arrived = Arrived { entry: entry.clone(), metadata, value };
+        let arrived = Arrived { entry: entry.clone(), metadata, value, norm };
         self.arrived.insert((arrived.author(), root), arrived.clone());
         Some(arrived)
     }
@@ -580,14 +595,14 @@ impl Participant {
         }
     }
 
-    /// What a node does about updates that are out of line.
-    pub(super) fn suspicion(&self) -> Suspicion {
-        self.options.checks.suspect
+    /// What an update must satisfy.
+    pub(super) fn checks(&self) -> &Checks {
+        &self.options.checks
     }
 
     /// The next epoch begins with these weights: what peers publish of it is compared as differences to them.
     pub(super) fn begins_from(&mut self, weights: &Weights) {
-        self.began_from = (self.suspicion() != Suspicion::Off).then(|| weights.clone());
+        self.began_from = (self.options.checks.suspect != Suspicion::Off).then(|| weights.clone());
     }
 
     /// Reports updates that are out of line. Returns how many are left out.
@@ -617,15 +632,15 @@ impl Participant {
         let mut inputs: Vec<Input> =
             peers.into_iter().map(|(arrived, staleness)| Input::of(arrived, staleness)).collect();
         if let Some((place, local)) = own {
-            inputs.insert(place, Input::own(self.peer_id(), local));
+            inputs.insert(place, Input::own(self.peer_id(), local, self.own_norm));
         }
         self.cut_claims(&mut inputs);
         let (number, failures) = (self.roster.folds() + 1, self.failures);
         let mut strategy = self.take_strategy()?;
-        let (suspicion, began_from) = (self.suspicion(), self.began_from.clone());
+        let (checks, began_from) = (self.options.checks.clone(), self.began_from.clone());
         let worked = off_runtime(move || {
             let mut unread = Vec::new();
-            let suspects = find_suspects(suspicion, began_from.as_ref(), &mut inputs, &mut unread);
+            let suspects = find_suspects(&checks, began_from.as_ref(), &mut inputs, &mut unread);
             drop(began_from);
             let left_out = suspects.iter().filter(|suspect| suspect.left_out).count();
             let needed = needed.saturating_sub(left_out);

@@ -197,8 +197,10 @@ enum Middle {
 impl Session {
     /// A session that has not begun.
     pub fn new(mode: impl Into<Mode>, options: SessionOptions) -> Self {
+        let mut mode = mode.into();
+        mode.participant_mut().end_waits_with(options.stop.clone());
         Self {
-            mode: mode.into(),
+            mode,
             blobs: options.run_dir.as_deref().map(|run_dir| Arc::new(Blobs::new(run_dir))),
             options,
             beginning: None,

@@ -6,6 +6,7 @@ use crate::{
 };
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// What a node does about updates that are far out of line with the others of a fold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -51,6 +52,26 @@ impl Value for Suspicion {
 pub(super) struct Suspect {
     pub(super) author: PeerId,
     pub(super) epoch: u64,
-    pub(super) how: OutOfLine,
+    pub(super) how: How,
     pub(super) left_out: bool,
+}
+
+/// In what an update is out of line.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum How {
+    /// As a difference to where the epoch began.
+    OutOfLine(OutOfLine),
+    /// Its weights are too large, whatever they are compared with.
+    Norm { norm: f64, median: f64 },
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfLine(how) => how.fmt(f),
+            Self::Norm { norm, median } => {
+                write!(f, "its norm is {norm:.3e}; the median is {median:.3e} (--max-norm-ratio)")
+            }
+        }
+    }
 }

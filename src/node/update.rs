@@ -49,6 +49,8 @@ pub(super) struct Arrived {
     pub(super) entry: Arc<SignedEntry>,
     pub(super) metadata: Metadata,
     pub(super) value: Arc<Value>,
+    /// The Euclidean norm of its weights.
+    pub(super) norm: f64,
 }
 
 impl Arrived {

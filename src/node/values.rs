@@ -1,7 +1,7 @@
 //! The values of peers' updates, fetched and checked side by side, so that a slow or dead peer doesn't delay the
 //! others'. What comes too late for one look goes on in the background, and is there for the next.
 
-use super::{Checks, NodeError, Rejection, background::off_runtime};
+use super::{Checks, NodeError, Rejection, Stop, background::off_runtime};
 use crate::{
     folder::{FolderError, SharedFolder, Value},
     weights::{Layout, Root, SignedEntry, TensorReader},
@@ -49,8 +49,8 @@ impl Wait {
 
 /// What became of a value.
 pub(super) enum Verdict {
-    /// It has passed the checks.
-    Counts(Arc<Value>),
+    /// It has passed the checks; its norm.
+    Counts(Arc<Value>, f64),
     /// It doesn't count, or can't be read.
     Rejected(Rejection),
     /// It isn't here yet.
@@ -95,6 +95,8 @@ pub(super) struct Values {
     folder: Arc<dyn SharedFolder>,
     layout: Arc<Layout>,
     checks: Checks,
+    /// Ends all waiting for values that aren't here.
+    stop: Stop,
     /// A place for each of those [at once](AT_ONCE).
     places: Arc<Semaphore>,
     /// What came too late, by author and root.
@@ -109,10 +111,16 @@ impl Values {
             folder,
             layout,
             checks,
+            stop: Stop::new(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             late: Arc::default(),
             fetched: Arc::default(),
         }
+    }
+
+    /// Waits no more for values that aren't here once this is requested: they are late then.
+    pub(super) fn end_waits_with(&mut self, stop: Stop) {
+        self.stop = stop;
     }
 
     /// Told whenever a value has been fetched, also one that comes too late for its look.
@@ -161,9 +169,10 @@ impl Values {
         let checked = off_runtime(move || {
             // Here, because the work goes on if its caller is cancelled.
             let _place = place;
-            checks.weights(value.as_ref()).map(|()| value)
+            checks.weights(value.as_ref()).map(|norm| (value, norm))
         });
-        Ok((checked.await?.map_or_else(Verdict::Rejected, Verdict::Counts), waited))
+        let checked = checked.await?;
+        Ok((checked.map_or_else(Verdict::Rejected, |(value, norm)| Verdict::Counts(value, norm)), waited))
     }
 
     /// `None` if it hasn't arrived in time; then it is fetched on in the background, unless it isn't to be fetched at
@@ -190,10 +199,15 @@ impl Values {
             }
         };
         let mut fetching = fetching;
-        match timeout_at(wait.until.unwrap_or(began), &mut fetching.got).await {
-            Ok(Ok(got)) => (Some(got), began.elapsed()),
-            Ok(Err(_)) => (Some(Err(FolderError::Worker("it panicked".to_owned()))), began.elapsed()),
-            Err(_) => {
+        let in_time = tokio::select! {
+            biased;
+            got = timeout_at(wait.until.unwrap_or(began), &mut fetching.got) => got.ok(),
+            () = self.stop.requested() => None,
+        };
+        match in_time {
+            Some(Ok(got)) => (Some(got), began.elapsed()),
+            Some(Err(_)) => (Some(Err(FolderError::Worker("it panicked".to_owned()))), began.elapsed()),
+            None => {
                 let mut others = self.late.lock().unwrap_or_else(PoisonError::into_inner);
                 if others.len() < LATE_AT_ONCE {
                     others.insert(late, fetching);

@@ -64,6 +64,7 @@ fn its_numbers_are_those_of_the_settings() {
     assert_eq!((full, swarm.per_address * 2), (4.0, swarm.connections as usize), "four seconds; two networks");
     let said = [
         format!("{ratio} times the median count (`--max-examples-ratio`)"),
+        format!("over {} times the median norm is left out (`--max-norm-ratio`)", checks.max_norm_ratio),
         format!("One liar of 10 has up to {} of the", share(10.0, ratio)),
         format!("of 5 {}, of 3 {};", share(5.0, ratio), share(3.0, ratio)),
         format!("three quarters of {} are known (`--max-authors`", commas(cache.entries.authors)),

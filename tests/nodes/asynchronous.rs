@@ -7,10 +7,10 @@ use peerfold::{
     entries::Membership,
     node::{
         AsyncNode, AsyncOptions, Checks, Event, Figures, FoldFigures, LocalUpdate, Origin, ParticipantOptions, Session,
-        SessionOptions, StartOptions, Stop, TrainingFigures,
+        SessionOptions, Stop, Suspicion, TrainingFigures,
     },
     strategy::StrategySpec,
-    weights::{DType, Tensor, TensorSpec, Weights},
+    weights::{DType, Metric, Tensor, TensorSpec, Weights},
 };
 use std::{
     sync::Arc,
@@ -214,30 +214,93 @@ async fn no_claim_of_examples_takes_all_the_weight() {
     let events = Recorder::new();
     let checks = Checks { max_examples_ratio: 1.0, ..Checks::default() };
     let strict = strict(&peers[4], ParticipantOptions { checks, ..options(&events) });
-    let mut session = Session::new(strict, session_options());
+    let mut session = Session::new(strict, nodes::session_options());
     let begun = patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await.unwrap();
     assert_eq!(value_of(&begun.weights), 2.0);
     assert_eq!((cut(&events).len(), session.figures().fold.cut), (1, 1));
 }
 
-fn session_options() -> SessionOptions {
-    SessionOptions {
-        federation: nodes::federation(),
-        name: "test".to_owned(),
-        run_dir: None,
-        start: StartOptions::default(),
-        hyperparameters: Default::default(),
-        distinct: Default::default(),
-        publish_folded: false,
-        stop: Stop::new(),
+/// A single update of finite but absurd weights would end the training of all, and a restart would fold it again.
+#[tokio::test]
+async fn an_update_of_absurd_weights_is_folded_by_nobody() {
+    for suspect in [Suspicion::Off, Suspicion::Warn, Suspicion::LeaveOut] {
+        let (_storage, peers) = peers(3);
+        peers[1].publish(1, 1e37).await;
+        let events = Recorder::new();
+        let checks = Checks { suspect, ..Checks::default() };
+        let mut node = strict(&peers[0], ParticipantOptions { checks: checks.clone(), ..options(&events) });
+        assert_eq!(value_of(&patiently(node.exchange(&local(1, 1.0))).await.unwrap().0), 1.0);
+        assert_eq!(events.not_folded(), ["1 peer's update was left out as suspect, and no other could be read"]);
+        peers[2].publish(1, 3.0).await;
+        assert_eq!(value_of(&patiently(node.exchange(&local(2, 1.0))).await.unwrap().0), 2.0);
+        let told = events.pick(|event| match event {
+            Event::Suspect { author, reason, left_out: true, .. } => Some((author.clone(), reason.clone())),
+            _ => None,
+        });
+        assert!(told.len() == 1 && told[0].0 == peers[1].id.to_string(), "once: {told:?}");
+        assert!(told[0].1.contains("--max-norm-ratio"), "{told:?}");
+        // Nor does a newcomer begin with it, as long as there is more that it can be compared with.
+        peers[0].publish(3, 1.0).await;
+        let newcomer = Peer::new(&_storage, 3);
+        let mut session = Session::new(
+            strict(&newcomer, ParticipantOptions { checks, ..options(&Recorder::new()) }),
+            nodes::session_options(),
+        );
+        let begun = patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await.unwrap();
+        assert_eq!(value_of(&begun.weights), 2.0);
     }
+}
+
+/// Who says nothing of its loss isn't folded by a strategy that goes by losses, and the others are.
+#[tokio::test]
+async fn an_update_without_what_the_strategy_needs_of_it_hinders_nobody() {
+    let (_storage, peers) = peers(3);
+    let with_loss = |epoch, value| LocalUpdate {
+        metrics: vec![Metric { name: "loss".to_owned(), value: 0.5 }],
+        ..local(epoch, value)
+    };
+    peers[1].publish(1, 2.0).await;
+    let mut other = node(&peers[2], &Recorder::new(), AsyncOptions { upload_only: true, ..AsyncOptions::default() });
+    patiently(other.exchange(&with_loss(1, 3.0))).await.unwrap();
+    let events = Recorder::new();
+    let participant = peers[0].participant_with(&StrategySpec::new("qfedavg"), options(&events));
+    let mut node = AsyncNode::new(participant, AsyncOptions::default());
+    patiently(node.exchange(&with_loss(1, 1.0))).await.unwrap();
+    assert_eq!(events.folded_authors(), [ids(&[&peers[0], &peers[2]])]);
+    let rejected = events.rejected();
+    assert!(rejected.len() == 1 && rejected[0].0 == peers[1].id.to_string(), "{rejected:?}");
+    assert!(rejected[0].1.contains("qfedavg") && rejected[0].1.contains("no loss"), "{rejected:?}");
+    // Its own is its user's to mend.
+    patiently(node.exchange(&local(2, 1.0))).await.unwrap();
+    assert!(events.not_folded().last().unwrap().contains("no loss"), "{:?}", events.not_folded());
+}
+
+/// At its first fold a node waits for half a minute; who stops it doesn't.
+#[tokio::test]
+async fn a_stop_ends_the_wait_for_the_first_value_of_all() {
+    let (_storage, peers) = peers(2);
+    let (events, stop) = (Recorder::new(), Stop::new());
+    let (folder, node) = faulty(&peers[0], &events);
+    folder.set(|faults| (faults.away, faults.dead) = (vec![peers[1].id], vec![peers[1].id]));
+    let mut session = Session::new(node, SessionOptions { stop: stop.clone(), ..nodes::session_options() });
+    patiently(session.begin((weights(1.0), Origin::Seed), Default::default())).await.unwrap();
+    peers[1].publish(1, 1.0).await;
+    let trained = tokio::spawn(async move { session.epoch_trained(local(1, 1.0), Default::default()).await });
+    // What it does next is to look at the peer's update.
+    events.wait_for(|event| matches!(event, Event::Published { .. }).then_some(())).await;
+    stop.request();
+    let stopped = Instant::now();
+    let completed = patiently(trained).await.unwrap().unwrap();
+    assert!(stopped.elapsed() < Duration::from_secs(15), "{:?}", stopped.elapsed());
+    assert_eq!((completed.epoch, value_of(&completed.weights)), (1, 1.0));
+    assert_eq!(events.not_folded(), ["what peers have to fold has not come in time"]);
 }
 
 #[tokio::test]
 async fn what_a_node_has_done_is_one_tree_of_figures() {
     let (_storage, peers) = peers(4);
     let events = Recorder::new();
-    let mut session = Session::new(node(&peers[0], &events, AsyncOptions::default()), session_options());
+    let mut session = Session::new(node(&peers[0], &events, AsyncOptions::default()), nodes::session_options());
     patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await.unwrap();
     let before = session.figures();
     assert_eq!((before.fold, before.training, before.run.epoch), Default::default());

@@ -8,7 +8,7 @@ use peerfold::{
     folder::{Author, FolderError, LocalFolder, MemoryFolder, SharedFolder},
     node::{
         AsyncNode, AsyncOptions, BelowQuorum, Checks, Event, LocalUpdate, Members, NodeError, Origin, Participant,
-        ParticipantOptions, Session, SessionOptions, Standpoint, StartOptions, Stop, SyncNode, SyncOptions,
+        ParticipantOptions, Session, SessionOptions, Standpoint, SyncNode, SyncOptions,
     },
     strategy::StrategySpec,
     weights::{DType, Key, Metadata, SignedEntry, Tensor, TensorSpec, Weights},
@@ -106,17 +106,7 @@ async fn claims_of_epochs_that_nobody_can_reach_are_rejected_and_move_nobody() {
     }
     peers[3].publish(1, 2.0).await;
     let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
-    let options = SessionOptions {
-        federation: federation(),
-        name: "test".to_owned(),
-        run_dir: None,
-        start: StartOptions::default(),
-        hyperparameters: Default::default(),
-        distinct: Default::default(),
-        publish_folded: false,
-        stop: Stop::new(),
-    };
-    let mut session = Session::new(over(&folder, nodes::options(&events)), options);
+    let mut session = Session::new(over(&folder, nodes::options(&events)), nodes::session_options());
     let begun = patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
     assert_eq!((begun.epoch, value_of(&begun.weights)), (1, 2.0));
     let completed = patiently(session.epoch_trained(local(2, 0.0), Default::default())).await.unwrap();
@@ -156,16 +146,7 @@ async fn who_has_left_the_folder_is_forgotten_in_the_checkpoint_too() {
     let dir = tempfile::tempdir().unwrap();
     let (_storage, peers) = peers(20);
     let (events, folder) = (Recorder::new(), FaultyFolder::new(peers[0].folder.clone()));
-    let options = SessionOptions {
-        federation: federation(),
-        name: "test".to_owned(),
-        run_dir: Some(dir.path().to_owned()),
-        start: StartOptions::default(),
-        hyperparameters: Default::default(),
-        distinct: Default::default(),
-        publish_folded: false,
-        stop: Stop::new(),
-    };
+    let options = SessionOptions { run_dir: Some(dir.path().to_owned()), ..nodes::session_options() };
     let mut session = Session::new(over(&folder, nodes::options(&events)), options);
     patiently(session.begin((weights(0.0), Origin::Seed), Default::default())).await.unwrap();
     let from = Standpoint { epoch: Some(7), reach: 10 };

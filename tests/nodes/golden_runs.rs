@@ -9,7 +9,7 @@ use peerfold::{
     folder::MemoryStorage,
     node::{
         AsyncNode, AsyncOptions, Beginning, Checks, Event, LocalUpdate, Origin, Participant, ParticipantOptions,
-        Session, SessionOptions, StartOptions, Stop,
+        Session,
     },
     weights::Metric,
 };
@@ -38,11 +38,11 @@ async fn replay(run: &GoldenRun, place: &str) {
         let strategy = run.spec().build().unwrap();
         let layout = initial.layout().clone();
         // The reference believes every claim of examples.
-        let checks = Checks { max_examples_ratio: 1e9, ..Checks::default() };
+        let checks = Checks { max_examples_ratio: 1e9, max_norm_ratio: 1e9, ..Checks::default() };
         let options = ParticipantOptions { checks, ..options(&recorder) };
         let participant = Participant::new(peer.folder.clone(), strategy, layout, options);
         let node = AsyncNode::new(participant, AsyncOptions::default());
-        let mut session = Session::new(node, session_options());
+        let mut session = Session::new(node, nodes::session_options());
         // Nobody has published yet, so x is the file's initial weights for every node.
         let begun = session.begin((initial.clone(), Origin::Seed), Default::default()).await.unwrap();
         assert_eq!((begun.epoch, begun.weights), (0, initial.clone()));
@@ -71,19 +71,6 @@ async fn replay(run: &GoldenRun, place: &str) {
         });
         assert!(rounds.iter().copied().eq(1..=rounds.len() as u64), "{rounds:?}");
         assert_eq!(recorder.rejected(), []);
-    }
-}
-
-fn session_options() -> SessionOptions {
-    SessionOptions {
-        federation: nodes::federation(),
-        name: "test".to_owned(),
-        run_dir: None,
-        start: StartOptions::default(),
-        hyperparameters: BTreeMap::new(),
-        distinct: BTreeMap::new(),
-        publish_folded: false,
-        stop: Stop::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::nodes;
 
-use nodes::{Peer, Recorder, faulty::FaultyFolder, federation, local, options, patiently, peers, value_of, weights};
+use nodes::{Peer, Recorder, faulty::FaultyFolder, local, options, patiently, peers, value_of, weights};
 use peerfold::{
     entries::Membership,
     node::{
@@ -17,6 +17,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::sync::Notify;
 
 /// Far longer than any case waits.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -24,16 +25,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 fn wanting(min_peers: usize, deadline: Duration) -> SessionOptions {
     let start = StartOptions { min_peers, deadline };
     let hyperparameters = BTreeMap::from([("lr".to_owned(), "0.1".to_owned())]);
-    SessionOptions {
-        federation: federation(),
-        name: "test".to_owned(),
-        run_dir: None,
-        start,
-        hyperparameters,
-        distinct: BTreeMap::new(),
-        publish_folded: false,
-        stop: Stop::new(),
-    }
+    SessionOptions { start, hyperparameters, ..nodes::session_options() }
 }
 
 fn session(peer: &Peer, events: &Recorder, options: SessionOptions) -> Session {
@@ -475,4 +467,26 @@ async fn a_hostile_start_harms_nothing() {
     }
     assert!(told.iter().all(|(_, differences)| differences.len() <= 21));
     assert!(told[1].1[20].starts_with("and "));
+}
+
+/// It would begin from less than is there.
+#[tokio::test]
+async fn a_stop_ends_the_wait_for_what_a_node_begins_with() {
+    let (_storage, peers) = peers(2);
+    let (folder, stop) = (FaultyFolder::new(peers[0].folder.clone()), Stop::new());
+    peers[1].publish(1, 2.0).await;
+    let fetched = Arc::new(Notify::new());
+    let (asked, request) = (fetched.clone(), stop.clone());
+    folder.before_get(move || async move {
+        // The fetch is under way, and goes on after the stop.
+        request.request();
+        asked.notified().await;
+    });
+    folder.set(|faults| faults.away = vec![peers[1].id]);
+    let participant = nodes::participant(Arc::new(folder), &StrategySpec::new("fedavg"), options(&Recorder::new()));
+    let options = SessionOptions { stop, ..nodes::session_options() };
+    let mut session = Session::new(AsyncNode::new(participant, AsyncOptions::default()), options);
+    let error = patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await.unwrap_err();
+    assert!(matches!(error, NodeError::Stopped), "{error}");
+    assert_eq!(peers[1].folder.list("").await.unwrap().len(), 1, "it has published nothing");
 }

@@ -8,7 +8,7 @@ use peerfold::{
     experiment::{LabelSkew, digits},
     node::{
         AsyncNode, AsyncOptions, Checks, Event, LocalUpdate, Origin, Participant, ParticipantOptions, Session,
-        SessionOptions, StartOptions, Stop, Suspicion,
+        Suspicion,
     },
     strategy::StrategySpec,
     train::{Device, EpochLength, Model, Train, TrainOptions, trainer},
@@ -41,17 +41,8 @@ impl Learner {
         let options = ParticipantOptions { checks, ..options(&events) };
         let strategy = StrategySpec::new("fedavg").build().unwrap();
         let participant = Participant::new(peer.folder.clone(), strategy, weights.layout().clone(), options);
-        let options = SessionOptions {
-            federation: nodes::federation(),
-            name: "test".to_owned(),
-            run_dir: None,
-            start: StartOptions::default(),
-            hyperparameters: Default::default(),
-            distinct: Default::default(),
-            publish_folded: false,
-            stop: Stop::new(),
-        };
-        let mut session = Session::new(AsyncNode::new(participant, AsyncOptions::default()), options);
+        let node = AsyncNode::new(participant, AsyncOptions::default());
+        let mut session = Session::new(node, nodes::session_options());
         let begun = patiently(session.begin((weights, Origin::Seed), Default::default())).await.unwrap();
         let id = peer.id.to_string();
         Self { id, session, trainer, events, weights: begun.weights, epoch: begun.epoch }

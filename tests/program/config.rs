@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Settings whose values are not just of their form: the key, a value as flag and variable have it, and as TOML has it.
-const SETTINGS: [(&str, &str, &str); 60] = [
+const SETTINGS: [(&str, &str, &str); 61] = [
     ("federation", "hospitals", "\"hospitals\""),
     ("run", "2", "\"2\""),
     ("folder", "memory:", "\"memory:\""),
@@ -58,6 +58,7 @@ const SETTINGS: [(&str, &str, &str); 60] = [
     ("max-num-examples", "1000", "1000"),
     ("max-examples-ratio", "2.5", "2.5"),
     ("max-norm", "12.5", "12.5"),
+    ("max-norm-ratio", "50.5", "50.5"),
     ("suspect", "leave-out", "\"leave-out\""),
     ("sync", "true", "true"),
     ("nodes", "4", "4"),

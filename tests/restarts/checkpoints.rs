@@ -13,7 +13,7 @@ use peerfold::{
     home::Home,
     node::{
         AsyncNode, AsyncOptions, BelowQuorum, Checkpoint, CheckpointError, Event, LocalUpdate, Members, NodeError,
-        Origin, Participant, Progress, SavedState, Session, SessionOptions, StartOptions, Stop, SyncNode, SyncOptions,
+        Origin, Participant, Progress, SavedState, Session, SessionOptions, SyncNode, SyncOptions,
     },
     strategy::{FoldError, Folded, Round, Strategy, StrategySpec},
     weights::{Key, Metadata, Metric, SignedEntry, Tensor, TensorSpec, Weights},
@@ -45,16 +45,7 @@ pub(super) fn fedavgm() -> StrategySpec {
 }
 
 pub(super) fn session_options(run_dir: &Path) -> SessionOptions {
-    SessionOptions {
-        federation: federation(),
-        name: "test".to_owned(),
-        run_dir: Some(run_dir.to_owned()),
-        start: StartOptions::default(),
-        hyperparameters: BTreeMap::new(),
-        distinct: BTreeMap::new(),
-        publish_folded: false,
-        stop: Stop::new(),
-    }
+    SessionOptions { run_dir: Some(run_dir.to_owned()), ..nodes::session_options() }
 }
 
 fn bytes(state: SavedState) -> Bytes {

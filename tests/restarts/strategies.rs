@@ -6,17 +6,17 @@ use crate::{nodes, rules};
 use bytes::Bytes;
 use fail::FailScenario;
 use futures::future::join_all;
-use nodes::{Peer, Recorder, federation, options, patiently, peers, weights};
+use nodes::{Peer, Recorder, options, patiently, peers, weights};
 use peerfold::{
     node::{
         AsyncNode, AsyncOptions, BelowQuorum, Event, LocalUpdate, Members, Origin, SavedState, Session, SessionOptions,
-        StartOptions, Stop, SyncNode, SyncOptions,
+        SyncNode, SyncOptions,
     },
     strategy::{STRATEGIES, StrategySpec},
     weights::{Key, Metadata, Metric, Weights},
 };
 use rules::{Case, Told, Vector, cases};
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 const ALL: usize = 7;
 /// The number of the node that is looked at; ids ascend with the numbers.
@@ -111,16 +111,7 @@ fn beginning() -> (Weights, Origin) {
 }
 
 fn session_options(dir: Option<&Path>) -> SessionOptions {
-    SessionOptions {
-        federation: federation(),
-        name: "test".to_owned(),
-        run_dir: dir.map(Path::to_owned),
-        start: StartOptions::default(),
-        hyperparameters: BTreeMap::new(),
-        distinct: BTreeMap::new(),
-        publish_folded: false,
-        stop: Stop::new(),
-    }
+    SessionOptions { run_dir: dir.map(Path::to_owned), ..nodes::session_options() }
 }
 
 /// What rounding to f32 does to a few operations is no difference.

@@ -8,7 +8,10 @@ use libp2p_identity::{Keypair, PeerId};
 use peerfold::{
     entries::Membership,
     folder::{Author, MemoryFolder, MemoryStorage, SharedFolder},
-    node::{Checks, Event, EventSink, FoldedUpdate, LocalUpdate, Participant, ParticipantOptions},
+    node::{
+        Checks, Event, EventSink, FoldedUpdate, LocalUpdate, Participant, ParticipantOptions, SessionOptions,
+        StartOptions, Stop,
+    },
     strategy::StrategySpec,
     weights::{DType, FederationId, Key, Metadata, SignedEntry, Tensor, TensorSpec, Weights},
 };
@@ -107,6 +110,20 @@ pub fn participant(folder: Arc<dyn SharedFolder>, strategy: &StrategySpec, optio
 pub fn options(events: &Recorder) -> ParticipantOptions {
     let membership = Arc::new(Membership::open());
     ParticipantOptions { checks: Checks::default(), membership, events: events.sink() }
+}
+
+/// A session without a checkpoint, that waits for nobody at its start.
+pub fn session_options() -> SessionOptions {
+    SessionOptions {
+        federation: federation(),
+        name: "test".to_owned(),
+        run_dir: None,
+        start: StartOptions::default(),
+        hyperparameters: Default::default(),
+        distinct: Default::default(),
+        publish_folded: false,
+        stop: Stop::new(),
+    }
 }
 
 /// Peers over one storage.
