@@ -259,19 +259,21 @@ async fn an_update_without_what_the_strategy_needs_of_it_hinders_nobody() {
         metrics: vec![Metric { name: "loss".to_owned(), value: 0.5 }],
         ..local(epoch, value)
     };
+    let events = Recorder::new();
+    let participant = peers[0].participant_with(&StrategySpec::new("qfedavg"), options(&events));
+    let first = AsyncNode::new(participant, AsyncOptions::default());
+    let mut session = Session::new(first, nodes::session_options());
+    patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await.unwrap();
     peers[1].publish(1, 2.0).await;
     let mut other = node(&peers[2], &Recorder::new(), AsyncOptions { upload_only: true, ..AsyncOptions::default() });
     patiently(other.exchange(&with_loss(1, 3.0))).await.unwrap();
-    let events = Recorder::new();
-    let participant = peers[0].participant_with(&StrategySpec::new("qfedavg"), options(&events));
-    let mut node = AsyncNode::new(participant, AsyncOptions::default());
-    patiently(node.exchange(&with_loss(1, 1.0))).await.unwrap();
-    assert_eq!(events.folded_authors(), [ids(&[&peers[0], &peers[2]])]);
+    patiently(session.epoch_trained(with_loss(1, 1.0), Default::default())).await.unwrap();
+    assert_eq!(events.folded_authors(), [ids(&[&peers[0], &peers[2]])], "{:?}", events.not_folded());
     let rejected = events.rejected();
     assert!(rejected.len() == 1 && rejected[0].0 == peers[1].id.to_string(), "{rejected:?}");
     assert!(rejected[0].1.contains("qfedavg") && rejected[0].1.contains("no loss"), "{rejected:?}");
     // Its own is its user's to mend.
-    patiently(node.exchange(&local(2, 1.0))).await.unwrap();
+    patiently(session.epoch_trained(local(2, 1.0), Default::default())).await.unwrap();
     assert!(events.not_folded().last().unwrap().contains("no loss"), "{:?}", events.not_folded());
 }
 

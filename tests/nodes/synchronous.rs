@@ -6,7 +6,10 @@ use nodes::{Peer, Recorder, faulty::FaultyFolder, hooked::HookedStrategy, local,
 use nodes::{patiently, peers, value_of};
 use peerfold::{
     folder::{Author, LocalFolder, SharedFolder},
-    node::{BelowQuorum, Event, LocalUpdate, Members, NodeError, Participant, Stop, SyncNode, SyncOptions},
+    node::{
+        BelowQuorum, Checks, Event, LocalUpdate, Members, NodeError, Participant, ParticipantOptions, Stop, SyncNode,
+        SyncOptions,
+    },
     strategy::StrategySpec,
     weights::{DType, Tensor, TensorSpec, Weights},
 };
@@ -40,7 +43,9 @@ async fn with_all_members_present_every_node_holds_equal_bits_after_every_epoch(
             let (peer, strategy) = (peer.clone(), strategy.clone());
             tokio::spawn(async move {
                 let events = Recorder::new();
-                let participant = peer.participant_with(&strategy, options(&events));
+                // As large as what they are given here.
+                let checks = Checks { max_norm_ratio: 1e12, ..Checks::default() };
+                let participant = peer.participant_with(&strategy, ParticipantOptions { checks, ..options(&events) });
                 let members = Members::first_seen(peer.id, 3);
                 let mut node = SyncNode::new(participant, of(3, 2, NEVER, BelowQuorum::Wait), members);
                 let mut random = ChaCha8Rng::seed_from_u64(number as u64);
