@@ -28,6 +28,7 @@ mod fold;
 mod list_change;
 mod list_file;
 mod list_follower;
+mod mode;
 mod participant;
 mod patience;
 mod progress;
@@ -59,11 +60,12 @@ pub use self::{
     figures::{Figures, FoldFigures, ListFigures, RunFigures, TrainingFigures},
     list_change::{ListChange, ListTold},
     list_file::{ListFile, ListFileError},
+    mode::Mode,
     participant::{Participant, ParticipantOptions},
     progress::Progress,
     roster::{Roster, Standpoint},
     saved_state::SavedState,
-    session::{Begun, Completed, Mode, Session, SessionOptions},
+    session::{Begun, Completed, Session, SessionOptions},
     settings::{EndSettings, PublishSettings, TrustSettings},
     start::{Beginning, StartOptions},
     stop::Stop,
