@@ -14,6 +14,7 @@ pub mod core;
 pub(crate) mod decoders;
 mod doors;
 mod figures;
+mod gates;
 mod lookout;
 mod members_only;
 mod message;

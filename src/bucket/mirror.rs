@@ -1,13 +1,19 @@
 //! What is known of a bucket and what follows from it, without I/O: which objects to read, which entries to upload (our
 //! own, and those of authors who don't reach the bucket), and which of our own objects can go.
 
+mod own_object;
+mod uploading;
+
+pub(crate) use self::own_object::{Written, plain};
+
+use self::own_object::{Own, Tags};
 use super::{
     names::{EntryName, Name, PackId},
-    record::{self, Head, PACK_BYTES, RecordError, Spot},
+    record::{self, Head, RecordError},
 };
 use crate::{
     entries::{EntrySet, UPDATES_KEPT},
-    weights::{ChunkHash, Content, EntryError, EntryHash, Manifest, SignedEntry},
+    weights::{ChunkHash, Content, EntryError, EntryHash, SignedEntry},
 };
 use bytes::Bytes;
 use libp2p_identity::PeerId;
@@ -19,15 +25,8 @@ use std::{
     time::Duration,
 };
 
-/// How long one of our objects must be missing from all listings before it is written again: a store may show it late.
-const MISSED: Duration = Duration::from_secs(30);
 /// Most authors for whom a member relays.
 const RELAYED_AUTHORS: usize = 64;
-/// The same for an object that a listing has shown before.
-const MISSED_AGAIN: Duration = Duration::from_secs(3);
-/// After this many writes whose tags no listing shows, and none whose tag one does, the tags of a store's writes mean
-/// nothing.
-const TAGS_DIFFER: u32 = 3;
 /// Bytes of other authors' heads that are remembered, so that they needn't be read twice.
 const HEADS_BYTES: usize = 32 << 20;
 
@@ -69,33 +68,6 @@ struct Read {
     head: Bytes,
 }
 
-/// What the writer of an object knows of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Written {
-    /// Bytes.
-    pub(crate) size: u64,
-    /// The tag of its content, if the store gave one.
-    pub(crate) tag: Option<String>,
-    /// When it was there, after the same moment as the times of listings.
-    pub(crate) at: Duration,
-}
-
-/// One of our own objects in the bucket.
-struct Own {
-    written: Written,
-    /// `None` until a listing shows it as it was written.
-    mark: Option<Mark>,
-    /// Since when listings have lacked it.
-    missed: Option<Duration>,
-}
-
-/// Whether a store's listings show the tags that its writes give: there may be stores where they don't.
-#[derive(Default)]
-struct Tags {
-    agreed: bool,
-    differed: u32,
-}
-
 /// An entry in the node's own directory: its own, or another's that it relays.
 struct Placed {
     name: EntryName,
@@ -125,13 +97,6 @@ struct Pack {
     found: bool,
     /// Which chunk is where in it.
     chunks: BTreeMap<ChunkHash, u64>,
-}
-
-/// What to write of a value that isn't in the bucket yet.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
-    /// The chunks of each new pack, by their numbers in the manifest, in the pack's order.
-    pub(crate) packs: Vec<Vec<usize>>,
 }
 
 /// The state of a bucket's mirror: see the [module](self).
@@ -543,135 +508,6 @@ impl Mirror {
         self.absent.clear();
     }
 
-    /// What must be written before an entry of this value: each distinct chunk that isn't in one of our packs, in packs
-    /// of at most [`PACK_BYTES`].
-    pub(crate) fn plan(&self, set: &EntrySet, manifest: &Manifest) -> Plan {
-        let (mut known, mut packs, mut filled) = (self.places(set), Vec::<Vec<usize>>::new(), PACK_BYTES);
-        for (number, &chunk) in manifest.chunks().iter().enumerate() {
-            // The first of equal chunks.
-            let new = Spot { pack: PackId::from_bytes([0; 16]), offset: 0 };
-            if known.contains_key(&chunk) || known.insert(chunk, new).is_some() {
-                continue;
-            }
-            let length = manifest.plan().length(number) + self.overhead;
-            if filled + length > PACK_BYTES {
-                packs.push(Vec::new());
-                filled = 0;
-            }
-            filled += length;
-            packs.last_mut().expect("one was pushed").push(number);
-        }
-        Plan { packs }
-    }
-
-    /// Which chunk is where in our own packs. Packs that were found in the bucket count only if current entries need
-    /// them: somebody may have changed one that nobody needs, and it must not be used again.
-    fn places(&self, set: &EntrySet) -> BTreeMap<ChunkHash, Spot> {
-        let standing = self.placed.iter().filter(|(entry, _)| set.holds(entry));
-        let needed: BTreeSet<&PackId> = standing.flat_map(|(_, placed)| &placed.packs).collect();
-        let of_pack = |(&pack, held): (&PackId, &Pack)| {
-            held.chunks.iter().map(move |(&chunk, &offset)| (chunk, Spot { pack, offset })).collect::<Vec<_>>()
-        };
-        self.packs.iter().filter(|(hash, pack)| !pack.found || needed.contains(hash)).flat_map(of_pack).collect()
-    }
-
-    /// A pack is in the bucket, with these chunks from these bytes on.
-    pub(crate) fn packed(&mut self, hash: PackId, chunks: BTreeMap<ChunkHash, u64>, written: Written) {
-        self.distrusted.remove(&hash);
-        self.note_written(Name::Pack { holder: self.me, hash }, &written);
-        self.packs.insert(hash, Pack { object: Own::new(written), found: false, chunks });
-    }
-
-    /// The head of a value, if all its chunks are in our own packs.
-    pub(crate) fn compose(&self, set: &EntrySet, manifest: &Manifest) -> Option<Head> {
-        let places = self.places(set);
-        let spots: Vec<Spot> =
-            manifest.chunks().iter().map(|chunk| places.get(chunk).copied()).collect::<Option<_>>()?;
-        let packs = spots.iter().map(|spot| (spot.pack, self.packs[&spot.pack].object.written.size)).collect();
-        Some(Head { manifest: manifest.clone(), packs, spots })
-    }
-
-    /// One of our own entries is in the bucket.
-    pub(crate) fn uploaded(&mut self, name: EntryName, entry: EntryHash, head: Option<&Head>, written: Written) {
-        self.note_written(Name::Entry(name.clone()), &written);
-        self.place(name, entry, head, Own::new(written));
-    }
-
-    /// This process may end before a listing shows it. The tag of the write will do, if the store's listings show the
-    /// same tags.
-    fn note_written(&mut self, name: Name, written: &Written) {
-        if self.tags.agreed && written.tag.is_some() {
-            let mark = Mark { size: written.size, modified: i64::MIN, tag: written.tag.clone() };
-            self.note(name, Some(mark));
-        }
-    }
-
-    fn place(&mut self, name: EntryName, entry: EntryHash, head: Option<&Head>, object: Own) {
-        let packs = head.map(|head| head.packs.keys().copied().collect()).unwrap_or_default();
-        for (chunk, spot) in head.into_iter().flat_map(Head::places) {
-            if let Some(pack) = self.packs.get_mut(&spot.pack) {
-                pack.chunks.insert(chunk, spot.offset);
-            }
-        }
-        self.placed.insert(entry, Placed { name, object, packs });
-    }
-
-    /// Our own objects that nothing has needed for at least `grace` of the store's time, if there are at least this
-    /// many. Ask while nothing is being uploaded; what is returned counts as gone. Nothing is returned as long as one
-    /// of our own entries is listed but not read: it may be one that this process doesn't know.
-    pub(crate) fn garbage(&mut self, set: &EntrySet, grace: Duration, least: usize) -> Vec<Name> {
-        // Entries already found to be unneeded count as known.
-        let is_known = |name: EntryName| self.unneeded.contains_key(&Name::Entry(name));
-        if self.unread().into_iter().any(|name| name.holder == self.me && !is_known(name)) {
-            return Vec::new();
-        }
-        let proof = set.conflict(&self.me).into_iter().flat_map(|proof| &proof.entries);
-        let own = set.of_author(self.me).chain(proof);
-        // Relayed entries, as long as they are current and their authors haven't brought them there.
-        let by_author: BTreeSet<EntryHash> = self
-            .read
-            .iter()
-            .filter(|(name, _)| name.relayed.is_none())
-            .filter_map(|(_, read)| Some(read.entry?.0))
-            .collect();
-        let relayed = set.iter("").filter(|entry| {
-            let hash = entry.hash();
-            entry.key.author() != self.me && self.placed.contains_key(&hash) && !by_author.contains(&hash)
-        });
-        let standing: Vec<&Arc<SignedEntry>> = own.chain(relayed).collect();
-        let needed: BTreeSet<EntryName> = standing.iter().map(|entry| EntryName::held_by(self.me, entry)).collect();
-        let standing: BTreeSet<EntryHash> = standing.iter().map(|entry| entry.hash()).collect();
-        self.placed.retain(|hash, _| standing.contains(hash));
-        let needed_packs: BTreeSet<PackId> =
-            self.placed.values().flat_map(|placed| placed.packs.iter().copied()).collect();
-        let entries = self.listed.keys().filter(|name| name.holder == self.me && !needed.contains(name));
-        let packs = self.own_listed.keys().filter(|hash| !needed_packs.contains(hash));
-        let packs = packs.map(|&hash| Name::Pack { holder: self.me, hash });
-        let unneeded: BTreeSet<Name> = entries.cloned().map(Name::Entry).chain(packs).collect();
-        self.unneeded.retain(|name, _| unneeded.contains(name));
-        for name in unneeded {
-            self.unneeded.entry(name).or_insert(self.clock);
-        }
-        let grace = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
-        let old = |since: i64| self.clock.saturating_sub(since) >= grace;
-        let garbage: Vec<Name> =
-            self.unneeded.iter().filter(|(_, since)| old(**since)).map(|(name, _)| name.clone()).collect();
-        if garbage.len() < least {
-            return Vec::new();
-        }
-        for name in &garbage {
-            self.unneeded.remove(name);
-            match name {
-                Name::Entry(name) => drop(self.listed.remove(name)),
-                Name::Pack { hash, .. } => {
-                    self.own_listed.remove(hash);
-                    self.packs.remove(hash);
-                }
-            }
-        }
-        garbage
-    }
-
     /// Reads everything again after the next listing.
     pub(crate) fn forget(&mut self) {
         self.read.clear();
@@ -701,60 +537,6 @@ pub(crate) fn judge(name: &EntryName, bytes: &Bytes) -> Result<(Arc<SignedEntry>
     }
     let head = bytes.slice_ref(head);
     Ok((Arc::new(entry), head))
-}
-
-impl Own {
-    fn new(written: Written) -> Self {
-        Self { written, mark: None, missed: None }
-    }
-
-    /// One that an earlier process has written.
-    fn found(size: u64, mark: Option<Mark>) -> Self {
-        Self { written: Written { size, tag: None, at: Duration::ZERO }, mark, missed: None }
-    }
-
-    /// Whether it is still what was written, by what a listing shows of it that began then.
-    fn is_as_it_was(&mut self, shown: Option<&Mark>, began: Duration, tags: &mut Tags) -> bool {
-        if began < self.written.at {
-            // The object that was there before.
-            return true;
-        }
-        let Some(shown) = shown else {
-            let patience = if self.mark.is_some() { MISSED_AGAIN } else { MISSED };
-            return began.saturating_sub(*self.missed.get_or_insert(began)) < patience;
-        };
-        self.missed = None;
-        match &self.mark {
-            Some(mark) => mark == shown,
-            None if shown.size != self.written.size
-                || tags.differ(self.written.tag.as_deref(), shown.tag.as_deref()) =>
-            {
-                false
-            }
-            None => {
-                self.mark = Some(shown.clone());
-                true
-            }
-        }
-    }
-}
-
-/// A tag without the quotes and prefixes that writes and listings put around it.
-pub(crate) fn plain(tag: &str) -> &str {
-    tag.trim_start_matches("W/").trim_matches('"')
-}
-
-impl Tags {
-    /// Whether a write's tag and a listing's say that the object isn't what was written.
-    fn differ(&mut self, written: Option<&str>, shown: Option<&str>) -> bool {
-        let (Some(written), Some(shown)) = (written.map(plain), shown.map(plain)) else { return false };
-        if written == shown {
-            self.agreed = true;
-            return false;
-        }
-        self.differed = self.differed.saturating_add(1);
-        self.agreed || self.differed <= TAGS_DIFFER
-    }
 }
 
 #[cfg(test)]

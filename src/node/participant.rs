@@ -28,10 +28,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How often to list again because a value was replaced between listing and reading.
 const LISTINGS: usize = 4;
+/// Updates of authors who have given this node nothing yet that it looks for at one fold. Anybody makes a thousand such
+/// authors in a moment, and to look whether a value has come takes longer than that.
+const UNTRIED_AT_ONCE: usize = 32;
+/// How soon a node that has nothing yet looks for others of them.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// What a look at chosen updates has come to.
 #[derive(Default)]
@@ -44,6 +49,8 @@ struct Look {
     late: Vec<usize>,
     /// How long it was waited for values that weren't here.
     waited: Duration,
+    /// Whether not all could be looked for at once.
+    crowded: bool,
 }
 
 /// Options that asynchronous and synchronous nodes have in common.
@@ -75,6 +82,8 @@ pub struct Participant {
     stop: Stop,
     /// How long it waits for them, if it doesn't need them to go on.
     pub(super) patience: Patience,
+    /// How often authors were drawn because too many are untried.
+    looks: u64,
     /// What has been reported about updates in the folder that don't count.
     complaints: Complaints,
     excluded: BTreeSet<PeerId>,
@@ -107,6 +116,7 @@ impl Participant {
             values: Values::new(folder.clone(), layout.clone(), options.checks.clone()),
             stop: Stop::new(),
             patience: Patience::new(0.0),
+            looks: 0,
             complaints: Complaints::new(options.events.clone()),
             folder,
             strategy_name: strategy.name(),
@@ -393,6 +403,8 @@ impl Participant {
                     tokio::select! {
                         () = came => {}
                         _ = watch.next() => {}
+                        // What is here already may be of somebody who was not looked for.
+                        () = sleep(LOOK_AGAIN_AFTER), if look.crowded => {}
                     }
                 };
                 let is_something = tokio::select! {
@@ -451,6 +463,7 @@ impl Participant {
         for _ in 0..LISTINGS {
             listing = self.list_updates().await?;
             chosen = choose(&listing, &self.roster);
+            let crowded = brief.is_some() && self.look_for_few_untried(&mut chosen);
             let complaints: Vec<_> = chosen.iter().map(|entry| self.complaints.of(entry)).collect();
             let waits = chosen.iter().map(|entry| match brief {
                 Some(began) => self.brief_wait(entry.key.author(), began),
@@ -460,6 +473,7 @@ impl Participant {
             let before = look.waited;
             look = self.arrive(&chosen, &waits, brief.is_some()).await?;
             look.waited += before;
+            look.crowded = crowded;
             let found_wanting =
                 chosen.iter().zip(complaints).any(|(entry, before)| self.complaints.of(entry) != before);
             if look.gone.is_empty() && !found_wanting {
@@ -470,6 +484,27 @@ impl Participant {
             listing.get(&author).is_some_and(|entries| entries.iter().any(|entry| entry.root() == Some(root)))
         });
         Ok((listing, chosen, look))
+    }
+
+    /// Of the authors who have given nothing yet, leaves some in the choice, others at each look: whoever gives something
+    /// is looked for from then on. Says whether there were more.
+    fn look_for_few_untried(&mut self, chosen: &mut Vec<Arc<SignedEntry>>) -> bool {
+        let is_untried = |entry: &Arc<SignedEntry>| !self.patience.knows_to_give(entry.key.author());
+        let untried = chosen.iter().filter(|entry| is_untried(entry));
+        let mut untried: Vec<PeerId> = untried.map(|entry| entry.key.author()).collect();
+        if untried.len() <= UNTRIED_AT_ONCE {
+            return false;
+        }
+        let draw = |author: &PeerId| {
+            let mut hasher = blake3::Hasher::new_derive_key("peerfold 2026 draw of untried authors v1");
+            hasher.update(&self.looks.to_le_bytes()).update(&author.to_bytes());
+            *hasher.finalize().as_bytes()
+        };
+        untried.sort_by_cached_key(draw);
+        let drawn: BTreeSet<PeerId> = untried.into_iter().take(UNTRIED_AT_ONCE).collect();
+        chosen.retain(|entry| !is_untried(entry) || drawn.contains(&entry.key.author()));
+        self.looks += 1;
+        true
     }
 
     fn brief_wait(&self, author: PeerId, began: Instant) -> Wait {

@@ -1,7 +1,10 @@
 //! How long an asynchronous node waits for values that aren't here yet. Pure: it is told how much time has passed.
 
 use libp2p_identity::PeerId;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// The longest wait at once.
 const MOST: Duration = Duration::from_secs(10);
@@ -31,13 +34,15 @@ pub(super) struct Patience {
     /// How often in a row an author's values came too late; 0 of those who were in time. No more authors than the folder
     /// shows.
     late: BTreeMap<PeerId, u32>,
+    /// Authors of whom a value has come in time at some time. No more than the folder shows.
+    given: BTreeSet<PeerId>,
 }
 
 impl Patience {
     /// One that waits this part of the node's own time.
     pub(super) fn new(part: f64) -> Self {
         let (left, until_any) = if part > 0.0 { (FIRST, UNTIL_ANY) } else { Default::default() };
-        Self { part, left, until_any, late: BTreeMap::new() }
+        Self { part, left, until_any, late: BTreeMap::new(), given: BTreeSet::new() }
     }
 
     /// The node has worked for so long.
@@ -79,6 +84,12 @@ impl Patience {
     pub(super) fn came(&mut self, author: PeerId) {
         self.until_any = Duration::ZERO;
         self.late.insert(author, 0);
+        self.given.insert(author);
+    }
+
+    /// Whether any value of this author has ever come in time.
+    pub(super) fn knows_to_give(&self, author: PeerId) -> bool {
+        self.given.contains(&author)
     }
 
     /// A value of this author didn't come in time. Says whether that is worth a report: once for as long as its values
@@ -92,6 +103,7 @@ impl Patience {
     /// Forgets all authors except these.
     pub(super) fn retain(&mut self, keep: impl Fn(PeerId) -> bool) {
         self.late.retain(|&author, _| keep(author));
+        self.given.retain(|&author| keep(author));
     }
 }
 

@@ -79,6 +79,11 @@ fn most(connections: u32) -> Most {
     Most { all, strangers: all, per_address, per_network }
 }
 
+/// Connections that one address may be making at once.
+fn half_open() -> usize {
+    part(affordable_pending(MAX_PENDING) as usize, PART_OF_NETWORK)
+}
+
 fn part(of: usize, part: usize) -> usize {
     (of / part).max(1)
 }
@@ -102,10 +107,9 @@ impl Behaviour {
         let identify = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), keypair.public())
             .with_agent_version(concat!("peerfold-bootstrap/", env!("CARGO_PKG_VERSION")).to_owned())
             .with_cache_size(0);
-        let half_open = part(affordable_pending(MAX_PENDING) as usize, PART_OF_NETWORK);
         Self {
             limits: connection_limits::Behaviour::new(limits),
-            doors: Doors::for_anybody(most(BootstrapNode::CONNECTIONS), half_open),
+            doors: Doors::for_anybody(most(BootstrapNode::CONNECTIONS), half_open()),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::default(),
             kademlia,
@@ -132,7 +136,7 @@ impl BootstrapNode {
     }
 
     fn start_for(keypair: &Keypair, listen: &[Multiaddr], secret: Option<&Secret>) -> Result<Self, NetworkError> {
-        let meeting = Meeting::new(secret);
+        let meeting = Meeting::new(secret, half_open().div_ceil(2));
         if let (Some(_), Err(mistake)) = (secret, check_tcp(&[], listen)) {
             return Err(NetworkError::Private { address: mistake.value, reason: mistake.what });
         }

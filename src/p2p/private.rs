@@ -4,7 +4,11 @@
 //! Whoever has another secret, or none, fails in its first bytes. libp2p would call that a broken protocol, or wait for
 //! ten seconds, so [`FirstBytes`] looks at them and says what it means.
 
-use super::addresses::PeerAddress;
+use super::{
+    addresses::PeerAddress,
+    doors::ip,
+    gates::{Gates, Making},
+};
 use crate::{secret::Secret, settings::Mistake, weights::FederationId};
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
@@ -13,7 +17,7 @@ use libp2p::{
     gossipsub::IdentTopic,
     kad::RecordKey,
     multiaddr::Protocol,
-    pnet::{PnetConfig, PnetError, PreSharedKey},
+    pnet::{PnetConfig, PnetError, PnetOutput, PreSharedKey},
 };
 use std::{
     io,
@@ -71,10 +75,11 @@ pub(super) fn check_tcp(bootstrap: &[PeerAddress], listen: &[Multiaddr]) -> Resu
 }
 
 /// How a node meets others: with which secret, if any. Its clones share what was refused.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Meeting {
     key: Option<PreSharedKeyOf>,
     refused: Arc<Refused>,
+    gates: Gates,
 }
 
 /// Not to be shown, which libp2p's own would.
@@ -132,9 +137,11 @@ pub(super) enum Unmet {
 }
 
 impl Meeting {
-    pub(super) fn new(secret: Option<&Secret>) -> Self {
+    /// For so many connections that one address makes at once before the oldest goes for the newest.
+    pub(super) fn new(secret: Option<&Secret>, made_at_once: usize) -> Self {
         let key = |secret: &Secret| PreSharedKey::new(secret.derive("peerfold 2026 private network v1", &[]));
-        Self { key: secret.map(key).map(PreSharedKeyOf), refused: Arc::default() }
+        let gates = Gates::new(made_at_once);
+        Self { key: secret.map(key).map(PreSharedKeyOf), refused: Arc::default(), gates }
     }
 
     /// Whether there is a secret, so that all goes over TCP.
@@ -142,28 +149,51 @@ impl Meeting {
         self.key.is_some()
     }
 
+    /// Connections that were given up because their address made too many at once.
+    pub(super) fn given_up(&self) -> u64 {
+        self.gates.given_up()
+    }
+
     /// A new connection, in which what follows can be negotiated.
     pub(super) async fn shake_hands<S>(self, socket: S, endpoint: ConnectedPoint) -> io::Result<FirstBytes<Stream<S>>>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let making = match &endpoint {
+            ConnectedPoint::Listener { send_back_addr, .. } => ip(send_back_addr).map(|ip| self.gates.enter(ip)),
+            ConnectedPoint::Dialer { .. } => None,
+        };
         let stream = match &self.key {
             None => Stream::Open(socket),
-            Some(PreSharedKeyOf(key)) => match PnetConfig::new(*key).handshake(socket).await {
+            Some(PreSharedKeyOf(key)) => match handshake(*key, socket, making.as_ref()).await {
                 Ok(stream) => Stream::Private(Box::new(stream)),
                 Err(PnetError::HandshakeError(error) | PnetError::IoError(error)) => {
                     return Err(io::Error::new(error.kind(), Unmet::HungUp));
                 }
             },
         };
-        Ok(FirstBytes { stream, seen: 0, endpoint, meeting: self })
+        Ok(FirstBytes { stream, seen: 0, endpoint, meeting: self, making })
+    }
+}
+
+/// The private network's, unless the connection is given up meanwhile.
+async fn handshake<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    key: PreSharedKey,
+    socket: S,
+    making: Option<&Making>,
+) -> Result<PnetOutput<S>, PnetError> {
+    let handshake = PnetConfig::new(key).handshake(socket);
+    let Some(making) = making else { return handshake.await };
+    tokio::select! {
+        met = handshake => met,
+        error = making.given_up() => Err(PnetError::IoError(error)),
     }
 }
 
 /// A connection with the private network's layer, or without.
 pub(super) enum Stream<S> {
     Open(S),
-    Private(Box<libp2p::pnet::PnetOutput<S>>),
+    Private(Box<PnetOutput<S>>),
 }
 
 /// A connection that ends if the other side doesn't begin as every node does.
@@ -173,6 +203,8 @@ pub(super) struct FirstBytes<S> {
     seen: usize,
     endpoint: ConnectedPoint,
     meeting: Meeting,
+    /// As long as the handshake lasts that somebody else has begun.
+    making: Option<Making>,
 }
 
 impl<S> FirstBytes<S> {
@@ -207,12 +239,18 @@ impl<S> FirstBytes<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for FirstBytes<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        if let Some(making) = &this.making {
+            making.check(cx)?;
+        }
         let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf)).map_err(|error| this.broken(error))?;
         if !this.is_met() && !buf.is_empty() {
             if read == 0 {
                 return Poll::Ready(Err(this.broken(io::ErrorKind::UnexpectedEof.into())));
             }
             this.look(&buf[..read])?;
+        }
+        if this.making.as_mut().is_some_and(|making| making.is_made_by(read)) {
+            this.making = None;
         }
         Poll::Ready(Ok(read))
     }

@@ -54,7 +54,7 @@ impl Network {
 }
 
 /// An IPv6 host has as many addresses as it likes in its /64, so that counts as one address.
-fn host(address: IpAddr) -> IpAddr {
+pub(super) fn host(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
         ip @ IpAddr::V4(_) => ip,

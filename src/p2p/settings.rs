@@ -53,6 +53,8 @@ settings! {
         /// Connections being made, and as many being taken; fewer if there are not as many file descriptors.
         pub pending as "max-pending-connections": u32 = 512, "N", Range::at_least(1.0);
         /// Those being taken from one address.
+        ///
+        /// Over TCP the oldest of them goes for a new one as soon as they are half as many.
         pub pending_per_address as "max-pending-per-address": usize = 256, "N", Range::at_least(1.0);
         /// Seconds that a connection may take to be made.
         pub handshake_timeout as "handshake-timeout": Duration = Duration::from_secs(10), "SECONDS", Range::above(0.0);

@@ -15,7 +15,7 @@ use peerfold::{
     weights::{BlobHash, Key},
 };
 use std::time::Duration;
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::sleep};
 
 /// One node publishes, the other learns of it and fetches it.
 async fn exchange(from: &Node, to: &Node, number: u64) {
@@ -128,6 +128,28 @@ network_tests! {
         exchange(&late, &node, 2).await;
         exchange(&node, &member, 1).await;
         strangers.iter().chain(&more).for_each(|stranger| stranger.abort());
+    }
+
+    /// Whoever renews silent connections all the time, from the same address, loses the oldest of them to whoever speaks.
+    async fn silent_connections_that_come_again_keep_nobody_out() {
+        let homes = Homes::new();
+        let node = homes.node("node").limited(|limits| limits.pending_per_address = 20).open();
+        let socket = node.socket();
+        let crowd = tokio::spawn(async move {
+            let mut open: Vec<TcpStream> = Vec::new();
+            loop {
+                open.retain(|stream| stream.try_read(&mut [0; 64]).map_or(true, |read| read > 0));
+                while open.len() < 60 {
+                    open.push(TcpStream::connect(socket).await.unwrap());
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        eventually(async || node.network().await.refused.connections >= 100).await;
+        let late = homes.node("late").knowing(&[node.address()]).open();
+        late.meets(&node).await;
+        exchange(&late, &node, 1).await;
+        crowd.abort();
     }
 
     /// Connections on which nothing is said are let go, and others get in meanwhile: from another address at once, because

@@ -132,6 +132,43 @@ async fn who_announces_and_never_gives_costs_a_node_little_and_is_told() {
     assert!(told.len() == 1 && told[0].1.contains("too late"), "{told:?}");
 }
 
+/// A thousand made-up authors whose values never come: whether each has come is not asked at every fold.
+#[tokio::test]
+async fn a_crowd_that_gives_nothing_is_looked_for_a_few_at_a_time() {
+    let (storage, peers) = peers(3);
+    let events = Recorder::new();
+    let (folder, mut node) = faulty(&peers[0], &events);
+    let crowd: Vec<Peer> = (0..300).map(|_| Peer::stranger(&storage)).collect();
+    for stranger in &crowd {
+        stranger.publish(1, 9.0).await;
+    }
+    peers[1].publish(1, 1.0).await;
+    folder.set(|faults| {
+        faults.away = crowd.iter().map(|stranger| stranger.id).collect();
+        faults.dead = faults.away.clone();
+    });
+    let asked = |folder: &FaultyFolder| std::mem::take(&mut folder.faults.lock().unwrap().opened).len();
+    // It looks for others of them until it has something to fold.
+    patiently(node.exchange(&local(1, 1.0))).await.unwrap();
+    assert_eq!(events.folded_authors(), [ids(&[&peers[0], &peers[1]])]);
+    asked(&folder);
+    for epoch in 2..=4 {
+        patiently(node.exchange(&local(epoch, 1.0))).await.unwrap();
+        let asked = asked(&folder);
+        assert!(asked <= 2 * 33, "{asked} at epoch {epoch}");
+    }
+    // Once it has given something, it is folded every time, and newcomers are found in between.
+    peers[2].publish(1, 1.0).await;
+    let mut epoch = 4;
+    while events.folded_authors().last().is_some_and(|authors| authors.len() < 3) {
+        epoch += 1;
+        // Before it is stale.
+        peers[1].publish(epoch, 1.0 + epoch as f32 * 1e-3).await;
+        patiently(node.exchange(&local(epoch, 1.0))).await.unwrap();
+        assert_eq!(events.folds().len() as u64, epoch);
+    }
+}
+
 /// Else a node on a busy machine could end without having learned from anyone.
 #[tokio::test]
 async fn the_first_value_of_all_is_waited_for_longer() {

@@ -2,7 +2,11 @@
 //! objects that somebody changes or deletes.
 #![allow(clippy::unwrap_used)]
 
-use super::*;
+use super::{
+    super::record::{PACK_BYTES, Spot},
+    own_object::MISSED,
+    *,
+};
 use crate::weights::{Content, DType, Entry, FederationId, Key, LayoutId, Metadata, Tensor, TensorSpec, Weights};
 use libp2p_identity::Keypair;
 use rand_chacha::{

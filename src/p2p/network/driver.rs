@@ -125,6 +125,7 @@ pub(super) struct Driver {
     pub(super) table: Announcements,
     /// What was refused so far.
     pub(super) refusals: Refusals,
+    pub(super) meeting: Meeting,
     /// Listeners that haven't reported an address yet.
     pub(super) silent: Vec<ListenerId>,
     /// The caller waiting for them, only at the start.
@@ -173,7 +174,7 @@ impl Driver {
         let trust =
             Trust::new(board.clone(), membership.clone(), settings.bootstrap.iter().map(|address| address.peer));
         let secret = options.secret.as_ref();
-        let meeting = Meeting::new(secret);
+        let meeting = Meeting::new(secret, settings.swarm.pending_per_address.div_ceil(2));
         if meeting.is_private() {
             let checked = settings.check_private();
             checked.map_err(|mistake| NetworkError::Private { address: mistake.value, reason: mistake.what })?;
@@ -254,6 +255,7 @@ impl Driver {
             requests,
             table: Announcements::new(Places { records: swarm_limits.announcements, ttl: swarm_limits.provider_ttl }),
             refusals: Refusals::default(),
+            meeting,
             silent,
             ready: Some(ready),
             limits: swarm_limits,

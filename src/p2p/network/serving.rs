@@ -135,7 +135,8 @@ impl Driver {
 
     /// What was refused so far.
     pub(super) fn refusals(&self) -> Refusals {
-        Refusals { gossip: self.swarm.behaviour().gossip.dropped(), ..self.refusals }
+        let connections = self.refusals.connections + self.meeting.given_up();
+        Refusals { gossip: self.swarm.behaviour().gossip.dropped(), connections, ..self.refusals }
     }
 
     /// Tells the figures what was refused so far.

@@ -74,6 +74,12 @@ impl Peer {
         Self::within(storage, number, federation())
     }
 
+    /// Somebody with a new key.
+    pub fn stranger(storage: &MemoryStorage) -> Self {
+        let author = Author::in_memory(Keypair::generate_ed25519(), federation());
+        Self { id: author.peer_id(), folder: Arc::new(MemoryFolder::new(storage, author)) }
+    }
+
     pub fn within(storage: &MemoryStorage, number: usize, federation: FederationId) -> Self {
         let author = Author::in_memory(keypair(number), federation);
         Self { id: author.peer_id(), folder: Arc::new(MemoryFolder::new(storage, author)) }
