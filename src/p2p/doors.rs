@@ -1,6 +1,7 @@
 //! Lets connections in as far as there is [`Room`], and closes those that make room for others.
 
 use super::{
+    addresses::ip,
     room::{HalfOpen, Most, Room},
     settings::SwarmLimits,
     shortage::affordable,
@@ -9,7 +10,6 @@ use super::{
 use libp2p::{
     Multiaddr,
     core::{Endpoint, transport::PortUse},
-    multiaddr::Protocol,
     swarm::{
         CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm, dummy,
@@ -18,7 +18,6 @@ use libp2p::{
 use libp2p_identity::PeerId;
 use std::{
     collections::VecDeque,
-    net::IpAddr,
     task::{Context, Poll, Waker},
 };
 
@@ -79,14 +78,6 @@ impl Doors {
             waker.wake();
         }
         Ok(dummy::ConnectionHandler)
-    }
-}
-
-pub(super) fn ip(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.into()),
-        _ => None,
     }
 }
 

@@ -5,8 +5,7 @@
 //! ten seconds, so [`FirstBytes`] looks at them and says what it means.
 
 use super::{
-    addresses::PeerAddress,
-    doors::ip,
+    addresses::{PeerAddress, ip},
     gates::{Gates, Making},
 };
 use crate::{secret::Secret, settings::Mistake, weights::FederationId};
