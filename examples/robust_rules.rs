@@ -12,9 +12,9 @@
 
 use libp2p_identity::Keypair;
 use peerfold::{
-    experiment::{DataSet, LabelSkew, digits, mnist},
+    experiment::{DataSet, LabelSkew, digits, hold_out, mnist},
     node::Checks,
-    strategy::{FoldError, Round, StrategySpec, Update, out_of_line},
+    strategy::{FoldError, Round, StrategySpec, Update, losses_out_of_line, out_of_line},
     train::{Device, EpochLength, Examples, Model, Train, TrainOptions, trainer},
     weights::{DType, Tensor, Weights},
 };
@@ -56,15 +56,19 @@ pub struct Rule {
     pub strategy: StrategySpec,
     /// `--suspect leave-out`.
     pub leave_out: bool,
+    /// `--validation`, of honest nodes; 0 for none.
+    pub validation: f64,
 }
 
 /// The rules that are compared, told how many attackers there are. `length` is about that of an honest update.
 pub fn rules(attackers: usize, nodes: usize, length: f64) -> Vec<Rule> {
-    let rule = |strategy| Rule { strategy, leave_out: false };
+    let rule = |strategy| Rule { strategy, leave_out: false, validation: 0.0 };
+    let leave_out = |validation| Rule { strategy: StrategySpec::new("fedavg"), leave_out: true, validation };
     let malicious = |name: &str| StrategySpec::new(name).with("num_malicious_clients", attackers);
     vec![
         rule(StrategySpec::new("fedavg")),
-        Rule { strategy: StrategySpec::new("fedavg"), leave_out: true },
+        leave_out(0.0),
+        leave_out(0.2),
         rule(StrategySpec::new("normbound").with("norm_bound", length)),
         rule(StrategySpec::new("centeredclipping").with("tau", length)),
         rule(StrategySpec::new("fedmedian")),
@@ -109,7 +113,8 @@ pub struct Outcome {
     /// The share of the test examples with which the attackers have what they want: that they are taken for 9 − label,
     /// or, if it isn't 0, for a 0 as soon as they have the pattern.
     pub success: Option<f64>,
-    /// Of all updates of honest nodes and of attackers, which part was found out of line.
+    /// Of all updates of honest nodes and of attackers, which part was found out of line: by loss, the mean over the
+    /// honest nodes, each of which measures its own. What is left out is what the first of them finds.
     pub suspected: [f64; 2],
 }
 
@@ -117,7 +122,12 @@ impl Experiment {
     /// Trains to the end. `None` if the rule refuses to fold among so few.
     pub fn run(&self, rule: &Rule, attack: Attack) -> Result<Option<Outcome>, Failure> {
         let honest = self.nodes - self.attackers;
-        let mut trainers = (0..self.nodes).map(|node| self.trainer(node, attack)).collect::<Result<Vec<_>, _>>()?;
+        let (mut trainers, mut held_out) = (Vec::new(), Vec::new());
+        for node in 0..self.nodes {
+            let (trainer, held) = self.trainer(node, attack, rule.validation)?;
+            trainers.push(trainer);
+            held_out.push(held);
+        }
         let mut x = trainers[0].weights()?;
         let mut strategy = rule.strategy.build()?;
         strategy.begin(&x);
@@ -148,9 +158,26 @@ impl Experiment {
             for (update, _) in updates.iter().zip(&found).filter(|(_, found)| found.is_some()) {
                 suspected[usize::from(of_attacker(update))] += 1.0;
             }
+            let mut left_out: Vec<bool> = found.iter().map(Option::is_some).collect();
+            let in_line: Vec<usize> = (0..updates.len()).filter(|&at| !left_out[at]).collect();
+            for (node, held) in held_out[..honest].iter().enumerate().filter(|_| rule.validation > 0.0) {
+                let mut loss = |weights: &Weights| -> Result<f64, Failure> {
+                    trainers[node].load_weights(weights)?;
+                    Ok(trainers[node].evaluate(held, 256)?.loss)
+                };
+                let of = |&at: &usize| authors.iter().position(|author| *author == updates[at].author);
+                let measured = in_line.iter().filter_map(of).map(|author| loss(&trained[author]));
+                let losses = measured.collect::<Result<Vec<_>, _>>()?;
+                for (&at, found) in in_line.iter().zip(losses_out_of_line(&losses, loss(&x)?)) {
+                    if found.is_some() {
+                        suspected[usize::from(of_attacker(&updates[at]))] += 1.0 / honest as f64;
+                        left_out[at] |= node == 0;
+                    }
+                }
+            }
             if rule.leave_out {
-                let mut found = found.iter();
-                updates.retain(|update| found.next().is_some_and(Option::is_none) || update.own);
+                let mut left_out = left_out.iter();
+                updates.retain(|update| left_out.next().is_some_and(|left_out| !left_out) || update.own);
             }
             match strategy.fold(&Round { number: round, updates: &updates, failures: 0 }) {
                 Ok(folded) => x = folded.weights,
@@ -172,8 +199,10 @@ impl Experiment {
         Ok(Some(Outcome { accuracy: judge.evaluate(&self.data.test, 256)?.accuracy, success, suspected }))
     }
 
-    fn trainer(&self, node: usize, attack: Attack) -> Result<Box<dyn Train>, Failure> {
+    /// What a node trains with, and what it holds out.
+    fn trainer(&self, node: usize, attack: Attack, validation: f64) -> Result<(Box<dyn Train>, Examples), Failure> {
         let part = LabelSkew::new(self.nodes, self.skew, self.seed)?.part(&self.data.train, node)?;
+        let (part, held) = hold_out(&part, validation, self.seed, &node.to_le_bytes());
         let part = match attack {
             _ if node < self.nodes - self.attackers => part,
             Attack::LabelFlips => flipped(&part)?,
@@ -187,7 +216,7 @@ impl Experiment {
             threads: 1,
             ..TrainOptions::default()
         };
-        Ok(trainer(self.model, Device::Cpu, options, Arc::new(part))?)
+        Ok((trainer(self.model, Device::Cpu, options, Arc::new(part))?, held))
     }
 }
 
@@ -286,7 +315,13 @@ fn main() -> Result<(), Failure> {
         let seed = 0;
         let experiment = Experiment { model, data, nodes, attackers, rounds, steps, uneven, learning_rate, skew, seed };
         for rule in rules(attackers, nodes, length) {
-            let name = format!("{}{}", rule.strategy, if rule.leave_out { " --suspect leave-out" } else { "" });
+            let mut name = rule.strategy.to_string();
+            if rule.leave_out {
+                name += " --suspect leave-out";
+            }
+            if rule.validation > 0.0 {
+                name += &format!(" --validation {}", rule.validation);
+            }
             if !name.contains(&only) {
                 continue;
             }

@@ -3,6 +3,7 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod decoders;
 mod digits;
+mod hold_out;
 mod idx;
 mod mnist;
 mod partition;
@@ -10,6 +11,7 @@ mod settings;
 
 pub use self::{
     digits::digits,
+    hold_out::hold_out,
     idx::{Idx, IdxError, MAX_IDX_BYTES},
     mnist::{MnistError, mnist},
     partition::{LabelSkew, MAX_NODES, PartitionError},

@@ -45,6 +45,7 @@ mod synchronous;
 mod told_by_folder;
 mod told_singly;
 mod update;
+mod validation;
 mod values;
 
 pub use self::{
@@ -72,6 +73,7 @@ pub use self::{
     suspicion::Suspicion,
     synchronous::{BelowQuorum, Members, SyncNode, SyncOptions},
     update::{FoldedFrom, LocalUpdate},
+    validation::Validation,
 };
 
 use crate::{

@@ -49,7 +49,7 @@ pub use crate::{
     folder::FolderUrl,
     node::{
         AsyncOptions, BelowQuorum, Event, LocalUpdate, NodeConfig, NodeError, Pace, StartOptions, Stop, StrategyChoice,
-        SyncOptions,
+        SyncOptions, Validation,
     },
     p2p::{NetworkSettings, PeerAddress, PeerList},
     run::{History, Learner, LearnerError, Metrics, Outgoing, Run, RunError, RunOptions, Steps, Trained, federate},

@@ -23,8 +23,8 @@
 //! weighted `mean`; `optimizer` for steps from x towards the mean, with `adaptive` for those of Adagrad's kin;
 //! `coordinates` for rules that go by the order of each coordinate's values (`sorting`); `mixing` for those that take
 //! one update after the other. What is remembered from fold to fold is a `memory`, which `remembering` saves and
-//! restores. `out_of_line` is no rule: it finds updates that are far out of line with the others, by whatever rule they
-//! are folded.
+//! restores. `out_of_line` and `losses` are no rules: they find updates that are far out of line with the others, by
+//! whatever rule they are folded.
 
 mod adaptive;
 mod asofed;
@@ -53,6 +53,7 @@ mod geometricmedian;
 mod gossip;
 mod integer_mean;
 mod krum;
+mod losses;
 mod mean;
 mod memory;
 mod mixing;
@@ -78,7 +79,8 @@ mod source;
 mod tensor_rules;
 mod unweighted;
 
-pub use self::out_of_line::{OutOfLine, out_of_line};
+pub use self::losses::losses_out_of_line;
+pub use self::out_of_line::{FEWEST_OTHERS, OutOfLine, out_of_line};
 pub use self::own::{fold_coordinates, weighted_mean};
 pub use self::parameters::{ParameterInfo, Reference, StrategyError, StrategyInfo};
 pub use self::per_tensor::PerTensor;

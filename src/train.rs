@@ -26,6 +26,7 @@ mod saved_layout;
 mod settings;
 mod state;
 mod trainer;
+mod validation;
 
 pub use self::{
     adam::Adam,
@@ -48,4 +49,5 @@ pub use self::{
     settings::{MAX_BATCH, MAX_THREADS, RunSettings, STEPS_PER_EPOCH, TrainOptions},
     state::{StateError, restore_optimizer, save_optimizer},
     trainer::{Evaluation, Train, TrainError, Trainer, trainer},
+    validation::validation,
 };

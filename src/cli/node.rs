@@ -11,7 +11,7 @@ use super::{
     writable::check_writable,
 };
 use crate::{
-    experiment::{DataSet, DataSettings, LabelSkew, PartitionError, digits, mnist},
+    experiment::{DataSet, DataSettings, LabelSkew, Part, PartitionError, digits, hold_out, mnist},
     folder::FolderUrl,
     home::Home,
     node::{AsyncOptions, Event, NodeConfig, Origin, Pace, Stop, SyncOptions, TrustSettings},
@@ -21,7 +21,7 @@ use crate::{
     secret::{Secret, SecretSettings},
     settings::Values,
     strategy::StrategySpec,
-    train::{EpochLength, Model, ModelLearner, RunSettings, TrainOptions, trainer},
+    train::{EpochLength, Examples, Model, ModelLearner, RunSettings, TrainOptions, trainer, validation},
     weights::Annotations,
 };
 use anyhow::Context;
@@ -101,6 +101,20 @@ fn split_of(parts: usize, skew: f64, seed: u64) -> Result<LabelSkew, SettingsErr
     })
 }
 
+/// A node's examples without those that it holds out, and these, if it wants any.
+fn held_out(examples: Examples, part: f64, seed: u64, of: Part) -> Result<(Examples, Option<Examples>), SettingsError> {
+    if part == 0.0 {
+        return Ok((examples, None));
+    }
+    let (kept, held) = hold_out(&examples, part, seed, of.to_string().as_bytes());
+    if held.is_empty() {
+        let what =
+            format!("of this node's {} examples that is none; take a larger part, or leave it away", examples.len());
+        return Err(wrong("validation", part, what));
+    }
+    Ok((kept, Some(held)))
+}
+
 fn load(model: Model, data_dir: Option<&Path>) -> anyhow::Result<DataSet> {
     match model {
         Model::Digits => Ok(digits()),
@@ -166,7 +180,7 @@ pub(super) fn run(values: &Values, ends_with_stdin: bool, output: &EventOutput) 
         stop: stop.clone(),
         ..NodeConfig::new(federation, folder)
     };
-    let DataSettings { dataset: model, data_dir, partition, skew } = read(values)?;
+    let DataSettings { dataset: model, data_dir, partition, skew, validation: held_part } = read(values)?;
     let extent: RunSettings = read(values)?;
     let length = extent.length().map_err(SettingsError::from)?;
     let BeginSettings { device, init } = read(values)?;
@@ -197,9 +211,11 @@ pub(super) fn run(values: &Values, ends_with_stdin: bool, output: &EventOutput) 
     }
     let home = Home::open(home)?;
     let DataSet { train, test } = load(model, data_dir.as_deref())?;
-    let part = Arc::new(split.part(&train, partition.index)?);
+    let part = split.part(&train, partition.index)?;
     drop(train);
-    let trainer = trainer(model, device, options, part)?;
+    let (part, held) = held_out(part, held_part, options.model_seed, partition)?;
+    let judge = held.map(|held| validation(model, device, options, held)).transpose()?;
+    let trainer = trainer(model, device, options, Arc::new(part))?;
     let (initial, annotations) = match init {
         Some((weights, annotations)) => ((weights, Origin::Init), annotations),
         None => ((trainer.weights()?, Origin::Seed), Annotations::default()),
@@ -232,7 +248,7 @@ pub(super) fn run(values: &Values, ends_with_stdin: bool, output: &EventOutput) 
     hyperparameters.extend(strategy.params.iter().map(|(name, value)| (format!("param {name}"), value.clone())));
     let part_of_it = (partition.of > 1).then(|| ("partition".to_owned(), partition.to_string()));
     let distinct = part_of_it.into_iter().collect();
-    let config = NodeConfig { hyperparameters, distinct, ..config };
+    let config = NodeConfig { hyperparameters, distinct, validation: judge, ..config };
     let run_dir = home.run_dir(&config.federation_id())?;
     let saving = Saving { out, model, layout: saved, annotations, run_dir };
     let steps_per_epoch = match length {

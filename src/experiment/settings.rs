@@ -17,6 +17,11 @@ settings! {
         pub partition as "partition": Part = Part { index: 0, of: 1 }, "I/N";
         /// Label skew: the probability with which an example goes to the part that owns its label.
         pub skew as "skew": f64 = 0.0, "0..1", Range::between(0.0, 1.0).of("the label skew");
+        /// Hold this part of the node's training examples out of training, 0.2 for a fifth, and measure others' updates
+        /// on it: see --suspect.
+        ///
+        /// Drawn by --seed, each class by itself. What is held out isn't counted in the node's number of examples.
+        pub validation as "validation": f64 = 0.0, "PART", Range::between(0.0, 0.5).of("the part held out");
     }
 }
 

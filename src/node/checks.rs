@@ -28,11 +28,13 @@ settings! {
         /// absurd weights would otherwise end the training of all. Should be the same on all nodes that fold
         /// synchronously.
         pub max_norm_ratio as "max-norm-ratio": f64 = 100.0, "F", Range::at_least(1.0);
-        /// What to do about an update that is far out of line with at least three others, in length or direction.
+        /// What to do about an update that is far out of line with at least three others, in length or direction, or in
+        /// its loss on --validation.
         ///
         /// See [`out_of_line`](crate::strategy::out_of_line). It takes one more pass over the values of each fold, and
         /// the weights that the epoch began with stay in memory. Should be the same on all nodes that fold
-        /// synchronously.
+        /// synchronously. With --sync a loss never leaves an update out: each node measures its own, and they would
+        /// fold different updates.
         pub suspect as "suspect": Suspicion = Suspicion::Warn, "WHAT";
     }
     beside {

@@ -3,7 +3,8 @@
 use super::{
     AsyncNode, AsyncOptions, BlockingSession, Checks, EndSettings, EventSink, Members, NodeError, Participant,
     ParticipantOptions, PublishSettings, Session, SessionOptions, StartOptions, Stop, StrategyChoice, SyncNode,
-    SyncOptions, TrustSettings, allow_list::AllowListWatcher, list_file::ListFile, list_follower::ListFollower,
+    SyncOptions, TrustSettings, Validation, allow_list::AllowListWatcher, list_file::ListFile,
+    list_follower::ListFollower,
 };
 use crate::{
     bucket::{BucketKeys, BucketOptions, BucketSettings},
@@ -60,6 +61,8 @@ pub struct NodeConfig {
     pub start: StartOptions,
     /// What a peer's update must satisfy.
     pub checks: Checks,
+    /// Measures the updates of a fold on what this node doesn't train on, for [`Checks::suspect`].
+    pub validation: Option<Validation>,
     /// Who may take part.
     pub trust: TrustSettings,
     /// How a run ends: see [`Session::hand_over`].
@@ -97,6 +100,7 @@ impl NodeConfig {
             pace: Pace::Async(AsyncOptions::default()),
             start: StartOptions::default(),
             checks: Checks::default(),
+            validation: None,
             trust: TrustSettings::default(),
             end: EndSettings::default(),
             hyperparameters: BTreeMap::new(),
@@ -193,7 +197,8 @@ impl NodeConfig {
             let strategy = self.strategy.build_for(&self.buffers)?;
             let follower = followed.map(|(file, newest)| ListFollower::start(file, newest, &folder, &membership));
             let options = ParticipantOptions { checks: self.checks.clone(), membership, events: self.events.clone() };
-            let participant = Participant::new(folder, strategy, layout, options);
+            let participant =
+                Participant::new(folder, strategy, layout, options).with_validation(self.validation.clone());
             let session = SessionOptions {
                 federation: self.federation_id(),
                 name: self.shown_name(),

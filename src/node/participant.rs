@@ -9,9 +9,10 @@ use super::{
     fold::{Cut, Input, Outcome, Unread, cut_claims, fold_readable},
     patience::Patience,
     roster::Stale,
-    suspects::find_suspects,
+    suspects::{Measures, find_suspects},
     suspicion::{Suspect, Suspicion},
     update::{Arrived, DEGREE, Listing},
+    validation::Validation,
     values::{LEAST_PATIENCE, Values, Verdict, Wait},
 };
 use crate::{
@@ -96,6 +97,10 @@ pub struct Participant {
     /// The weights that the epoch under way began with, if updates are compared and it knows them: not for what an
     /// earlier life has trained and not folded.
     began_from: Option<Weights>,
+    /// Measures updates, if the node has examples that it doesn't train on.
+    validation: Option<Validation>,
+    /// Whether what that finds may be left out.
+    leaves_out_by_loss: bool,
     /// The norm of the node's newest update.
     own_norm: f64,
     /// The node's newest update, until it is in the folder.
@@ -131,10 +136,23 @@ impl Participant {
             counted: FoldFigures::default(),
             folded_peers: false,
             began_from: None,
+            validation: None,
+            leaves_out_by_loss: true,
             own_norm: 0.0,
             unpublished: None,
             folded: None,
         }
+    }
+
+    /// The same, which measures the updates of each fold by this, unless [`Checks::suspect`] is off.
+    #[must_use]
+    pub fn with_validation(self, validation: Option<Validation>) -> Self {
+        Self { validation, ..self }
+    }
+
+    /// The same, which never leaves out an update for its loss.
+    pub(super) fn without_leaving_out_by_loss(self) -> Self {
+        Self { leaves_out_by_loss: false, ..self }
     }
 
     /// Waits no more for values that aren't here once this is requested. What has come by then is folded.
@@ -630,9 +648,14 @@ impl Participant {
         }
     }
 
-    /// What an update must satisfy.
-    pub(super) fn checks(&self) -> &Checks {
-        &self.options.checks
+    /// What finds the suspects among updates that were trained from these weights, if they are known.
+    pub(super) fn measures(&self, began_from: Option<Weights>) -> Measures {
+        Measures {
+            checks: self.options.checks.clone(),
+            began_from,
+            validation: self.validation.clone(),
+            leaves_out_by_loss: self.leaves_out_by_loss,
+        }
     }
 
     /// The next epoch begins with these weights: what peers publish of it is compared as differences to them.
@@ -672,11 +695,11 @@ impl Participant {
         self.cut_claims(&mut inputs);
         let (number, failures) = (self.roster.folds() + 1, self.failures);
         let mut strategy = self.take_strategy()?;
-        let (checks, began_from) = (self.options.checks.clone(), self.began_from.clone());
+        let measures = self.measures(self.began_from.clone());
         let worked = off_runtime(move || {
             let mut unread = Vec::new();
-            let suspects = find_suspects(&checks, began_from.as_ref(), &mut inputs, &mut unread);
-            drop(began_from);
+            let suspects = find_suspects(&measures, &mut inputs, &mut unread);
+            drop(measures);
             let left_out = suspects.iter().filter(|suspect| suspect.left_out).count();
             let needed = needed.saturating_sub(left_out);
             let folded = fold_readable(strategy.as_mut(), &mut inputs, number, failures, needed, &mut unread);

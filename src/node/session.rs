@@ -296,9 +296,10 @@ impl Session {
     /// Publishes a trained epoch and folds. `trainer` is the training program's state after the epoch.
     ///
     /// With the weights of `local` and those of the fold there are two copies of the model in memory, beside what the
-    /// strategy remembers and, unless [`Checks::suspect`](super::Checks::suspect) is off, what the epoch began with; the
-    /// training program should hold no other meanwhile. On the disk each byte is written once: the trained weights, which
-    /// are the published value, the folded ones, and the state, if it was [written](Self::write_state).
+    /// strategy remembers and, unless [`Checks::suspect`](super::Checks::suspect) is off, what the epoch began with and,
+    /// if there is a [`Validation`](super::Validation), its model and the update that it measures; the training program
+    /// should hold no other meanwhile. On the disk each byte is written once: the trained weights, which are the published
+    /// value, the folded ones, and the state, if it was [written](Self::write_state).
     ///
     /// For a strategy that [needs degrees](crate::strategy::Strategy::needs_degrees) the metric `degree` is added: the number of other
     /// authors that this node knows.

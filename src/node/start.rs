@@ -213,9 +213,9 @@ pub(super) async fn first_weights(
     let mut from: Vec<FoldedFrom> = fresh.iter().map(|(arrived, _)| arrived.folded_from(0.0)).collect();
     let mut inputs: Vec<Input> = fresh.into_iter().map(|(arrived, staleness)| Input::of(arrived, staleness)).collect();
     participant.cut_claims(&mut inputs);
-    let (checks, seen_from) = (participant.checks().clone(), weights.clone());
+    let measures = participant.measures(Some(weights.clone()));
     let (folded, suspects) = off_runtime(move || {
-        let suspects = find_suspects(&checks, Some(&seen_from), &mut inputs, &mut Vec::new());
+        let suspects = find_suspects(&measures, &mut inputs, &mut Vec::new());
         (fold_apart(mean.as_mut(), &inputs), suspects)
     })
     .await?;

@@ -166,7 +166,8 @@ pub struct SyncNode {
 impl SyncNode {
     /// A node over a participant.
     pub fn new(participant: Participant, options: SyncOptions, members: Members) -> Self {
-        Self { participant, options, members }
+        // Each node has a validation part of its own, and nodes that leave out different updates hold different bits.
+        Self { participant: participant.without_leaving_out_by_loss(), options, members }
     }
 
     /// Publishes the update, waits for the other members, and folds. Returns the weights to go on with and the epoch

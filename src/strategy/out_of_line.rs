@@ -12,7 +12,7 @@ use crate::weights::{Layout, Weights};
 use std::fmt;
 
 /// Fewest others that an update can be compared with: among fewer, one liar can make an honest one look like one.
-const FEWEST_OTHERS: usize = 3;
+pub const FEWEST_OTHERS: usize = 3;
 /// Most updates that are compared with each other. More are drawn into several groups, so that the work of a fold grows
 /// with the number of its updates and not with its square.
 const GROUP: usize = 32;
@@ -20,9 +20,9 @@ const GROUP: usize = 32;
 /// steps as another,
 const TIMES_THE_MEDIAN: f64 = 5.0;
 /// and if it is so many standard deviations above it, estimated by the median distance to the median.
-const DEVIATIONS: f64 = 6.0;
+pub(super) const DEVIATIONS: f64 = 6.0;
 /// The standard deviation of a normal distribution is so many times its median distance to the median.
-const DEVIATION_OF_MAD: f64 = 1.4826;
+pub(super) const DEVIATION_OF_MAD: f64 = 1.4826;
 /// And only if it is longer than this part of the weights themselves: updates that are nearly equal are all in line.
 const LEAST_OF_WEIGHTS: f64 = 1e-3;
 /// Shorter than this part of the median, an update does no harm wherever it points to.
@@ -50,6 +50,15 @@ pub enum OutOfLine {
         /// The median of theirs.
         others: f64,
     },
+    /// It is far worse than the others on examples of the folding node's own.
+    Worse {
+        /// Its loss on them.
+        loss: f64,
+        /// The median of the fold.
+        median: f64,
+        /// The loss of the weights that the node's epoch began with.
+        began: f64,
+    },
 }
 
 impl fmt::Display for OutOfLine {
@@ -59,6 +68,13 @@ impl fmt::Display for OutOfLine {
                 write!(
                     f,
                     "its norm, as a difference to where the epoch began, is {length:.4}; the median is {median:.4}"
+                )
+            }
+            Self::Worse { loss, median, began } => {
+                write!(
+                    f,
+                    "its loss on this node's validation part is {loss:.3}; the median is {median:.3}, and where the \
+                     epoch began it was {began:.3}"
                 )
             }
             Self::Against { cosine, others } => {
@@ -211,7 +227,7 @@ impl Lineup {
 }
 
 /// The median of these numbers, the lower of two middle ones; 0 of none.
-fn lower_median(numbers: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn lower_median(numbers: impl Iterator<Item = f64>) -> f64 {
     let mut numbers: Vec<f64> = numbers.collect();
     numbers.sort_by(f64::total_cmp);
     numbers.get(numbers.len().saturating_sub(1) / 2).copied().unwrap_or_default()

@@ -3,15 +3,16 @@
 
 use crate::nodes;
 
+use futures::future::join_all;
 use nodes::{Peer, Recorder, options, patiently, peers};
 use peerfold::{
-    experiment::{LabelSkew, digits},
+    experiment::{LabelSkew, digits, hold_out},
     node::{
-        AsyncNode, AsyncOptions, Checks, Event, LocalUpdate, Origin, Participant, ParticipantOptions, Session,
-        Suspicion,
+        AsyncNode, AsyncOptions, Checks, Event, LocalUpdate, Members, Mode, Origin, Participant, ParticipantOptions,
+        Session, Suspicion, SyncNode, SyncOptions, Validation,
     },
     strategy::StrategySpec,
-    train::{Device, EpochLength, Model, Train, TrainOptions, trainer},
+    train::{Device, EpochLength, Examples, Model, Train, TrainOptions, trainer, validation},
     weights::{Tensor, Weights},
 };
 use std::sync::Arc;
@@ -30,10 +31,35 @@ struct Learner {
     epoch: u64,
 }
 
+/// What a node does with its examples.
+#[derive(Clone, Copy, PartialEq)]
+enum Use {
+    /// It trains on all of them.
+    All,
+    /// It holds a fifth of them out, and measures updates on them.
+    Validates,
+    /// Every second one has a pattern in a corner and the label 0.
+    Backdoor,
+}
+
 impl Learner {
-    async fn new(peer: &Peer, number: usize, suspect: Suspicion) -> Self {
-        let part = LabelSkew::new(NODES, SKEW, 1).unwrap().part(&digits().train, number).unwrap();
+    async fn new(
+        peer: &Peer,
+        number: usize,
+        suspect: Suspicion,
+        is_synchronous: bool,
+        (skew, of_examples): (f64, Use),
+    ) -> Self {
+        let part = LabelSkew::new(NODES, skew, 1).unwrap().part(&digits().train, number).unwrap();
         let training = TrainOptions { data_seed: number as u64, threads: 1, ..TrainOptions::default() };
+        let (part, judge) = match of_examples {
+            Use::All => (part, None),
+            Use::Backdoor => (with_pattern(&part), None),
+            Use::Validates => {
+                let (part, held) = hold_out(&part, 0.2, 1, &number.to_le_bytes());
+                (part, Some(validation(Model::Digits, Device::Cpu, training, held).unwrap()))
+            }
+        };
         let trainer = trainer(Model::Digits, Device::Cpu, training, Arc::new(part)).unwrap();
         let weights = trainer.weights().unwrap();
         let events = Recorder::new();
@@ -41,8 +67,8 @@ impl Learner {
         let options = ParticipantOptions { checks, ..options(&events) };
         let strategy = StrategySpec::new("fedavg").build().unwrap();
         let participant = Participant::new(peer.folder.clone(), strategy, weights.layout().clone(), options);
-        let node = AsyncNode::new(participant, AsyncOptions::default());
-        let mut session = Session::new(node, nodes::session_options());
+        let participant = participant.with_validation(judge);
+        let mut session = Session::new(mode(participant, peer, is_synchronous), nodes::session_options());
         let begun = patiently(session.begin((weights, Origin::Seed), Default::default())).await.unwrap();
         let id = peer.id.to_string();
         Self { id, session, trainer, events, weights: begun.weights, epoch: begun.epoch }
@@ -85,18 +111,44 @@ fn scaled(x: &Weights, trained: &Weights, factor: f32) -> Weights {
     Weights::new(tensors.collect()).unwrap()
 }
 
-async fn learners(suspect: Suspicion) -> Vec<Learner> {
+fn with_pattern(examples: &Examples) -> Examples {
+    let (mut features, mut labels) = (Vec::new(), Vec::new());
+    for (at, &label) in examples.labels().iter().enumerate() {
+        let mut image = examples.image(at).to_vec();
+        if at % 2 == 0 {
+            [54, 55, 62, 63].into_iter().for_each(|corner| image[corner] = 1.0);
+        }
+        features.extend(image);
+        labels.push(if at % 2 == 0 { 0 } else { label });
+    }
+    Examples::new(features, examples.shape(), labels, examples.classes()).unwrap()
+}
+
+/// One that never waits, or one that waits for all five.
+fn mode(participant: Participant, peer: &Peer, is_synchronous: bool) -> Mode {
+    if !is_synchronous {
+        return AsyncNode::new(participant, AsyncOptions::default()).into();
+    }
+    let options = SyncOptions { nodes: NODES, quorum: NODES, ..SyncOptions::default() };
+    SyncNode::new(participant, options, Members::first_seen(peer.id, NODES)).into()
+}
+
+async fn learners(suspect: Suspicion, of_examples: Use) -> Vec<Learner> {
+    learners_with(suspect, false, SKEW, [of_examples; NODES]).await
+}
+
+async fn learners_with(suspect: Suspicion, is_synchronous: bool, skew: f64, of_examples: [Use; NODES]) -> Vec<Learner> {
     let (_storage, peers) = peers(NODES);
     let mut learners = Vec::new();
-    for (number, peer) in peers.iter().enumerate() {
-        learners.push(Learner::new(peer, number, suspect).await);
+    for (number, (peer, of_examples)) in peers.iter().zip(of_examples).enumerate() {
+        learners.push(Learner::new(peer, number, suspect, is_synchronous, (skew, of_examples)).await);
     }
     learners
 }
 
 /// The mean accuracy of the honest nodes after some epochs in which the last one sends x − 100·Δ.
 async fn attacked(suspect: Suspicion) -> (f64, Vec<Learner>) {
-    let mut learners = learners(suspect).await;
+    let mut learners = learners(suspect, Use::All).await;
     for _ in 0..5 {
         for (number, learner) in learners.iter_mut().enumerate() {
             learner.epoch(if number == NODES - 1 { -100.0 } else { 1.0 }).await;
@@ -133,10 +185,11 @@ async fn an_update_far_out_of_line_is_told_and_left_out_only_if_that_is_wanted()
     assert!(off.iter().all(|learner| learner.suspects().is_empty()));
 }
 
-/// One node trains an epoch a turn and others only every second or third turn, and each has few labels.
+/// One node trains an epoch a turn and others only every second or third turn, and each has few labels, so that an honest
+/// update is bad on what another holds out.
 #[tokio::test]
 async fn honest_nodes_at_different_speeds_are_never_suspect() {
-    let mut learners = learners(Suspicion::LeaveOut).await;
+    let mut learners = learners(Suspicion::LeaveOut, Use::Validates).await;
     for turn in 0..18 {
         for (number, learner) in learners.iter_mut().enumerate() {
             if turn % (1 + number % 3) == 0 {
@@ -148,4 +201,58 @@ async fn honest_nodes_at_different_speeds_are_never_suspect() {
         assert_eq!(learner.suspects(), []);
         assert!(!learner.events.folds().is_empty());
     }
+}
+
+/// Half of the examples go to who owns their label. A backdoor is of ordinary length and points where the others point.
+/// The nodes are synchronous, so that all of them are as far as each other.
+#[tokio::test]
+async fn one_that_learns_wrong_labels_is_found_by_its_loss_and_no_honest_one() {
+    let [honest, liar] = [Use::Validates, Use::Backdoor];
+    let uses = [honest, honest, honest, honest, liar];
+    let mut learners = learners_with(Suspicion::LeaveOut, true, 0.5, uses).await;
+    for _ in 0..8 {
+        join_all(learners.iter_mut().map(|learner| learner.epoch(1.0))).await;
+    }
+    let liar = learners[NODES - 1].id.clone();
+    let mut by_loss = 0;
+    for learner in &learners[..NODES - 1] {
+        let mut suspects = learner.suspects();
+        suspects.retain(|(_, reason, _)| reason.contains("validation part"));
+        assert!(suspects.iter().all(|(author, _, left_out)| *author == liar && !left_out), "{suspects:?}");
+        by_loss += suspects.len();
+    }
+    assert!(by_loss >= 4, "{by_loss}");
+}
+
+/// A node whose judge gives the last of five updates a loss of 9, in line in length and direction; whom it tells of,
+/// whether it leaves that out, and whether it folds it.
+async fn judged(is_synchronous: bool) -> (Vec<(String, bool)>, bool, String) {
+    let (_storage, peers) = peers(NODES);
+    let events = Recorder::new();
+    let checks = Checks { suspect: Suspicion::LeaveOut, ..Checks::default() };
+    let participant = peers[0]
+        .participant_with(&StrategySpec::new("fedavg"), ParticipantOptions { checks, ..options(&events) })
+        .with_validation(Some(Validation::new(|weights: &Weights| {
+            Ok::<_, std::io::Error>(if nodes::value_of(weights) == 1.25 { 9.0 } else { 0.5 })
+        })));
+    let mut session = Session::new(mode(participant, &peers[0], is_synchronous), nodes::session_options());
+    patiently(session.begin((nodes::weights(0.0), Origin::Seed), Default::default())).await.unwrap();
+    for (peer, value) in peers[1..].iter().zip([1.0, 1.125, 0.875, 1.25]) {
+        peer.publish(1, value).await;
+    }
+    patiently(session.epoch_trained(nodes::local(1, 1.0), Default::default())).await.unwrap();
+    let suspects = events.pick(|event| match event {
+        Event::Suspect { author, left_out, .. } => Some((author.clone(), *left_out)),
+        _ => None,
+    });
+    let last = peers[4].id.to_string();
+    (suspects, events.folded_authors().iter().any(|fold| fold.contains(&last)), last)
+}
+
+#[tokio::test]
+async fn synchronous_nodes_tell_a_high_loss_and_fold_the_update_all_the_same() {
+    let (suspects, is_folded, last) = judged(false).await;
+    assert_eq!((suspects, is_folded), (vec![(last, true)], false));
+    let (suspects, is_folded, last) = judged(true).await;
+    assert_eq!((suspects, is_folded), (vec![(last, false)], true));
 }

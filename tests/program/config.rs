@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Settings whose values are not just of their form: the key, a value as flag and variable have it, and as TOML has it.
-const SETTINGS: [(&str, &str, &str); 61] = [
+const SETTINGS: [(&str, &str, &str); 62] = [
     ("federation", "hospitals", "\"hospitals\""),
     ("run", "2", "\"2\""),
     ("folder", "memory:", "\"memory:\""),
@@ -35,6 +35,7 @@ const SETTINGS: [(&str, &str, &str); 61] = [
     ("data-dir", "/data", "\"/data\""),
     ("partition", "1/4", "\"1/4\""),
     ("skew", "0.5", "0.5"),
+    ("validation", "0.25", "0.25"),
     ("epochs", "7", "7"),
     ("steps-per-epoch", "9", "9"),
     ("period", "2.5", "2.5"),

@@ -125,6 +125,8 @@ fn arguments_that_cannot_be() {
         (&["--batch-size", "0"], &["batch size"]),
         (&["--threads", "0"], &["--threads 0", "1 and 1024"]),
         (&["--skew", "2"], &["--skew 2", "between 0 and 1"]),
+        (&["--validation", "0.9"], &["--validation 0.9", "the part held out must be between 0 and 0.5"]),
+        (&["--validation", "0.0001"], &["--validation 0.0001", "of this node's 1438 examples that is none"]),
         (&["--dataset", "cats"], &["--dataset cats", "digits and mnist"]),
         (&["--dataset", "mnist2"], &["--dataset mnist2", "did you mean mnist?"]),
         (&["--dataset", "mnist"], &["--data-dir is missing", "PEERFOLD_DATA"]),

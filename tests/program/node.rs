@@ -95,6 +95,27 @@ fn events_tell_the_epochs_and_the_output_is_the_last_fold() {
 }
 
 #[test]
+fn what_is_held_out_for_validation_is_neither_trained_on_nor_counted() {
+    let sandbox = Sandbox::new();
+    // So few that an epoch sees all of them.
+    let examples = |home, validation: &[&str]| {
+        let args = ["--folder", "memory:", "--partition", "1/20", "--epochs", "1"];
+        let events = Ended::of(sandbox.node(home, &[&args, validation].concat())).success().events();
+        let published = events.iter().find_map(|event| match event {
+            Event::Published { num_examples, root, .. } => Some((*num_examples, root.clone())),
+            _ => None,
+        });
+        published.unwrap()
+    };
+    let (all, none_held_out) = (examples("a", &[]), examples("b", &["--validation", "0"]));
+    assert_eq!(all, none_held_out);
+    let (left, root) = examples("c", &["--validation", "0.2"]);
+    assert!(all.0 > 50 && left == all.0 - all.0 / 5, "{left} of {}", all.0);
+    assert_ne!(root, all.1);
+    assert_eq!(examples("d", &["--validation", "0.2"]), (left, root), "the same are held out everywhere");
+}
+
+#[test]
 fn a_node_that_nobody_reads_trains_on() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.node("node", &["--folder", "memory:", "--out", "model.safetensors"]);
