@@ -14,13 +14,16 @@ import asyncio
 import functools
 import hashlib
 import hmac
+import itertools
 import json
 import math
+import operator
 import os
 import re
 import struct
 import sys
 import time
+from pathlib import Path
 
 import check
 from check import Newer, Reader, Refused, blake3, need, peer_text, varint
@@ -127,6 +130,61 @@ def all_of(data, number):
 
 def one_of(data, number, otherwise=b""):
     return (all_of(data, number) or [otherwise])[-1]
+
+
+# The private network of a federation with a secret
+
+
+def salsa(words):
+    """Twenty rounds, without the sum at the end."""
+    s = list(words)
+
+    def mix(a, b, c, d):
+        for to, one, other, left in (b, a, d, 7), (c, b, a, 9), (d, c, b, 13), (a, d, c, 18):
+            word = (s[one] + s[other]) & 0xFFFFFFFF
+            s[to] ^= (word << left | word >> (32 - left)) & 0xFFFFFFFF
+
+    for _ in range(10):
+        for at in range(4):
+            mix(5 * at, *((5 * at + 4 * by) % 16 for by in (1, 2, 3)))
+        for at in range(4):
+            mix(5 * at, *(4 * at + (at + by) % 4 for by in (1, 2, 3)))
+    return s
+
+
+def salsa_state(key, of):
+    k, n, c = check.words_of(key), check.words_of(of), check.SIGMA
+    return [c[0], *k[:4], c[1], *n, c[2], *k[4:], c[3]]
+
+
+def xsalsa20(key, nonce):
+    """The key stream, byte by byte."""
+    s = salsa(salsa_state(key, nonce[:16]))
+    key = struct.pack("<8I", *(s[at] for at in (0, 5, 10, 15, 6, 7, 8, 9)))
+    for number in itertools.count():
+        words = salsa_state(key, nonce[16:] + struct.pack("<Q", number))
+        yield from struct.pack("<16I", *((a + b) & 0xFFFFFFFF for a, b in zip(salsa(words), words)))
+
+
+class Private:
+    """Both ends of a socket, each direction combined with a key stream."""
+
+    def __init__(self, reader, writer, sending, receiving):
+        self.reader, self.writer, self.sending, self.receiving = reader, writer, sending, receiving
+        self.close, self.drain = writer.close, writer.drain
+        self.is_closing, self.get_extra_info = writer.is_closing, writer.get_extra_info
+
+    @classmethod
+    async def meet(cls, reader, writer, key):
+        nonce = os.urandom(24)
+        writer.write(nonce)
+        return cls(reader, writer, xsalsa20(key, nonce), xsalsa20(key, await reader.readexactly(24)))
+
+    def write(self, data):
+        self.writer.write(bytes(map(operator.xor, data, self.sending)))
+
+    async def readexactly(self, length):
+        return bytes(map(operator.xor, await self.reader.readexactly(length), self.receiving))
 
 
 # Noise
@@ -327,10 +385,12 @@ class Connection:
         self.tasks = set()
 
     @classmethod
-    async def dial(cls, address, secret):
-        """To `/ip4/HOST/tcp/PORT/p2p/PEER`, as the owner of this secret key."""
+    async def dial(cls, address, secret, private=None):
+        """To `/ip4/HOST/tcp/PORT/p2p/PEER`, as the owner of this secret key, in the private network of this key."""
         host, port, peer = of_multiaddr(address)
         reader, writer = await asyncio.open_connection(host, port)
+        if private:
+            reader = writer = await Private.meet(reader, writer, private)
         self = cls(reader, writer, address)
         await choose(reader.readexactly, writer.write, "/noise")
         found = await noise(reader, writer, secret, peer and check.peer_public(peer))
@@ -566,9 +626,14 @@ def tell(event, **of):
 class Peer:
     """An identity in a federation, with all that it knows, holds and is connected with."""
 
-    def __init__(self, federation, secret, topic=None):
+    def __init__(self, federation, secret, shared=None):
+        """With the secret of its own key, and that of the federation if it has one."""
         self.federation, self.secret, self.public = federation, secret, check.public_key(secret)
-        self.topic = topic or federation.hex()
+        self.topic, self.private = federation.hex(), None
+        if shared:
+            context = "peerfold 2026 gossip topic of a secret federation v1"
+            self.topic = check.derive_key(context, shared + federation).hex()
+            self.private = check.derive_key("peerfold 2026 private network v1", shared)
         self.entries, self.blobs, self.sequence = Entries(federation), {}, 0
         self.connections, self.gossiping, self.members = [], {}, set()
         self.seen, self.compared = {}, {}
@@ -583,7 +648,7 @@ class Peer:
 
     async def connect(self, address):
         """Dials a node and greets it. The task that is returned ends with the connection, and says why it did."""
-        connection = await asyncio.wait_for(Connection.dial(address, self.secret), 20)
+        connection = await asyncio.wait_for(Connection.dial(address, self.secret, self.private), 20)
         self.connections.append(connection)
         running = connection.start(self.run(connection))
         agent = await self.agent_of(connection)
@@ -772,16 +837,34 @@ class Peer:
         else:
             if kind == "Holds":
                 tell("held", peer=peer, roots=of["roots"])
-            elif (entry := self.kept(check.unhex(of["entry"]))) is not None:
-                tell("asked_to_keep", peer=peer, root=entry["put"]["root"])
+            else:
+                self.keep(connection, check.unhex(of["entry"]))
             await stream.send_all(check.message("Noted", {}))
         stream.close()
 
-    def kept(self, data):
-        _, entry = check.read_entry(data)
+    def keep(self, connection, data):
+        """Fetches the value of a peer that is about to leave."""
+        public, entry = check.read_entry(data)
+        need(public == connection.peer, "another's entry to keep")
         if self.entries.take(data):
             self.news.set()
-        return entry if "put" in entry else None
+        if "put" in entry:
+            tell("asked_to_keep", peer=peer_text(public), name=entry["name"])
+            connection.start(self.keep_value(connection, public, entry))
+
+    async def keep_value(self, connection, author, entry):
+        try:
+            if bytes.fromhex(entry["put"]["root"]) not in self.blobs:
+                await self.fetch(author, entry)
+            await self.say_holds(connection, entry["put"]["root"])
+        except (Refused, Ended, OSError) as error:
+            tell("not_kept", peer=peer_text(author), name=entry["name"], reason=str(error))
+
+    async def say_holds(self, connection, root):
+        request = check.message("Holds", {"federation": self.federation.hex(), "roots": [root]})
+        stream = await self.ask(connection, BLOB, request)
+        await stream.take_framed(16)
+        connection.streams.pop(stream.number, None)
 
     async def give(self, connection, stream, hashes):
         """The first of what is asked for, as far as an answer may go."""
@@ -818,11 +901,13 @@ class Peer:
         return blobs
 
     async def fetch(self, author, entry):
-        """Manifest, tensors and chunks of an entry's value: from its author first, then from any other."""
+        """Manifest, tensors and chunks of an entry's value: from its author first, then from any other. They are kept."""
         reason = "nobody is connected"
         for connection in sorted(self.connections, key=lambda connection: connection.peer != author):
             try:
-                return await self.fetch_from(connection, entry)
+                encoded, tensors, chunks = await self.fetch_from(connection, entry)
+                self.hold(encoded, chunks)
+                return encoded, tensors, chunks
             except (Refused, Ended, OSError) as error:
                 reason = str(error)
         raise Refused(f"{entry['name']} of {peer_text(author)} wasn't to be had: {reason}")
@@ -859,7 +944,7 @@ class Peer:
         self.gossip(data)
 
     def hold(self, encoded, chunks):
-        """Gives this value to whoever asks. The last two are kept, as some may just be fetching the one before."""
+        """Gives this value to whoever asks, and the last ones before it too, as some may be fetching them still."""
         value = {blake3(of): of for of in (encoded, *chunks)}
         self.blobs = dict(list(self.blobs.items())[-1024:]) | value
 
@@ -904,17 +989,30 @@ async def take_and_publish(peer, arguments):
         if arguments.shift:
             encoded, chunks = shifted(tensors, chunks, arguments.shift)
         peer.hold(encoded, chunks)
-        put = put | {"root": blake3(encoded).hex(), "metrics": {"degree": float(len(peer.entries.authors))}}
+        others = sum(public != peer.public for public in peer.entries.authors)
+        put = put | {"root": blake3(encoded).hex(), "metrics": {"degree": float(others)}}
         data = peer.sign(f"update/{last}", entry["layout"], put)
         peer.publish(data)
         tell("published", epoch=last, root=put["root"], sequence=peer.sequence)
+        for connection in peer.connections:
+            if connection.peer == author:
+                # It need not stay for others that lack its update.
+                connection.start(peer.keep_value(connection, author, entry))
         if arguments.updates is not None:
             arguments.updates -= 1
 
 
+def secret_in(path):
+    head, secret = Path(path).read_text(encoding="utf-8").split("\n", 1)
+    need(re.fullmatch("peerfold secret 1(:.*)?", head), f"{path} is no secret of version 1")
+    secret = check.read_pasted(secret)
+    need(len(secret) == 32, f"{path} has no 32 bytes")
+    return secret
+
+
 async def join(arguments):
     federation = check.federation_id(arguments.federation, arguments.run)
-    peer = Peer(federation, bytes.fromhex(arguments.identity))
+    peer = Peer(federation, bytes.fromhex(arguments.identity), arguments.secret and secret_in(arguments.secret))
     tell("started", peer=peer_text(peer.public), federation=federation.hex())
     connections = []
     for address in arguments.addresses:
@@ -943,6 +1041,7 @@ def main():
     command.add_argument("--federation", required=True, metavar="NAME")
     command.add_argument("--run", default="1")
     command.add_argument("--identity", default=os.urandom(32).hex(), help="64 digits of an Ed25519 secret key")
+    command.add_argument("--secret", metavar="FILE", help="the federation's, if it has one")
     command.add_argument("--layout", metavar="ID", help="64 digits; take updates of this layout only")
     command.add_argument("--shift", type=float, default=0.0, help="add so much to each weight")
     command.add_argument("--updates", type=int, metavar="N", help="publish so many, then only serve")
