@@ -563,8 +563,8 @@ class Entries:
         return [entry for name, (entry, _) in held.items() if epoch_of(name) is not None and "put" in entry]
 
     def newest(self, but):
-        """Author and entry of the update of the latest epoch that isn't of this author."""
-        of = [(public, entry) for public in self.authors if public != but for entry in self.updates_of(public)]
+        """Author and entry of the update of the latest epoch that isn't of these authors."""
+        of = [(public, entry) for public in self.authors if public not in but for entry in self.updates_of(public)]
         return max(of, key=lambda of: (of[1]["put"]["epoch"], of[1]["sequence"]), default=None)
 
     def sequence(self, public):
@@ -637,7 +637,7 @@ class Peer:
         self.entries, self.blobs, self.sequence = Entries(federation), {}, 0
         self.connections, self.gossiping, self.members = [], {}, set()
         self.seen, self.compared = {}, {}
-        self.news = asyncio.Event()
+        self.news, self.tell = asyncio.Event(), tell
         self.handlers = {
             SYNC: self.answer_sync,
             BLOB: self.answer_blobs,
@@ -652,7 +652,7 @@ class Peer:
         self.connections.append(connection)
         running = connection.start(self.run(connection))
         agent = await self.agent_of(connection)
-        tell("connected", peer=peer_text(connection.peer), address=address, agent=agent)
+        self.tell("connected", peer=peer_text(connection.peer), address=address, agent=agent)
         await self.subscribe(connection)
         connection.start(self.compare_with(connection))
         return running
@@ -661,7 +661,7 @@ class Peer:
         why = await connection.run(self.handlers)
         self.connections.remove(connection)
         self.gossiping.pop(connection, None)
-        tell("disconnected", peer=peer_text(connection.peer), reason=why)
+        self.tell("disconnected", peer=peer_text(connection.peer), reason=why)
         return why
 
     # Identify and ping
@@ -763,7 +763,7 @@ class Peer:
         try:
             await self.compare(connection)
         except (Refused, Ended, OSError) as error:
-            tell("not_compared", peer=peer_text(connection.peer), reason=str(error))
+            self.tell("not_compared", peer=peer_text(connection.peer), reason=str(error))
 
     async def compare(self, connection):
         prints = self.entries.prints()
@@ -836,7 +836,7 @@ class Peer:
             await self.give(connection, stream, of["hashes"])
         else:
             if kind == "Holds":
-                tell("held", peer=peer, roots=of["roots"])
+                self.tell("held", peer=peer, roots=of["roots"])
             else:
                 self.keep(connection, check.unhex(of["entry"]))
             await stream.send_all(check.message("Noted", {}))
@@ -849,7 +849,7 @@ class Peer:
         if self.entries.take(data):
             self.news.set()
         if "put" in entry:
-            tell("asked_to_keep", peer=peer_text(public), name=entry["name"])
+            self.tell("asked_to_keep", peer=peer_text(public), name=entry["name"])
             connection.start(self.keep_value(connection, public, entry))
 
     async def keep_value(self, connection, author, entry):
@@ -858,7 +858,7 @@ class Peer:
                 await self.fetch(author, entry)
             await self.say_holds(connection, entry["put"]["root"])
         except (Refused, Ended, OSError) as error:
-            tell("not_kept", peer=peer_text(author), name=entry["name"], reason=str(error))
+            self.tell("not_kept", peer=peer_text(author), name=entry["name"], reason=str(error))
 
     async def say_holds(self, connection, root):
         request = check.message("Holds", {"federation": self.federation.hex(), "roots": [root]})
@@ -879,7 +879,7 @@ class Peer:
         data += [b"\xff" * 4 if blob is None else check.frame(blob) for blob in given]
         await stream.send_all(b"".join(data))
         had = sum(blob is not None for blob in given)
-        tell("served", peer=peer_text(connection.peer), blobs=had, missing=len(given) - had, bytes=length)
+        self.tell("served", peer=peer_text(connection.peer), blobs=had, missing=len(given) - had, bytes=length)
 
     async def get(self, connection, hashes):
         """As many of the first blobs as the other gives in one answer, verified; none for what it doesn't have."""
@@ -972,7 +972,7 @@ async def take_and_publish(peer, arguments):
     while arguments.updates is None or arguments.updates > 0:
         await peer.news.wait()
         peer.news.clear()
-        newest = peer.entries.newest(peer.public)
+        newest = peer.entries.newest({peer.public})
         if newest is None or newest[1]["put"]["epoch"] <= last:
             continue
         author, entry = newest
