@@ -9,6 +9,7 @@ What nodes make of it is in threat-model.md. Only for nodes of your own: they ar
 
 import argparse
 import asyncio
+import functools
 import itertools
 import json
 import os
@@ -115,6 +116,11 @@ class Attack:
         """The update of the latest epoch that isn't of this side."""
         return self.observer.entries.newest(self.made)
 
+    @functools.lru_cache(maxsize=64)
+    def shifted(self, by):
+        """Manifest and chunks like the nodes' own, with other weights; computed once for all peers."""
+        return shifted(*self.value[1:], by)
+
     def put(self, epoch=None, **of):
         """Layout and content of an update like the nodes' newest."""
         entry = self.newest()[1]
@@ -165,27 +171,35 @@ async def watch(_):
 # What is claimed
 
 
-@mode
-async def far_epochs(attack):
-    """Twenty authors with good values: half claim epoch 999,999,999, half climb by 100 epochs a second."""
-    authors, (encoded, _, chunks) = [Hostile(attack) for _ in range(20)], attack.value
+async def claim(attack, number, epoch_in):
+    """So many authors, with good values, claim this epoch in each second."""
+    authors, (encoded, _, chunks) = [Hostile(attack) for _ in range(number)], attack.value
 
     async def each(carrier, _):
         carrier.hold(encoded, chunks)
-        root = check.blake3(encoded).hex()
         async for second in at_rate(1):
-            for number, author in enumerate(authors):
-                epoch = 999_999_999 if number % 2 else attack.newest()[1]["put"]["epoch"] + 10 + 100 * second
-                carrier.gossip(attack.update(author, epoch=epoch, root=root))
+            for author in authors:
+                carrier.gossip(attack.update(author, epoch=epoch_in(second), root=check.blake3(encoded).hex()))
 
     await attack.crowd(1, each)
 
 
 @mode
+async def far_epochs(attack):
+    """Twenty authors with good values claim epoch 999,999,999."""
+    await claim(attack, 20, lambda _: 999_999_999)
+
+
+@mode
+async def climbing(attack):
+    """Ten authors with good values are ten epochs ahead of the nodes, and climb by a hundred epochs a second."""
+    await claim(attack, 10, lambda second: attack.newest()[1]["put"]["epoch"] + 10 + 100 * second)
+
+
+@mode
 async def huge_examples(attack):
     """Five authors with shifted weights claim a hundred million examples."""
-    _, tensors, chunks = attack.value
-    encoded, chunks = shifted(tensors, chunks, 0.5)
+    encoded, chunks = attack.shifted(0.5)
 
     async def each(peer, _):
         peer.hold(encoded, chunks)
@@ -209,13 +223,40 @@ async def vain(attack):
 @mode
 async def wrong_bytes(attack):
     """Ten authors give other bytes than those of their values' hashes."""
-    _, tensors, chunks = attack.value
 
     async def each(peer, _):
         async for turn in at_rate(1):
-            encoded, right = shifted(tensors, chunks, 0.001 * (turn + 1))
+            encoded, right = attack.shifted(0.001 * (turn + 1))
             peer.hold(encoded, right)
             peer.blobs |= {check.blake3(chunk): os.urandom(len(chunk)) for chunk in right}
+            peer.gossip(attack.update(peer, root=check.blake3(encoded).hex()))
+
+    await attack.crowd(10, each)
+
+
+@mode
+async def drip(attack):
+    """Ten authors announce a value a second each, and give it by a byte a second."""
+
+    async def each(peer, _):
+        async def answer(_, stream):
+            request = await stream.take_framed(2176)
+            kind, of = check.read_message(check.BLOB_REQUESTS, 2176, check.frame(request))
+            if kind != "Get":
+                await stream.send_all(check.message("Noted", {}))
+                stream.close()
+                return
+            attack.did["blobs asked for"] += len(of["hashes"])
+            given = [check.frame(peer.blobs.get(bytes.fromhex(hash_), b"")) for hash_ in of["hashes"]]
+            data = check.frame(varint(1) + varint(len(given))) + b"".join(given)
+            for byte in data:
+                await stream.send_all(bytes([byte]))
+                await asyncio.sleep(1)
+
+        peer.handlers[BLOB] = answer
+        async for turn in at_rate(1):
+            encoded, chunks = attack.shifted(0.001 * (turn + 1))
+            peer.hold(encoded, chunks)
             peer.gossip(attack.update(peer, root=check.blake3(encoded).hex()))
 
     await attack.crowd(10, each)
@@ -477,11 +518,14 @@ async def frames(attack):
 
 
 async def run(attack, arguments):
+    """Returns what has come of it when its time is over, before its own end closes all connections."""
     await asyncio.wait_for(attack.observe(), 60)
-    try:
-        await asyncio.wait_for(MODES[arguments.mode](attack), arguments.seconds)
-    except asyncio.TimeoutError:
-        pass
+    attacking = asyncio.ensure_future(MODES[arguments.mode](attack))
+    await asyncio.wait([attacking], timeout=arguments.seconds)
+    summary = attack.summary()
+    if attacking.done():
+        attacking.result()
+    return summary
 
 
 def main():
@@ -498,11 +542,10 @@ def main():
     arguments = parser.parse_args()
     attack = Attack(arguments)
     try:
-        asyncio.run(run(attack, arguments))
+        summary = asyncio.run(run(attack, arguments))
     except FAILURES as error:
         sys.exit(f"error: {type(error).__name__}: {error}")
-    finally:
-        print(json.dumps({"mode": arguments.mode, "what": MODES[arguments.mode].__doc__} | attack.summary()), flush=True)
+    print(json.dumps({"mode": arguments.mode, "what": MODES[arguments.mode].__doc__} | summary))
 
 
 if __name__ == "__main__":
