@@ -21,9 +21,9 @@ from collections import Counter
 import check
 from check import Refused, varint
 from peer import ACK, BLOB, DATA, GOSSIP, MULTISTREAM, SYN, SYNC, WINDOW
-from peer import Connection, Ended, Peer, Private, Stream, field, line, of_multiaddr, secret_in, shifted
+from peer import Connection, Ended, Peer, Stream, field, line, of_multiaddr, secret_in, shifted, within
 
-FAILURES = (Refused, Ended, OSError, asyncio.IncompleteReadError, asyncio.TimeoutError)
+FAILURES = (Refused, Ended, OSError, asyncio.IncompleteReadError)
 MODES = {}
 
 
@@ -48,11 +48,10 @@ class Hostile(Peer):
         if self.attack.observer in (None, self):
             await super().compare_with(connection)
 
-    def say_at_once(self, rpc):
-        stream = next(iter(self.gossiping.values()), None)
-        if stream is None:
+    def stream_of_gossip(self):
+        if not self.gossiping:
             raise Ended("it isn't connected")
-        self.say(stream, rpc)
+        return next(iter(self.gossiping.values()))
 
 
 class Attack:
@@ -61,7 +60,7 @@ class Attack:
     def __init__(self, arguments):
         self.federation = check.federation_id(arguments.federation, arguments.run)
         self.secret = arguments.secret and secret_in(arguments.secret)
-        self.addresses = itertools.cycle(arguments.addresses)
+        self.addresses, self.peers = itertools.cycle(arguments.addresses), arguments.peers
         # The public keys of its own peers.
         self.made = set()
         self.did, self.failed, self.ended, self.connections = Counter(), Counter(), Counter(), 0
@@ -150,7 +149,7 @@ class Attack:
                     doing.cancel()
                     connection.close()
 
-        await asyncio.gather(*(one() for _ in range(number)))
+        await asyncio.gather(*(one() for _ in range(self.peers or number)))
 
 
 async def at_rate(number):
@@ -296,12 +295,12 @@ async def equivocators(attack):
 async def newer(attack):
     """Messages of ten bytes that say they are entries of later versions, 2,000 a second."""
 
-    async def each(peer, connection):
+    async def each(peer, _):
         async for _ in at_rate(50):
             messages = [bytes([random.randrange(2, 256)]) + os.urandom(9) for _ in range(40)]
-            peer.say_at_once(b"".join(field(2, field(2, data) + field(4, peer.topic)) for data in messages))
-            attack.did["messages"] += len(messages)
-            await connection.drained()
+            messages = b"".join(field(2, field(2, data) + field(4, peer.topic)) for data in messages)
+            await peer.stream_of_gossip().send_all(check.string(messages))
+            attack.did["messages"] += 40
 
     await attack.crowd(1, each)
 
@@ -342,7 +341,7 @@ async def unread(attack):
         while True:
             try:
                 address = next(attack.addresses)
-                connection = await asyncio.wait_for(Connection.dial(address, os.urandom(32), secret), 20)
+                connection = await within(20, Connection.dial(address, os.urandom(32), secret))
             except FAILURES as error:
                 attack.failed[f"{type(error).__name__}: {error}"[:80]] += 1
                 await asyncio.sleep(0.2)
@@ -357,10 +356,10 @@ async def unread(attack):
                     stream.send(request)
                     stream.close()
                     attack.did["requests"] += 1
-                    await asyncio.wait_for(connection.drained(), 30)
+                    await within(30, connection.drained())
                     await asyncio.sleep(0.001 if number < 128 else 0.05)
-            except (OSError, asyncio.TimeoutError) as error:
-                attack.ended[type(error).__name__] += 1
+            except (Ended, OSError) as error:
+                attack.ended[f"{type(error).__name__}: {error}"] += 1
             connection.writer.close()
 
     await asyncio.gather(*(one() for _ in range(16)))
@@ -404,17 +403,21 @@ async def streams(attack):
 async def control(attack):
     """Six peers flood gossip with subscriptions, grafts, prunes, and ids that nobody has."""
 
-    async def each(peer, connection):
-        async for turn in at_rate(100):
-            ids = [os.urandom(32) for _ in range(1000)]
-            ihave = field(3, field(1, field(1, peer.topic) + b"".join(field(2, id_) for id_ in ids)))
-            iwant = field(3, field(2, b"".join(field(1, id_) for id_ in ids)))
-            topics = [field(1, field(1, 1) + field(2, os.urandom(32).hex())) for _ in range(500)]
-            leave = field(1, field(1, 0) + field(2, peer.topic)) + field(1, field(1, 1) + field(2, peer.topic))
-            graft = b"".join(field(3, field(kind, field(1, peer.topic))) for kind in (3, 4) * 200)
-            peer.say_at_once((ihave, iwant, b"".join(topics), leave * 200, graft)[turn % 5])
+    async def each(peer, _):
+        ids = [os.urandom(32) for _ in range(1000)]
+        topics = [field(1, field(1, 1) + field(2, os.urandom(32).hex())) for _ in range(500)]
+        leave = field(1, field(1, 0) + field(2, peer.topic)) + field(1, field(1, 1) + field(2, peer.topic))
+        floods = [
+            field(3, field(1, field(1, peer.topic) + b"".join(field(2, id_) for id_ in ids))),
+            field(3, field(2, b"".join(field(1, id_) for id_ in ids))),
+            b"".join(topics),
+            leave * 200,
+            b"".join(field(3, field(kind, field(1, peer.topic))) for kind in (3, 4) * 200),
+        ]
+        stream = peer.stream_of_gossip()
+        for flood in itertools.cycle(floods):
+            await stream.send_all(check.string(flood))
             attack.did["floods"] += 1
-            await connection.drained()
 
     await attack.crowd(6, each)
 
@@ -519,7 +522,7 @@ async def frames(attack):
 
 async def run(attack, arguments):
     """Returns what has come of it when its time is over, before its own end closes all connections."""
-    await asyncio.wait_for(attack.observe(), 60)
+    await within(60, attack.observe())
     attacking = asyncio.ensure_future(MODES[arguments.mode](attack))
     await asyncio.wait([attacking], timeout=arguments.seconds)
     summary = attack.summary()
@@ -539,6 +542,7 @@ def main():
     parser.add_argument("--run", default="1")
     parser.add_argument("--secret", metavar="FILE", help="the federation's, if it has one")
     parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--peers", type=int, metavar="N", help="so many connections instead of the mode's number")
     arguments = parser.parse_args()
     attack = Attack(arguments)
     try:
