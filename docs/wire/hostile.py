@@ -65,6 +65,8 @@ class Attack:
         self.made = set()
         self.did, self.failed, self.ended, self.connections = Counter(), Counter(), Counter(), 0
         self.observer = self.value = None
+        # Handshakes are slow here, and nodes wait ten seconds for one.
+        self.dialling = asyncio.Semaphore(4)
 
     def note(self, event, **of):
         if event == "connected":
@@ -85,7 +87,8 @@ class Attack:
     async def connect(self, peer):
         """True once it is connected with one of the nodes."""
         try:
-            await peer.connect(next(self.addresses))
+            async with self.dialling:
+                await peer.connect(next(self.addresses))
             return True
         except FAILURES as error:
             self.failed[f"{type(error).__name__}: {error}"[:80]] += 1
@@ -117,8 +120,10 @@ class Attack:
 
     @functools.lru_cache(maxsize=64)
     def shifted(self, by):
-        """Manifest and chunks like the nodes' own, with other weights; computed once for all peers."""
-        return shifted(*self.value[1:], by)
+        """Root, manifest and chunks like the nodes' own, with other weights, each by its hash. Once for all peers."""
+        encoded, chunks = shifted(*self.value[1:], by)
+        root = check.blake3(encoded)
+        return root.hex(), {root: encoded}, {check.blake3(chunk): chunk for chunk in chunks}
 
     def put(self, epoch=None, **of):
         """Layout and content of an update like the nodes' newest."""
@@ -198,12 +203,12 @@ async def climbing(attack):
 @mode
 async def huge_examples(attack):
     """Five authors with shifted weights claim a hundred million examples."""
-    encoded, chunks = attack.shifted(0.5)
+    root, encoded, chunks = attack.shifted(0.5)
 
     async def each(peer, _):
-        peer.hold(encoded, chunks)
+        peer.blobs = encoded | chunks
         async for _ in at_rate(1):
-            peer.gossip(attack.update(peer, root=check.blake3(encoded).hex(), num_examples=100_000_000))
+            peer.gossip(attack.update(peer, root=root, num_examples=100_000_000))
 
     await attack.crowd(5, each)
 
@@ -225,10 +230,9 @@ async def wrong_bytes(attack):
 
     async def each(peer, _):
         async for turn in at_rate(1):
-            encoded, right = attack.shifted(0.001 * (turn + 1))
-            peer.hold(encoded, right)
-            peer.blobs |= {check.blake3(chunk): os.urandom(len(chunk)) for chunk in right}
-            peer.gossip(attack.update(peer, root=check.blake3(encoded).hex()))
+            root, encoded, chunks = attack.shifted(0.001 * (turn + 1))
+            peer.blobs |= encoded | {hash_: os.urandom(len(chunk)) for hash_, chunk in chunks.items()}
+            peer.gossip(attack.update(peer, root=root))
 
     await attack.crowd(10, each)
 
@@ -254,9 +258,9 @@ async def drip(attack):
 
         peer.handlers[BLOB] = answer
         async for turn in at_rate(1):
-            encoded, chunks = attack.shifted(0.001 * (turn + 1))
-            peer.hold(encoded, chunks)
-            peer.gossip(attack.update(peer, root=check.blake3(encoded).hex()))
+            root, encoded, chunks = attack.shifted(0.001 * (turn + 1))
+            peer.blobs |= encoded | chunks
+            peer.gossip(attack.update(peer, root=root))
 
     await attack.crowd(10, each)
 
@@ -340,8 +344,9 @@ async def unread(attack):
     async def one():
         while True:
             try:
-                address = next(attack.addresses)
-                connection = await within(20, Connection.dial(address, os.urandom(32), secret))
+                async with attack.dialling:
+                    address = next(attack.addresses)
+                    connection = await within(20, Connection.dial(address, os.urandom(32), secret))
             except FAILURES as error:
                 attack.failed[f"{type(error).__name__}: {error}"[:80]] += 1
                 await asyncio.sleep(0.2)
