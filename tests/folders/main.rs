@@ -39,5 +39,7 @@ mod caches;
 mod hosts;
 #[path = "../support/net/mod.rs"]
 mod net;
+#[path = "../support/python/mod.rs"]
+mod python;
 #[path = "../support/samples/mod.rs"]
 mod samples;

@@ -2,8 +2,9 @@
 //! which it meets others. And a node in Python, which knows only the page, whose update is folded.
 
 use crate::{
+    python::python,
     samples::{PATIENCE, read},
-    wire_vectors::{PAGE, bytes_of_digits, entry, hexed, keypair, metadata, python, secret, text, vectors, weights},
+    wire_vectors::{PAGE, bytes_of_digits, entry, hexed, keypair, metadata, secret, text, vectors, weights},
 };
 use futures::StreamExt;
 use libp2p::{

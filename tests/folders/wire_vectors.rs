@@ -1,6 +1,7 @@
 //! The test vectors of `docs/wire.md`: computed and decoded by this program, and by `docs/wire/check.py`, a second
 //! implementation that knows only the page. Files, objects and what a node says are in [`wire_nodes`](crate::wire_nodes).
 
+use crate::python::python;
 use bytes::Bytes;
 use futures::executor::block_on;
 use futures::io::Cursor;
@@ -26,15 +27,7 @@ use peerfold::{
     },
 };
 use serde_json::{Map, Value, json};
-use std::{
-    fmt::Debug,
-    fs, io,
-    path::Path,
-    process::{Command, Output},
-    str::FromStr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt::Debug, fs, io, path::Path, process::Output, str::FromStr, sync::Arc, time::Duration};
 
 pub const PAGE: &str = include_str!("../../docs/wire.md");
 const DOMAIN: &[u8] = b"peerfold/entry\0";
@@ -414,17 +407,6 @@ fn no_message_is_left_out() {
             assert!(vectors.iter().any(|(given, _)| given["message"] == *message), "{kind} {message}");
         }
     }
-}
-
-/// Python, if it is there and new enough for the check.
-pub fn python() -> Option<Command> {
-    let python = || Command::new("python3");
-    let version = python().args(["-c", "import sys; sys.exit(sys.version_info < (3, 10))"]).output();
-    if version.is_ok_and(|version| version.status.success()) {
-        return Some(python());
-    }
-    eprintln!("skipped: there is no python3 of 3.10 or later to check docs/wire.md with");
-    None
 }
 
 fn check_in(dir: &Path) -> Option<Output> {

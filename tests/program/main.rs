@@ -26,6 +26,8 @@ mod node;
 mod pauses;
 mod period;
 mod process;
+#[path = "../support/python/mod.rs"]
+mod python;
 mod readme;
 mod restart;
 mod runs;
@@ -34,3 +36,4 @@ mod signals;
 mod strategies;
 mod terminal;
 mod threads;
+mod wire;

@@ -28,7 +28,8 @@ fn is_finished(event: &Event) -> bool {
     matches!(event, Event::Finished { epoch: 4, stopped: false, .. })
 }
 
-fn status(sandbox: &Sandbox, home: &str) -> NetworkStatus {
+/// What a running node says of its network.
+pub(super) fn status(sandbox: &Sandbox, home: &str) -> NetworkStatus {
     let ended = Ended::of(sandbox.command(["peers", "--json", "--home", home])).success();
     serde_json::from_str(&ended.text()).unwrap()
 }
