@@ -581,6 +581,10 @@ fn the_limits_are_as_the_page_says() {
             limits.requests_at_once,
             size(limits.request_bytes.as_u64())
         ),
+        format!(
+            "| a value that comes in slower, over 30 s, makes way for others | {} a second |",
+            size(limits.least_rate.as_u64())
+        ),
         format!("| longest value fetched unasked | {} |", size(limits.prefetch_bytes.as_u64())),
         format!(
             "| strikes until a peer is dropped; for how long | {}; {} min |",

@@ -12,7 +12,7 @@ use libp2p_identity::Keypair;
 use peerfold::{
     folder::SharedFolder,
     p2p::{BlobRequest, PeerAddress},
-    weights::{BlobHash, Key},
+    weights::{BlobHash, Content, Entry, FederationId, Key, Root, SignedEntry},
 };
 use std::time::Duration;
 use tokio::{io::AsyncReadExt, net::TcpStream};
@@ -22,6 +22,16 @@ async fn exchange(from: &Node, to: &Node, number: u64) {
     let entry = from.put(&Key::update(from.id(), number), &numbered(number), epoch(number)).await.unwrap();
     learn(&**to, &entry).await;
     assert_eq!(fetch(&**to, &entry).await.unwrap(), numbered(number));
+}
+
+/// An entry whose value nobody has.
+fn never_given(keypair: &Keypair, federation: FederationId, number: u64) -> Vec<u8> {
+    let (layout, metadata) = (numbered(0).layout().clone(), epoch(1));
+    let root = Root::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
+    let content = Content::Put { root, length: layout.bytes(), metadata };
+    let key = Key::new(keypair.public().to_peer_id(), format!("note {number}")).unwrap();
+    let entry = Entry { federation, layout: layout.id(), key, sequence: number, content };
+    SignedEntry::sign(entry, keypair).unwrap().bytes().to_vec()
 }
 
 /// Whether the node keeps somebody out for a reason with this in it.
@@ -71,6 +81,50 @@ network_tests! {
         eventually(async || node.network().await.unread == 0).await;
         assert!(node.network().await.refused.requests > 0);
         exchange(&node, &reads, 2).await;
+    }
+
+    /// Whoever asks for values to be kept that it never gives has one place for them, however many they are; and is told
+    /// apart from the others once it has made the node wait often enough.
+    async fn who_gives_nothing_of_what_it_wants_kept_keeps_nobody_waiting() {
+        let homes = Homes::new();
+        let node = homes.node("node").training().limited(|limits| limits.request_timeout = Duration::from_secs(1));
+        let node = node.open();
+        let keypair = Keypair::generate_ed25519();
+        let mut rogue = Rogue::of(keypair.clone(), homes.federation);
+        rogue.dial(&node.address());
+        let (id, federation) = (node.id(), homes.federation);
+        let (waits, mut waiting) = tokio::sync::watch::channel(0);
+        let rogue = tokio::spawn(async move {
+            let mut unanswered = Vec::new();
+            loop {
+                match rogue.next().await {
+                    Happened::Connected(_) => {
+                        for number in 1..=64 {
+                            let entry = never_given(&keypair, federation, number).into();
+                            rogue.blob(id, BlobRequest::Keep { federation, entry });
+                        }
+                    }
+                    // Its stream stays open, with no answer on it.
+                    Happened::BlobAsked(_, BlobRequest::Get { .. }, channel) => {
+                        unanswered.push(channel);
+                        waits.send_replace(unanswered.len());
+                    }
+                    Happened::Closed(_) => return,
+                    _ => {}
+                }
+            }
+        });
+        waiting.changed().await.unwrap();
+        let friend = homes.node("friend").training().knowing(&[node.address()]).open();
+        friend.meets(&node).await;
+        for number in 1..=3 {
+            friend.put(&Key::update(friend.id(), number), &numbered(number), epoch(number)).await.unwrap();
+            let handed_over = friend.hand_over(PATIENCE).await;
+            assert!(handed_over.network.is_some_and(|network| network.is_done()), "{handed_over:?}");
+        }
+        assert!(*waiting.borrow() < 64, "they aren't fetched all at once");
+        eventually(async || rogue.is_finished()).await;
+        assert!(bans(&node, "asked to be kept").await);
     }
 
     /// Messages of a version that isn't known can't be judged, but they can be counted.

@@ -104,7 +104,9 @@ impl Core {
         }
         self.fetches.disconnected(peer);
         self.holders.disconnected(peer);
-        self.keeps.disconnected(&peer);
+        if let Some(root) = self.keeps.disconnected(&peer) {
+            self.drop_kept(root, peer);
+        }
         self.own_proof.disconnected(peer);
     }
 

@@ -106,13 +106,20 @@ impl Core {
         let Some(request) = self.fetches.requests.get_mut(&id).filter(|request| !request.answered) else { return };
         request.answered = true;
         let (peer, root, asked) = (request.peer, request.root, request.asked.clone());
+        let mut vain = false;
         let failed = match response {
             // An empty answer would be asked for again for ever.
-            Ok(blobs) if blobs.is_empty() => None,
+            Ok(blobs) if blobs.is_empty() => {
+                vain = true;
+                None
+            }
             Ok(blobs) if blobs.len() <= asked.len() => return self.blobs_came(id, &asked, blobs),
             Ok(_) => Some("it sent more blobs than it was asked for"),
             Err(RequestFailed::Malformed) => Some("its answer to a request for blobs is malformed"),
-            Err(RequestFailed::Failed) => None,
+            Err(RequestFailed::Failed) => {
+                vain = true;
+                None
+            }
             Err(RequestFailed::Unsupported) => {
                 self.found_stranger(peer, Relation::Elsewhere);
                 None
@@ -124,7 +131,24 @@ impl Core {
         }
         if let Some(reason) = failed {
             self.strike(peer, Severity::LowTolerance, reason);
+        } else if vain && self.has_promised(&root, &peer) {
+            self.promised_in_vain(root, peer);
         }
+    }
+
+    /// A peer has said that it holds a value, was asked for it, and this node has waited for nothing. It may be overloaded,
+    /// or its line broken, so that counts little, and once in an attempt. Who has asked for it to be fetched counts more.
+    fn promised_in_vain(&mut self, root: Root, peer: PeerId) {
+        let Some(job) = self.fetches.jobs.get_mut(&root) else { return };
+        if !job.tried.blame(peer) {
+            return;
+        }
+        let (severity, reason) = if job.kept.contains_key(&peer) {
+            (Severity::MidTolerance, "it doesn't give what it asked to be kept")
+        } else {
+            (Severity::HighTolerance, "it doesn't give what it says it holds")
+        };
+        self.strike(peer, severity, reason);
     }
 
     fn blobs_came(&mut self, id: RequestId, asked: &[BlobHash], blobs: Vec<Blob>) {
@@ -143,7 +167,10 @@ impl Core {
                 }
             }
         }
-        if broken {
+        let kept = self.fetches.jobs.get(&root).is_some_and(|job| job.kept.contains_key(&peer));
+        if broken && kept {
+            self.promised_in_vain(root, peer);
+        } else if broken {
             // An honest peer may have evicted it meanwhile.
             self.strike(peer, Severity::HighTolerance, "it doesn't have what it says it holds");
         }
@@ -162,6 +189,9 @@ impl Core {
     /// lies about the length, and not the peer.
     fn blob_came(&mut self, id: RequestId, hash: BlobHash, bytes: Bytes) {
         let Some(request) = self.fetches.requests.get(&id) else { return };
+        if let Some(job) = self.fetches.jobs.get_mut(&request.root) {
+            job.place.bytes += bytes.len() as u64;
+        }
         let Some(root) = self.fetches.needed_for(&hash, request.root) else { return self.fetches.release(id, &hash) };
         if let Some(request) = self.fetches.requests.get_mut(&id) {
             request.open.insert(hash, Some(root));
