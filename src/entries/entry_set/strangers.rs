@@ -1,7 +1,7 @@
 //! Authors who have not shown yet that they take part: how many there are, what they have, and who of them goes first.
 
 use super::{EntryLimits, EntrySet, MayComeIn};
-use crate::weights::{Content, SignedEntry};
+use crate::weights::{Content, Entry};
 use libp2p_identity::PeerId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -121,7 +121,7 @@ impl EntrySet {
 
     /// Whether this entry can be taken in without pushing anybody out. What others say they know must not push out what
     /// is known here, or two nodes with different strangers would never stop exchanging them.
-    pub fn has_room_for(&self, entry: &SignedEntry) -> bool {
+    pub fn has_room_for(&self, entry: &Entry) -> bool {
         let author = entry.key.author();
         let (strangers, limits) = (&self.strangers, &self.limits);
         let held = strangers.strangers.get(&author).copied();
@@ -134,6 +134,14 @@ impl EntrySet {
         !(new_author && (self.is_full() || strangers.strangers.len() >= limits.strangers))
             && (replaces || strangers.entries < limits.stranger_entries)
             && strangers.bytes + u128::from(new_bytes) <= self.most_stranger_bytes()
+    }
+
+    /// Whether the proof against this author can be taken in without pushing anybody out, as
+    /// [`has_room_for`](Self::has_room_for) says of an entry.
+    pub fn has_room_for_proof(&self, author: PeerId) -> bool {
+        let is_held = self.by_sequence.contains_key(&author) || self.conflicts.contains_key(&author);
+        let fits = self.is_known(author) || self.strangers.strangers.len() < self.limits.strangers;
+        is_held || fits && !self.is_full()
     }
 
     /// Whether an author of whom nothing is held yet can be taken in, if need be in the place of a stranger.
@@ -203,7 +211,7 @@ impl EntrySet {
     }
 
     /// What an entry would make a node fetch unasked, if it is its author's newest update.
-    fn bytes_of(&self, entry: &SignedEntry) -> u64 {
+    fn bytes_of(&self, entry: &Entry) -> u64 {
         match entry.content {
             Content::Put { length, .. } if entry.key.update_epoch().is_some() => {
                 // A manifest comes with it.
