@@ -641,6 +641,7 @@ def read_message(names, limit, data):
         for _ in range(count):
             length = stream.u32()
             of["blobs"].append(None if length == 0xFFFFFFFF else hexed(stream.take(length)))
+    need(not reader.rest(), "something follows it")
     return kind, of
 
 
@@ -884,10 +885,21 @@ def vector_set(given):
     }
 
 
+def refused(read):
+    try:
+        read()
+    except Refused:
+        return True
+    return False
+
+
 def vector_messages(names, limit):
     def check(given):
         data = message(given["message"], given["fields"])
         assert read_message(names, limit, data) == (given["message"], given["fields"])
+        length = struct.unpack("<I", data[:4])[0]
+        longer = struct.pack("<I", length + 1) + data[4 : 4 + length] + b"\0" + data[4 + length :]
+        assert refused(lambda: read_message(names, limit, longer)), "bytes left over in a frame are read"
         return {"bytes": told(data)}
 
     return check

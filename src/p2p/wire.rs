@@ -60,7 +60,11 @@ async fn read_frame<M: DeserializeOwned>(io: &mut (impl AsyncRead + Unpin + Send
     }
     let mut frame = vec![0; length];
     io.read_exact(&mut frame).await?;
-    postcard::from_bytes(&frame).map_err(|_| malformed("a malformed message"))
+    // What is left over isn't of this version, which would be another protocol.
+    match postcard::take_from_bytes(&frame) {
+        Ok((message, [])) => Ok(message),
+        _ => Err(malformed("a malformed message")),
+    }
 }
 
 async fn read_length(io: &mut (impl AsyncRead + Unpin + Send)) -> io::Result<u32> {

@@ -288,6 +288,14 @@ fn two(of: &Value) -> [Vec<u8>; 2] {
     [unhex(&of[0]), unhex(&of[1])]
 }
 
+/// A message with one more byte in its frame.
+fn with_more(written: &[u8]) -> Cursor<Vec<u8>> {
+    let (length, rest) = written.split_at(4);
+    let length = u32::from_le_bytes(length.try_into().unwrap());
+    let (frame, blobs) = rest.split_at(length as usize);
+    Cursor::new([&(length + 1).to_le_bytes(), frame, &[0], blobs].concat())
+}
+
 /// A request as it is on the wire, from where it was read back.
 fn request_as_written<C>(mut codec: C, protocol: &C::Protocol, request: C::Request) -> Value
 where
@@ -296,6 +304,8 @@ where
     let mut written = Vec::new();
     block_on(codec.write_request(protocol, &mut written, request.clone())).unwrap();
     assert_eq!(block_on(codec.read_request(protocol, &mut Cursor::new(&written))).unwrap(), request);
+    let refused = block_on(codec.read_request(protocol, &mut with_more(&written))).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
     json!({"bytes": told(&written)})
 }
 
@@ -307,6 +317,8 @@ where
     let mut written = Vec::new();
     block_on(codec.write_response(protocol, &mut written, answer.clone())).unwrap();
     assert_eq!(block_on(codec.read_response(protocol, &mut Cursor::new(&written))).unwrap(), answer);
+    let refused = block_on(codec.read_response(protocol, &mut with_more(&written))).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
     json!({"bytes": told(&written)})
 }
 

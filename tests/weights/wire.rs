@@ -126,6 +126,21 @@ proptest! {
 }
 
 #[test]
+fn bytes_left_over_in_a_frame_are_refused() {
+    // Compare with all that it has, and Same, each with one byte more.
+    let frame = |message: &[u8]| [&(message.len() as u32).to_le_bytes(), message].concat();
+    let compare = [&[0][..], &[7; 64]].concat();
+    for (message, refused) in [(compare.clone(), false), ([&compare[..], &[0]].concat(), true)] {
+        let read = block_on(SyncCodec.read_request(&SYNC_PROTOCOL, &mut Cursor::new(frame(&message))));
+        assert_eq!(read.is_err_and(|error| error.kind() == std::io::ErrorKind::InvalidData), refused);
+    }
+    for (message, refused) in [(&[1][..], false), (&[1, 0], true), (&[1, 1, 2, 3], true)] {
+        let read = block_on(SyncCodec.read_response(&SYNC_PROTOCOL, &mut Cursor::new(frame(message))));
+        assert_eq!(read.is_err_and(|error| error.kind() == std::io::ErrorKind::InvalidData), refused);
+    }
+}
+
+#[test]
 fn lengths_over_a_limit_are_refused_before_anything_is_read() {
     block_on(async {
         for length in [1 << 20, u32::MAX - 1, u32::MAX] {
