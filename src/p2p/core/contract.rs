@@ -275,6 +275,8 @@ pub enum Output {
         /// How long.
         length: Duration,
     },
+    /// Let this peer in again, whose ban was forgotten because there are too many.
+    Unban(PeerId),
     /// This peer is a member of the federation: remember it, and announce this node. Once for each time that it
     /// connects.
     Member(PeerId),

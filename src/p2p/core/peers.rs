@@ -3,7 +3,7 @@
 use super::{
     Ban, Core, Misdeed, Output,
     session::{Barren, Session, Settled},
-    strikes::Severity,
+    strikes::{NewBan, Severity},
 };
 use libp2p_identity::PeerId;
 use std::collections::btree_map::Entry;
@@ -136,7 +136,11 @@ impl Core {
         if self.is_banned(&peer) {
             return;
         }
-        if let Some(length) = self.strikes.add(peer, severity, self.now) {
+        let (board, membership) = (self.board.clone(), self.config.membership.clone());
+        // Where there is a list, who is on it has a name.
+        let is_known = |peer: &PeerId| !membership.is_open() && membership.allows(*peer) || board.set().is_known(*peer);
+        if let Some(NewBan { length, forgotten }) = self.strikes.add(peer, severity, self.now, is_known) {
+            forgotten.into_iter().for_each(|other| self.push(Output::Unban(other)));
             self.disconnected(peer);
             self.push(Output::Ban { peer, reason: reason.to_owned(), length });
         }

@@ -203,12 +203,12 @@ impl Driver {
         let mut core = Core::new(config, board.clone(), options.seed);
         let noted = cache.notes(bans::NOTE).unwrap_or_default();
         let bans = noted.get(bans::NOTE).map(|note| bans::decode(note, SystemTime::now())).unwrap_or_default();
-        let mut banned = BTreeMap::new();
-        for (peer, ban) in bans.iter().filter(|(_, ban)| !ban.left.is_zero()) {
-            swarm.behaviour_mut().blocked.block_peer(*peer);
-            banned.insert(*peer, Banned { until: ban.left, reason: "it was dropped in the last run".to_owned() });
-        }
         core.restore_bans(bans);
+        let mut banned = BTreeMap::new();
+        for (peer, ban) in core.bans().into_iter().filter(|(_, ban)| !ban.left.is_zero()) {
+            swarm.behaviour_mut().blocked.block_peer(peer);
+            banned.insert(peer, Banned { until: ban.left, reason: "it was dropped in the last run".to_owned() });
+        }
         let room = Room {
             per_peer: swarm_limits.answers_per_peer.as_u64(),
             all: swarm_limits.answers.as_u64(),
