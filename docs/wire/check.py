@@ -582,6 +582,8 @@ def message(kind, of):
         return frame(varint(2) + federation + string(unhex(of["entry"])))
     if kind == "Noted":
         return frame(varint(2))
+    if kind == "Later":
+        return frame(varint(3) + varint(of["seconds"]))
     assert kind == "Blobs", kind
     data = frame(varint(1) + varint(len(of["blobs"])))
     for blob in of["blobs"]:
@@ -590,7 +592,7 @@ def message(kind, of):
 
 
 SYNC_REQUESTS, SYNC_ANSWERS = ["Compare", "Items", "Proof"], ["NotMember", "Same", "Differs", "Page"]
-BLOB_REQUESTS, BLOB_ANSWERS = ["Get", "Holds", "Keep"], ["NotMember", "Blobs", "Noted"]
+BLOB_REQUESTS, BLOB_ANSWERS = ["Get", "Holds", "Keep"], ["NotMember", "Blobs", "Noted", "Later"]
 
 
 def read_message(names, limit, data):
@@ -634,6 +636,8 @@ def read_message(names, limit, data):
         of["hashes" if kind == "Get" else "roots"] = read
     elif kind == "Keep":
         of["entry"] = hexed(reader.bytes())
+    elif kind == "Later":
+        of["seconds"] = reader.varint(32)
     elif kind == "Blobs":
         count = reader.varint(32)
         need(count <= 64, "too many blobs")

@@ -160,7 +160,13 @@ impl Core {
         if !self.started {
             return Some(Duration::ZERO);
         }
-        let times = [Some(self.next_sync_time()), self.next_retry_time(), self.next_hand_over(), self.next_judgement()];
+        let times = [
+            Some(self.next_sync_time()),
+            self.next_retry_time(),
+            self.next_hand_over(),
+            self.next_judgement(),
+            self.next_later(),
+        ];
         times.into_iter().flatten().min()
     }
 

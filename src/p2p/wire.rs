@@ -47,6 +47,7 @@ enum BlobAnswer {
     NotMember,
     Blobs(u32),
     Noted,
+    Later(u32),
 }
 
 fn malformed(what: &str) -> io::Error {
@@ -168,6 +169,7 @@ impl Codec for BlobCodec {
         let count = match read_frame(io, 16).await? {
             BlobAnswer::NotMember => return Ok(BlobResponse::NotMember),
             BlobAnswer::Noted => return Ok(BlobResponse::Noted),
+            BlobAnswer::Later(seconds) => return Ok(BlobResponse::Later(seconds)),
             BlobAnswer::Blobs(count) => count as usize,
         };
         if count > MAX_BLOBS {
@@ -207,6 +209,7 @@ impl Codec for BlobCodec {
         let blobs = match response {
             BlobResponse::NotMember => return write_frame(io, &BlobAnswer::NotMember).await,
             BlobResponse::Noted => return write_frame(io, &BlobAnswer::Noted).await,
+            BlobResponse::Later(seconds) => return write_frame(io, &BlobAnswer::Later(seconds)).await,
             BlobResponse::Blobs(blobs) => blobs,
         };
         write_frame(io, &BlobAnswer::Blobs(blobs.len() as u32)).await?;
@@ -266,6 +269,7 @@ impl WireBytes for BlobResponse {
     fn wire_bytes(&self) -> u64 {
         match self {
             Self::NotMember | Self::Noted => 5,
+            Self::Later(_) => 6,
             Self::Blobs(blobs) => {
                 6 + blobs.iter().map(|blob| 4 + blob.as_ref().map_or(0, |blob| blob.len() as u64)).sum::<u64>()
             }

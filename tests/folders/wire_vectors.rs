@@ -2,6 +2,7 @@
 //! implementation that knows only the page. Files, objects and what a node says are in [`wire_nodes`](crate::wire_nodes).
 
 use bytes::Bytes;
+use bytesize::ByteSize;
 use futures::executor::block_on;
 use futures::io::Cursor;
 use libp2p::request_response::Codec;
@@ -381,6 +382,7 @@ fn blob_answer(given: &Value) -> Value {
         "NotMember" => BlobResponse::NotMember,
         "Blobs" => BlobResponse::Blobs(list(&given["fields"]["blobs"]).iter().map(blob).collect()),
         "Noted" => BlobResponse::Noted,
+        "Later" => BlobResponse::Later(number(&given["fields"]["seconds"]).try_into().unwrap()),
         other => panic!("no answer {other}"),
     };
     answer_as_written(BlobCodec, &BLOB_PROTOCOL, answer)
@@ -419,7 +421,7 @@ fn no_message_is_left_out() {
         ("sync request", &["Compare", "Items", "Proof"][..]),
         ("sync answer", &["NotMember", "Same", "Differs", "Page"]),
         ("blob request", &["Get", "Holds", "Keep"]),
-        ("blob answer", &["NotMember", "Blobs", "Noted"]),
+        ("blob answer", &["NotMember", "Blobs", "Noted", "Later"]),
     ] {
         let vectors = vectors(kind);
         for message in messages {
@@ -512,6 +514,7 @@ fn the_limits_are_as_the_page_says() {
     let (limits, swarm, cache) = (&network.limits, &network.swarm, CacheSettings::default());
     let (seconds, number) =
         (|time: Duration| format!("{} s", time.as_secs_f64()), |number: usize| commas(number as u64));
+    let bound = |rate: ByteSize| if rate.as_u64() == 0 { "no bound".to_owned() } else { size(rate.as_u64()) };
     let metric = MAX_METRIC_NAME;
     let rows = [
         format!("| signed entry | {} bytes |", commas(MAX_ENTRY_BYTES as u64)),
@@ -550,6 +553,11 @@ fn the_limits_are_as_the_page_says() {
         format!("| time to make a connection | {} |", seconds(swarm.handshake_timeout)),
         format!("| requests at once on a connection | {} |", swarm.streams),
         format!("| time for a request | {} |", seconds(swarm.request_timeout)),
+        format!(
+            "| bytes of values a second to one peer; to all | {}; {} |",
+            bound(swarm.upload_per_peer),
+            bound(swarm.upload)
+        ),
         format!("| time in which nothing of an answer is taken | {} |", seconds(swarm.stall_timeout)),
         format!(
             "| answers of one peer that aren't read; of all | {}; {} |",

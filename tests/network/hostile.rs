@@ -14,7 +14,7 @@ use peerfold::{
     p2p::{BlobRequest, PeerAddress},
     weights::{BlobHash, Content, Entry, FederationId, Key, Root, SignedEntry},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 /// One node publishes, the other learns of it and fetches it.
@@ -125,6 +125,37 @@ network_tests! {
         assert!(*waiting.borrow() < 64, "they aren't fetched all at once");
         eventually(async || rogue.is_finished()).await;
         assert!(bans(&node, "asked to be kept").await);
+    }
+
+    /// Who takes all that it can is given so many bytes a second. It is told when to ask again, so no request comes to
+    /// nothing, nobody is struck, and all of it arrives.
+    async fn bytes_a_second_are_bounded_and_all_of_it_arrives() {
+        let homes = Homes::new();
+        let rate = 512 << 10;
+        let node = homes.node("node").limited(|limits| limits.upload_per_peer = ByteSize(rate)).open();
+        let reads = homes.node("reads").knowing(&[node.address()]).open();
+        let large = artifact(distinct_bytes(3 << 20));
+        let entry = node.put(&Key::new(node.id(), "large").unwrap(), &large, epoch(1)).await.unwrap();
+        learn(&*reads, &entry).await;
+        let began = Instant::now();
+        assert_eq!(fetch(&*reads, &entry).await.unwrap(), large);
+        // What is saved up in a second, and an answer that was begun meanwhile.
+        let bounded = (large.layout().bytes() - (2 << 20) - rate) as f64 / rate as f64;
+        assert!(began.elapsed().as_secs_f64() >= bounded, "{:?}", began.elapsed());
+        assert!(node.network().await.put_off > 0);
+        assert!(node.network().await.banned.is_empty() && reads.network().await.banned.is_empty());
+        // The bound of all of them holds too, and leaves a part to each.
+        let node = homes.node("other").limited(|limits| limits.upload = ByteSize(4 * rate)).open();
+        let known = [node.address()];
+        let readers = ["one", "another"].map(|name| homes.node(name).knowing(&known).open());
+        let entry = node.put(&Key::new(node.id(), "large").unwrap(), &large, epoch(1)).await.unwrap();
+        for reads in &readers {
+            learn(&**reads, &entry).await;
+        }
+        let [one, another] = &readers;
+        let (one, another) = tokio::join!(fetch(&**one, &entry), fetch(&**another, &entry));
+        assert!(one.unwrap() == large && another.unwrap() == large);
+        assert!(node.network().await.put_off > 0);
     }
 
     /// Messages of a version that isn't known can't be judged, but they can be counted.

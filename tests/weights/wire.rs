@@ -75,6 +75,7 @@ fn blob_response() -> impl Strategy<Value = BlobResponse> {
     prop_oneof![
         Just(BlobResponse::NotMember),
         Just(BlobResponse::Noted),
+        any::<u32>().prop_map(BlobResponse::Later),
         vec(option::of(vec(any::<u8>(), 0..5000).prop_map(Bytes::from)), 0..=MAX_BLOBS).prop_map(BlobResponse::Blobs),
     ]
 }

@@ -23,6 +23,8 @@ pub enum RequestFailed {
     Failed,
     /// It sent what can't be decoded.
     Malformed,
+    /// It has given as much as it may, and may be asked again after this time.
+    Later(Duration),
 }
 
 /// What the cache says of a value.

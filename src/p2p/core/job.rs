@@ -82,6 +82,8 @@ pub(super) struct Tried {
     failures: BTreeMap<PeerId, u32>,
     wrong: BTreeSet<PeerId>,
     slow: BTreeSet<PeerId>,
+    /// Those that put this node off, and since when nothing has come of them.
+    put_off: BTreeMap<PeerId, Duration>,
     /// Those that were struck for not giving what they had promised.
     blamed: BTreeSet<PeerId>,
     asked: BTreeSet<PeerId>,
@@ -163,6 +165,15 @@ impl Tried {
 
     pub(super) fn note_slow(&mut self, peer: PeerId) {
         self.slow.insert(peer);
+    }
+
+    /// Since when a peer that puts this node off has given nothing.
+    pub(super) fn note_put_off(&mut self, peer: PeerId, now: Duration) -> Duration {
+        *self.put_off.entry(peer).or_insert(now)
+    }
+
+    pub(super) fn note_given(&mut self, peer: &PeerId) {
+        self.put_off.remove(peer);
     }
 
     /// True for the first time in this attempt.

@@ -6,7 +6,7 @@ use super::{
     strikes::{NewBan, Severity},
 };
 use libp2p_identity::PeerId;
-use std::collections::btree_map::Entry;
+use std::{collections::btree_map::Entry, time::Duration};
 
 /// What a connected peer is to the federation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +52,8 @@ pub(super) struct Peer {
     pub(super) barren: Option<Barren>,
     /// Whether a sync with it has completed, so that this node knows what it knew.
     pub(super) synced: bool,
+    /// It has put this node off until then, and isn't asked for blobs before.
+    pub(super) later: Duration,
     /// Whether, by its last answer, it knows this node's own entries as they are now.
     pub(super) knows_own: bool,
 }

@@ -4,7 +4,7 @@ use super::{
     Core, FetchError, Output, RequestFailed, RequestId, StoreResult,
     fetches::{Fetches, Request},
     job::{Job, Stage},
-    peers::Relation,
+    peers::{Peer, Relation},
     strikes::Severity,
 };
 use crate::{
@@ -14,7 +14,13 @@ use crate::{
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use rand_chacha::rand_core::Rng;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// Bounds of how long a peer may put this node off at a time.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long it may do so without giving anything.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 impl Core {
     pub(super) fn has_anyone_to_ask(&self) -> bool {
@@ -30,7 +36,7 @@ impl Core {
                 return false;
             };
             if providers.is_empty() {
-                if job.todo.keys().any(|hash| self.fetches.in_flight.contains_key(hash)) {
+                if job.todo.keys().any(|hash| self.fetches.in_flight.contains_key(hash)) || self.is_put_off(job) {
                     return false;
                 }
                 self.unreachable(root);
@@ -52,7 +58,9 @@ impl Core {
         // Nearly every peer may give it; and those in flight are passed over once, not for each peer.
         let Some(first) = open.next() else { return Vec::new() };
         let mut found = Vec::new();
-        for (peer, state) in self.peers.iter().filter(|(_, state)| !state.relation.is_stranger()) {
+        let now = self.now;
+        let may_be_asked = |state: &Peer| !state.relation.is_stranger() && state.later <= now;
+        for (peer, state) in self.peers.iter().filter(|(_, state)| may_be_asked(state)) {
             if !job.tried.may_give(peer, first) && !open.clone().any(|hash| job.tried.may_give(peer, hash)) {
                 continue;
             }
@@ -72,6 +80,31 @@ impl Core {
         found.sort_unstable();
         found.truncate(self.config.limits.providers_at_once.max(1));
         found.into_iter().map(|(.., peer)| peer).collect()
+    }
+
+    /// Whether somebody may still give blobs of it, though not now.
+    fn is_put_off(&self, job: &Job) -> bool {
+        let later = self.peers.iter().filter(|(_, state)| !state.relation.is_stranger() && state.later > self.now);
+        later.map(|(peer, _)| peer).any(|peer| job.todo.keys().any(|hash| job.tried.may_give(peer, hash)))
+    }
+
+    /// When a peer that has put this node off may be asked again for what is being fetched.
+    pub(super) fn next_later(&self) -> Option<Duration> {
+        let later = self.peers.values().map(|state| state.later).filter(|later| *later > self.now);
+        later.min().filter(|_| !self.fetches.active.is_empty())
+    }
+
+    /// A peer has given as much as it may for now. Others are asked meanwhile. That it does so for ever is a failure.
+    fn put_off(&mut self, root: Root, peer: PeerId, pause: Duration) {
+        let later = self.now.saturating_add(pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.later = later;
+        }
+        if let Some(job) = self.fetches.jobs.get_mut(&root)
+            && job.tried.note_put_off(peer, self.now).saturating_add(PATIENCE) <= self.now
+        {
+            job.tried.note_failure(peer);
+        }
     }
 
     fn request(&mut self, root: Root, peer: PeerId) {
@@ -115,6 +148,10 @@ impl Core {
             }
             Ok(blobs) if blobs.len() <= asked.len() => return self.blobs_came(id, &asked, blobs),
             Ok(_) => Some("it sent more blobs than it was asked for"),
+            Err(RequestFailed::Later(pause)) => {
+                self.fetches.release_all(id);
+                return self.put_off(root, peer, pause);
+            }
             Err(RequestFailed::Malformed) => Some("its answer to a request for blobs is malformed"),
             Err(RequestFailed::Failed) => {
                 vain = true;
@@ -191,6 +228,7 @@ impl Core {
         let Some(request) = self.fetches.requests.get(&id) else { return };
         if let Some(job) = self.fetches.jobs.get_mut(&request.root) {
             job.place.bytes += bytes.len() as u64;
+            job.tried.note_given(&request.peer);
         }
         let Some(root) = self.fetches.needed_for(&hash, request.root) else { return self.fetches.release(id, &hash) };
         if let Some(request) = self.fetches.requests.get_mut(&id) {

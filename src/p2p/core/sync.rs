@@ -169,7 +169,7 @@ impl Core {
         let ended = match (response, &session.stage) {
             (Err(RequestFailed::Unsupported), _) => return self.left_by(peer, Relation::NoNode),
             (Ok(SyncResponse::NotMember), _) => return self.left_by(peer, Relation::Elsewhere),
-            (Err(RequestFailed::Failed), _) => Err(Abort::Failed),
+            (Err(RequestFailed::Failed | RequestFailed::Later(_)), _) => Err(Abort::Failed),
             (Err(RequestFailed::Malformed), _) => wrong("its answer to a sync is malformed"),
             (Ok(SyncResponse::Same), &Stage::Comparing { ours }) => {
                 session.theirs = Some(ours);

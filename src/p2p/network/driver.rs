@@ -121,6 +121,10 @@ pub(super) struct Driver {
     pub(super) answers: Answers<(Protocol, InboundRequestId), (ResponseChannel<BlobResponse>, Vec<BlobHash>)>,
     /// How many requests peers may send.
     pub(super) requests: Rates,
+    /// How many bytes of values peers may be given.
+    pub(super) upload: Rates,
+    /// Requests for blobs that were put off so far.
+    pub(super) put_off: u64,
     /// What other nodes have announced to this node's part of the table.
     pub(super) table: Announcements,
     /// What was refused so far.
@@ -219,6 +223,10 @@ impl Driver {
             Rate::new(swarm_limits.request_rate, BURST_SECONDS),
             Rate::new(swarm_limits.requests_rate, BURST_SECONDS),
         );
+        let upload = Rates::new(
+            Rate::bounded(swarm_limits.upload_per_peer.as_u64()),
+            Rate::bounded(swarm_limits.upload.as_u64()),
+        );
         Ok(Self {
             swarm,
             core,
@@ -252,6 +260,8 @@ impl Driver {
             trust,
             answers: Answers::new(room),
             requests,
+            upload,
+            put_off: 0,
             table: Announcements::new(Places { records: swarm_limits.announcements, ttl: swarm_limits.provider_ttl }),
             refusals: Refusals::default(),
             silent,

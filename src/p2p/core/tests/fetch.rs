@@ -652,3 +652,46 @@ fn a_value_that_comes_in_fast_enough_keeps_its_place() {
     }
     assert!(rig.lookups().is_empty());
 }
+
+#[test]
+fn who_puts_this_node_off_is_asked_again_when_it_said_and_others_meanwhile() {
+    let later = |rig: &mut Rig, id, seconds| {
+        let response = Err(RequestFailed::Later(Duration::from_secs(seconds)));
+        rig.input(Input::BlobResponse { id, response });
+    };
+    let mut rig = Rig::new(None);
+    rig.members(&[1, 2]);
+    let (value, entry) = update(2, 1);
+    rig.board.insert(entry.clone()).unwrap();
+    rig.input(Input::Want(entry.clone()));
+    rig.lookups();
+    rig.looked(root(&entry), missing(&value, &[]));
+    let first = rig.asked().remove(0);
+    assert_eq!(first.peer, peer(2));
+    later(&mut rig, first.id, 7);
+    let other = rig.asked().remove(0);
+    assert_eq!(other.peer, peer(1));
+    rig.answer(other.id, nothing(&other));
+    // Nobody has said that it can't be had.
+    assert!(rig.asked().is_empty() && rig.fetched().is_empty());
+    rig.wait(seconds(6));
+    assert!(rig.asked().is_empty());
+    rig.wait(seconds(1));
+    let again = rig.asked().remove(0);
+    assert_eq!((again.peer, &again.hashes), (peer(2), &first.hashes));
+    rig.answer(again.id, some(&value, &again)[..1].to_vec());
+    rig.store_all();
+    // However long it may want, it is asked in half a minute; and not for ever.
+    let mut asked = 0;
+    while rig.fetched().is_empty() {
+        for now in rig.asked() {
+            asked += 1;
+            later(&mut rig, now.id, 100_000);
+        }
+        rig.wait(seconds(30));
+        assert!(rig.now < seconds(1000));
+        rig.syncs();
+    }
+    assert!((20..24).contains(&asked), "{asked}");
+    assert_eq!(rig.core.strikes.against(&peer(2), rig.now), 0);
+}
