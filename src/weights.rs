@@ -20,7 +20,10 @@ pub use self::{
     annotations::{Annotations, AnnotationsError, MAX_ANNOTATION_BYTES, MAX_ANNOTATIONS},
     dtype::DType,
     encoding::Encoding,
-    entry::{Content, Entry, EntryError, MAX_ENTRY_BYTES, MAX_METRIC_NAME, MAX_METRICS, Metadata, Metric, SignedEntry},
+    entry::{
+        Content, Entry, EntryError, MAX_ENTRY_BYTES, MAX_METRIC_NAME, MAX_METRICS, Metadata, Metric, SignedEntry,
+        UnverifiedEntry,
+    },
     hash::{BlobHash, ChunkHash, Digest, EntryHash, FederationId, LayoutId, ParseHashError, Root},
     key::{Key, KeyError, MAX_KEY_BYTES},
     layout::{

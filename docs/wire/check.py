@@ -582,6 +582,8 @@ def message(kind, of):
         return frame(varint(2) + federation + string(unhex(of["entry"])))
     if kind == "Noted":
         return frame(varint(2))
+    if kind == "Later":
+        return frame(varint(3) + varint(of["seconds"]))
     assert kind == "Blobs", kind
     data = frame(varint(1) + varint(len(of["blobs"])))
     for blob in of["blobs"]:
@@ -590,7 +592,7 @@ def message(kind, of):
 
 
 SYNC_REQUESTS, SYNC_ANSWERS = ["Compare", "Items", "Proof"], ["NotMember", "Same", "Differs", "Page"]
-BLOB_REQUESTS, BLOB_ANSWERS = ["Get", "Holds", "Keep"], ["NotMember", "Blobs", "Noted"]
+BLOB_REQUESTS, BLOB_ANSWERS = ["Get", "Holds", "Keep"], ["NotMember", "Blobs", "Noted", "Later"]
 
 
 def read_message(names, limit, data):
@@ -634,6 +636,8 @@ def read_message(names, limit, data):
         of["hashes" if kind == "Get" else "roots"] = read
     elif kind == "Keep":
         of["entry"] = hexed(reader.bytes())
+    elif kind == "Later":
+        of["seconds"] = reader.varint(32)
     elif kind == "Blobs":
         count = reader.varint(32)
         need(count <= 64, "too many blobs")
@@ -641,6 +645,7 @@ def read_message(names, limit, data):
         for _ in range(count):
             length = stream.u32()
             of["blobs"].append(None if length == 0xFFFFFFFF else hexed(stream.take(length)))
+    need(not reader.rest(), "something follows it")
     return kind, of
 
 
@@ -884,10 +889,21 @@ def vector_set(given):
     }
 
 
+def refused(read):
+    try:
+        read()
+    except Refused:
+        return True
+    return False
+
+
 def vector_messages(names, limit):
     def check(given):
         data = message(given["message"], given["fields"])
         assert read_message(names, limit, data) == (given["message"], given["fields"])
+        length = struct.unpack("<I", data[:4])[0]
+        longer = struct.pack("<I", length + 1) + data[4 : 4 + length] + b"\0" + data[4 + length :]
+        assert refused(lambda: read_message(names, limit, longer)), "bytes left over in a frame are read"
         return {"bytes": told(data)}
 
     return check

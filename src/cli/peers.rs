@@ -30,6 +30,9 @@ pub(super) fn text(status: &NetworkStatus, columns: Option<usize>) -> String {
         let Refusals { connections, requests, gossip } = status.refused;
         lines.push(format!("refused: {connections} connections, {requests} requests, {gossip} messages of gossip"));
     }
+    if status.put_off > 0 {
+        lines.push(format!("put off, as peers had as much as they may: {} requests", status.put_off));
+    }
     lines.extend(status.banned.iter().map(|banned| {
         let (peer, span) = (short_peer(&banned.peer), span(banned.seconds));
         format!("{peer} is kept out for {span}: {}", banned.reason)
@@ -103,6 +106,7 @@ mod tests {
             places: 256,
             banned: Vec::new(),
             refused: Refusals::default(),
+            put_off: 0,
         };
         let alone = "12D3KooWself in federation abcdef\nlistens on /ip4/192.0.2.1/tcp/1/p2p/12D3KooWself\n\
                      4 entries of 2 authors; sent 1.50 KiB, received 0 B; 1.00 MiB in the cache\nnobody is connected\n";
@@ -129,16 +133,18 @@ mod tests {
             seconds: 600,
         });
         status.refused.requests = 7;
+        status.put_off = 3;
         let kept_out = text(&status, None);
-        let kept_out: Vec<&str> = kept_out.lines().rev().take(2).collect();
+        let kept_out: Vec<&str> = kept_out.lines().rev().take(3).collect();
         assert_eq!(
             kept_out,
             [
                 "…other2 is kept out for 10m: it sends too many requests",
+                "put off, as peers had as much as they may: 3 requests",
                 "refused: 0 connections, 7 requests, 0 messages of gossip",
             ]
         );
-        (status.banned, status.refused) = (Vec::new(), Refusals::default());
+        (status.banned, status.refused, status.put_off) = (Vec::new(), Refusals::default(), 0);
         for columns in [60, 80, 100] {
             let text = text(&status, Some(columns));
             let table = text.lines().filter(|line| line.starts_with(['│', '┌']));

@@ -200,6 +200,7 @@ impl EntrySet {
             let keys: Vec<Key> = self.of_author(*author).map(|entry| entry.key.clone()).collect();
             keys.iter().for_each(|key| self.drop_key(key));
             self.by_sequence.remove(author);
+            self.strangers.forget_folds(author);
             self.buckets.changed(*author, false);
             self.revision += 1;
         }

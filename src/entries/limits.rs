@@ -10,7 +10,8 @@ pub const MAX_AUTHORS: usize = 100_000;
 settings! {
     /// How many entries a node keeps. An author is known once this node has folded three of its updates, and a stranger
     /// until then. In the whole of what is kept strangers have a room of their own: a new one takes the place of the one
-    /// that has been silent for the longest, and never that of an author who is known. If all but a quarter of the authors
+    /// that has been silent for the longest, first of those of whom nothing was folded as long as the others have half of
+    /// the room at most, and never that of an author who is known. If all but a quarter of the authors
     /// are known, the one of them that has been silent for the longest becomes a stranger for the next.
     pub struct EntryLimits under "Network limits" {
         /// Authors of whom entries are kept.

@@ -17,6 +17,7 @@ mod leaving;
 mod members;
 mod own_proof;
 mod peers;
+mod places;
 mod prefetch;
 mod providers;
 mod rates;
@@ -145,6 +146,7 @@ impl Core {
         self.sync_in_time();
         self.hand_over();
         self.retry_parked();
+        self.judge_places();
         self.fetch();
     }
 
@@ -158,7 +160,14 @@ impl Core {
         if !self.started {
             return Some(Duration::ZERO);
         }
-        [Some(self.next_sync_time()), self.next_retry_time(), self.next_hand_over()].into_iter().flatten().min()
+        let times = [
+            Some(self.next_sync_time()),
+            self.next_retry_time(),
+            self.next_hand_over(),
+            self.next_judgement(),
+            self.next_later(),
+        ];
+        times.into_iter().flatten().min()
     }
 
     fn push(&mut self, output: Output) {

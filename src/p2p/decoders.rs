@@ -162,6 +162,7 @@ fn blob_answers() -> Vec<Vec<u8>> {
     let answers = [
         BlobResponse::NotMember,
         BlobResponse::Noted,
+        BlobResponse::Later(300),
         BlobResponse::Blobs(vec![blob(b""), None, blob(b"a chunk"), blob(b"another")]),
     ];
     let mut seeds = written(answers, write_blob_answer);
@@ -287,6 +288,7 @@ fn statuses() -> Vec<Vec<u8>> {
         places: 256,
         banned: vec![],
         refused: Refusals { connections: u64::MAX, requests: 1, gossip: 1 },
+        put_off: 11,
     };
     vec![serde_json::to_vec(&status).unwrap(), "[".repeat(4000).into_bytes()]
 }

@@ -121,4 +121,7 @@ pub enum BlobResponse {
     Blobs(Vec<Blob>),
     /// To [`BlobRequest::Holds`] and [`BlobRequest::Keep`].
     Noted,
+    /// To [`BlobRequest::Get`]: the asked peer has given as much as it may for now. It may be asked again in so many
+    /// seconds.
+    Later(u32),
 }

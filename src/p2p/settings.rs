@@ -68,6 +68,11 @@ settings! {
         pub answers_per_peer as "max-answers-per-peer": ByteSize = ByteSize::mib(16), "SIZE", Range::at_least(1.0);
         /// Bytes of answers that peers have yet to read, in all.
         pub answers as "max-answers": ByteSize = ByteSize::mib(64), "SIZE", Range::at_least(1.0);
+        /// Bytes of values that one peer is given a second; it is told when to ask for more. 0: as many as the line takes.
+        pub upload_per_peer as "max-upload-per-peer": ByteSize = ByteSize(0), "SIZE";
+        /// Bytes of values that all peers are given a second, half of them kept for members that are known. 0: as many as
+        /// the line takes.
+        pub upload as "max-upload": ByteSize = ByteSize(0), "SIZE";
         /// Requests that wait for such room; more are refused. One peer may have an eighth of them.
         pub waiting as "max-waiting-requests": usize = 1024, "N", Range::at_least(1.0);
         /// Requests of one peer a second; it may save up those of eight seconds.

@@ -122,4 +122,7 @@ pub struct NetworkStatus {
     /// What was refused.
     #[serde(default)]
     pub refused: Refusals,
+    /// Requests for parts of values that were put off, because peers had been given as many bytes as they may be for then.
+    #[serde(default)]
+    pub put_off: u64,
 }

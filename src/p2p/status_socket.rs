@@ -220,6 +220,7 @@ mod tests {
             places: 256,
             banned: vec![],
             refused: Refusals::default(),
+            put_off: 0,
         }
     }
 

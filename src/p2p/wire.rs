@@ -47,6 +47,7 @@ enum BlobAnswer {
     NotMember,
     Blobs(u32),
     Noted,
+    Later(u32),
 }
 
 fn malformed(what: &str) -> io::Error {
@@ -60,7 +61,11 @@ async fn read_frame<M: DeserializeOwned>(io: &mut (impl AsyncRead + Unpin + Send
     }
     let mut frame = vec![0; length];
     io.read_exact(&mut frame).await?;
-    postcard::from_bytes(&frame).map_err(|_| malformed("a malformed message"))
+    // What is left over isn't of this version, which would be another protocol.
+    match postcard::take_from_bytes(&frame) {
+        Ok((message, [])) => Ok(message),
+        _ => Err(malformed("a malformed message")),
+    }
 }
 
 async fn read_length(io: &mut (impl AsyncRead + Unpin + Send)) -> io::Result<u32> {
@@ -164,6 +169,7 @@ impl Codec for BlobCodec {
         let count = match read_frame(io, 16).await? {
             BlobAnswer::NotMember => return Ok(BlobResponse::NotMember),
             BlobAnswer::Noted => return Ok(BlobResponse::Noted),
+            BlobAnswer::Later(seconds) => return Ok(BlobResponse::Later(seconds)),
             BlobAnswer::Blobs(count) => count as usize,
         };
         if count > MAX_BLOBS {
@@ -203,6 +209,7 @@ impl Codec for BlobCodec {
         let blobs = match response {
             BlobResponse::NotMember => return write_frame(io, &BlobAnswer::NotMember).await,
             BlobResponse::Noted => return write_frame(io, &BlobAnswer::Noted).await,
+            BlobResponse::Later(seconds) => return write_frame(io, &BlobAnswer::Later(seconds)).await,
             BlobResponse::Blobs(blobs) => blobs,
         };
         write_frame(io, &BlobAnswer::Blobs(blobs.len() as u32)).await?;
@@ -262,6 +269,7 @@ impl WireBytes for BlobResponse {
     fn wire_bytes(&self) -> u64 {
         match self {
             Self::NotMember | Self::Noted => 5,
+            Self::Later(_) => 6,
             Self::Blobs(blobs) => {
                 6 + blobs.iter().map(|blob| 4 + blob.as_ref().map_or(0, |blob| blob.len() as u64)).sum::<u64>()
             }

@@ -235,38 +235,7 @@ impl SignedEntry {
     ///
     /// An entry written by a newer version is an error that [says so](EntryError::is_newer).
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
-        if bytes.len() > MAX_ENTRY_BYTES {
-            return Err(EntryError::TooLong { got: bytes.len() });
-        }
-        match bytes.first() {
-            None => return Err(EntryError::Malformed),
-            Some(&VERSION) => {}
-            Some(&got) => return Err(EntryError::Version { got }),
-        }
-        let body_length = bytes.len().checked_sub(SIGNATURE_BYTES).ok_or(EntryError::Malformed)?;
-        let (body, signature) = bytes.split_at(body_length);
-        let (encoded, end): (Encoded, &[u8]) = postcard::take_from_bytes(body).map_err(|_| EntryError::Malformed)?;
-        // Accept only one form; otherwise one entry could have several hashes and its author look like a cheat.
-        if postcard::to_stdvec(&encoded).ok().as_deref() != body.strip_suffix(end) {
-            return Err(EntryError::Malformed);
-        }
-        let encoding = Encoding::parse(end).ok_or(EntryError::Malformed)?;
-        if encoding != Encoding::Plain && encoded.content == Content::Tombstone {
-            return Err(EntryError::Malformed);
-        }
-        let public_key = ed25519::PublicKey::try_from_bytes(&encoded.author).map_err(|_| EntryError::Malformed)?;
-        let public_key = PublicKey::from(public_key);
-        let key = Key::new(public_key.to_peer_id(), encoded.name)?;
-        if !public_key.verify(&signed_message(body), signature) {
-            return Err(EntryError::Signature { key });
-        }
-        let Encoded { federation, layout, sequence, content, .. } = encoded;
-        let entry = Entry { federation, layout, key, sequence, content };
-        check_metrics(&entry)?;
-        if encoding != Encoding::Plain {
-            return Err(EntryError::Encoding { key: entry.key, encoding });
-        }
-        Ok(Self::new(entry, bytes.to_owned()))
+        UnverifiedEntry::decode(bytes)?.verify()
     }
 
     /// The author that these bytes claim, unverified; `None` if they are no entry of this version. Much quicker than
@@ -293,6 +262,66 @@ impl SignedEntry {
     /// The hash of the encoding.
     pub fn hash(&self) -> EntryHash {
         self.hash
+    }
+}
+
+/// An entry as it was read, with a signature that nobody has checked: for deciding whether it is worth the check, which
+/// takes most of the time.
+pub struct UnverifiedEntry<'a> {
+    entry: Entry,
+    public_key: PublicKey,
+    body: &'a [u8],
+    signature: &'a [u8],
+    encoding: Encoding,
+    bytes: &'a [u8],
+}
+
+impl<'a> UnverifiedEntry<'a> {
+    /// Reads what [`SignedEntry::bytes`] gave. At most [`MAX_ENTRY_BYTES`] are looked at.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, EntryError> {
+        if bytes.len() > MAX_ENTRY_BYTES {
+            return Err(EntryError::TooLong { got: bytes.len() });
+        }
+        match bytes.first() {
+            None => return Err(EntryError::Malformed),
+            Some(&VERSION) => {}
+            Some(&got) => return Err(EntryError::Version { got }),
+        }
+        let body_length = bytes.len().checked_sub(SIGNATURE_BYTES).ok_or(EntryError::Malformed)?;
+        let (body, signature) = bytes.split_at(body_length);
+        let (encoded, end): (Encoded, &[u8]) = postcard::take_from_bytes(body).map_err(|_| EntryError::Malformed)?;
+        // Accept only one form; otherwise one entry could have several hashes and its author look like a cheat.
+        if postcard::to_stdvec(&encoded).ok().as_deref() != body.strip_suffix(end) {
+            return Err(EntryError::Malformed);
+        }
+        let encoding = Encoding::parse(end).ok_or(EntryError::Malformed)?;
+        if encoding != Encoding::Plain && encoded.content == Content::Tombstone {
+            return Err(EntryError::Malformed);
+        }
+        let public_key = ed25519::PublicKey::try_from_bytes(&encoded.author).map_err(|_| EntryError::Malformed)?;
+        let public_key = PublicKey::from(public_key);
+        let key = Key::new(public_key.to_peer_id(), encoded.name)?;
+        let Encoded { federation, layout, sequence, content, .. } = encoded;
+        let entry = Entry { federation, layout, key, sequence, content };
+        Ok(Self { entry, public_key, body, signature, encoding, bytes })
+    }
+
+    /// What it claims.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// Checks the signature, and what counts only if it is right.
+    pub fn verify(self) -> Result<SignedEntry, EntryError> {
+        let Self { entry, public_key, body, signature, encoding, bytes } = self;
+        if !public_key.verify(&signed_message(body), signature) {
+            return Err(EntryError::Signature { key: entry.key });
+        }
+        check_metrics(&entry)?;
+        if encoding != Encoding::Plain {
+            return Err(EntryError::Encoding { key: entry.key, encoding });
+        }
+        Ok(SignedEntry::new(entry, bytes.to_owned()))
     }
 }
 

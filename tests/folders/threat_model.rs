@@ -79,8 +79,9 @@ fn its_numbers_are_those_of_the_settings() {
         format!("{} at a time (`--max-pending-connections`)", swarm.pending),
         format!("{} of one address\n(`--max-pending-per-address`)", swarm.pending_per_address),
         format!("for {} seconds (`--handshake-timeout`)", swarm.handshake_timeout.as_secs()),
-        format!("within {} seconds (`--request-timeout`)", swarm.request_timeout.as_secs()),
+        format!("at more than {} KiB a second (`--min-fetch-rate`)", limits.least_rate.as_u64() >> 10),
         format!("one of {} fetches\n(`--max-fetches`)", limits.values_at_once),
+        format!("up to {} GiB (`--prefetch-size`)", limits.prefetch_bytes.as_u64() >> 30),
     ];
     let missing: Vec<&String> = said.iter().filter(|said| !PAGE.contains(said.as_str())).collect();
     assert!(missing.is_empty(), "the page lacks {missing:#?}");

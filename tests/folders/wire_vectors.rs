@@ -3,6 +3,7 @@
 
 use crate::python::python;
 use bytes::Bytes;
+use bytesize::ByteSize;
 use futures::executor::block_on;
 use futures::io::Cursor;
 use libp2p::request_response::Codec;
@@ -281,6 +282,14 @@ fn two(of: &Value) -> [Vec<u8>; 2] {
     [unhex(&of[0]), unhex(&of[1])]
 }
 
+/// A message with one more byte in its frame.
+fn with_more(written: &[u8]) -> Cursor<Vec<u8>> {
+    let (length, rest) = written.split_at(4);
+    let length = u32::from_le_bytes(length.try_into().unwrap());
+    let (frame, blobs) = rest.split_at(length as usize);
+    Cursor::new([&(length + 1).to_le_bytes(), frame, &[0], blobs].concat())
+}
+
 /// A request as it is on the wire, from where it was read back.
 fn request_as_written<C>(mut codec: C, protocol: &C::Protocol, request: C::Request) -> Value
 where
@@ -289,6 +298,8 @@ where
     let mut written = Vec::new();
     block_on(codec.write_request(protocol, &mut written, request.clone())).unwrap();
     assert_eq!(block_on(codec.read_request(protocol, &mut Cursor::new(&written))).unwrap(), request);
+    let refused = block_on(codec.read_request(protocol, &mut with_more(&written))).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
     json!({"bytes": told(&written)})
 }
 
@@ -300,6 +311,8 @@ where
     let mut written = Vec::new();
     block_on(codec.write_response(protocol, &mut written, answer.clone())).unwrap();
     assert_eq!(block_on(codec.read_response(protocol, &mut Cursor::new(&written))).unwrap(), answer);
+    let refused = block_on(codec.read_response(protocol, &mut with_more(&written))).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
     json!({"bytes": told(&written)})
 }
 
@@ -362,6 +375,7 @@ fn blob_answer(given: &Value) -> Value {
         "NotMember" => BlobResponse::NotMember,
         "Blobs" => BlobResponse::Blobs(list(&given["fields"]["blobs"]).iter().map(blob).collect()),
         "Noted" => BlobResponse::Noted,
+        "Later" => BlobResponse::Later(number(&given["fields"]["seconds"]).try_into().unwrap()),
         other => panic!("no answer {other}"),
     };
     answer_as_written(BlobCodec, &BLOB_PROTOCOL, answer)
@@ -400,7 +414,7 @@ fn no_message_is_left_out() {
         ("sync request", &["Compare", "Items", "Proof"][..]),
         ("sync answer", &["NotMember", "Same", "Differs", "Page"]),
         ("blob request", &["Get", "Holds", "Keep"]),
-        ("blob answer", &["NotMember", "Blobs", "Noted"]),
+        ("blob answer", &["NotMember", "Blobs", "Noted", "Later"]),
     ] {
         let vectors = vectors(kind);
         for message in messages {
@@ -482,6 +496,7 @@ fn the_limits_are_as_the_page_says() {
     let (limits, swarm, cache) = (&network.limits, &network.swarm, CacheSettings::default());
     let (seconds, number) =
         (|time: Duration| format!("{} s", time.as_secs_f64()), |number: usize| commas(number as u64));
+    let bound = |rate: ByteSize| if rate.as_u64() == 0 { "no bound".to_owned() } else { size(rate.as_u64()) };
     let metric = MAX_METRIC_NAME;
     let rows = [
         format!("| signed entry | {} bytes |", commas(MAX_ENTRY_BYTES as u64)),
@@ -520,6 +535,11 @@ fn the_limits_are_as_the_page_says() {
         format!("| time to make a connection | {} |", seconds(swarm.handshake_timeout)),
         format!("| requests at once on a connection | {} |", swarm.streams),
         format!("| time for a request | {} |", seconds(swarm.request_timeout)),
+        format!(
+            "| bytes of values a second to one peer; to all | {}; {} |",
+            bound(swarm.upload_per_peer),
+            bound(swarm.upload)
+        ),
         format!("| time in which nothing of an answer is taken | {} |", seconds(swarm.stall_timeout)),
         format!(
             "| answers of one peer that aren't read; of all | {}; {} |",
@@ -562,6 +582,10 @@ fn the_limits_are_as_the_page_says() {
             limits.providers_at_once,
             limits.requests_at_once,
             size(limits.request_bytes.as_u64())
+        ),
+        format!(
+            "| a value that comes in slower, over 30 s, makes way for others | {} a second |",
+            size(limits.least_rate.as_u64())
         ),
         format!("| longest value fetched unasked | {} |", size(limits.prefetch_bytes.as_u64())),
         format!(

@@ -12,9 +12,9 @@ use libp2p_identity::Keypair;
 use peerfold::{
     folder::SharedFolder,
     p2p::{BlobRequest, PeerAddress},
-    weights::{BlobHash, Key},
+    weights::{BlobHash, Content, Entry, FederationId, Key, Root, SignedEntry},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::sleep};
 
 /// One node publishes, the other learns of it and fetches it.
@@ -22,6 +22,16 @@ async fn exchange(from: &Node, to: &Node, number: u64) {
     let entry = from.put(&Key::update(from.id(), number), &numbered(number), epoch(number)).await.unwrap();
     learn(&**to, &entry).await;
     assert_eq!(fetch(&**to, &entry).await.unwrap(), numbered(number));
+}
+
+/// An entry whose value nobody has.
+fn never_given(keypair: &Keypair, federation: FederationId, number: u64) -> Vec<u8> {
+    let (layout, metadata) = (numbered(0).layout().clone(), epoch(1));
+    let root = Root::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
+    let content = Content::Put { root, length: layout.bytes(), metadata };
+    let key = Key::new(keypair.public().to_peer_id(), format!("note {number}")).unwrap();
+    let entry = Entry { federation, layout: layout.id(), key, sequence: number, content };
+    SignedEntry::sign(entry, keypair).unwrap().bytes().to_vec()
 }
 
 /// Whether the node keeps somebody out for a reason with this in it.
@@ -71,6 +81,81 @@ network_tests! {
         eventually(async || node.network().await.unread == 0).await;
         assert!(node.network().await.refused.requests > 0);
         exchange(&node, &reads, 2).await;
+    }
+
+    /// Whoever asks for values to be kept that it never gives has one place for them, however many they are; and is told
+    /// apart from the others once it has made the node wait often enough.
+    async fn who_gives_nothing_of_what_it_wants_kept_keeps_nobody_waiting() {
+        let homes = Homes::new();
+        let node = homes.node("node").training().limited(|limits| limits.request_timeout = Duration::from_secs(1));
+        let node = node.open();
+        let keypair = Keypair::generate_ed25519();
+        let mut rogue = Rogue::of(keypair.clone(), homes.federation);
+        rogue.dial(&node.address());
+        let (id, federation) = (node.id(), homes.federation);
+        let (waits, mut waiting) = tokio::sync::watch::channel(0);
+        let rogue = tokio::spawn(async move {
+            let mut unanswered = Vec::new();
+            loop {
+                match rogue.next().await {
+                    Happened::Connected(_) => {
+                        for number in 1..=64 {
+                            let entry = never_given(&keypair, federation, number).into();
+                            rogue.blob(id, BlobRequest::Keep { federation, entry });
+                        }
+                    }
+                    // Its stream stays open, with no answer on it.
+                    Happened::BlobAsked(_, BlobRequest::Get { .. }, channel) => {
+                        unanswered.push(channel);
+                        waits.send_replace(unanswered.len());
+                    }
+                    Happened::Closed(_) => return,
+                    _ => {}
+                }
+            }
+        });
+        waiting.changed().await.unwrap();
+        let friend = homes.node("friend").training().knowing(&[node.address()]).open();
+        friend.meets(&node).await;
+        for number in 1..=3 {
+            friend.put(&Key::update(friend.id(), number), &numbered(number), epoch(number)).await.unwrap();
+            let handed_over = friend.hand_over(PATIENCE).await;
+            assert!(handed_over.network.is_some_and(|network| network.is_done()), "{handed_over:?}");
+        }
+        assert!(*waiting.borrow() < 64, "they aren't fetched all at once");
+        eventually(async || rogue.is_finished()).await;
+        assert!(bans(&node, "asked to be kept").await);
+    }
+
+    /// Who takes all that it can is given so many bytes a second. It is told when to ask again, so no request comes to
+    /// nothing, nobody is struck, and all of it arrives.
+    async fn bytes_a_second_are_bounded_and_all_of_it_arrives() {
+        let homes = Homes::new();
+        let rate = 512 << 10;
+        let node = homes.node("node").limited(|limits| limits.upload_per_peer = ByteSize(rate)).open();
+        let reads = homes.node("reads").knowing(&[node.address()]).open();
+        let large = artifact(distinct_bytes(3 << 20));
+        let entry = node.put(&Key::new(node.id(), "large").unwrap(), &large, epoch(1)).await.unwrap();
+        learn(&*reads, &entry).await;
+        let began = Instant::now();
+        assert_eq!(fetch(&*reads, &entry).await.unwrap(), large);
+        // What is saved up in a second, and an answer that was begun meanwhile.
+        let bounded = (large.layout().bytes() - (2 << 20) - rate) as f64 / rate as f64;
+        assert!(began.elapsed().as_secs_f64() >= bounded, "{:?}", began.elapsed());
+        assert!(node.network().await.put_off > 0);
+        assert!(node.network().await.banned.is_empty() && reads.network().await.banned.is_empty());
+        // The bound of all of them holds too, and leaves a part to each.
+        let node = homes.node("other").limited(|limits| limits.upload = ByteSize(4 * rate)).open();
+        let known = [node.address()];
+        let readers = ["one", "another"].map(|name| homes.node(name).knowing(&known).open());
+        let entry = node.put(&Key::new(node.id(), "large").unwrap(), &large, epoch(1)).await.unwrap();
+        for reads in &readers {
+            learn(&**reads, &entry).await;
+        }
+        let [one, another] = &readers;
+        let (one, another) = tokio::join!(fetch(&**one, &entry), fetch(&**another, &entry));
+        assert!(one.unwrap() == large && another.unwrap() == large);
+        assert!(node.network().await.put_off > 0);
     }
 
     /// Messages of a version that isn't known can't be judged, but they can be counted.

@@ -180,3 +180,71 @@ fn what_others_pass_on_pushes_nobody_out() {
     set.know(id(11));
     assert!(takes(&mut set, update(11, 1, 1 << 30)));
 }
+
+/// Takes in a first update of each of these authors.
+fn crowd(set: &mut EntrySet, authors: std::ops::Range<u32>) {
+    authors.for_each(|author| assert!(set.insert(update(author, 1, 10)).unwrap()));
+}
+
+#[test]
+fn who_was_folded_once_outstays_a_flood() {
+    let mut set = set();
+    crowd(&mut set, 50..52);
+    assert!(!set.folded(id(50), 1));
+    crowd(&mut set, 100..400);
+    assert!(set.newest_update(id(50)).is_some() && set.newest_update(id(51)).is_none());
+    // Those whom that keeps have half of the room at most; among them the most silent goes.
+    for author in 60..70 {
+        crowd(&mut set, author..author + 1);
+        assert!(!set.folded(id(author), 1));
+    }
+    let kept: Vec<u32> =
+        [50].into_iter().chain(60..70).filter(|&author| set.of_author(id(author)).count() > 0).collect();
+    assert!((5..=6).contains(&kept.len()) && kept.last() == Some(&69), "{kept:?}");
+    // So others find a place among many who were folded.
+    crowd(&mut set, 400..404);
+    assert_eq!((400..404).filter(|&author| set.newest_update(id(author)).is_some()).count(), 4);
+    // The same is true of what they have.
+    let mut set = self::set();
+    crowd(&mut set, 50..51);
+    assert!(!set.folded(id(50), 1));
+    set.insert(update(50, 2, 150_000)).unwrap();
+    crowd(&mut set, 60..63);
+    assert_eq!(set.insert_pushing_out(update(70, 1, 60_000)), Ok(Some(vec![id(50)])));
+}
+
+#[test]
+fn what_was_folded_of_one_who_was_pushed_out_counts() {
+    let mut set = set();
+    for epoch in 1..FOLDS_TO_BE_KNOWN {
+        set.insert(update(50, epoch.into(), 10)).unwrap();
+        assert!(!set.folded(id(50), epoch.into()));
+    }
+    let last = u64::from(FOLDS_TO_BE_KNOWN);
+    set.insert(update(50, last, 10)).unwrap();
+    // The others who were folded have more than half of the room, and 50 has been silent for longer.
+    for author in 60..72 {
+        crowd(&mut set, author..author + 1);
+        set.folded(id(author), 1);
+    }
+    assert!(set.of_author(id(50)).next().is_none());
+    // Its update was there when the fold began.
+    assert!(!set.folded(id(50), last - 1), "the same counts once");
+    assert!(set.folded(id(50), last));
+    crowd(&mut set, 100..200);
+    assert_eq!(set.insert(update(50, 9, 10)), Ok(true));
+    crowd(&mut set, 200..300);
+    assert!(set.newest_update(id(50)).is_some());
+}
+
+#[test]
+fn what_was_folded_is_remembered_of_so_many() {
+    let mut set = set();
+    let twice = |set: &mut EntrySet, author: u32| [1, 2].map(|epoch| assert!(!set.folded(id(author), epoch)));
+    twice(&mut set, 50);
+    assert!(!set.folded(id(51), 1));
+    (100..200).for_each(|author| assert!(!set.folded(id(author), 1)));
+    // Of 51 nothing is remembered, so it begins anew; 50 isn't pushed out by those who were folded less.
+    assert!([2, 3].iter().all(|epoch| !set.folded(id(51), *epoch)) && set.folded(id(51), 4));
+    assert!(set.folded(id(50), 3));
+}

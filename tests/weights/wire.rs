@@ -75,6 +75,7 @@ fn blob_response() -> impl Strategy<Value = BlobResponse> {
     prop_oneof![
         Just(BlobResponse::NotMember),
         Just(BlobResponse::Noted),
+        any::<u32>().prop_map(BlobResponse::Later),
         vec(option::of(vec(any::<u8>(), 0..5000).prop_map(Bytes::from)), 0..=MAX_BLOBS).prop_map(BlobResponse::Blobs),
     ]
 }
@@ -122,6 +123,21 @@ proptest! {
                 let _ = BlobCodec.read_response(&BLOB_PROTOCOL, &mut Cursor::new(&bytes)).await;
             }
         });
+    }
+}
+
+#[test]
+fn bytes_left_over_in_a_frame_are_refused() {
+    // Compare with all that it has, and Same, each with one byte more.
+    let frame = |message: &[u8]| [&(message.len() as u32).to_le_bytes(), message].concat();
+    let compare = [&[0][..], &[7; 64]].concat();
+    for (message, refused) in [(compare.clone(), false), ([&compare[..], &[0]].concat(), true)] {
+        let read = block_on(SyncCodec.read_request(&SYNC_PROTOCOL, &mut Cursor::new(frame(&message))));
+        assert_eq!(read.is_err_and(|error| error.kind() == std::io::ErrorKind::InvalidData), refused);
+    }
+    for (message, refused) in [(&[1][..], false), (&[1, 0], true), (&[1, 1, 2, 3], true)] {
+        let read = block_on(SyncCodec.read_response(&SYNC_PROTOCOL, &mut Cursor::new(frame(message))));
+        assert_eq!(read.is_err_and(|error| error.kind() == std::io::ErrorKind::InvalidData), refused);
     }
 }
 

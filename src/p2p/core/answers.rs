@@ -89,11 +89,11 @@ impl<Id: Ord + Copy, Q> Answers<Id, Q> {
         fits
     }
 
-    /// How long an answer has turned out to be.
-    pub fn weigh(&mut self, id: &Id, bytes: u64) {
-        if let Some((peer, _, trusted)) = self.taken_off(id) {
-            self.begin(*id, peer, trusted, bytes);
-        }
+    /// How long an answer has turned out to be. Returns how long it was taken for, and whether its peer is trusted.
+    pub fn weigh(&mut self, id: &Id, bytes: u64) -> Option<(u64, bool)> {
+        let (peer, before, trusted) = self.taken_off(id)?;
+        self.begin(*id, peer, trusted, bytes);
+        Some((before, trusted))
     }
 
     /// An answer has been taken by its peer, or never will be. Returns whose it was, if it was under way.

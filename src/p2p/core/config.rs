@@ -40,6 +40,9 @@ settings! {
         pub requests_at_once as "max-fetch-requests": usize = 4, "N", Range::at_least(1.0);
         /// Bytes that such a request asks for, if it asks for more than one part.
         pub request_bytes as "request-size": ByteSize = ByteSize::mib(2), "SIZE", Range::at_least(1.0);
+        /// Bytes a second below which, over half a minute, a value is asked for elsewhere first, and makes way for another
+        /// that waits. Nobody is struck for it.
+        pub least_rate as "min-fetch-rate": ByteSize = ByteSize::kib(32), "SIZE";
         /// Longest value that is fetched, or kept for others, unasked.
         pub prefetch_bytes as "prefetch-size": ByteSize = ByteSize::gib(4), "SIZE";
         /// Wrong answers or messages after which a peer is dropped. What may be an accident counts a part of one, and

@@ -23,6 +23,8 @@ pub enum RequestFailed {
     Failed,
     /// It sent what can't be decoded.
     Malformed,
+    /// It has given as much as it may, and may be asked again after this time.
+    Later(Duration),
 }
 
 /// What the cache says of a value.
@@ -275,6 +277,8 @@ pub enum Output {
         /// How long.
         length: Duration,
     },
+    /// Let this peer in again, whose ban was forgotten because there are too many.
+    Unban(PeerId),
     /// This peer is a member of the federation: remember it, and announce this node. Once for each time that it
     /// connects.
     Member(PeerId),

@@ -1,9 +1,10 @@
-//! Which values are fetched, and when: first those that were asked for, then those that were announced.
-//! [`providers`](super::providers) decides where their blobs come from.
+//! Which values are fetched, and when: first those that somebody waits for, then those that departing peers want kept,
+//! then those that were announced. [`places`](super::places) decides which of them have a place, and
+//! [`providers`](super::providers) where their blobs come from.
 
 use super::{
     Core, FetchError, Looked, Output,
-    job::{Job, Stage, Tried},
+    job::{Claim, Job, Stage, Tried},
 };
 use crate::weights::{EntryHash, Root, SignedEntry};
 use libp2p_identity::PeerId;
@@ -20,7 +21,7 @@ const LONGEST_RETRY: u32 = 16;
 impl Core {
     pub(super) fn want(&mut self, entry: Arc<SignedEntry>) {
         let Some(root) = entry.root() else { return };
-        let job = self.fetches.job(root, false);
+        let job = self.fetches.job(root, Claim::Wanted);
         if !job.wanted.contains(&entry) {
             job.wanted.insert(0, entry);
         }
@@ -33,16 +34,39 @@ impl Core {
     pub(super) fn unwant(&mut self, root: Root) {
         let Some(job) = self.fetches.jobs.get_mut(&root) else { return };
         job.wanted.clear();
-        if job.unasked.is_empty() {
+        let claim = job.claim();
+        if job.entry().is_none() {
             self.fetches.remove(root);
         } else if let Stage::Queued { number, .. } = job.stage {
-            self.fetches.set_stage(root, Stage::Queued { unasked: true, number });
+            self.fetches.set_stage(root, Stage::Queued { claim, number });
+        }
+    }
+
+    /// Fetches a value that its departing author wants kept. One attempt: the author asks again if it has to.
+    pub(super) fn want_kept(&mut self, root: Root, entry: Arc<SignedEntry>) {
+        let job = self.fetches.job(root, Claim::Kept);
+        job.kept.insert(entry.key.author(), entry);
+        if !job.is_active() {
+            job.tried = Tried::default();
+            self.fetches.requeue(root);
+        }
+    }
+
+    /// This author's value needn't be kept any more. What is under way goes on.
+    pub(super) fn drop_kept(&mut self, root: Root, author: PeerId) {
+        let Some(job) = self.fetches.jobs.get_mut(&root).filter(|job| !job.is_active()) else { return };
+        job.kept.remove(&author);
+        let claim = job.claim();
+        if job.entry().is_none() {
+            self.fetches.remove(root);
+        } else if let Stage::Queued { number, .. } = job.stage {
+            self.fetches.set_stage(root, Stage::Queued { claim, number });
         }
     }
 
     /// Fetches a value that nobody has asked for.
     pub(super) fn want_unasked(&mut self, root: Root, entry: Arc<SignedEntry>) {
-        let job = self.fetches.job(root, true);
+        let job = self.fetches.job(root, Claim::Announced);
         let new = job.unasked.insert(entry.key.author(), entry).is_none();
         if new && matches!(job.stage, Stage::Parked(_)) {
             job.tried = Tried::default();
@@ -62,6 +86,7 @@ impl Core {
     /// Starts the jobs that may start, and sends the requests that may be sent.
     pub(super) fn fetch(&mut self) {
         loop {
+            self.keep_next();
             self.start_queued();
             let fetching = |root: &&Root| self.fetches.jobs.get(*root).is_some_and(|job| job.stage == Stage::Fetching);
             let active: Vec<Root> = self.fetches.active.iter().filter(fetching).copied().collect();
@@ -73,21 +98,6 @@ impl Core {
             if !ended {
                 return;
             }
-        }
-    }
-
-    fn start_queued(&mut self) {
-        while let Some(&(unasked, _, root)) = self.fetches.queue.first() {
-            if self.fetches.active.len() >= self.config.limits.values_at_once.max(1) {
-                let nobody_waits = |root: &&Root| self.fetches.jobs.get(*root).is_some_and(|job| job.wanted.is_empty());
-                let gives_way = self.fetches.active.iter().find(nobody_waits).copied();
-                match gives_way {
-                    Some(other) if !unasked => self.fetches.requeue(other),
-                    _ => return,
-                }
-            }
-            self.fetches.set_stage(root, Stage::Looking);
-            self.look_up(root);
         }
     }
 
@@ -177,6 +187,7 @@ impl Core {
     pub(super) fn fail(&mut self, root: Root, error: FetchError) {
         let Some(job) = self.fetches.jobs.get_mut(&root) else { return };
         let waited = !std::mem::take(&mut job.wanted).is_empty();
+        job.kept.clear();
         job.tried = Tried::default();
         job.todo.clear();
         let authors: Vec<PeerId> = job.unasked.keys().copied().collect();

@@ -3,7 +3,7 @@
 
 use super::{
     RequestId,
-    job::{Job, Stage},
+    job::{Claim, Job, Stage},
 };
 use crate::weights::{BlobHash, EntryHash, Root};
 use libp2p_identity::PeerId;
@@ -17,8 +17,8 @@ use std::{
 pub(super) struct Fetches {
     /// All jobs. The three sets below give their order.
     pub(super) jobs: BTreeMap<Root, Job>,
-    /// Jobs that wait for their turn: whether unasked, and the number.
-    pub(super) queue: BTreeSet<(bool, u64, Root)>,
+    /// Jobs that wait for their turn.
+    pub(super) queue: BTreeSet<(Claim, u64, Root)>,
     /// Jobs that wait until this time.
     pub(super) parked: BTreeSet<(Duration, Root)>,
     /// Jobs that are being looked up or fetched now.
@@ -49,23 +49,34 @@ pub(super) struct Request {
 
 impl Fetches {
     /// The job for this root, queued if it is new.
-    pub(super) fn job(&mut self, root: Root, unasked: bool) -> &mut Job {
+    pub(super) fn job(&mut self, root: Root, claim: Claim) -> &mut Job {
         let Self { jobs, queue, last_number, .. } = self;
         jobs.entry(root).or_insert_with(|| {
             *last_number += 1;
-            queue.insert((unasked, *last_number, root));
-            Job::new(Stage::Queued { unasked, number: *last_number })
+            queue.insert((claim, *last_number, root));
+            Job::new(Stage::Queued { claim, number: *last_number })
         })
     }
 
-    fn next_in_queue(&mut self, unasked: bool) -> Stage {
+    fn next_in_queue(&mut self, claim: Claim) -> Stage {
         self.last_number += 1;
-        Stage::Queued { unasked, number: self.last_number }
+        Stage::Queued { claim, number: self.last_number }
+    }
+
+    /// The values that wait for their turn with this claim.
+    pub(super) fn queued(&self, claim: Claim) -> impl Iterator<Item = Root> {
+        let from = (claim, 0, Root::from_bytes([0; 32]));
+        self.queue.range(from..).take_while(move |(of, ..)| *of == claim).map(|(.., root)| *root)
+    }
+
+    /// The jobs that have a place.
+    pub(super) fn with_place(&self) -> impl Iterator<Item = (Root, &Job)> {
+        self.active.iter().filter_map(|root| Some((*root, self.jobs.get(root)?)))
     }
 
     fn list(&mut self, root: Root, stage: Stage) {
         match stage {
-            Stage::Queued { unasked, number } => self.queue.insert((unasked, number, root)),
+            Stage::Queued { claim, number } => self.queue.insert((claim, number, root)),
             Stage::Looking | Stage::Fetching => self.active.insert(root),
             Stage::Parked(until) => self.parked.insert((until, root)),
         };
@@ -73,7 +84,7 @@ impl Fetches {
 
     fn unlist(&mut self, root: Root, stage: Stage) {
         match stage {
-            Stage::Queued { unasked, number } => self.queue.remove(&(unasked, number, root)),
+            Stage::Queued { claim, number } => self.queue.remove(&(claim, number, root)),
             Stage::Looking | Stage::Fetching => self.active.remove(&root),
             Stage::Parked(until) => self.parked.remove(&(until, root)),
         };
@@ -97,8 +108,8 @@ impl Fetches {
     pub(super) fn requeue(&mut self, root: Root) {
         let Some(job) = self.jobs.get_mut(&root) else { return };
         job.lookups = 0;
-        let unasked = job.wanted.is_empty();
-        let stage = self.next_in_queue(unasked);
+        let claim = job.claim();
+        let stage = self.next_in_queue(claim);
         self.set_stage(root, stage);
     }
 

@@ -84,10 +84,11 @@ impl Core {
         has_room && self.take_in(entry)
     }
 
-    /// Takes in a peer's proof, as [`take_in`](Self::take_in) does an entry.
+    /// Takes in a peer's proof, as [`take_in_if_room`](Self::take_in_if_room) does an entry.
     pub(super) fn take_in_proof(&mut self, proof: Conflict) -> bool {
         let author = proof.author();
-        if !self.admits(&author) || self.board.insert_proof(proof.clone()) != Ok(true) {
+        let has_room = self.board.set().has_room_for_proof(author);
+        if !has_room || !self.admits(&author) || self.board.insert_proof(proof.clone()) != Ok(true) {
             return false;
         }
         self.push(Output::SaveProof(proof));

@@ -16,6 +16,8 @@ const MAX_FAILURES: u32 = 2;
 pub(super) struct Job {
     /// The entries somebody is waiting for.
     pub(super) wanted: Vec<Arc<SignedEntry>>,
+    /// The entries whose departing authors have asked for them to be kept.
+    pub(super) kept: BTreeMap<PeerId, Arc<SignedEntry>>,
     /// The entries for which it is fetched unasked, by author.
     pub(super) unasked: BTreeMap<PeerId, Arc<SignedEntry>>,
     pub(super) stage: Stage,
@@ -28,15 +30,38 @@ pub(super) struct Job {
     pub(super) lookups: u32,
     /// Attempts that ended without the value.
     pub(super) failed_tries: u32,
+    /// While it is active: how it uses its place.
+    pub(super) place: Place,
+}
+
+/// For whom a value is fetched, in the order in which jobs get places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Claim {
+    /// Somebody here waits for it.
+    Wanted,
+    /// A departing peer has asked for it to be kept.
+    Kept,
+    /// It was announced.
+    Announced,
+}
+
+/// How a job uses the place that it has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    /// When it got it.
+    pub(super) began: Duration,
+    /// Since when these bytes have come.
+    pub(super) since: Duration,
+    pub(super) bytes: u64,
 }
 
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Waits for its turn: wanted values first, then by number.
+    /// Waits for its turn: by claim, then by number.
     Queued {
-        /// Nobody waits for it.
-        unasked: bool,
+        /// For whom.
+        claim: Claim,
         /// Its number.
         number: u64,
     },
@@ -56,6 +81,11 @@ pub(super) struct Tried {
     lacks: BTreeMap<PeerId, BTreeSet<BlobHash>>,
     failures: BTreeMap<PeerId, u32>,
     wrong: BTreeSet<PeerId>,
+    slow: BTreeSet<PeerId>,
+    /// Those that put this node off, and since when nothing has come of them.
+    put_off: BTreeMap<PeerId, Duration>,
+    /// Those that were struck for not giving what they had promised.
+    blamed: BTreeSet<PeerId>,
     asked: BTreeSet<PeerId>,
     /// A random order among peers of which nothing is known.
     pub(super) ranks: BTreeMap<PeerId, u64>,
@@ -65,6 +95,7 @@ impl Job {
     pub(super) fn new(stage: Stage) -> Self {
         Self {
             wanted: Vec::new(),
+            kept: BTreeMap::new(),
             unasked: BTreeMap::new(),
             stage,
             todo: BTreeMap::new(),
@@ -72,12 +103,28 @@ impl Job {
             holders: BTreeSet::new(),
             lookups: 0,
             failed_tries: 0,
+            place: Place::default(),
         }
     }
 
     /// All entries for which it is fetched. They share a root, and may lie about the rest.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<SignedEntry>> {
-        self.wanted.iter().chain(self.unasked.values())
+        self.wanted.iter().chain(self.kept.values()).chain(self.unasked.values())
+    }
+
+    pub(super) fn claim(&self) -> Claim {
+        if !self.wanted.is_empty() {
+            Claim::Wanted
+        } else if !self.kept.is_empty() {
+            Claim::Kept
+        } else {
+            Claim::Announced
+        }
+    }
+
+    /// The members for whose sake it is fetched, if nobody here waits for it.
+    pub(super) fn behind(&self) -> impl Iterator<Item = &PeerId> {
+        self.kept.keys().chain(self.unasked.keys())
     }
 
     /// The entry that the cache is asked about.
@@ -89,6 +136,7 @@ impl Job {
     pub(super) fn drop_entry(&mut self, hash: EntryHash) -> bool {
         let waited = !self.wanted.is_empty();
         self.wanted.retain(|entry| entry.hash() != hash);
+        self.kept.retain(|_, entry| entry.hash() != hash);
         self.unasked.retain(|_, entry| entry.hash() != hash);
         waited && self.wanted.is_empty()
     }
@@ -115,6 +163,24 @@ impl Tried {
         self.wrong.insert(peer);
     }
 
+    pub(super) fn note_slow(&mut self, peer: PeerId) {
+        self.slow.insert(peer);
+    }
+
+    /// Since when a peer that puts this node off has given nothing.
+    pub(super) fn note_put_off(&mut self, peer: PeerId, now: Duration) -> Duration {
+        *self.put_off.entry(peer).or_insert(now)
+    }
+
+    pub(super) fn note_given(&mut self, peer: &PeerId) {
+        self.put_off.remove(peer);
+    }
+
+    /// True for the first time in this attempt.
+    pub(super) fn blame(&mut self, peer: PeerId) -> bool {
+        self.blamed.insert(peer)
+    }
+
     pub(super) fn asked(&self) -> usize {
         self.asked.len()
     }
@@ -127,15 +193,16 @@ impl Tried {
     }
 
     /// The lower this is, the sooner a peer is asked. Peers that sent wrong bytes come last, peers that failed just
-    /// before them.
-    pub(super) fn demerits(&self, peer: &PeerId) -> (bool, u32) {
-        (self.wrong.contains(peer), self.failures.get(peer).copied().unwrap_or_default())
+    /// before them, and before those the slow ones.
+    pub(super) fn demerits(&self, peer: &PeerId) -> (bool, u32, bool) {
+        (self.wrong.contains(peer), self.failures.get(peer).copied().unwrap_or_default(), self.slow.contains(peer))
     }
 
     /// Forgets what was learned about a peer: it is back, or has the value now.
     pub(super) fn forgive(&mut self, peer: &PeerId) {
         self.lacks.remove(peer);
         self.failures.remove(peer);
+        self.slow.remove(peer);
         if !self.only.is_empty() {
             self.only.insert(*peer);
         }

@@ -1,4 +1,5 @@
-//! Values that departing peers have asked this node to keep for others. They are fetched as if they were wanted here.
+//! Values that departing peers have asked this node to keep for others. They are fetched before those that were only
+//! announced, and of each peer one after the other.
 
 use super::{Core, Output, strikes::Severity};
 use crate::{
@@ -7,7 +8,7 @@ use crate::{
 };
 use libp2p_identity::PeerId;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -17,26 +18,46 @@ const MAX_OF_PEER: usize = 64;
 /// Which values each peer asked to be kept, for as long as that peer is connected.
 #[derive(Debug, Default)]
 pub(super) struct Keeps {
-    asked: BTreeMap<PeerId, BTreeSet<Root>>,
+    peers: BTreeMap<PeerId, OfPeer>,
+}
+
+#[derive(Debug, Default)]
+struct OfPeer {
+    /// All of them, those that are here included.
+    asked: BTreeSet<Root>,
+    /// The one that is fetched now, or waits for a place.
+    next: Option<Root>,
+    /// Those after it.
+    later: VecDeque<Arc<SignedEntry>>,
 }
 
 impl Keeps {
-    pub(super) fn disconnected(&mut self, peer: &PeerId) {
-        self.asked.remove(peer);
+    /// Returns what is to be fetched no more.
+    pub(super) fn disconnected(&mut self, peer: &PeerId) -> Option<Root> {
+        self.peers.remove(peer)?.next
     }
 
-    /// Whether this peer may ask for it.
-    fn admit(&mut self, peer: PeerId, root: Root) -> bool {
-        let asked = self.asked.entry(peer).or_default();
-        let room = asked.len() < MAX_OF_PEER || asked.contains(&root);
-        if room {
-            asked.insert(root);
+    /// Notes that a peer asks for it, if it may.
+    fn ask(&mut self, peer: PeerId, root: Root, entry: Arc<SignedEntry>) {
+        let of_peer = self.peers.entry(peer).or_default();
+        if of_peer.asked.len() >= MAX_OF_PEER && !of_peer.asked.contains(&root) {
+            return;
         }
-        room
+        of_peer.asked.insert(root);
+        // Who leaves asks again and again.
+        if of_peer.next != Some(root) && !of_peer.later.iter().any(|later| later.root() == Some(root)) {
+            of_peer.later.push_back(entry);
+        }
     }
 
     fn is_asked(&self, peer: &PeerId, root: &Root) -> bool {
-        self.asked.get(peer).is_some_and(|asked| asked.contains(root))
+        self.peers.get(peer).is_some_and(|of_peer| of_peer.asked.contains(root))
+    }
+
+    /// How many values this peer has asked for.
+    #[cfg(test)]
+    pub(super) fn asked_by(&self, peer: &PeerId) -> usize {
+        self.peers.get(peer).map_or(0, |of_peer| of_peer.asked.len())
     }
 }
 
@@ -67,9 +88,29 @@ impl Core {
         }
         let Content::Put { root, length, .. } = entry.content else { return };
         let stands = self.board.set().holds(&entry.hash());
-        if stands && length <= self.config.limits.prefetch_bytes.as_u64() && self.keeps.admit(peer, root) {
-            self.want(entry);
+        if stands && length <= self.config.limits.prefetch_bytes.as_u64() {
+            self.keeps.ask(peer, root, entry);
         }
+    }
+
+    /// Fetches the next value of each peer that has asked for several, once the one before has come or can't be had.
+    pub(super) fn keep_next(&mut self) {
+        let jobs = &self.fetches.jobs;
+        let set = self.board.set();
+        let mut next = Vec::new();
+        for (peer, of_peer) in &mut self.keeps.peers {
+            of_peer.next.take_if(|root| jobs.get(root).is_none_or(|job| !job.kept.contains_key(peer)));
+            while of_peer.next.is_none()
+                && let Some(entry) = of_peer.later.pop_front()
+            {
+                if let Some(root) = entry.root().filter(|_| set.holds(&entry.hash())) {
+                    of_peer.next = Some(root);
+                    next.push((root, entry));
+                }
+            }
+        }
+        drop(set);
+        next.into_iter().for_each(|(root, entry)| self.want_kept(root, entry));
     }
 
     /// All of a value is here: tells its author, if the author asked for it to be kept.

@@ -3,10 +3,10 @@
 use super::{
     Ban, Core, Misdeed, Output,
     session::{Barren, Session, Settled},
-    strikes::Severity,
+    strikes::{NewBan, Severity},
 };
 use libp2p_identity::PeerId;
-use std::collections::btree_map::Entry;
+use std::{collections::btree_map::Entry, time::Duration};
 
 /// What a connected peer is to the federation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +52,8 @@ pub(super) struct Peer {
     pub(super) barren: Option<Barren>,
     /// Whether a sync with it has completed, so that this node knows what it knew.
     pub(super) synced: bool,
+    /// It has put this node off until then, and isn't asked for blobs before.
+    pub(super) later: Duration,
     /// Whether, by its last answer, it knows this node's own entries as they are now.
     pub(super) knows_own: bool,
 }
@@ -104,7 +106,9 @@ impl Core {
         }
         self.fetches.disconnected(peer);
         self.holders.disconnected(peer);
-        self.keeps.disconnected(&peer);
+        if let Some(root) = self.keeps.disconnected(&peer) {
+            self.drop_kept(root, peer);
+        }
         self.own_proof.disconnected(peer);
     }
 
@@ -134,7 +138,11 @@ impl Core {
         if self.is_banned(&peer) {
             return;
         }
-        if let Some(length) = self.strikes.add(peer, severity, self.now) {
+        let (board, membership) = (self.board.clone(), self.config.membership.clone());
+        // Where there is a list, who is on it has a name.
+        let is_known = |peer: &PeerId| !membership.is_open() && membership.allows(*peer) || board.set().is_known(*peer);
+        if let Some(NewBan { length, forgotten }) = self.strikes.add(peer, severity, self.now, is_known) {
+            forgotten.into_iter().for_each(|other| self.push(Output::Unban(other)));
             self.disconnected(peer);
             self.push(Output::Ban { peer, reason: reason.to_owned(), length });
         }

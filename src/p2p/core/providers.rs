@@ -4,7 +4,7 @@ use super::{
     Core, FetchError, Output, RequestFailed, RequestId, StoreResult,
     fetches::{Fetches, Request},
     job::{Job, Stage},
-    peers::Relation,
+    peers::{Peer, Relation},
     strikes::Severity,
 };
 use crate::{
@@ -14,7 +14,13 @@ use crate::{
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use rand_chacha::rand_core::Rng;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// Bounds of how long a peer may put this node off at a time.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long it may do so without giving anything.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 impl Core {
     pub(super) fn has_anyone_to_ask(&self) -> bool {
@@ -30,7 +36,7 @@ impl Core {
                 return false;
             };
             if providers.is_empty() {
-                if job.todo.keys().any(|hash| self.fetches.in_flight.contains_key(hash)) {
+                if job.todo.keys().any(|hash| self.fetches.in_flight.contains_key(hash)) || self.is_put_off(job) {
                     return false;
                 }
                 self.unreachable(root);
@@ -52,7 +58,9 @@ impl Core {
         // Nearly every peer may give it; and those in flight are passed over once, not for each peer.
         let Some(first) = open.next() else { return Vec::new() };
         let mut found = Vec::new();
-        for (peer, state) in self.peers.iter().filter(|(_, state)| !state.relation.is_stranger()) {
+        let now = self.now;
+        let may_be_asked = |state: &Peer| !state.relation.is_stranger() && state.later <= now;
+        for (peer, state) in self.peers.iter().filter(|(_, state)| may_be_asked(state)) {
             if !job.tried.may_give(peer, first) && !open.clone().any(|hash| job.tried.may_give(peer, hash)) {
                 continue;
             }
@@ -72,6 +80,31 @@ impl Core {
         found.sort_unstable();
         found.truncate(self.config.limits.providers_at_once.max(1));
         found.into_iter().map(|(.., peer)| peer).collect()
+    }
+
+    /// Whether somebody may still give blobs of it, though not now.
+    fn is_put_off(&self, job: &Job) -> bool {
+        let later = self.peers.iter().filter(|(_, state)| !state.relation.is_stranger() && state.later > self.now);
+        later.map(|(peer, _)| peer).any(|peer| job.todo.keys().any(|hash| job.tried.may_give(peer, hash)))
+    }
+
+    /// When a peer that has put this node off may be asked again for what is being fetched.
+    pub(super) fn next_later(&self) -> Option<Duration> {
+        let later = self.peers.values().map(|state| state.later).filter(|later| *later > self.now);
+        later.min().filter(|_| !self.fetches.active.is_empty())
+    }
+
+    /// A peer has given as much as it may for now. Others are asked meanwhile. That it does so for ever is a failure.
+    fn put_off(&mut self, root: Root, peer: PeerId, pause: Duration) {
+        let later = self.now.saturating_add(pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.later = later;
+        }
+        if let Some(job) = self.fetches.jobs.get_mut(&root)
+            && job.tried.note_put_off(peer, self.now).saturating_add(PATIENCE) <= self.now
+        {
+            job.tried.note_failure(peer);
+        }
     }
 
     fn request(&mut self, root: Root, peer: PeerId) {
@@ -106,13 +139,24 @@ impl Core {
         let Some(request) = self.fetches.requests.get_mut(&id).filter(|request| !request.answered) else { return };
         request.answered = true;
         let (peer, root, asked) = (request.peer, request.root, request.asked.clone());
+        let mut vain = false;
         let failed = match response {
             // An empty answer would be asked for again for ever.
-            Ok(blobs) if blobs.is_empty() => None,
+            Ok(blobs) if blobs.is_empty() => {
+                vain = true;
+                None
+            }
             Ok(blobs) if blobs.len() <= asked.len() => return self.blobs_came(id, &asked, blobs),
             Ok(_) => Some("it sent more blobs than it was asked for"),
+            Err(RequestFailed::Later(pause)) => {
+                self.fetches.release_all(id);
+                return self.put_off(root, peer, pause);
+            }
             Err(RequestFailed::Malformed) => Some("its answer to a request for blobs is malformed"),
-            Err(RequestFailed::Failed) => None,
+            Err(RequestFailed::Failed) => {
+                vain = true;
+                None
+            }
             Err(RequestFailed::Unsupported) => {
                 self.found_stranger(peer, Relation::Elsewhere);
                 None
@@ -124,7 +168,24 @@ impl Core {
         }
         if let Some(reason) = failed {
             self.strike(peer, Severity::LowTolerance, reason);
+        } else if vain && self.has_promised(&root, &peer) {
+            self.promised_in_vain(root, peer);
         }
+    }
+
+    /// A peer has said that it holds a value, was asked for it, and this node has waited for nothing. It may be overloaded,
+    /// or its line broken, so that counts little, and once in an attempt. Who has asked for it to be fetched counts more.
+    fn promised_in_vain(&mut self, root: Root, peer: PeerId) {
+        let Some(job) = self.fetches.jobs.get_mut(&root) else { return };
+        if !job.tried.blame(peer) {
+            return;
+        }
+        let (severity, reason) = if job.kept.contains_key(&peer) {
+            (Severity::MidTolerance, "it doesn't give what it asked to be kept")
+        } else {
+            (Severity::HighTolerance, "it doesn't give what it says it holds")
+        };
+        self.strike(peer, severity, reason);
     }
 
     fn blobs_came(&mut self, id: RequestId, asked: &[BlobHash], blobs: Vec<Blob>) {
@@ -143,7 +204,10 @@ impl Core {
                 }
             }
         }
-        if broken {
+        let kept = self.fetches.jobs.get(&root).is_some_and(|job| job.kept.contains_key(&peer));
+        if broken && kept {
+            self.promised_in_vain(root, peer);
+        } else if broken {
             // An honest peer may have evicted it meanwhile.
             self.strike(peer, Severity::HighTolerance, "it doesn't have what it says it holds");
         }
@@ -162,6 +226,10 @@ impl Core {
     /// lies about the length, and not the peer.
     fn blob_came(&mut self, id: RequestId, hash: BlobHash, bytes: Bytes) {
         let Some(request) = self.fetches.requests.get(&id) else { return };
+        if let Some(job) = self.fetches.jobs.get_mut(&request.root) {
+            job.place.bytes += bytes.len() as u64;
+            job.tried.note_given(&request.peer);
+        }
         let Some(root) = self.fetches.needed_for(&hash, request.root) else { return self.fetches.release(id, &hash) };
         if let Some(request) = self.fetches.requests.get_mut(&id) {
             request.open.insert(hash, Some(root));

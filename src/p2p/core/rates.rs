@@ -21,6 +21,14 @@ impl Rate {
         Self { per_second, burst: (per_second * seconds).max(1.0) }
     }
 
+    /// So much a second, or without a bound if it is nothing.
+    pub fn bounded(per_second: u64) -> Self {
+        match per_second {
+            0 => Self { per_second: f64::MAX, burst: f64::MAX },
+            bound => Self::new(bound as f64, 1.0),
+        }
+    }
+
     /// At most `most` in any span of this length: half of it at once, and half of it over the span.
     pub fn at_most(most: f64, span: Duration) -> Self {
         let half = (most / 2.0).max(1.0);
@@ -43,6 +51,11 @@ impl Bucket {
     fn at(&self, rate: Rate, now: Duration) -> Self {
         let passed = now.saturating_sub(self.at).as_secs_f64();
         Self { left: (self.left + passed * rate.per_second).min(rate.burst), at: self.at.max(now) }
+    }
+
+    /// How long until it owes nothing.
+    fn owes_for(&self, rate: Rate) -> Duration {
+        Duration::try_from_secs_f64((-self.left).max(0.0) / rate.per_second).unwrap_or(Duration::MAX)
     }
 
     /// Whether so much may be taken. More than a full bucket may be taken from a full one, which then owes the rest:
@@ -84,23 +97,47 @@ impl Rates {
     /// Takes so much for a peer, or nothing if that is too much.
     pub fn take(&mut self, peer: PeerId, trusted: bool, amount: f64, now: Duration) -> Taken {
         let (each, all, half) = (self.each, self.all, self.all.halved());
-        self.make_room(&peer, now);
-        let own = self.of_peers.entry(peer).or_insert(Bucket { left: each.burst, at: now });
-        *own = own.at(each, now);
-        self.of_all = self.of_all.at(all, now);
-        self.of_strangers = self.of_strangers.at(half, now);
+        let own = self.filled(peer, now);
         if !own.has(each, amount) {
             return Taken::Over;
         }
         if !self.of_all.has(all, amount) || !trusted && !self.of_strangers.has(half, amount) {
             return Taken::AllOver;
         }
-        own.left -= amount;
+        self.charge(peer, trusted, amount, now);
+        Taken::Within
+    }
+
+    /// How long a peer has to wait until neither it nor all of them together owe anything.
+    pub fn wait(&mut self, peer: PeerId, trusted: bool, now: Duration) -> Duration {
+        let (each, all, half) = (self.each, self.all, self.all.halved());
+        let own = self.filled(peer, now).owes_for(each);
+        let of_strangers = if trusted { Duration::ZERO } else { self.of_strangers.owes_for(half) };
+        own.max(self.of_all.owes_for(all)).max(of_strangers)
+    }
+
+    /// Takes so much for a peer, however much it owes after that; or gives so much back, if it is negative.
+    pub fn charge(&mut self, peer: PeerId, trusted: bool, amount: f64, now: Duration) {
+        self.filled(peer, now);
+        if let Some(own) = self.of_peers.get_mut(&peer) {
+            own.left -= amount;
+        }
         self.of_all.left -= amount;
         if !trusted {
             self.of_strangers.left -= amount;
         }
-        Taken::Within
+    }
+
+    /// A peer's bucket, and those of all, as they are now.
+    fn filled(&mut self, peer: PeerId, now: Duration) -> Bucket {
+        let (each, all) = (self.each, self.all);
+        self.make_room(&peer, now);
+        let own = self.of_peers.entry(peer).or_insert(Bucket { left: each.burst, at: now });
+        *own = own.at(each, now);
+        let own = *own;
+        self.of_all = self.of_all.at(all, now);
+        self.of_strangers = self.of_strangers.at(all.halved(), now);
+        own
     }
 
     /// Forgets the fullest bucket if there is no room for one more.
@@ -125,6 +162,25 @@ mod tests {
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn who_owes_waits_and_what_is_given_back_counts() {
+        let mut rates = Rates::new(Rate::bounded(10), Rate::bounded(40));
+        let (peer, other) = (PeerId::random(), PeerId::random());
+        rates.charge(peer, true, 30.0, Duration::ZERO);
+        assert_eq!(rates.wait(peer, true, Duration::ZERO), seconds(2));
+        assert_eq!(rates.wait(peer, true, seconds(1)), seconds(1));
+        assert_eq!(rates.wait(other, true, seconds(1)), Duration::ZERO);
+        rates.charge(peer, true, -10.0, seconds(1));
+        assert_eq!(rates.wait(peer, true, seconds(1)), Duration::ZERO);
+        // What all of them owe, all wait for, and strangers for their half.
+        rates.charge(other, false, 60.0, seconds(1));
+        assert_eq!(rates.wait(PeerId::random(), false, seconds(1)), seconds(2));
+        assert!(rates.wait(PeerId::random(), true, seconds(1)) < seconds(1));
+        let mut unbounded = Rates::new(Rate::bounded(0), Rate::bounded(0));
+        unbounded.charge(peer, false, 1e18, Duration::ZERO);
+        assert_eq!(unbounded.wait(peer, false, Duration::ZERO), Duration::ZERO);
     }
 
     /// How many of these the peer gets.

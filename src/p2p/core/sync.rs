@@ -10,7 +10,7 @@ use super::{
 use crate::{
     entries::{BucketSet, Conflict, Fingerprints, Position, ProofError},
     p2p::message::{Item, MAX_ITEMS, SyncRequest, SyncResponse},
-    weights::{FederationId, SignedEntry},
+    weights::{FederationId, SignedEntry, UnverifiedEntry},
 };
 use libp2p_identity::PeerId;
 use rand_chacha::rand_core::Rng;
@@ -169,7 +169,7 @@ impl Core {
         let ended = match (response, &session.stage) {
             (Err(RequestFailed::Unsupported), _) => return self.left_by(peer, Relation::NoNode),
             (Ok(SyncResponse::NotMember), _) => return self.left_by(peer, Relation::Elsewhere),
-            (Err(RequestFailed::Failed), _) => Err(Abort::Failed),
+            (Err(RequestFailed::Failed | RequestFailed::Later(_)), _) => Err(Abort::Failed),
             (Err(RequestFailed::Malformed), _) => wrong("its answer to a sync is malformed"),
             (Ok(SyncResponse::Same), &Stage::Comparing { ours }) => {
                 session.theirs = Some(ours);
@@ -274,20 +274,29 @@ impl Core {
     }
 
     /// Returns true if it changed the set. Errors if the peer is to blame; an entry written by a newer version isn't an
-    /// error.
+    /// error. What there is no room for isn't verified: checking signatures takes most of the time of a page.
     pub(super) fn take_in_item(&mut self, item: &Item) -> Result<bool, ProofError> {
         let taken_in = match item {
             Item::Entry(bytes) if self.is_known(bytes) || self.is_of_stranger(bytes) => Ok(false),
             Item::Proof([one, _]) if self.is_of_stranger(one) => Ok(false),
-            Item::Entry(bytes) => {
-                SignedEntry::decode(bytes).map(|entry| self.take_in_if_room(Arc::new(entry))).map_err(Into::into)
-            }
+            Item::Proof([one, _]) if !self.has_room_for_proof(one) => Ok(false),
+            Item::Entry(bytes) => match UnverifiedEntry::decode(bytes) {
+                Ok(entry) if !self.board.set().has_room_for(entry.entry()) => Ok(false),
+                Ok(entry) => entry.verify().map(|entry| self.take_in_if_room(Arc::new(entry))).map_err(Into::into),
+                Err(error) => Err(error.into()),
+            },
             Item::Proof([one, other]) => Conflict::decode([one, other]).map(|proof| self.take_in_proof(proof)),
         };
         match taken_in {
             Err(ProofError::Entry(error)) if error.is_newer() => Ok(false),
             result => result,
         }
+    }
+
+    /// Whether there is room for a proof of which this is one entry.
+    fn has_room_for_proof(&self, one: &[u8]) -> bool {
+        // What can't be read is for the decoder to say.
+        SignedEntry::claimed_author(one).is_none_or(|author| self.board.set().has_room_for_proof(author))
     }
 
     fn end_session(&mut self, peer: PeerId, done: bool) {

@@ -9,7 +9,7 @@ mod sync;
 
 use super::*;
 use crate::{
-    entries::{Conflict, Membership},
+    entries::{Conflict, EntryLimits, Membership},
     p2p::message::{Blob, BlobRequest, SyncRequest, SyncResponse},
     weights::{
         BlobHash, ChunkHash, Content, Entry, FederationId, Key, LayoutId, Metadata, Root, SignedEntry, Tensor,
@@ -132,10 +132,15 @@ impl Rig {
         limits: Limits,
         known: &[&Arc<SignedEntry>],
     ) -> Self {
-        let board = Arc::new(Board::new(federation()));
+        let board = Board::new(federation());
         for entry in known {
             board.insert(Arc::clone(entry)).unwrap();
         }
+        Self::on(board, membership, layout, limits)
+    }
+
+    fn on(board: Board, membership: Membership, layout: Option<LayoutId>, limits: Limits) -> Self {
+        let board = Arc::new(board);
         let (me, membership) = (peer(ME), Arc::new(membership));
         let config = CoreConfig { federation: federation(), me, layout, membership, sync_every: seconds(60), limits };
         let core = Core::new(config, board.clone(), 7);

@@ -138,6 +138,7 @@ impl Driver {
                 })
                 .collect(),
             refused: self.refusals(),
+            put_off: self.put_off,
         }
     }
 }

@@ -121,6 +121,10 @@ pub(super) struct Driver {
     pub(super) answers: Answers<(Protocol, InboundRequestId), (ResponseChannel<BlobResponse>, Vec<BlobHash>)>,
     /// How many requests peers may send.
     pub(super) requests: Rates,
+    /// How many bytes of values peers may be given.
+    pub(super) upload: Rates,
+    /// Requests for blobs that were put off so far.
+    pub(super) put_off: u64,
     /// What other nodes have announced to this node's part of the table.
     pub(super) table: Announcements,
     /// What was refused so far.
@@ -204,12 +208,12 @@ impl Driver {
         let mut core = Core::new(config, board.clone(), options.seed);
         let noted = cache.notes(bans::NOTE).unwrap_or_default();
         let bans = noted.get(bans::NOTE).map(|note| bans::decode(note, SystemTime::now())).unwrap_or_default();
-        let mut banned = BTreeMap::new();
-        for (peer, ban) in bans.iter().filter(|(_, ban)| !ban.left.is_zero()) {
-            swarm.behaviour_mut().blocked.block_peer(*peer);
-            banned.insert(*peer, Banned { until: ban.left, reason: "it was dropped in the last run".to_owned() });
-        }
         core.restore_bans(bans);
+        let mut banned = BTreeMap::new();
+        for (peer, ban) in core.bans().into_iter().filter(|(_, ban)| !ban.left.is_zero()) {
+            swarm.behaviour_mut().blocked.block_peer(peer);
+            banned.insert(peer, Banned { until: ban.left, reason: "it was dropped in the last run".to_owned() });
+        }
         let room = Room {
             per_peer: swarm_limits.answers_per_peer.as_u64(),
             all: swarm_limits.answers.as_u64(),
@@ -219,6 +223,10 @@ impl Driver {
         let requests = Rates::new(
             Rate::new(swarm_limits.request_rate, BURST_SECONDS),
             Rate::new(swarm_limits.requests_rate, BURST_SECONDS),
+        );
+        let upload = Rates::new(
+            Rate::bounded(swarm_limits.upload_per_peer.as_u64()),
+            Rate::bounded(swarm_limits.upload.as_u64()),
         );
         Ok(Self {
             swarm,
@@ -253,6 +261,8 @@ impl Driver {
             trust,
             answers: Answers::new(room),
             requests,
+            upload,
+            put_off: 0,
             table: Announcements::new(Places { records: swarm_limits.announcements, ttl: swarm_limits.provider_ttl }),
             refusals: Refusals::default(),
             meeting,

@@ -14,7 +14,7 @@ use libp2p::{
     request_response::{self, Message, OutboundFailure},
     swarm::{ListenError, SwarmEvent},
 };
-use std::io;
+use std::{io, time::Duration};
 
 impl Driver {
     pub(super) fn happened(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -129,6 +129,7 @@ impl Driver {
                         BlobResponse::Blobs(blobs) => Ok(blobs),
                         BlobResponse::Noted => Ok(Vec::new()),
                         BlobResponse::NotMember => Err(RequestFailed::Unsupported),
+                        BlobResponse::Later(seconds) => Err(RequestFailed::Later(Duration::from_secs(seconds.into()))),
                     };
                     self.tell(Input::BlobResponse { id, response });
                 }

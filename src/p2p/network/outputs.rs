@@ -18,9 +18,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Most peers that are kept out at a time.
-const MAX_BANNED: usize = 1024;
-
 impl Driver {
     pub(super) fn output(&mut self, output: Output) {
         match output {
@@ -85,6 +82,10 @@ impl Driver {
                     self.redial.forget(&peer);
                 }
             }
+            Output::Unban(peer) => {
+                self.banned.remove(&peer);
+                self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+            }
             Output::Member(peer) => {
                 if let Some(known) = self.peers.by_id.get_mut(&peer) {
                     known.member = true;
@@ -95,16 +96,9 @@ impl Driver {
         }
     }
 
-    /// Keeps a peer out, and for the next run that it is. If very many are kept out, those that would be let in soonest
-    /// are let in: that bounds the list.
+    /// Keeps a peer out, and for the next run that it is. The core bounds how many there are.
     fn ban(&mut self, peer: PeerId, reason: String, length: Duration) {
         let until = self.now() + length;
-        if self.banned.len() >= MAX_BANNED
-            && let Some(soonest) = self.banned.iter().min_by_key(|(_, ban)| ban.until).map(|(peer, _)| *peer)
-        {
-            self.banned.remove(&soonest);
-            self.swarm.behaviour_mut().blocked.unblock_peer(soonest);
-        }
         self.counters.bans.fetch_add(1, Ordering::Relaxed);
         // Nobody may want to know.
         let _ = self.counters.dropped.send(DroppedPeer { peer, reason: reason.clone(), length });

@@ -20,6 +20,9 @@ use std::{collections::BTreeSet, io, sync::atomic::Ordering};
 /// What a blob is taken for until it is read. Only a manifest of more than ten thousand chunks is longer.
 const USUAL_BLOB: u64 = 1 << 20;
 
+/// Longest that a peer is put off, in seconds: what is bounded may have become free meanwhile.
+const LONGEST_WAIT: f64 = 30.0;
+
 impl Driver {
     /// Whether a peer may send one more request now. If not, dropping its channel fails the request.
     pub(super) fn may_ask(&mut self, peer: PeerId) -> bool {
@@ -74,11 +77,26 @@ impl Driver {
             return self.tell(Input::Misdeed { peer, misdeed: Misdeed::Repeats });
         }
         let bytes = (hashes.len() as u64 * USUAL_BLOB).min(ANSWER_BYTES as u64);
-        let trusted = self.trust.holds(&peer);
+        let (trusted, now) = (self.trust.holds(&peer), self.now());
+        let wait = self.upload.wait(peer, trusted, now);
+        if !wait.is_zero() {
+            self.put_off += 1;
+            let seconds = wait.as_secs_f64().ceil().clamp(1.0, LONGEST_WAIT);
+            return drop(self.swarm.behaviour_mut().blobs.send_response(channel, BlobResponse::Later(seconds as u32)));
+        }
         match self.answers.ask((Protocol::Blobs, id), peer, trusted, bytes, (channel, hashes)) {
             Turn::Now((channel, hashes)) => self.read(peer, id, hashes, channel),
             Turn::Later => {}
-            Turn::Never(_) => self.refusals.requests += 1,
+            Turn::Never(_) => return self.refusals.requests += 1,
+        }
+        self.upload.charge(peer, trusted, bytes as f64, now);
+    }
+
+    /// An answer has been read, and is longer or shorter than what it was taken for.
+    pub(super) fn weigh(&mut self, peer: PeerId, id: InboundRequestId, bytes: u64) {
+        if let Some((before, trusted)) = self.answers.weigh(&(Protocol::Blobs, id), bytes) {
+            let now = self.now();
+            self.upload.charge(peer, trusted, bytes as f64 - before as f64, now);
         }
     }
 

@@ -5,7 +5,6 @@ use super::{
     Command,
     driver::{Driver, LISTENING_WITHIN},
     jobs::Done,
-    pending::Protocol,
 };
 use crate::{
     p2p::{behaviour::connection_limits, core::Input, doors, message::BlobResponse, wire::WireBytes},
@@ -166,7 +165,7 @@ impl Driver {
             Ok(Done::Read { token, blobs }) => {
                 if let Some((peer, id, channel)) = self.pending.take_blobs(token) {
                     let response = BlobResponse::Blobs(blobs);
-                    self.answers.weigh(&(Protocol::Blobs, id), response.wire_bytes());
+                    self.weigh(peer, id, response.wire_bytes());
                     self.sent(&peer, response.wire_bytes());
                     // If the peer is gone, that is reported by itself, and the answer is no longer counted.
                     let _ = self.swarm.behaviour_mut().blobs.send_response(channel, response);

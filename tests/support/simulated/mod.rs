@@ -316,6 +316,7 @@ impl World {
                 self.schedule(self.now + length, Event::Unban { node: number, peer });
                 self.link();
             }
+            Output::Unban(_) => panic!("{number} has dropped more than it remembers"),
             Output::Member(_) => {}
         }
     }

@@ -440,3 +440,258 @@ fn a_broken_promise_counts_for_the_next_value() {
     }
     assert_eq!(rig.bans(), [peer(1)]);
 }
+
+/// A member's artifact, as one that leaves asks for it to be kept.
+fn keep(rig: &mut Rig, author: u8, number: u64) -> (Weights, Arc<SignedEntry>) {
+    let value = weights(author * 16 + number as u8, 1);
+    let entry = entry_of(author, &format!("note {number}"), number, &value);
+    rig.input(Input::Keep { peer: peer(author), entry: data(&entry) });
+    (value, entry)
+}
+
+fn authors(entries: &[Arc<SignedEntry>]) -> Vec<PeerId> {
+    entries.iter().map(|entry| entry.key.author()).collect()
+}
+
+/// Nobody has what is being asked for now; the number of requests.
+fn nobody_has(rig: &mut Rig) -> usize {
+    let mut asked = 0;
+    loop {
+        let now = rig.asked();
+        if now.is_empty() {
+            return asked;
+        }
+        asked += now.len();
+        now.iter().for_each(|asked| rig.answer(asked.id, nothing(asked)));
+    }
+}
+
+#[test]
+fn what_members_want_kept_has_a_place_of_each_and_half_of_all() {
+    let mut rig = Rig::new(Some(layout(2)));
+    rig.members(&[1, 2, 3, 4, 5, 6]);
+    let notes = [1, 2, 3].map(|author| [1, 2, 3].map(|number| keep(&mut rig, author, number)));
+    assert_eq!(authors(&rig.lookups()), [peer(1), peer(2)]);
+    // The other half is there for what is announced, and for it alone.
+    for author in [4, 5, 6] {
+        rig.gossip(1, data(&update(author, 1).1));
+    }
+    assert_eq!(authors(&rig.lookups()), [peer(4), peer(5)]);
+    // One that nobody gives makes way for that of the next member, and then it is the first one's turn again.
+    let mut kept = Vec::new();
+    for (author, number) in [(0, 0), (1, 0), (2, 0), (0, 1)] {
+        rig.looked(root(&notes[author][number].1), Looked::NoManifest);
+        assert!(nobody_has(&mut rig) > 0);
+        kept.extend(authors(&rig.lookups()));
+    }
+    assert_eq!(kept, [3, 1, 2, 3].map(peer));
+    // Somebody here goes before them all.
+    let (_, wanted) = update(6, 2);
+    rig.input(Input::Want(wanted.clone()));
+    assert_eq!(rig.lookups(), [wanted]);
+}
+
+#[test]
+fn what_a_member_wants_kept_goes_before_what_is_announced() {
+    let limits = Limits { values_at_once: 1, ..Limits::default() };
+    let mut rig = Rig::with(Some(layout(2)), limits, &[]);
+    rig.members(&[1, 2]);
+    rig.gossip(1, data(&update(2, 1).1));
+    assert_eq!(authors(&rig.lookups()), [peer(2)]);
+    let (value, note) = keep(&mut rig, 1, 1);
+    assert_eq!(rig.lookups(), slice::from_ref(&note));
+    keep(&mut rig, 1, 2);
+    // Who is gone needs nothing kept that isn't under way.
+    keep(&mut rig, 2, 9);
+    rig.input(Input::Disconnected(peer(2)));
+    rig.give(&value);
+    assert_eq!(rig.notices().remove(0).2, [root(&note)]);
+    assert_eq!(authors(&rig.lookups()), [peer(1)]);
+    assert_eq!(rig.core.fetches.jobs.len(), 2, "the second note, and the update");
+}
+
+#[test]
+fn no_member_has_two_places_while_another_waits() {
+    let limits = Limits { values_at_once: 2, ..Limits::default() };
+    let mut rig = Rig::with(Some(layout(2)), limits, &[]);
+    rig.members(&[1, 2, 3]);
+    let updates = [(2, 1), (2, 2), (3, 1), (1, 1)].map(|(author, epoch)| update(author, epoch).1);
+    rig.gossip(1, data(&updates[0]));
+    rig.wait(seconds(1));
+    rig.gossip(1, data(&updates[1]));
+    assert_eq!(rig.lookups(), updates[..2]);
+    // The one that was begun first goes on.
+    rig.gossip(1, data(&updates[2]));
+    assert_eq!(rig.lookups(), updates[2..3]);
+    let active: Vec<_> = rig.core.fetches.active.iter().copied().collect();
+    assert!(active.contains(&root(&updates[0])) && active.contains(&root(&updates[2])));
+    // Each has one now: the next waits.
+    rig.gossip(1, data(&updates[3]));
+    assert!(rig.lookups().is_empty());
+    // What is asked to be kept is a place as well.
+    let mut rig = Rig::with(Some(layout(2)), Limits { values_at_once: 2, ..Limits::default() }, &[]);
+    rig.members(&[1, 2]);
+    keep(&mut rig, 2, 9);
+    rig.gossip(1, data(&updates[0]));
+    assert_eq!(authors(&rig.lookups()), [peer(2), peer(2)]);
+    rig.gossip(1, data(&updates[3]));
+    assert_eq!(authors(&rig.lookups()), [peer(1)]);
+}
+
+#[test]
+fn who_wants_kept_what_it_never_gives_is_dropped() {
+    let mut rig = Rig::new(None);
+    rig.members(&[1]);
+    let mut tries = 0;
+    while rig.bans().is_empty() {
+        tries += 1;
+        let (_, note) = keep(&mut rig, 1, tries);
+        rig.lookups();
+        rig.looked(root(&note), Looked::NoManifest);
+        // It lets the time pass, or says that it has nothing.
+        while let Some(asked) = rig.asked().pop() {
+            if tries % 2 == 0 { rig.answer(asked.id, nothing(&asked)) } else { rig.fails(asked.id) }
+        }
+    }
+    assert_eq!(tries, 12, "a quarter of a strike each");
+}
+
+#[test]
+fn who_announces_what_it_never_gives_is_struck_a_little() {
+    let against = |rig: &Rig, seed| rig.core.strikes.against(&peer(seed), rig.now);
+    let mut rig = Rig::new(Some(layout(2)));
+    rig.members(&[1, 2]);
+    rig.gossip(1, data(&update(2, 1).1));
+    rig.lookups();
+    rig.looked(root(&update(2, 1).1), Looked::NoManifest);
+    // Both are asked twice, and only one of them has said anything.
+    let mut asked = Vec::new();
+    while let Some(now) = rig.asked().pop() {
+        asked.push(now.peer);
+        rig.fails(now.id);
+    }
+    assert_eq!((asked.len(), against(&rig, 2), against(&rig, 1)), (4, 1, 0));
+    // So for every attempt; an honest one may be overloaded for an hour.
+    while rig.now < seconds(3600) {
+        rig.wait(seconds(1));
+        rig.syncs();
+        for entry in rig.lookups() {
+            rig.looked(root(&entry), Looked::NoManifest);
+        }
+        while let Some(now) = rig.asked().pop() {
+            rig.fails(now.id);
+        }
+    }
+    assert!(rig.bans().is_empty());
+}
+
+#[test]
+fn a_value_that_comes_in_drips_makes_way_and_is_asked_for_elsewhere() {
+    let limits = Limits { values_at_once: 1, ..Limits::default() };
+    let mut rig = Rig::with(Some(layout(4)), limits, &[]);
+    rig.members(&[1, 2, 3]);
+    let value = weights(2, 4);
+    let dripping = entry_of(2, "update/1", 1, &value);
+    rig.gossip(1, data(&dripping));
+    rig.lookups();
+    rig.looked(root(&dripping), missing(&value, &[]));
+    let drip = |rig: &mut Rig| {
+        let asked = rig.asked().remove(0);
+        rig.wait(seconds(19));
+        rig.answer(asked.id, some(&value, &asked)[..1].to_vec());
+        rig.store_all();
+        asked.peer
+    };
+    assert_eq!([drip(&mut rig), drip(&mut rig)], [peer(2), peer(2)]);
+    // Nobody waits, so it goes on, but others are asked first.
+    let mut others = 0;
+    let third = loop {
+        let asked = rig.asked().remove(0);
+        if asked.peer == peer(2) {
+            break asked;
+        }
+        rig.answer(asked.id, nothing(&asked));
+        others += 1;
+    };
+    assert_eq!(others, 2);
+    let honest = weights(3, 4);
+    let other = entry_of(3, "update/1", 1, &honest);
+    rig.gossip(1, data(&other));
+    assert!(rig.lookups().is_empty());
+    rig.wait(seconds(30));
+    assert_eq!(rig.lookups(), slice::from_ref(&other), "it has made way");
+    rig.give(&honest);
+    assert_eq!(rig.fetched(), [(root(&other), Ok(()))]);
+    // It has its turn again, and what has come of it is there.
+    rig.fails(third.id);
+    assert_eq!(rig.lookups(), slice::from_ref(&dripping));
+    let there = value.manifest().chunks()[..2].to_vec();
+    rig.looked(root(&dripping), missing(&value, &there));
+    assert_eq!(rig.asked().remove(0).hashes.len(), 2);
+    assert_eq!(rig.core.strikes.against(&peer(2), rig.now), 1, "for the answer that didn't come");
+    assert!(rig.bans().is_empty());
+}
+
+#[test]
+fn a_value_that_comes_in_fast_enough_keeps_its_place() {
+    let limits = Limits { values_at_once: 1, least_rate: ByteSize(1 << 16), ..Limits::default() };
+    let mut rig = Rig::with(Some(layout(120)), limits, &[]);
+    rig.members(&[1, 2, 3]);
+    let value = weights(2, 120);
+    let entry = entry_of(2, "update/1", 1, &value);
+    rig.gossip(1, data(&entry));
+    rig.gossip(1, data(&entry_of(3, "update/1", 1, &weights(3, 120))));
+    assert_eq!(rig.lookups(), slice::from_ref(&entry));
+    rig.looked(root(&entry), missing(&value, &[]));
+    // Every twenty seconds 2 MiB, of which thirty seconds need 1.9.
+    for asked in &rig.asked()[..3] {
+        rig.wait(seconds(20));
+        assert_eq!(asked.peer, peer(2));
+        rig.answer(asked.id, some(&value, asked));
+        rig.store_all();
+    }
+    assert!(rig.lookups().is_empty());
+}
+
+#[test]
+fn who_puts_this_node_off_is_asked_again_when_it_said_and_others_meanwhile() {
+    let later = |rig: &mut Rig, id, seconds| {
+        let response = Err(RequestFailed::Later(Duration::from_secs(seconds)));
+        rig.input(Input::BlobResponse { id, response });
+    };
+    let mut rig = Rig::new(None);
+    rig.members(&[1, 2]);
+    let (value, entry) = update(2, 1);
+    rig.board.insert(entry.clone()).unwrap();
+    rig.input(Input::Want(entry.clone()));
+    rig.lookups();
+    rig.looked(root(&entry), missing(&value, &[]));
+    let first = rig.asked().remove(0);
+    assert_eq!(first.peer, peer(2));
+    later(&mut rig, first.id, 7);
+    let other = rig.asked().remove(0);
+    assert_eq!(other.peer, peer(1));
+    rig.answer(other.id, nothing(&other));
+    // Nobody has said that it can't be had.
+    assert!(rig.asked().is_empty() && rig.fetched().is_empty());
+    rig.wait(seconds(6));
+    assert!(rig.asked().is_empty());
+    rig.wait(seconds(1));
+    let again = rig.asked().remove(0);
+    assert_eq!((again.peer, &again.hashes), (peer(2), &first.hashes));
+    rig.answer(again.id, some(&value, &again)[..1].to_vec());
+    rig.store_all();
+    // However long it may want, it is asked in half a minute; and not for ever.
+    let mut asked = 0;
+    while rig.fetched().is_empty() {
+        for now in rig.asked() {
+            asked += 1;
+            later(&mut rig, now.id, 100_000);
+        }
+        rig.wait(seconds(30));
+        assert!(rig.now < seconds(1000));
+        rig.syncs();
+    }
+    assert!((20..24).contains(&asked), "{asked}");
+    assert_eq!(rig.core.strikes.against(&peer(2), rig.now), 0);
+}

@@ -129,7 +129,8 @@ fn nobody_gives_others_values_or_rubbish_into_keeping() {
         let entry = entry_of(2, &format!("{number}"), number + 1, &weights(number as u8, 1));
         rig.input(Input::Keep { peer: peer(2), entry: data(&entry) });
     }
-    assert_eq!(rig.core.fetches.jobs.len(), 64, "one peer may ask for so many");
+    assert_eq!(rig.core.keeps.asked_by(&peer(2)), 64, "one peer may ask for so many");
+    assert_eq!(rig.core.fetches.jobs.len(), 1, "which are fetched one after the other");
     rig.input(Input::Keep { peer: peer(1), entry: Bytes::from_static(b"\x01rubbish") });
     assert_eq!(rig.bans(), [peer(1)]);
 }

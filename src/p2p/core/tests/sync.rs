@@ -283,3 +283,38 @@ fn of_a_page_what_is_right_is_kept_and_what_is_wrong_ends_it() {
     rig.gossip(1, vec![]);
     assert_eq!(rig.bans(), [peer(1)]);
 }
+
+#[test]
+fn what_there_is_no_room_for_pushes_nobody_out_and_is_not_even_verified() {
+    let board = Board::with_limits(federation(), EntryLimits { strangers: 2, ..EntryLimits::WIDE });
+    [8, 9].into_iter().for_each(|author| assert!(board.insert(tombstone(author, "a", 1)).unwrap()));
+    let mut rig = Rig::on(board, Membership::open(), None, Limits::default());
+    let bytes = |proof: &Conflict| proof.entries.each_ref().map(|entry| entry.bytes().to_vec());
+    let forged = |mut bytes: Vec<u8>| {
+        *bytes.last_mut().unwrap() ^= 1;
+        bytes
+    };
+    let items = vec![
+        Item::Entry(forged(tombstone(5, "a", 1).bytes().to_vec())),
+        Item::Proof(bytes(&proof(6, 7)).map(forged)),
+        Item::Proof(bytes(&proof(7, 7))),
+        Item::Entry(tombstone(8, "b", 2).bytes().to_vec()),
+        // The exclusion of one that is here needs no room.
+        Item::Proof(bytes(&proof(9, 7))),
+    ];
+    page(&mut rig, items, None);
+    assert_eq!(rig.core.strikes.against(&peer(1), rig.now), 0);
+    let there = |rig: &Rig| {
+        let set = rig.board.set();
+        (set.pushed_out(), set.author_count(), set.of_author(peer(8)).count(), set.is_excluded(peer(9)))
+    };
+    assert_eq!(there(&rig), (0, 2, 2, true));
+    // Nor does it if it is told as a peer's own.
+    let told = SyncRequest::Proof { federation: federation(), entries: bytes(&proof(7, 7)) };
+    assert_eq!(rig.asked_to_sync(1, told), SyncResponse::Same);
+    assert_eq!(there(&rig), (0, 2, 2, true));
+    // Of one that is here, a signature that is wrong is the peer's fault.
+    rig.input(Input::Disconnected(peer(1)));
+    page(&mut rig, vec![Item::Entry(forged(tombstone(8, "c", 3).bytes().to_vec()))], None);
+    assert!(rig.core.strikes.against(&peer(1), rig.now) > 0);
+}
