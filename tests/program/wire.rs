@@ -29,7 +29,7 @@ fn fold_a_peer_that_knows_only_the_page(sandbox: &Sandbox, flags: &[&str]) {
         of.map(|said| said[key].as_str().unwrap().to_owned()).collect()
     };
     let peer = texts("started", "peer").remove(0);
-    assert_eq!(texts("connected", "peer"), [told.peer.clone()], "{said:#?}");
+    assert_eq!(texts("connected", "peer"), std::slice::from_ref(&told.peer), "{said:#?}");
 
     let events = node.wait().success().events();
     let (mut published, mut received, mut folded) = (Vec::new(), Vec::new(), Vec::new());

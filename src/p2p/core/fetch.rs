@@ -1,10 +1,10 @@
-//! Which values are fetched, and when: first those that somebody waits for, then those that departing peers want kept,
-//! then those that were announced. [`places`](super::places) decides which of them have a place, and
+//! Which values are fetched, and when: first those of authors of whom something was folded; of these and of the others
+//! first those that somebody waits for, then those that departing peers want kept, then those that were announced. [`places`](super::places) decides which of them have a place, and
 //! [`providers`](super::providers) where their blobs come from.
 
 use super::{
     Core, FetchError, Looked, Output,
-    job::{Claim, Job, Stage, Tried},
+    job::{Job, Sake, Stage, Tried},
 };
 use crate::weights::{EntryHash, Root, SignedEntry};
 use libp2p_identity::PeerId;
@@ -21,7 +21,8 @@ const LONGEST_RETRY: u32 = 16;
 impl Core {
     pub(super) fn want(&mut self, entry: Arc<SignedEntry>) {
         let Some(root) = entry.root() else { return };
-        let job = self.fetches.job(root, Claim::Wanted);
+        let is_known = self.board.set().is_known(entry.key.author());
+        let job = self.fetches.job(root, Sake::Wanted, is_known);
         if !job.wanted.contains(&entry) {
             job.wanted.insert(0, entry);
         }
@@ -34,17 +35,16 @@ impl Core {
     pub(super) fn unwant(&mut self, root: Root) {
         let Some(job) = self.fetches.jobs.get_mut(&root) else { return };
         job.wanted.clear();
-        let claim = job.claim();
-        if job.entry().is_none() {
-            self.fetches.remove(root);
-        } else if let Stage::Queued { number, .. } = job.stage {
-            self.fetches.set_stage(root, Stage::Queued { claim, number });
+        match job.entry() {
+            None => drop(self.fetches.remove(root)),
+            Some(_) => self.fetches.reclaim(root),
         }
     }
 
     /// Fetches a value that its departing author wants kept. One attempt: the author asks again if it has to.
     pub(super) fn want_kept(&mut self, root: Root, entry: Arc<SignedEntry>) {
-        let job = self.fetches.job(root, Claim::Kept);
+        let is_known = self.board.set().is_known(entry.key.author());
+        let job = self.fetches.job(root, Sake::Kept, is_known);
         job.kept.insert(entry.key.author(), entry);
         if !job.is_active() {
             job.tried = Tried::default();
@@ -56,21 +56,21 @@ impl Core {
     pub(super) fn drop_kept(&mut self, root: Root, author: PeerId) {
         let Some(job) = self.fetches.jobs.get_mut(&root).filter(|job| !job.is_active()) else { return };
         job.kept.remove(&author);
-        let claim = job.claim();
-        if job.entry().is_none() {
-            self.fetches.remove(root);
-        } else if let Stage::Queued { number, .. } = job.stage {
-            self.fetches.set_stage(root, Stage::Queued { claim, number });
+        match job.entry() {
+            None => drop(self.fetches.remove(root)),
+            Some(_) => self.fetches.reclaim(root),
         }
     }
 
     /// Fetches a value that nobody has asked for.
-    pub(super) fn want_unasked(&mut self, root: Root, entry: Arc<SignedEntry>) {
-        let job = self.fetches.job(root, Claim::Announced);
+    pub(super) fn want_unasked(&mut self, root: Root, entry: Arc<SignedEntry>, is_known: bool) {
+        let job = self.fetches.job(root, Sake::Announced, is_known);
         let new = job.unasked.insert(entry.key.author(), entry).is_none();
         if new && matches!(job.stage, Stage::Parked(_)) {
             job.tried = Tried::default();
             self.fetches.requeue(root);
+        } else {
+            self.fetches.reclaim(root);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::{
     RequestId,
-    job::{Claim, Job, Stage},
+    job::{Claim, Job, Sake, Stage},
 };
 use crate::weights::{BlobHash, EntryHash, Root};
 use libp2p_identity::PeerId;
@@ -48,14 +48,17 @@ pub(super) struct Request {
 }
 
 impl Fetches {
-    /// The job for this root, queued if it is new.
-    pub(super) fn job(&mut self, root: Root, claim: Claim) -> &mut Job {
+    /// The job for this root, queued if it is new, for an author whose updates this node has folded, or for another.
+    pub(super) fn job(&mut self, root: Root, sake: Sake, of_known: bool) -> &mut Job {
         let Self { jobs, queue, last_number, .. } = self;
-        jobs.entry(root).or_insert_with(|| {
+        let claim = Claim { of_stranger: !of_known, sake };
+        let job = jobs.entry(root).or_insert_with(|| {
             *last_number += 1;
             queue.insert((claim, *last_number, root));
             Job::new(Stage::Queued { claim, number: *last_number })
-        })
+        });
+        job.of_known |= of_known;
+        job
     }
 
     fn next_in_queue(&mut self, claim: Claim) -> Stage {
@@ -102,6 +105,15 @@ impl Fetches {
         let job = self.jobs.remove(&root)?;
         self.unlist(root, job.stage);
         Some(job)
+    }
+
+    /// Lets a job that waits in the queue wait with the claim that it has now, where it was among its like.
+    pub(super) fn reclaim(&mut self, root: Root) {
+        let Some(job) = self.jobs.get(&root) else { return };
+        if let Stage::Queued { number, .. } = job.stage {
+            let claim = job.claim();
+            self.set_stage(root, Stage::Queued { claim, number });
+        }
     }
 
     /// Puts a waiting job, whatever it waits for, at the end of the queue.

@@ -20,6 +20,8 @@ pub(super) struct Job {
     pub(super) kept: BTreeMap<PeerId, Arc<SignedEntry>>,
     /// The entries for which it is fetched unasked, by author.
     pub(super) unasked: BTreeMap<PeerId, Arc<SignedEntry>>,
+    /// Whether this node has folded updates of one of the authors.
+    pub(super) of_known: bool,
     pub(super) stage: Stage,
     /// The missing blobs with their lengths. A manifest's length isn't known.
     pub(super) todo: BTreeMap<BlobHash, Option<u64>>,
@@ -34,9 +36,17 @@ pub(super) struct Job {
     pub(super) place: Place,
 }
 
-/// For whom a value is fetched, in the order in which jobs get places.
+/// Whose value is fetched, and for whom, in the order in which jobs get places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Claim {
+pub(super) struct Claim {
+    /// Whether this node has folded nothing yet of any of its authors, who may be anybody.
+    pub(super) of_stranger: bool,
+    pub(super) sake: Sake,
+}
+
+/// For whom a value is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sake {
     /// Somebody here waits for it.
     Wanted,
     /// A departing peer has asked for it to be kept.
@@ -97,6 +107,7 @@ impl Job {
             wanted: Vec::new(),
             kept: BTreeMap::new(),
             unasked: BTreeMap::new(),
+            of_known: false,
             stage,
             todo: BTreeMap::new(),
             tried: Tried::default(),
@@ -113,13 +124,14 @@ impl Job {
     }
 
     pub(super) fn claim(&self) -> Claim {
-        if !self.wanted.is_empty() {
-            Claim::Wanted
+        let sake = if !self.wanted.is_empty() {
+            Sake::Wanted
         } else if !self.kept.is_empty() {
-            Claim::Kept
+            Sake::Kept
         } else {
-            Claim::Announced
-        }
+            Sake::Announced
+        };
+        Claim { of_stranger: !self.of_known, sake }
     }
 
     /// The members for whose sake it is fetched, if nobody here waits for it.

@@ -1,9 +1,12 @@
 //! Which of the values to fetch have one of the few places: those that somebody waits for first, and no member more than
 //! one while another waits. A value that hardly comes in makes way.
+//!
+//! Authors whose updates this node has folded come before all others, who are left one place: anybody makes a thousand
+//! authors whose values never come, and who is new must become known all the same.
 
 use super::{
     Core,
-    job::{Claim, Job, Place, Stage},
+    job::{Claim, Job, Place, Sake, Stage},
 };
 use crate::weights::Root;
 use libp2p_identity::PeerId;
@@ -33,46 +36,80 @@ impl Core {
     }
 
     /// The job to start next, and the one that gives way to it, if all places are taken. Each that gives way ranks after
-    /// the one that it gives way to, so this comes to an end.
+    /// the one that it gives way to, but for strangers' one place, so this comes to an end.
     fn next_to_start(&self) -> Option<(Root, Option<Root>)> {
         let places = self.config.limits.values_at_once.max(1);
-        let is_free = self.fetches.active.len() < places;
-        let wanted = self.fetches.queued(Claim::Wanted).next();
-        // However many ask, half is left to what was announced.
-        let kept = self.fetches.with_place().filter(|(_, job)| job.claim() == Claim::Kept).count();
-        let to_keep = self.fetches.queued(Claim::Kept).next().filter(|_| kept < (places / 2).max(1));
-        let first = wanted.or(to_keep);
-        if is_free {
-            return first.or_else(|| self.fetches.queued(Claim::Announced).next()).map(|root| (root, None));
+        let strangers = self.fetches.with_place().filter(|(_, job)| !job.of_known).count();
+        // They are left one.
+        let theirs = || self.first(true).filter(|_| strangers == 0 && places > 1);
+        if self.fetches.active.len() < places {
+            let is_last = self.fetches.active.len() + 1 == places;
+            let last = theirs().filter(|_| is_last);
+            return last.or_else(|| self.first(false)).or_else(|| self.first(true)).map(|root| (root, None));
         }
-        let least_of = |above: Claim| {
-            let below = self.fetches.with_place().filter(|(_, job)| job.claim() > above);
-            below.max_by_key(|(_, job)| (job.claim(), job.place.began)).map(|(root, _)| Some(root))
-        };
-        if let Some(root) = wanted {
-            return Some((root, least_of(Claim::Wanted)?));
+        if let Some(root) = theirs() {
+            return Some((root, Some(self.latest_after(None)?)));
         }
-        if let Some((root, other)) = to_keep.zip(least_of(Claim::Kept)) {
-            return Some((root, other));
+        if let Some(root) = self.first(false).filter(|_| strangers > 1 || places == 1 && strangers > 0) {
+            let first_of_strangers = Claim { of_stranger: true, sake: Sake::Wanted };
+            let latest = self.fetches.with_place().filter(|(_, job)| job.claim() >= first_of_strangers);
+            let latest = latest.max_by_key(|(_, job)| (job.claim(), job.place.began));
+            return Some((root, Some(latest?.0)));
         }
-        let (others, second) = self.second_place()?;
+        [false, true].into_iter().find_map(|of_stranger| self.next_among(of_stranger))
+    }
+
+    /// The first of those that wait.
+    fn first(&self, of_stranger: bool) -> Option<Root> {
+        let first = |sake| self.fetches.queued(Claim { of_stranger, sake }).next();
+        let to_keep = || first(Sake::Kept).filter(|_| self.may_keep());
+        first(Sake::Wanted).or_else(to_keep).or_else(|| first(Sake::Announced))
+    }
+
+    /// Whether one more may have a place because somebody wants it kept. However many ask, half is left to what was
+    /// announced.
+    fn may_keep(&self) -> bool {
+        let kept = self.fetches.with_place().filter(|(_, job)| job.claim().sake == Sake::Kept).count();
+        kept < (self.config.limits.values_at_once.max(1) / 2).max(1)
+    }
+
+    /// Of the jobs with a place that rank after this claim, and are of such authors, or of all, the last that began.
+    fn latest_after(&self, claim: Option<Claim>) -> Option<Root> {
+        let ranks =
+            |job: &Job| claim.is_none_or(|claim| job.claim().of_stranger == claim.of_stranger && job.claim() > claim);
+        let after = self.fetches.with_place().filter(|(_, job)| ranks(job));
+        after.max_by_key(|(_, job)| (job.claim(), job.place.began)).map(|(root, _)| root)
+    }
+
+    /// The same where all that matters is who waits and who has a place of such authors.
+    fn next_among(&self, of_stranger: bool) -> Option<(Root, Option<Root>)> {
+        let claim = |sake| Claim { of_stranger, sake };
+        if let Some(root) = self.fetches.queued(claim(Sake::Wanted)).next() {
+            return Some((root, Some(self.latest_after(Some(claim(Sake::Wanted)))?)));
+        }
+        let to_keep = self.fetches.queued(claim(Sake::Kept)).next().filter(|_| self.may_keep());
+        if let Some((root, other)) = to_keep.zip(self.latest_after(Some(claim(Sake::Kept)))) {
+            return Some((root, Some(other)));
+        }
+        let (others, second) = self.second_place(of_stranger)?;
         let newcomer = |root: &Root| {
             self.fetches.jobs.get(root).is_some_and(|job| job.behind().any(|author| !others.contains_key(author)))
         };
-        self.fetches.queued(Claim::Announced).find(newcomer).map(|root| (root, Some(second)))
+        self.fetches.queued(claim(Sake::Announced)).find(newcomer).map(|root| (root, Some(second)))
     }
 
     /// How many places members have by what they announced or want kept; and the announced value that is fetched only for
     /// members who have another place, the latest of several. What was begun first goes on, or one that publishes faster
     /// than it gives would never be had.
-    fn second_place(&self) -> Option<(BTreeMap<PeerId, usize>, Root)> {
+    fn second_place(&self, of_stranger: bool) -> Option<(BTreeMap<PeerId, usize>, Root)> {
         let mut places: BTreeMap<PeerId, usize> = BTreeMap::new();
-        let unwanted = || self.fetches.with_place().filter(|(_, job)| job.claim() > Claim::Wanted);
+        let unwanted = || self.fetches.with_place().filter(|(_, job)| job.claim().sake > Sake::Wanted);
         for author in unwanted().flat_map(|(_, job)| job.behind().copied().collect::<BTreeSet<_>>()) {
             *places.entry(author).or_default() += 1;
         }
         let has_another = |job: &Job| job.behind().all(|author| places.get(author).is_some_and(|held| *held > 1));
-        let second = unwanted().filter(|(_, job)| job.claim() == Claim::Announced && has_another(job));
+        let announced = Claim { of_stranger, sake: Sake::Announced };
+        let second = unwanted().filter(|(_, job)| job.claim() == announced && has_another(job));
         let (root, _) = second.max_by_key(|(root, job)| (job.place.began, Reverse(*root)))?;
         Some((places, root))
     }
@@ -108,7 +145,7 @@ impl Core {
         let claim = job.claim();
         match first {
             // Its author asks again, and of what has come nothing is lost.
-            Some(_) if claim == Claim::Kept => {
+            Some(_) if claim.sake == Sake::Kept => {
                 job.kept.clear();
                 if job.entry().is_none() {
                     self.fetches.remove(root);

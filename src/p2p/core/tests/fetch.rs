@@ -538,6 +538,43 @@ fn no_member_has_two_places_while_another_waits() {
     assert_eq!(authors(&rig.lookups()), [peer(1)]);
 }
 
+/// A crowd of made-up authors whose values never come, some of them waited for here.
+#[test]
+fn strangers_have_one_place_while_those_who_are_known_wait_and_have_it() {
+    let mut rig = Rig::with(Some(layout(2)), Limits { values_at_once: 4, ..Limits::default() }, &[]);
+    rig.members(&[1, 2, 3, 4, 5, 6]);
+    let announce = |rig: &mut Rig, author, epoch| {
+        let (_, entry) = update(author, epoch);
+        rig.gossip(1, data(&entry));
+        entry
+    };
+    for stranger in 7..16 {
+        let entry = announce(&mut rig, stranger, 1);
+        if stranger % 2 == 0 {
+            rig.input(Input::Want(entry));
+        }
+    }
+    assert!(authors(&rig.lookups()).len() >= 4, "as long as nobody else is there");
+    for known in 2..6 {
+        announce(&mut rig, known, 1);
+        for sequence in 1..=3 {
+            rig.board.folded(peer(known), sequence);
+        }
+        assert!(rig.board.set().is_known(peer(known)));
+    }
+    let known: Vec<_> = (2..6).map(|author| announce(&mut rig, author, 9)).collect();
+    let placed = |rig: &Rig| {
+        let of_known = |root: &Root| rig.core.fetches.jobs[root].of_known;
+        let active = rig.core.fetches.active.iter();
+        (active.clone().filter(|root| of_known(root)).count(), active.count())
+    };
+    assert_eq!(placed(&rig), (3, 4), "{:?}", rig.core.fetches.active);
+    // Nor does who is waited for take more of them.
+    rig.input(Input::Want(known[3].clone()));
+    assert_eq!(placed(&rig), (3, 4));
+    assert!(rig.core.fetches.active.contains(&root(&known[3])));
+}
+
 #[test]
 fn who_wants_kept_what_it_never_gives_is_dropped() {
     let mut rig = Rig::new(None);
