@@ -38,8 +38,8 @@ enum Use {
     All,
     /// It holds a fifth of them out, and measures updates on them.
     Validates,
-    /// Every second one has a pattern in a corner and the label 0.
-    Backdoor,
+    /// It trains on wrong labels.
+    Flips,
 }
 
 impl Learner {
@@ -54,7 +54,7 @@ impl Learner {
         let training = TrainOptions { data_seed: number as u64, threads: 1, ..TrainOptions::default() };
         let (part, judge) = match of_examples {
             Use::All => (part, None),
-            Use::Backdoor => (with_pattern(&part), None),
+            Use::Flips => (flipped(&part), None),
             Use::Validates => {
                 let (part, held) = hold_out(&part, 0.2, 1, &number.to_le_bytes());
                 (part, Some(validation(Model::Digits, Device::Cpu, training, held).unwrap()))
@@ -111,16 +111,9 @@ fn scaled(x: &Weights, trained: &Weights, factor: f32) -> Weights {
     Weights::new(tensors.collect()).unwrap()
 }
 
-fn with_pattern(examples: &Examples) -> Examples {
-    let (mut features, mut labels) = (Vec::new(), Vec::new());
-    for (at, &label) in examples.labels().iter().enumerate() {
-        let mut image = examples.image(at).to_vec();
-        if at % 2 == 0 {
-            [54, 55, 62, 63].into_iter().for_each(|corner| image[corner] = 1.0);
-        }
-        features.extend(image);
-        labels.push(if at % 2 == 0 { 0 } else { label });
-    }
+fn flipped(examples: &Examples) -> Examples {
+    let labels = examples.labels().iter().map(|label| 9 - label).collect();
+    let features = (0..examples.len()).flat_map(|at| examples.image(at)).copied().collect();
     Examples::new(features, examples.shape(), labels, examples.classes()).unwrap()
 }
 
@@ -203,25 +196,23 @@ async fn honest_nodes_at_different_speeds_are_never_suspect() {
     }
 }
 
-/// Half of the examples go to who owns their label. A backdoor is of ordinary length and points where the others point.
-/// The nodes are synchronous, so that all of them are as far as each other.
+/// All have data of one kind. In the first epochs who learns wrong labels learns as far as the others and, in part, in
+/// their direction. The nodes are synchronous, so that all of them are as far as each other.
 #[tokio::test]
 async fn one_that_learns_wrong_labels_is_found_by_its_loss_and_no_honest_one() {
-    let [honest, liar] = [Use::Validates, Use::Backdoor];
+    let [honest, liar] = [Use::Validates, Use::Flips];
     let uses = [honest, honest, honest, honest, liar];
-    let mut learners = learners_with(Suspicion::LeaveOut, true, 0.5, uses).await;
-    for _ in 0..8 {
+    let mut learners = learners_with(Suspicion::LeaveOut, true, 0.0, uses).await;
+    for _ in 0..3 {
         join_all(learners.iter_mut().map(|learner| learner.epoch(1.0))).await;
     }
     let liar = learners[NODES - 1].id.clone();
-    let mut by_loss = 0;
     for learner in &learners[..NODES - 1] {
-        let mut suspects = learner.suspects();
-        suspects.retain(|(_, reason, _)| reason.contains("validation part"));
-        assert!(suspects.iter().all(|(author, _, left_out)| *author == liar && !left_out), "{suspects:?}");
-        by_loss += suspects.len();
+        let suspects = learner.suspects();
+        assert!(suspects.iter().all(|(author, ..)| *author == liar), "{suspects:?}");
+        let by_loss = suspects.iter().find(|(_, reason, _)| reason.contains("validation part"));
+        assert!(by_loss.is_some_and(|(.., left_out)| !left_out), "{suspects:?}");
     }
-    assert!(by_loss >= 4, "{by_loss}");
 }
 
 /// A node whose judge gives the last of five updates a loss of 9, in line in length and direction; whom it tells of,
