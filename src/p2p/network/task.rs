@@ -44,11 +44,10 @@ impl Driver {
             }
         }
         drop(self.swarm);
-        if !self.keeping {
-            let (housekeeping, cache, board) = (self.housekeeping, self.cache.clone(), self.board.clone());
-            self.jobs.spawn_blocking(move || housekeeping.run(&cache, &board, self.me));
-        }
         while self.jobs.join_next().await.is_some() {}
+        // What has gathered while one of them was writing as well: a ban among it would be over with this run.
+        let (housekeeping, cache, board, me) = (self.housekeeping, self.cache.clone(), self.board, self.me);
+        let _ = tokio::task::spawn_blocking(move || housekeeping.run(&cache, &board, me)).await;
         // So that the home can be opened again, whoever still holds a value.
         let _ = tokio::task::spawn_blocking(move || self.cache.close()).await;
     }
