@@ -101,7 +101,7 @@ impl Session {
 
     /// Saves the middle of the epoch after the last complete one: `steps` training steps are done of it, to these
     /// weights, and `trainer` is what else the training program needs to do the rest. The next life gets it as
-    /// [`Begun::progress`], until the epoch is trained; the checkpoint stays as it is. A crash or a cancellation leaves
+    /// [`Begun::progress`](super::Begun::progress), until the epoch is trained; the checkpoint stays as it is. A crash or a cancellation leaves
     /// either what was saved before, or this.
     ///
     /// Does nothing before [`begin`](Self::begin), without a directory for checkpoints, or while the last complete epoch
