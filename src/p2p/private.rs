@@ -130,6 +130,12 @@ pub(super) enum Unmet {
          none, or no room"
     )]
     HungUp,
+    /// It hung up before, and here is no secret.
+    #[error(
+        "it hung up before showing that it is a node without a secret: it has no room, or a secret: then --secret names \
+         its file"
+    )]
+    OpenHungUp,
     /// Here is no secret, but there may be one there.
     #[error("what answers isn't a node without a secret: if the federation has one, --secret names its file")]
     NotOpen,
@@ -228,10 +234,26 @@ impl<S> FirstBytes<S> {
 
     /// A connection that breaks off, in words.
     fn broken(&self, error: io::Error) -> io::Error {
-        match self.meeting.is_private() && !self.is_met() {
-            true => io::Error::new(error.kind(), Unmet::HungUp),
-            false => error,
+        if self.is_met() {
+            return error;
         }
+        let unmet = if self.meeting.is_private() { Unmet::HungUp } else { Unmet::OpenHungUp };
+        io::Error::new(error.kind(), unmet)
+    }
+}
+
+impl<S: AsyncRead + Unpin> FirstBytes<S> {
+    /// A connection that breaks off while something is sent. Whoever refuses this side hangs up before it has read all,
+    /// so what it sent before, which says why, is often still unread here.
+    fn broken_off(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Error {
+        let mut came = [0; FIRST.len()];
+        if !self.is_met()
+            && let Poll::Ready(Ok(read)) = Pin::new(&mut self.stream).poll_read(cx, &mut came)
+            && let Err(unmet) = self.look(&came[..read])
+        {
+            return unmet;
+        }
+        self.broken(error)
     }
 }
 
@@ -255,15 +277,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstBytes<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for FirstBytes<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FirstBytes<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        Pin::new(&mut this.stream).poll_write(cx, buf).map_err(|error| this.broken(error))
+        let sent = ready!(Pin::new(&mut this.stream).poll_write(cx, buf));
+        Poll::Ready(sent.map_err(|error| this.broken_off(cx, error)))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        Pin::new(&mut this.stream).poll_flush(cx).map_err(|error| this.broken(error))
+        let sent = ready!(Pin::new(&mut this.stream).poll_flush(cx));
+        Poll::Ready(sent.map_err(|error| this.broken_off(cx, error)))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -307,6 +331,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use futures::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
     fn the_names_of_a_secret_federation_follow_from_its_secret() {
@@ -320,6 +345,50 @@ mod tests {
             }
         }
         assert_ne!(topic(FederationId::new("ward", "2"), Some(&secret)).hash(), topics[1]);
+    }
+
+    /// A peer that sends this, reads nothing and hangs up.
+    struct HangsUp(&'static [u8]);
+
+    impl AsyncRead for HangsUp {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_read(&mut Context::from_waker(std::task::Waker::noop()), buf)
+        }
+    }
+
+    impl AsyncWrite for HangsUp {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Which of both comes first, its bytes or the news that it hung up, is the network's choice.
+    #[tokio::test]
+    async fn who_hangs_up_is_asked_for_its_secret_whatever_comes_first() {
+        let dialer = || ConnectedPoint::Dialer {
+            address: "/ip4/127.0.0.1/tcp/1".parse().unwrap(),
+            role_override: libp2p::core::Endpoint::Dialer,
+            port_use: libp2p::core::transport::PortUse::Reuse,
+        };
+        let meet = |sends| Meeting::new(None, 8).shake_hands(HangsUp(sends), dialer());
+        for (sends, unmet) in [(&b"the 24 bytes of a nonce."[..], Unmet::NotOpen), (&[], Unmet::OpenHungUp)] {
+            let error = meet(sends).await.unwrap().write(FIRST).await.unwrap_err();
+            assert_eq!(error.to_string(), unmet.to_string());
+            assert!(error.to_string().contains("--secret names its file"), "{error}");
+        }
+        // A node without a secret that hangs up later.
+        let mut met = meet(FIRST).await.unwrap();
+        met.read_exact(&mut [0; FIRST.len()]).await.unwrap();
+        let error = met.write(FIRST).await.unwrap_err();
+        assert!(error.get_ref().is_none(), "{error}");
     }
 
     #[test]
