@@ -34,6 +34,8 @@ pub(super) struct Complaints {
     /// How many there were of each kind.
     pub(super) counted: FoldFigures,
     rejections: ToldSingly,
+    /// For themselves: anybody makes a crowd of old updates, and whom it rejects a node must be able to say.
+    old: ToldSingly,
 }
 
 impl Complaints {
@@ -46,6 +48,7 @@ impl Complaints {
             suspected: BTreeMap::new(),
             counted: FoldFigures::default(),
             rejections: ToldSingly::new(Instant::now()),
+            old: ToldSingly::new(Instant::now()),
         }
     }
 
@@ -89,7 +92,7 @@ impl Complaints {
     fn tells(&mut self) -> bool {
         let (tells, untold) = self.rejections.one_more(Instant::now());
         if let Some(updates) = untold {
-            tracing::warn!(updates, "so many more were rejected or suspect in the last minute");
+            tracing::warn!(updates, "so many more were rejected, cut or suspect in the last minute");
         }
         tells
     }
@@ -104,6 +107,13 @@ impl Complaints {
         for (entry, staleness) in stale {
             if self.left_out.insert(entry.hash()) {
                 self.counted.left_out += 1;
+                let (tells, untold) = self.old.one_more(Instant::now());
+                if let Some(updates) = untold {
+                    tracing::info!(updates, "so many more were left out as too old in the last minute");
+                }
+                if !tells {
+                    continue;
+                }
                 let author = entry.key.author().to_string();
                 let epoch = entry.metadata().map_or(0, |metadata| metadata.epoch);
                 tell(&self.events, &Event::LeftOut { author, epoch, staleness });
@@ -113,7 +123,7 @@ impl Complaints {
 
     /// Reports, once for each author, that not all examples count that it claims.
     pub(super) fn tell_cut(&mut self, author: PeerId, epoch: u64, claimed: u64, counted: u64) {
-        if self.cut.insert(author) {
+        if self.cut.insert(author) && self.tells() {
             let author = author.to_string();
             tracing::warn!(author, epoch, claimed, counted, "claim cut");
             tell(&self.events, &Event::ClaimCut { author, epoch, claimed, counted });

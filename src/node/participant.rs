@@ -504,22 +504,24 @@ impl Participant {
         Ok((listing, chosen, look))
     }
 
-    /// Of the authors who have given nothing yet, leaves some in the choice, others at each look: whoever gives something
-    /// is looked for from then on. Says whether there were more.
+    /// Of the authors who have given nothing yet, leaves some in the choice, first those of whose values a part is here,
+    /// and of the rest others at each look: whoever gives something is looked for from then on. Says whether there were
+    /// more.
     fn look_for_few_untried(&mut self, chosen: &mut Vec<Arc<SignedEntry>>) -> bool {
         let is_untried = |entry: &Arc<SignedEntry>| !self.patience.knows_to_give(entry.key.author());
         let untried = chosen.iter().filter(|entry| is_untried(entry));
-        let mut untried: Vec<PeerId> = untried.map(|entry| entry.key.author()).collect();
+        let mut untried: Vec<(bool, PeerId)> =
+            untried.map(|entry| (!self.folder.has_part(entry), entry.key.author())).collect();
         if untried.len() <= UNTRIED_AT_ONCE {
             return false;
         }
-        let draw = |author: &PeerId| {
+        let draw = |&(elsewhere, author): &(bool, PeerId)| {
             let mut hasher = blake3::Hasher::new_derive_key("peerfold 2026 draw of untried authors v1");
             hasher.update(&self.looks.to_le_bytes()).update(&author.to_bytes());
-            *hasher.finalize().as_bytes()
+            (elsewhere, *hasher.finalize().as_bytes())
         };
         untried.sort_by_cached_key(draw);
-        let drawn: BTreeSet<PeerId> = untried.into_iter().take(UNTRIED_AT_ONCE).collect();
+        let drawn: BTreeSet<PeerId> = untried.into_iter().take(UNTRIED_AT_ONCE).map(|(_, author)| author).collect();
         chosen.retain(|entry| !is_untried(entry) || drawn.contains(&entry.key.author()));
         self.looks += 1;
         true

@@ -135,7 +135,7 @@ async fn who_announces_and_never_gives_costs_a_node_little_and_is_told() {
 /// A thousand made-up authors whose values never come: whether each has come is not asked at every fold.
 #[tokio::test]
 async fn a_crowd_that_gives_nothing_is_looked_for_a_few_at_a_time() {
-    let (storage, peers) = peers(3);
+    let (storage, peers) = peers(4);
     let events = Recorder::new();
     let (folder, mut node) = faulty(&peers[0], &events);
     let crowd: Vec<Peer> = (0..300).map(|_| Peer::stranger(&storage)).collect();
@@ -167,6 +167,11 @@ async fn a_crowd_that_gives_nothing_is_looked_for_a_few_at_a_time() {
         patiently(node.exchange(&local(epoch, 1.0))).await.unwrap();
         assert_eq!(events.folds().len() as u64, epoch);
     }
+    // At once, if it is known that their values are here.
+    folder.set(|faults| faults.shows_parts = true);
+    peers[3].publish(epoch, 1.0).await;
+    patiently(node.exchange(&local(epoch + 1, 1.0))).await.unwrap();
+    assert_eq!(events.folded_authors().last().map(Vec::len), Some(4));
 }
 
 /// Else a node on a busy machine could end without having learned from anyone.
@@ -485,6 +490,27 @@ async fn what_is_too_old_is_left_out_unread_and_takes_no_place_in_the_sample() {
     // The median has risen meanwhile, but each was told once.
     let authors: Vec<_> = left_out().into_iter().map(|(author, ..)| author).collect();
     assert_eq!(authors, ids(&[&peers[1], &peers[2], &peers[3]]));
+}
+
+/// Or whoever makes itself many names would fill a node's log.
+#[tokio::test]
+async fn of_a_crowd_of_old_updates_a_hundred_are_told_and_all_counted() {
+    let (storage, peers) = peers(1);
+    let events = Recorder::new();
+    let checks = Checks { max_staleness: 2, ..Checks::default() };
+    let participant =
+        peers[0].participant_with(&StrategySpec::new("fedavg"), ParticipantOptions { checks, ..options(&events) });
+    let node = AsyncNode::new(participant, AsyncOptions::default());
+    let mut session = Session::new(node, nodes::session_options());
+    patiently(session.begin((weights(0.5), Origin::Seed), Default::default())).await.unwrap();
+    for _ in 0..150 {
+        Peer::stranger(&storage).publish(1, 1.0).await;
+    }
+    for epoch in 1..=5 {
+        patiently(session.epoch_trained(local(epoch, 1.0), Default::default())).await.unwrap();
+    }
+    let told = events.pick(|event| matches!(event, Event::LeftOut { .. }).then_some(())).len();
+    assert_eq!((told, session.figures().fold.left_out), (100, 150));
 }
 
 /// Two quick nodes and one that is far behind them, because it was cut off or is slow: they leave its updates out, until it

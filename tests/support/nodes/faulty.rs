@@ -32,6 +32,8 @@ pub struct Faults {
     pub dead: Vec<PeerId>,
     /// Authors whose values have to be fetched from others first.
     pub away: Vec<PeerId>,
+    /// It is known whose those are.
+    pub shows_parts: bool,
     /// Fetches of those that are away go on only when this is told.
     pub fetches_wait: Option<Arc<Notify>>,
     /// Values come when so many are asked for at once.
@@ -129,6 +131,10 @@ impl SharedFolder for FaultyFolder {
 
     async fn get_here(&self, entry: &Entry) -> Result<Option<Value>, FolderError> {
         if self.is_away(entry) { Ok(None) } else { self.get(entry).await.map(Some) }
+    }
+
+    fn has_part(&self, entry: &Entry) -> bool {
+        !(self.held(|faults| faults.shows_parts) && self.is_away(entry))
     }
 
     fn watch(&self, prefix: &str) -> Watch {
