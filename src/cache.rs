@@ -54,7 +54,7 @@ use crate::{
     durable_file,
     entries::{Conflict, EntryLimits},
     settings::settings,
-    weights::{BlobHash, EntryHash, FederationId, SignedEntry},
+    weights::{BlobHash, EntryHash, FederationId, Root, SignedEntry},
 };
 use bytesize::ByteSize;
 use contents::Contents;
@@ -214,6 +214,11 @@ impl Cache {
             refused: inner.refused,
             entries: inner.entries.len() as u64,
         }
+    }
+
+    /// Whether this value's manifest is known, whatever else of it is here.
+    pub fn knows(&self, root: Root) -> bool {
+        self.inner().state.knows(root)
     }
 
     /// When the file of an entry was written.

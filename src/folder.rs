@@ -105,6 +105,13 @@ pub trait SharedFolder: Send + Sync {
         self.get(entry).await.map(Some)
     }
 
+    /// Whether anything of an entry's value is here, as far as that is known without looking: of many values those are
+    /// looked for first. Waits for nothing.
+    fn has_part(&self, entry: &Entry) -> bool {
+        let _ = entry;
+        true
+    }
+
     /// The entries under `prefix`: first those that stand, then each change as it becomes known. If one key changes
     /// several times, the newest entry is given. Never ends before the handle is dropped.
     fn watch(&self, prefix: &str) -> Watch;

@@ -125,6 +125,11 @@ impl Contents {
         }
     }
 
+    /// Whether this value's manifest is known.
+    pub(super) fn knows(&self, root: Root) -> bool {
+        self.values.contains_key(&root)
+    }
+
     /// Whether a known value names this blob.
     pub(super) fn is_named(&self, hash: BlobHash) -> bool {
         self.blobs.get(&hash).is_some_and(|blob| blob.references > 0)

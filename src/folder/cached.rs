@@ -559,6 +559,10 @@ impl SharedFolder for CachedFolder {
         self.cached(entry, root).await
     }
 
+    fn has_part(&self, entry: &Entry) -> bool {
+        entry.root().is_some_and(|root| self.shared.cache.knows(root))
+    }
+
     fn watch(&self, prefix: &str) -> Watch {
         Watch::new(self.shared.board.clone(), prefix, ())
     }

@@ -39,7 +39,7 @@ pub use self::{
 
 use self::{
     fetches::Fetches, holders::Holders, keeps::Keeps, leaving::Leaving, own_proof::OwnProof, peers::Peer,
-    prefetch::Prefetches, strikes::Strikes, sync::Syncs,
+    prefetch::Prefetches, rates::Allowance, strikes::Strikes, sync::Syncs,
 };
 use crate::entries::Board;
 use libp2p_identity::PeerId;
@@ -58,6 +58,9 @@ const NEWER_OF_PEER: Rate = Rate { per_second: 4.0, burst: 256.0 };
 /// Those of all peers. They cost nothing but their hash, so only each peer is bounded.
 const NEWER: Rate = Rate { per_second: f64::MAX, burst: f64::MAX };
 
+/// Seconds of their rate in which strangers who aren't connected are looked for at once.
+const ABSENT_BURST_SECONDS: f64 = 8.0;
+
 /// The decisions of a node: see the [module](self).
 ///
 /// The driver calls [`handle`](Self::handle) with everything that happens, then [`poll`](Self::poll) until it returns
@@ -75,6 +78,8 @@ pub struct Core {
     strikes: Strikes,
     /// Messages of a newer version that peers forward, as far as that is normal.
     newer: Rates,
+    /// Looking for values of strangers who aren't connected.
+    absent: Allowance,
     syncs: Syncs,
     fetches: Fetches,
     prefetches: Prefetches,
@@ -89,6 +94,7 @@ impl Core {
     /// asks the cache about all values that it would fetch unasked.
     pub fn new(config: CoreConfig, board: Arc<Board>, seed: u64) -> Self {
         let strikes = Strikes::new(&config.limits);
+        let absent = Allowance::new(Rate::new(config.limits.absent_rate, ABSENT_BURST_SECONDS));
         Self {
             config,
             board,
@@ -100,6 +106,7 @@ impl Core {
             peers: BTreeMap::new(),
             strikes,
             newer: Rates::new(NEWER_OF_PEER, NEWER),
+            absent,
             syncs: Syncs::default(),
             fetches: Fetches::default(),
             prefetches: Prefetches::default(),
@@ -166,6 +173,7 @@ impl Core {
             self.next_hand_over(),
             self.next_judgement(),
             self.next_later(),
+            self.next_absent(),
         ];
         times.into_iter().flatten().min()
     }

@@ -157,6 +157,11 @@ impl EntrySet {
         self.strangers.known.contains_key(&author)
     }
 
+    /// Whether an update of this author was folded here, or it is trusted from the start.
+    pub fn has_folded(&self, author: PeerId) -> bool {
+        self.is_known(author) || self.strangers.folds.contains_key(&author)
+    }
+
     /// The authors in the set of whom little is known.
     pub fn strangers(&self) -> usize {
         self.strangers.strangers.len()

@@ -1,12 +1,16 @@
-//! Which values are fetched, and when: first those of authors of whom something was folded; of these and of the others
-//! first those that somebody waits for, then those that departing peers want kept, then those that were announced. [`places`](super::places) decides which of them have a place, and
+//! Which values are fetched, and when: first those of authors of whom something was folded, then those of strangers who
+//! are connected, then all others'; of each of these first those that somebody waits for, then those that departing peers
+//! want kept, then those that were announced. [`places`](super::places) decides which of them have a place, and
 //! [`providers`](super::providers) where their blobs come from.
 
 use super::{
     Core, FetchError, Looked, Output,
-    job::{Job, Sake, Stage, Tried},
+    job::{Job, Sake, Stage, Tried, Whose},
 };
-use crate::weights::{EntryHash, Root, SignedEntry};
+use crate::{
+    entries::EntrySet,
+    weights::{EntryHash, Root, SignedEntry},
+};
 use libp2p_identity::PeerId;
 use std::{sync::Arc, time::Duration};
 
@@ -19,10 +23,34 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: u32 = 16;
 
 impl Core {
+    pub(super) fn whose(&self, set: &EntrySet, author: PeerId) -> Whose {
+        if set.is_known(author) {
+            Whose::Known
+        } else if self.peers.contains_key(&author) {
+            Whose::Present
+        } else {
+            Whose::Absent
+        }
+    }
+
+    /// This peer is connected from now on, or no longer: what is to be fetched of it waits with others.
+    pub(super) fn came_or_went(&mut self, peer: PeerId) {
+        let Self { peers, fetches, .. } = self;
+        let is_present = |entry: &Arc<SignedEntry>| peers.contains_key(&entry.key.author());
+        let mut changed = Vec::new();
+        for (root, job) in fetches.jobs.iter_mut().filter(|(_, job)| job.whose.is_stranger()) {
+            if job.entries().any(|entry| entry.key.author() == peer) {
+                job.whose = if job.entries().any(is_present) { Whose::Present } else { Whose::Absent };
+                changed.push(*root);
+            }
+        }
+        changed.into_iter().for_each(|root| fetches.reclaim(root));
+    }
+
     pub(super) fn want(&mut self, entry: Arc<SignedEntry>) {
         let Some(root) = entry.root() else { return };
-        let is_known = self.board.set().is_known(entry.key.author());
-        let job = self.fetches.job(root, Sake::Wanted, is_known);
+        let whose = self.whose(&self.board.set(), entry.key.author());
+        let job = self.fetches.job(root, Sake::Wanted, whose);
         if !job.wanted.contains(&entry) {
             job.wanted.insert(0, entry);
         }
@@ -43,8 +71,8 @@ impl Core {
 
     /// Fetches a value that its departing author wants kept. One attempt: the author asks again if it has to.
     pub(super) fn want_kept(&mut self, root: Root, entry: Arc<SignedEntry>) {
-        let is_known = self.board.set().is_known(entry.key.author());
-        let job = self.fetches.job(root, Sake::Kept, is_known);
+        let whose = self.whose(&self.board.set(), entry.key.author());
+        let job = self.fetches.job(root, Sake::Kept, whose);
         job.kept.insert(entry.key.author(), entry);
         if !job.is_active() {
             job.tried = Tried::default();
@@ -63,8 +91,8 @@ impl Core {
     }
 
     /// Fetches a value that nobody has asked for.
-    pub(super) fn want_unasked(&mut self, root: Root, entry: Arc<SignedEntry>, is_known: bool) {
-        let job = self.fetches.job(root, Sake::Announced, is_known);
+    pub(super) fn want_unasked(&mut self, root: Root, entry: Arc<SignedEntry>, whose: Whose) {
+        let job = self.fetches.job(root, Sake::Announced, whose);
         let new = job.unasked.insert(entry.key.author(), entry).is_none();
         if new && matches!(job.stage, Stage::Parked(_)) {
             job.tried = Tried::default();
@@ -123,7 +151,12 @@ impl Core {
             Looked::NotAsSigned => return self.not_as_signed(root, about),
             Looked::Failed(error) => return self.fail(root, FetchError::Cache(error)),
             Looked::NoManifest => vec![(root.into(), None)],
-            Looked::Missing(chunks) => chunks.into_iter().map(|(hash, length)| (hash.into(), Some(length))).collect(),
+            Looked::Missing(chunks) => {
+                // Part of it is here, and a restart must know whose it is.
+                let entries = job.entries().cloned().map(Output::Save);
+                self.outputs.extend(entries);
+                chunks.into_iter().map(|(hash, length)| (hash.into(), Some(length))).collect()
+            }
         };
         if job.lookups > MAX_LOOKUPS {
             return self.fail(root, FetchError::NotKept);
@@ -137,8 +170,12 @@ impl Core {
 
     fn complete(&mut self, root: Root) {
         let Some(job) = self.fetches.remove(root) else { return };
+        if job.whose == Whose::Absent {
+            self.absent.give_back();
+        }
         self.push(Output::Fetched { root, result: Ok(()) });
         for entry in job.entries() {
+            self.push(Output::Save(entry.clone()));
             self.prefetches.ended(&entry.key.author(), &root);
             self.note_held(root, entry);
         }

@@ -3,7 +3,7 @@
 
 use super::{
     RequestId,
-    job::{Claim, Job, Sake, Stage},
+    job::{Claim, Job, Sake, Stage, Whose},
 };
 use crate::weights::{BlobHash, EntryHash, Root};
 use libp2p_identity::PeerId;
@@ -48,16 +48,16 @@ pub(super) struct Request {
 }
 
 impl Fetches {
-    /// The job for this root, queued if it is new, for an author whose updates this node has folded, or for another.
-    pub(super) fn job(&mut self, root: Root, sake: Sake, of_known: bool) -> &mut Job {
+    /// The job for this root, queued if it is new, for such an author.
+    pub(super) fn job(&mut self, root: Root, sake: Sake, whose: Whose) -> &mut Job {
         let Self { jobs, queue, last_number, .. } = self;
-        let claim = Claim { of_stranger: !of_known, sake };
+        let claim = Claim { whose, sake };
         let job = jobs.entry(root).or_insert_with(|| {
             *last_number += 1;
             queue.insert((claim, *last_number, root));
             Job::new(Stage::Queued { claim, number: *last_number })
         });
-        job.of_known |= of_known;
+        job.whose = job.whose.min(whose);
         job
     }
 

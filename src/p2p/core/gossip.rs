@@ -18,9 +18,6 @@ impl Core {
             }
         };
         self.push(Output::Verdict { token, verdict });
-        if verdict == Verdict::Accept {
-            self.push(Output::Retain);
-        }
     }
 
     fn judge(&mut self, from: PeerId, data: &[u8]) -> Result<Verdict, EntryError> {
@@ -28,7 +25,16 @@ impl Core {
             return Ok(Verdict::Ignore);
         }
         match SignedEntry::decode(data) {
-            Ok(entry) => Ok(if self.take_in(Arc::new(entry)) { Verdict::Accept } else { Verdict::Ignore }),
+            Ok(entry) => {
+                let author = entry.key.author();
+                if !self.take_in(Arc::new(entry)) {
+                    return Ok(Verdict::Ignore);
+                }
+                if self.has_files_of(author) {
+                    self.push(Output::Retain);
+                }
+                Ok(Verdict::Accept)
+            }
             Err(error) if error.is_newer() => {
                 self.forwards_newer(from);
                 Ok(Verdict::Ignore)
@@ -54,8 +60,22 @@ impl Core {
         SignedEntry::claimed_author(bytes).is_some_and(|author| !self.admits(&author))
     }
 
-    /// Takes in a peer's entry, if its author may take part. Returns true if that changed the set, also by excluding its author. [`Output::Retain`]
-    /// is left to the caller.
+    /// Whether what this author's newest entry replaces may have files.
+    fn has_files_of(&self, author: PeerId) -> bool {
+        self.is_saved_at_once(author) || self.holders.is_any_held(&author)
+    }
+
+    /// Whether entries of this author are saved before anything of their values is here: where anybody may take part,
+    /// those of made-up ones would be files without end, for nothing.
+    fn is_saved_at_once(&self, author: PeerId) -> bool {
+        !self.config.membership.is_open() || self.board.set().has_folded(author)
+    }
+
+    /// Takes in a peer's entry, if its author may take part. Returns true if that changed the set, also by excluding its
+    /// author. [`Output::Retain`] is left to the caller.
+    ///
+    /// An entry that isn't [saved at once](Self::is_saved_at_once) is saved with the first part of its value. Until then a
+    /// restart forgets it, and others bring it again.
     pub(super) fn take_in(&mut self, entry: Arc<SignedEntry>) -> bool {
         let author = entry.key.author();
         if !self.admits(&author) {
@@ -66,7 +86,9 @@ impl Core {
         }
         match self.board.insert_pushing_out(entry.clone()) {
             Ok(Some(pushed_out)) => {
-                self.push(Output::Save(entry));
+                if self.is_saved_at_once(author) {
+                    self.push(Output::Save(entry));
+                }
                 // What was to be fetched of them isn't any more.
                 pushed_out.into_iter().for_each(|stranger| self.refresh_prefetch(stranger));
             }

@@ -34,6 +34,11 @@ struct Held {
 }
 
 impl Holders {
+    /// Whether any update of this author is held whole.
+    pub(super) fn is_any_held(&self, author: &PeerId) -> bool {
+        self.held.contains_key(author)
+    }
+
     pub(super) fn is_held(&self, author: &PeerId, root: &Root) -> bool {
         self.held.get(author).is_some_and(|held| held.root == *root)
     }

@@ -20,8 +20,8 @@ pub(super) struct Job {
     pub(super) kept: BTreeMap<PeerId, Arc<SignedEntry>>,
     /// The entries for which it is fetched unasked, by author.
     pub(super) unasked: BTreeMap<PeerId, Arc<SignedEntry>>,
-    /// Whether this node has folded updates of one of the authors.
-    pub(super) of_known: bool,
+    /// Of its authors, the one who comes first.
+    pub(super) whose: Whose,
     pub(super) stage: Stage,
     /// The missing blobs with their lengths. A manifest's length isn't known.
     pub(super) todo: BTreeMap<BlobHash, Option<u64>>,
@@ -39,9 +39,32 @@ pub(super) struct Job {
 /// Whose value is fetched, and for whom, in the order in which jobs get places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Claim {
-    /// Whether this node has folded nothing yet of any of its authors, who may be anybody.
-    pub(super) of_stranger: bool,
+    pub(super) whose: Whose,
     pub(super) sake: Sake,
+}
+
+/// Whose value is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Whose {
+    /// Of an author whose updates this node has folded.
+    Known,
+    /// Of a stranger who is connected. It can be asked, and struck if it doesn't give, and takes one of few connections.
+    Present,
+    /// Of any other stranger, who may be made up.
+    Absent,
+}
+
+impl Whose {
+    pub(super) const STRANGERS: [Self; 2] = [Self::Present, Self::Absent];
+
+    pub(super) fn is_stranger(self) -> bool {
+        self != Self::Known
+    }
+
+    /// All claims that there are to its values.
+    pub(super) fn claims(self) -> [Claim; 3] {
+        [Sake::Wanted, Sake::Kept, Sake::Announced].map(|sake| Claim { whose: self, sake })
+    }
 }
 
 /// For whom a value is fetched.
@@ -107,7 +130,7 @@ impl Job {
             wanted: Vec::new(),
             kept: BTreeMap::new(),
             unasked: BTreeMap::new(),
-            of_known: false,
+            whose: Whose::Absent,
             stage,
             todo: BTreeMap::new(),
             tried: Tried::default(),
@@ -131,7 +154,7 @@ impl Job {
         } else {
             Sake::Announced
         };
-        Claim { of_stranger: !self.of_known, sake }
+        Claim { whose: self.whose, sake }
     }
 
     /// The members for whose sake it is fetched, if nobody here waits for it.

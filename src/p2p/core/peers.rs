@@ -91,6 +91,7 @@ impl Core {
         if let Entry::Vacant(new) = self.peers.entry(peer) {
             new.insert(Peer::default());
             self.fetches.forgive(peer);
+            self.came_or_went(peer);
             self.compare(peer);
         } else {
             // Possibly by a new process, before the loss of the old one's connection was noticed.
@@ -105,6 +106,7 @@ impl Core {
             self.set_changed(None);
         }
         self.fetches.disconnected(peer);
+        self.came_or_went(peer);
         self.holders.disconnected(peer);
         if let Some(root) = self.keeps.disconnected(&peer) {
             self.drop_kept(root, peer);

@@ -2,11 +2,13 @@
 //! one while another waits. A value that hardly comes in makes way.
 //!
 //! Authors whose updates this node has folded come before all others, who are left one place: anybody makes a thousand
-//! authors whose values never come, and who is new must become known all the same.
+//! authors whose values never come, and who is new must become known all the same. Of the others those who are connected
+//! come first: a thousand connections are not to be had. And those who aren't are looked for at a rate, as long
+//! as it is in vain.
 
 use super::{
     Core,
-    job::{Claim, Job, Place, Sake, Stage},
+    job::{Claim, Job, Place, Sake, Stage, Whose},
 };
 use crate::weights::Root;
 use libp2p_identity::PeerId;
@@ -28,6 +30,9 @@ impl Core {
                 self.fetches.requeue(other);
             }
             if let Some(job) = self.fetches.jobs.get_mut(&root) {
+                if job.whose == Whose::Absent {
+                    self.absent.take(self.now);
+                }
                 job.place = Place { began: self.now, since: self.now, bytes: 0 };
             }
             self.fetches.set_stage(root, Stage::Looking);
@@ -39,31 +44,47 @@ impl Core {
     /// the one that it gives way to, but for strangers' one place, so this comes to an end.
     fn next_to_start(&self) -> Option<(Root, Option<Root>)> {
         let places = self.config.limits.values_at_once.max(1);
-        let strangers = self.fetches.with_place().filter(|(_, job)| !job.of_known).count();
+        let strangers = self.fetches.with_place().filter(|(_, job)| job.whose.is_stranger()).count();
+        let of_known = || self.first(Whose::Known);
+        let of_stranger = || Whose::STRANGERS.into_iter().find_map(|whose| self.first(whose));
         // They are left one.
-        let theirs = || self.first(true).filter(|_| strangers == 0 && places > 1);
+        let theirs = || of_stranger().filter(|_| strangers == 0 && places > 1);
         if self.fetches.active.len() < places {
             let is_last = self.fetches.active.len() + 1 == places;
             let last = theirs().filter(|_| is_last);
-            return last.or_else(|| self.first(false)).or_else(|| self.first(true)).map(|root| (root, None));
+            return last.or_else(of_known).or_else(of_stranger).map(|root| (root, None));
         }
         if let Some(root) = theirs() {
             return Some((root, Some(self.latest_after(None)?)));
         }
-        if let Some(root) = self.first(false).filter(|_| strangers > 1 || places == 1 && strangers > 0) {
-            let first_of_strangers = Claim { of_stranger: true, sake: Sake::Wanted };
-            let latest = self.fetches.with_place().filter(|(_, job)| job.claim() >= first_of_strangers);
+        if let Some(root) = of_known().filter(|_| strangers > 1 || places == 1 && strangers > 0) {
+            let latest = self.fetches.with_place().filter(|(_, job)| job.whose.is_stranger());
             let latest = latest.max_by_key(|(_, job)| (job.claim(), job.place.began));
             return Some((root, Some(latest?.0)));
         }
-        [false, true].into_iter().find_map(|of_stranger| self.next_among(of_stranger))
+        [Whose::Known, Whose::Present, Whose::Absent].into_iter().find_map(|whose| self.next_among(whose))
     }
 
     /// The first of those that wait.
-    fn first(&self, of_stranger: bool) -> Option<Root> {
-        let first = |sake| self.fetches.queued(Claim { of_stranger, sake }).next();
+    fn first(&self, whose: Whose) -> Option<Root> {
+        if !self.may_start(whose) {
+            return None;
+        }
+        let first = |sake| self.fetches.queued(Claim { whose, sake }).next();
         let to_keep = || first(Sake::Kept).filter(|_| self.may_keep());
         first(Sake::Wanted).or_else(to_keep).or_else(|| first(Sake::Announced))
+    }
+
+    /// Those who may be made up are looked for at a rate: each costs questions to several peers. What comes counts for
+    /// nothing.
+    fn may_start(&self, whose: Whose) -> bool {
+        whose != Whose::Absent || self.absent.has(self.now)
+    }
+
+    /// When the next of them may be.
+    pub(super) fn next_absent(&self) -> Option<Duration> {
+        let waits = Whose::Absent.claims().into_iter().any(|claim| self.fetches.queued(claim).next().is_some());
+        Some(self.absent.next()).filter(|next| waits && *next > self.now)
     }
 
     /// Whether one more may have a place because somebody wants it kept. However many ask, half is left to what was
@@ -73,17 +94,20 @@ impl Core {
         kept < (self.config.limits.values_at_once.max(1) / 2).max(1)
     }
 
-    /// Of the jobs with a place that rank after this claim, and are of such authors, or of all, the last that began.
+    /// Of the jobs with a place that rank after this claim, and are of strangers if it is, or of all, the last that began.
     fn latest_after(&self, claim: Option<Claim>) -> Option<Root> {
-        let ranks =
-            |job: &Job| claim.is_none_or(|claim| job.claim().of_stranger == claim.of_stranger && job.claim() > claim);
+        let is_like = |job: &Job, claim: Claim| job.whose.is_stranger() == claim.whose.is_stranger();
+        let ranks = |job: &Job| claim.is_none_or(|claim| is_like(job, claim) && job.claim() > claim);
         let after = self.fetches.with_place().filter(|(_, job)| ranks(job));
         after.max_by_key(|(_, job)| (job.claim(), job.place.began)).map(|(root, _)| root)
     }
 
     /// The same where all that matters is who waits and who has a place of such authors.
-    fn next_among(&self, of_stranger: bool) -> Option<(Root, Option<Root>)> {
-        let claim = |sake| Claim { of_stranger, sake };
+    fn next_among(&self, whose: Whose) -> Option<(Root, Option<Root>)> {
+        if !self.may_start(whose) {
+            return None;
+        }
+        let claim = |sake| Claim { whose, sake };
         if let Some(root) = self.fetches.queued(claim(Sake::Wanted)).next() {
             return Some((root, Some(self.latest_after(Some(claim(Sake::Wanted)))?)));
         }
@@ -91,7 +115,12 @@ impl Core {
         if let Some((root, other)) = to_keep.zip(self.latest_after(Some(claim(Sake::Kept)))) {
             return Some((root, Some(other)));
         }
-        let (others, second) = self.second_place(of_stranger)?;
+        // Of strangers who are absent.
+        let announced = self.fetches.queued(claim(Sake::Announced)).next();
+        if let Some((root, other)) = announced.zip(self.latest_after(Some(claim(Sake::Announced)))) {
+            return Some((root, Some(other)));
+        }
+        let (others, second) = self.second_place(whose)?;
         let newcomer = |root: &Root| {
             self.fetches.jobs.get(root).is_some_and(|job| job.behind().any(|author| !others.contains_key(author)))
         };
@@ -101,14 +130,14 @@ impl Core {
     /// How many places members have by what they announced or want kept; and the announced value that is fetched only for
     /// members who have another place, the latest of several. What was begun first goes on, or one that publishes faster
     /// than it gives would never be had.
-    fn second_place(&self, of_stranger: bool) -> Option<(BTreeMap<PeerId, usize>, Root)> {
+    fn second_place(&self, whose: Whose) -> Option<(BTreeMap<PeerId, usize>, Root)> {
         let mut places: BTreeMap<PeerId, usize> = BTreeMap::new();
         let unwanted = || self.fetches.with_place().filter(|(_, job)| job.claim().sake > Sake::Wanted);
         for author in unwanted().flat_map(|(_, job)| job.behind().copied().collect::<BTreeSet<_>>()) {
             *places.entry(author).or_default() += 1;
         }
         let has_another = |job: &Job| job.behind().all(|author| places.get(author).is_some_and(|held| *held > 1));
-        let announced = Claim { of_stranger, sake: Sake::Announced };
+        let announced = Claim { whose, sake: Sake::Announced };
         let second = unwanted().filter(|(_, job)| job.claim() == announced && has_another(job));
         let (root, _) = second.max_by_key(|(root, job)| (job.place.began, Reverse(*root)))?;
         Some((places, root))

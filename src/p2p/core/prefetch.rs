@@ -63,8 +63,8 @@ impl Core {
             && !self.holders.is_held(&author, &root)
         {
             self.prefetches.roots.entry(author).or_default().insert(root);
-            let is_known = set.is_known(author);
-            self.want_unasked(root, entry, is_known);
+            let whose = self.whose(&set, author);
+            self.want_unasked(root, entry, whose);
         }
     }
 

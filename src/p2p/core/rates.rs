@@ -65,6 +65,41 @@ impl Bucket {
     }
 }
 
+/// What may be done now and how soon again, whoever it is for.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    rate: Rate,
+    bucket: Bucket,
+}
+
+impl Allowance {
+    /// With a full bucket.
+    pub(super) fn new(rate: Rate) -> Self {
+        Self { rate, bucket: Bucket { left: rate.burst, at: Duration::ZERO } }
+    }
+
+    pub(super) fn has(&self, now: Duration) -> bool {
+        self.bucket.at(self.rate, now).has(self.rate, 1.0)
+    }
+
+    pub(super) fn take(&mut self, now: Duration) {
+        self.bucket = self.bucket.at(self.rate, now);
+        self.bucket.left -= 1.0;
+    }
+
+    pub(super) fn give_back(&mut self) {
+        self.bucket.left = (self.bucket.left + 1.0).min(self.rate.burst);
+    }
+
+    /// When there is one again.
+    pub(super) fn next(&self) -> Duration {
+        let missing = (1.0 - self.bucket.left).max(0.0) / self.rate.per_second;
+        // Not a nanosecond too soon, or it would be looked for again and again.
+        let wait = Duration::try_from_secs_f64(missing).unwrap_or(Duration::MAX);
+        self.bucket.at.saturating_add(wait).saturating_add(Duration::from_micros(1))
+    }
+}
+
 /// What a peer asks of its rate, and of everybody's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {

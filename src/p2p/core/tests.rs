@@ -5,6 +5,7 @@ mod gossip;
 mod holders;
 mod leaving;
 mod members;
+mod places;
 mod sync;
 
 use super::*;
@@ -312,4 +313,26 @@ fn compare(digest: crate::weights::Digest) -> SyncRequest {
 fn proof(author: u8, sequence: u64) -> Conflict {
     let [one, other] = [1, 2].map(|seed| entry_of(author, "start", sequence, &weights(seed, 1)));
     Conflict::new(one, other).unwrap()
+}
+
+fn some(value: &Weights, asked: &Asked) -> Vec<Blob> {
+    let all = blobs(value);
+    asked.hashes.iter().map(|hash| all.get(hash).cloned()).collect()
+}
+
+fn nothing(asked: &Asked) -> Vec<Blob> {
+    vec![None; asked.hashes.len()]
+}
+
+/// Nobody has what is being asked for now; the number of requests.
+fn nobody_has(rig: &mut Rig) -> usize {
+    let mut asked = 0;
+    loop {
+        let now = rig.asked();
+        if now.is_empty() {
+            return asked;
+        }
+        asked += now.len();
+        now.iter().for_each(|asked| rig.answer(asked.id, nothing(asked)));
+    }
 }

@@ -7,7 +7,7 @@ fn each_message_gets_its_verdict() {
     let mut rig = Rig::new(None);
     let (_, first) = update(2, 1);
     assert_eq!(rig.gossip(1, data(&first)), Verdict::Accept);
-    assert!(matches!(&rig.out[..], [Output::Save(saved), Output::Retain] if *saved == first));
+    assert!(rig.out.is_empty(), "it may be made up: {:?}", rig.out);
     assert_eq!(rig.gossip(1, data(&first)), Verdict::Ignore);
     // Newer, then older.
     let newer = tombstone(2, "start", 9);
@@ -73,6 +73,7 @@ fn a_second_entry_under_a_number_is_passed_on() {
 #[test]
 fn what_an_earlier_life_published_is_gone_on_from() {
     let mut rig = Rig::new(Some(layout(2)));
+    rig.board.know_own(peer(ME));
     let (_, own) = update(ME, 41);
     assert_eq!(rig.gossip(1, data(&own)), Verdict::Accept);
     assert!(matches!(&rig.out[..], [Output::OwnSequence(41), Output::Save(_), Output::Retain]));

@@ -47,6 +47,7 @@ fn connect(rigs: &mut [Rig; 2]) -> usize {
 fn two_sets_of_many_pages_come_to_agree() {
     let mut rigs = pair();
     for author in 1..=40u8 {
+        rigs.iter().for_each(|rig| assert!(rig.board.know(peer(author))));
         for number in 0..20u64 {
             let rig = &rigs[(number % 2) as usize];
             rig.board.insert(tombstone(author, &format!("{number}"), number + 1)).unwrap();
