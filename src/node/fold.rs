@@ -1,7 +1,7 @@
 //! A fold of checked updates: what the strategy is given, and what happens to updates that can't be read any more.
 
 use super::{
-    FoldedUpdate, LocalUpdate,
+    FoldedFrom, FoldedUpdate, LocalUpdate,
     complaints::Complaint,
     roster::lower_median,
     update::{Arrived, DEGREE},
@@ -89,12 +89,6 @@ pub(super) fn fold_readable(
     })
 }
 
-/// Folds updates apart from the node's own strategy and count of folds.
-pub(super) fn fold_apart(strategy: &mut dyn Strategy, inputs: &[Input]) -> Result<Folded, FoldError> {
-    let updates: Vec<Update<'_>> = inputs.iter().map(Input::update).collect();
-    strategy.fold(&Round { number: 1, updates: &updates, failures: 0 })
-}
-
 /// An update that claims more examples than count.
 #[derive(Debug, PartialEq)]
 pub(super) struct Cut {
@@ -178,6 +172,11 @@ impl Input {
             degree: self.metadata.metric(DEGREE).and_then(degree),
             own: self.own,
         }
+    }
+
+    pub(super) fn folded_from(&self, weight: f64) -> FoldedFrom {
+        let Metadata { epoch, num_examples, .. } = self.metadata;
+        FoldedFrom { author: self.author.to_string(), epoch, num_examples, weight }
     }
 
     pub(super) fn event(&self, weight: f64) -> FoldedUpdate {

@@ -1,10 +1,12 @@
 //! One member of a federation: what asynchronous and synchronous nodes have in common.
 
+mod looking;
+
 use super::{
-    Checks, Event, EventSink, FoldFigures, FoldedFrom, LocalUpdate, NodeError, Rejection, Roster, Standpoint, Stop,
+    Checks, Event, EventSink, FoldFigures, FoldedFrom, LocalUpdate, NodeError, Roster, Standpoint, Stop,
     UnaveragedTensors,
     background::off_runtime,
-    complaints::{Complaint, Complaints},
+    complaints::Complaints,
     event::tell,
     fold::{Cut, Input, Outcome, Unread, cut_claims, fold_readable},
     patience::Patience,
@@ -13,46 +15,19 @@ use super::{
     suspicion::{Suspect, Suspicion},
     update::{Arrived, DEGREE, Listing},
     validation::Validation,
-    values::{LEAST_PATIENCE, Values, Verdict, Wait},
+    values::Values,
 };
 use crate::{
-    entries::{Membership, Watch},
-    folder::{FolderError, SharedFolder, Value},
+    entries::Membership,
+    folder::{FolderError, SharedFolder},
     strategy::{Folded, Strategy, Unaveraged},
     weights::{Key, Layout, MAX_METRICS, Metric, Root, SignedEntry, Weights},
 };
-use futures::stream::{FuturesUnordered, StreamExt};
 use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    pin::pin,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
-use tokio::time::{Instant, sleep, timeout};
-
-/// How often to list again because a value was replaced between listing and reading.
-const LISTINGS: usize = 4;
-/// Updates of authors who have given this node nothing yet that it looks for at one fold. Anybody makes a thousand such
-/// authors in a moment, and to look whether a value has come takes longer than that.
-const UNTRIED_AT_ONCE: usize = 32;
-/// How soon a node that has nothing yet looks for others of them.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
-
-/// What a look at chosen updates has come to.
-#[derive(Default)]
-struct Look {
-    /// Those that count, in the order of the choice.
-    arrived: Vec<Option<Arrived>>,
-    /// Those whose values are gone.
-    gone: Vec<Arc<SignedEntry>>,
-    /// The places of those whose values aren't here yet.
-    late: Vec<usize>,
-    /// How long it was waited for values that weren't here.
-    waited: Duration,
-    /// Whether not all could be looked for at once.
-    crowded: bool,
-}
 
 /// Options that asynchronous and synchronous nodes have in common.
 pub struct ParticipantOptions {
@@ -378,252 +353,6 @@ impl Participant {
         Ok(updates)
     }
 
-    /// Takes in the updates that `choose` picks from a listing, and returns them in the order of the choice: reads and
-    /// checks each once, all side by side, and remembers the verdict. If an update was replaced in the meantime, it
-    /// lists and chooses again. It also does so if one is found wanting, because its claim may have made others look
-    /// stale. Forgets the values of all others.
-    ///
-    /// What has not come within [ten seconds](super::values::PATIENCE) counts at the next look. Cancelling it loses
-    /// nothing that has arrived.
-    pub(super) async fn take_in(
-        &mut self,
-        choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
-    ) -> Result<Vec<Arrived>, NodeError> {
-        let (_, chosen, look) = self.look(choose, None).await?;
-        self.taken(&chosen, look)
-    }
-
-    /// The same for a node that needn't wait: what has not come as soon as its [patience](Patience) ends is fetched on
-    /// in the background and counts at the next look. Until then the author's update before that one counts, if it is
-    /// here and `older` says so. With it, how many came too late.
-    ///
-    /// A node that never got anything looks again whenever a value or an entry comes, for as long as its patience allows
-    /// that.
-    pub(super) async fn take_in_briefly(
-        &mut self,
-        mut choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
-        older: bool,
-    ) -> Result<(Vec<Arrived>, usize), NodeError> {
-        let (fetched, mut watch) = (self.values.fetched(), None::<Watch>);
-        loop {
-            let began = Instant::now();
-            while watch.as_mut().and_then(Watch::try_next).is_some() {}
-            let mut came = pin!(fetched.notified());
-            // From here on, so that what comes during the look isn't missed.
-            came.as_mut().enable();
-            let (chosen, look) = self.look_briefly(&mut choose, older).await?;
-            let late = look.late.iter().filter(|&&place| look.arrived[place].is_none()).count();
-            let patience = self.patience.until_any();
-            if late > 0 && look.arrived.iter().all(Option::is_none) && !patience.is_zero() {
-                // Of peers with short epochs the update that is fetched may be replaced before it is here.
-                let watch = watch.get_or_insert_with(|| self.folder.watch(""));
-                let something = async {
-                    tokio::select! {
-                        () = came => {}
-                        _ = watch.next() => {}
-                        // What is here already may be of somebody who was not looked for.
-                        () = sleep(LOOK_AGAIN_AFTER), if look.crowded => {}
-                    }
-                };
-                let is_something = tokio::select! {
-                    in_time = timeout(patience, something) => in_time.is_ok(),
-                    () = self.stop.requested() => false,
-                };
-                self.patience.waited_for_any(began.elapsed());
-                if is_something {
-                    continue;
-                }
-            }
-            for &place in &look.late {
-                if !self.stop.is_requested() && self.patience.missed(chosen[place].key.author()) {
-                    let reason = "it has come too late for this node's last folds, which wait less for its author now";
-                    self.complaints.complain(&chosen[place], Complaint::OutOfReach, &reason);
-                }
-            }
-            return Ok((self.taken(&chosen, look)?, late));
-        }
-    }
-
-    async fn look_briefly(
-        &mut self,
-        choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
-        older: bool,
-    ) -> Result<(Vec<Arc<SignedEntry>>, Look), NodeError> {
-        let (listing, chosen, mut look) = self.look(choose, Some(Instant::now())).await?;
-        self.patience.waited(look.waited);
-        if older {
-            let from = self.standpoint();
-            let before = |place: usize| {
-                let entry = listing.get(&chosen[place].key.author())?.get(1)?;
-                let stale = self.roster.staleness(entry.key.author(), entry.key.update_epoch()?, from);
-                (stale <= from.reach).then(|| (place, entry.clone()))
-            };
-            let (places, entries): (Vec<usize>, Vec<_>) = look.late.iter().copied().filter_map(before).unzip();
-            let here = entries.iter().map(|entry| self.patience.of(entry.key.author(), LEAST_PATIENCE));
-            let waits: Vec<Wait> = here.map(|here| Wait { here, until: None }).collect();
-            let found = self.arrive(&entries, &waits, true).await?;
-            for (place, arrived) in places.into_iter().zip(found.arrived) {
-                look.arrived[place] = arrived;
-            }
-        }
-        Ok((chosen, look))
-    }
-
-    /// Looks at the updates that `choose` picks until nothing that was chosen was replaced or found wanting. A look that
-    /// is brief began at some moment; any other waits long.
-    async fn look(
-        &mut self,
-        mut choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
-        brief: Option<Instant>,
-    ) -> Result<(Listing, Vec<Arc<SignedEntry>>, Look), NodeError> {
-        let began = Instant::now();
-        let (mut listing, mut chosen, mut look) = (Listing::new(), Vec::new(), Look::default());
-        for _ in 0..LISTINGS {
-            listing = self.list_updates().await?;
-            chosen = choose(&listing, &self.roster);
-            let crowded = brief.is_some() && self.look_for_few_untried(&mut chosen);
-            let complaints: Vec<_> = chosen.iter().map(|entry| self.complaints.of(entry)).collect();
-            let waits = chosen.iter().map(|entry| match brief {
-                Some(began) => self.brief_wait(entry.key.author(), began),
-                None => Wait::long(began),
-            });
-            let waits: Vec<Wait> = waits.collect();
-            let before = look.waited;
-            look = self.arrive(&chosen, &waits, brief.is_some()).await?;
-            look.waited += before;
-            look.crowded = crowded;
-            let found_wanting =
-                chosen.iter().zip(complaints).any(|(entry, before)| self.complaints.of(entry) != before);
-            if look.gone.is_empty() && !found_wanting {
-                break;
-            }
-        }
-        self.values.retain(|author, root| {
-            listing.get(&author).is_some_and(|entries| entries.iter().any(|entry| entry.root() == Some(root)))
-        });
-        Ok((listing, chosen, look))
-    }
-
-    /// Of the authors who have given nothing yet, leaves some in the choice, first those of whose values a part is here,
-    /// and of the rest others at each look: whoever gives something is looked for from then on. Says whether there were
-    /// more.
-    fn look_for_few_untried(&mut self, chosen: &mut Vec<Arc<SignedEntry>>) -> bool {
-        let is_untried = |entry: &Arc<SignedEntry>| !self.patience.knows_to_give(entry.key.author());
-        let untried = chosen.iter().filter(|entry| is_untried(entry));
-        let mut untried: Vec<(bool, PeerId)> =
-            untried.map(|entry| (!self.folder.has_part(entry), entry.key.author())).collect();
-        if untried.len() <= UNTRIED_AT_ONCE {
-            return false;
-        }
-        let draw = |&(elsewhere, author): &(bool, PeerId)| {
-            let mut hasher = blake3::Hasher::new_derive_key("peerfold 2026 draw of untried authors v1");
-            hasher.update(&self.looks.to_le_bytes()).update(&author.to_bytes());
-            (elsewhere, *hasher.finalize().as_bytes())
-        };
-        untried.sort_by_cached_key(draw);
-        let drawn: BTreeSet<PeerId> = untried.into_iter().take(UNTRIED_AT_ONCE).map(|(_, author)| author).collect();
-        chosen.retain(|entry| !is_untried(entry) || drawn.contains(&entry.key.author()));
-        self.looks += 1;
-        true
-    }
-
-    fn brief_wait(&self, author: PeerId, began: Instant) -> Wait {
-        let here = self.patience.of(author, LEAST_PATIENCE);
-        Wait { here, until: Some(began + self.patience.with(author)) }
-    }
-
-    /// The updates that count. Forgets the values of all others.
-    fn taken(&mut self, chosen: &[Arc<SignedEntry>], look: Look) -> Result<Vec<Arrived>, NodeError> {
-        let taken: Vec<Arrived> = look.arrived.into_iter().flatten().collect();
-        self.failures = (chosen.len() - taken.len()) as u64;
-        // An entry may arrive before its value, for example on a share whose files arrive one by one. No watch reports
-        // the value.
-        for entry in look.gone {
-            self.complaints.complain(&entry, Complaint::OutOfReach, &"its value is not there yet");
-        }
-        let kept: BTreeSet<_> =
-            taken.iter().filter_map(|arrived| Some((arrived.author(), arrived.entry.root()?))).collect();
-        self.arrived.retain(|key, _| kept.contains(key));
-        Ok(taken)
-    }
-
-    /// Whether some current update in the folder could not be read at the last attempt. It may become readable, and
-    /// nothing will report that.
-    pub(super) fn has_unread(&self) -> bool {
-        self.complaints.any_out_of_reach()
-    }
-
-    /// What becomes of the chosen updates. Each verdict is recorded as it comes, even while others are still waited for.
-    /// Unless the look is brief, what is late is reported.
-    async fn arrive(&mut self, chosen: &[Arc<SignedEntry>], waits: &[Wait], brief: bool) -> Result<Look, NodeError> {
-        let mut look = Look { arrived: chosen.iter().map(|entry| self.have(entry)).collect(), ..Look::default() };
-        let mut gone = BTreeSet::new();
-        let mut fetches = FuturesUnordered::new();
-        for (place, (entry, &wait)) in chosen.iter().zip(waits).enumerate() {
-            let Some(metadata) = entry.metadata().filter(|_| look.arrived[place].is_none()) else { continue };
-            if self.complaints.of(entry) == Some(Complaint::Rejected) {
-                continue;
-            }
-            // The listing has left out peers' updates with such claims, but not the node's own from an earlier life.
-            if let Err(rejection) = self.options.checks.claim(metadata.epoch, metadata.num_examples) {
-                self.complaints.reject(entry, &rejection);
-                continue;
-            }
-            let fetch = self.values.fetch_and_check(entry.clone(), wait);
-            fetches.push(async move { (place, fetch.await) });
-        }
-        while let Some((place, fetched)) = fetches.next().await {
-            let entry = &chosen[place];
-            match fetched {
-                Ok((verdict, waited)) => {
-                    look.waited = look.waited.max(waited);
-                    match verdict {
-                        Verdict::Counts(value, norm) => look.arrived[place] = self.counts(entry, value, norm),
-                        Verdict::Rejected(Rejection::OutOfReach(reason)) => {
-                            self.complaints.complain(entry, Complaint::OutOfReach, &reason);
-                        }
-                        Verdict::Rejected(rejection) => self.complaints.reject(entry, &rejection),
-                        Verdict::Late => {
-                            look.late.push(place);
-                            if !brief && !self.stop.is_requested() {
-                                let reason = "it is still on its way";
-                                self.complaints.complain(entry, Complaint::OutOfReach, &reason);
-                            }
-                        }
-                    }
-                }
-                Err(NodeError::Folder(FolderError::Gone { .. })) => drop(gone.insert(place)),
-                Err(error) => return Err(error),
-            }
-        }
-        look.gone = gone.into_iter().map(|place| chosen[place].clone()).collect();
-        Ok(look)
-    }
-
-    /// An update that has arrived before. The same weights may be there under a new number, with other claims.
-    fn have(&self, entry: &SignedEntry) -> Option<Arrived> {
-        let arrived = self.arrived.get(&(entry.key.author(), entry.root()?))?;
-        (Some(&arrived.metadata) == entry.metadata()).then(|| arrived.clone())
-    }
-
-    /// Records and reports that an update's value has passed the checks.
-    fn counts(&mut self, entry: &Arc<SignedEntry>, value: Arc<Value>, norm: f64) -> Option<Arrived> {
-        let (root, metadata) = (entry.root()?, entry.metadata()?.clone());
-        self.patience.came(entry.key.author());
-        self.complaints.withdraw(entry);
-        self.counted.received += 1;
-        self.emit(&Event::Received {
-            author: entry.key.author().to_string(),
-            epoch: metadata.epoch,
-            root: root.to_string(),
-            bytes: self.layout.bytes(),
-            num_examples: metadata.num_examples,
-        });
-        let arrived = Arrived { entry: entry.clone(), metadata, value, norm };
-        self.arrived.insert((arrived.author(), root), arrived.clone());
-        Some(arrived)
-    }
-
     /// What this node measures others' epochs by: its own newest update, and the highest staleness τ at which an update
     /// is still folded.
     pub(super) fn standpoint(&self) -> Standpoint {
@@ -639,6 +368,16 @@ impl Participant {
     pub(super) fn with_staleness(&self, arrived: Vec<Arrived>, from: Standpoint) -> Vec<(Arrived, u64)> {
         let staleness = |arrived: &Arrived| self.roster.staleness(arrived.author(), arrived.metadata.epoch, from);
         arrived.into_iter().map(|arrived| (staleness(&arrived), arrived)).map(|(tau, arrived)| (arrived, tau)).collect()
+    }
+
+    /// Reports updates that had passed the checks and could not be read when they were to be folded.
+    pub(super) fn tell_unread(&mut self, unread: Vec<Unread>) {
+        for Unread { entry, complaint, reason } in unread {
+            if let Some(root) = entry.root() {
+                self.arrived.remove(&(entry.key.author(), root));
+            }
+            self.complaints.complain(&entry, complaint, &reason);
+        }
     }
 
     /// Lets no update of a fold count for too many examples, and reports those that claim more.
@@ -709,12 +448,7 @@ impl Participant {
         });
         let (strategy, folded, inputs, unread, suspects) = worked.await?;
         *self.strategy.lock().unwrap_or_else(PoisonError::into_inner) = Some(strategy);
-        for Unread { entry, complaint, reason } in unread {
-            if let Some(root) = entry.root() {
-                self.arrived.remove(&(entry.key.author(), root));
-            }
-            self.complaints.complain(&entry, complaint, &reason);
-        }
+        self.tell_unread(unread);
         let left_out = self.tell_suspects(&suspects);
         let Folded { weights, shares, unaveraged, turned_negative } = match folded {
             None if left_out > 0 && inputs.iter().all(|input| input.own) => return Ok(Outcome::AllSuspect(left_out)),
@@ -747,14 +481,9 @@ impl Participant {
             UnaveragedTensors { author, tensors }
         });
         let unaveraged = unaveraged.collect();
-        let updates: Vec<_> = inputs.iter().zip(shares).map(|(input, weight)| input.event(weight)).collect();
-        let from = updates.iter().map(|update| FoldedFrom {
-            author: update.author.clone(),
-            epoch: update.epoch,
-            num_examples: update.num_examples,
-            weight: update.weight,
-        });
-        self.folded = Some((epoch, from.collect()));
+        let weighted = || inputs.iter().zip(&shares);
+        let updates = weighted().map(|(input, weight)| input.event(*weight)).collect();
+        self.folded = Some((epoch, weighted().map(|(input, weight)| input.folded_from(*weight)).collect()));
         self.emit(&Event::Folded { epoch, round: number, updates, unaveraged, turned_negative });
         let known = inputs.iter().filter_map(|input| Some((input.author, *numbers.get(&input.author)?)));
         self.folder.folded(&known.collect::<Vec<_>>()).await;

@@ -1,10 +1,10 @@
 //! How a node without a checkpoint begins, and what it publishes about that.
 
 use super::{
-    Event, FoldedFrom, NodeError, Origin, Participant, Standpoint, Stop,
+    Event, NodeError, Origin, Participant, Standpoint, Stop,
     background::off_runtime,
-    fold::{Input, fold_apart},
-    suspects::find_suspects,
+    fold::{Input, fold_readable},
+    suspects::{all_suspect, find_suspects},
 };
 use crate::{
     folder::Value,
@@ -14,10 +14,7 @@ use crate::{
     weights::{Key, Metadata, Root, TensorReader, Weights, read_all},
 };
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 /// How long a node that begins waits at most for the answers of peers that may be there. Unreachable peers get ten
@@ -210,31 +207,31 @@ pub(super) async fn first_weights(
     let only_integers = weights.layout().tensors().iter().all(|tensor| !tensor.dtype.is_float());
     let integers = if only_integers { "mean" } else { "newest" };
     let mut mean = StrategySpec::new("fedavg").with("integers", integers).build()?;
-    let mut from: Vec<FoldedFrom> = fresh.iter().map(|(arrived, _)| arrived.folded_from(0.0)).collect();
     let mut inputs: Vec<Input> = fresh.into_iter().map(|(arrived, staleness)| Input::of(arrived, staleness)).collect();
     participant.cut_claims(&mut inputs);
     let measures = participant.measures(Some(weights.clone()));
-    let (folded, suspects) = off_runtime(move || {
-        let suspects = find_suspects(&measures, &mut inputs, &mut Vec::new());
-        (fold_apart(mean.as_mut(), &inputs), suspects)
-    })
-    .await?;
-    participant.tell_suspects(&suspects);
-    let left_out = suspects.iter().filter(|suspect| suspect.left_out).map(|suspect| suspect.author.to_string());
-    let left_out: BTreeSet<String> = left_out.collect();
-    from.retain(|update| !left_out.contains(&update.author));
-    match folded {
-        Ok(folded) => {
-            let authors = from.iter().map(|update| update.author.clone()).collect();
-            from.iter_mut().zip(&folded.shares).for_each(|(update, share)| update.weight = *share);
-            participant.folded = Some((epoch, from));
-            Ok(First { weights: folded.weights, epoch, origin: Origin::Fold, authors })
+    let worked = off_runtime(move || {
+        let mut unread = Vec::new();
+        let suspects = find_suspects(&measures, &mut inputs, &mut unread);
+        let folded = fold_readable(mean.as_mut(), &mut inputs, 1, 0, 1, &mut unread);
+        (folded, inputs, unread, suspects)
+    });
+    let (folded, inputs, unread, suspects) = worked.await?;
+    participant.tell_unread(unread);
+    let left_out = participant.tell_suspects(&suspects);
+    let reason = match folded {
+        Some(Ok(folded)) => {
+            let from = || inputs.iter().zip(&folded.shares).map(|(input, share)| input.folded_from(*share));
+            let authors = from().map(|update| update.author).collect();
+            participant.folded = Some((epoch, from().collect()));
+            return Ok(First { weights: folded.weights, epoch, origin: Origin::Fold, authors });
         }
-        Err(error) => {
-            participant.emit(&Event::NotFolded { epoch: 0, reason: error.to_string() });
-            Ok(First { weights, epoch: 0, origin, authors: Vec::new() })
-        }
-    }
+        Some(Err(error)) => error.to_string(),
+        None if left_out > 0 => all_suspect(left_out),
+        None => "no peer's update could be read".to_owned(),
+    };
+    participant.emit(&Event::NotFolded { epoch: 0, reason });
+    Ok(First { weights, epoch: 0, origin, authors: Vec::new() })
 }
 
 /// Publishes what the node begins from, as its first entry, which also tells the others that it is there. Published

@@ -57,11 +57,6 @@ impl Arrived {
     pub(super) fn author(&self) -> PeerId {
         self.entry.key.author()
     }
-
-    pub(super) fn folded_from(&self, weight: f64) -> FoldedFrom {
-        let Metadata { epoch, num_examples, .. } = self.metadata;
-        FoldedFrom { author: self.author().to_string(), epoch, num_examples, weight }
-    }
 }
 
 /// Other authors' updates, the newest first.

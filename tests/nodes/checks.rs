@@ -3,17 +3,20 @@
 use crate::nodes;
 
 use nodes::{Peer, Recorder, faulty::FaultyFolder, federation, keypair, local, options, participant, patiently, peers};
-use nodes::{value_of, weights};
+use nodes::{
+    share::{Share, damage, large},
+    value_of, weights,
+};
 use peerfold::{
-    folder::{Author, FolderError, LocalFolder, MemoryFolder, SharedFolder},
+    folder::{Author, FolderError, MemoryFolder, SharedFolder},
     node::{
-        AsyncNode, AsyncOptions, BelowQuorum, Checks, Event, LocalUpdate, Members, NodeError, Origin, Participant,
-        ParticipantOptions, Session, SessionOptions, Standpoint, SyncNode, SyncOptions,
+        AsyncNode, AsyncOptions, BelowQuorum, Checks, Event, EventSink, LocalUpdate, Members, NodeError, Origin,
+        Participant, ParticipantOptions, Session, SessionOptions, Standpoint, Suspicion, SyncNode, SyncOptions,
     },
     strategy::StrategySpec,
-    weights::{DType, Key, Metadata, SignedEntry, Tensor, TensorSpec, Weights},
+    weights::{DType, Key, Metadata, Tensor, TensorSpec, Weights},
 };
-use std::{fs, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// Far longer than any case waits.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -270,17 +273,8 @@ async fn failures_reach_the_strategy() {
 /// Files that go bad after the check, while the node has them open: every fold reads them again.
 #[tokio::test]
 async fn storage_that_goes_bad_between_two_folds_costs_one_update_not_the_fold() {
-    let dir = tempfile::tempdir().unwrap();
-    let open =
-        |number| Arc::new(LocalFolder::open(dir.path(), Author::in_memory(keypair(number), federation())).unwrap());
-    let large = |value: f32| {
-        let spec = TensorSpec { name: "kernel".to_owned(), dtype: DType::F32, shape: vec![600_000] };
-        Weights::new(vec![Tensor { spec, data: value.to_le_bytes().repeat(600_000).into() }]).unwrap()
-    };
-    let [mine, good, bad] = [0, 1, 2].map(|number| {
-        let folder: Arc<dyn SharedFolder> = open(number);
-        Peer { id: folder.author(), folder }
-    });
+    let share = Share::new();
+    let [mine, good, bad] = [0, 1, 2].map(|number| share.peer(number));
     let good_entry = good.publish_weights(1, &large(2.0), 10).await;
     let entry = bad.publish_weights(1, &large(4.0), 10).await;
     let events = Recorder::new();
@@ -292,15 +286,7 @@ async fn storage_that_goes_bad_between_two_folds_costs_one_update_not_the_fold()
         value_of(&patiently(node.exchange(&update)).await.unwrap().0)
     };
     assert_eq!(exchange(&mut node, 1).await, 2.0);
-    let damage = |peer: &Peer, entry: &SignedEntry| {
-        let author_dir = dir.path().join(federation().to_string()).join(peer.id.to_string());
-        let path = author_dir.join(format!("{}.value", entry.root().unwrap()));
-        let mut bytes = fs::read(&path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(&path, bytes).unwrap();
-    };
-    damage(&bad, &entry);
+    damage(&share.file(&entry));
     for epoch in 2..=4 {
         assert_eq!(exchange(&mut node, epoch).await, 1.0);
     }
@@ -308,10 +294,43 @@ async fn storage_that_goes_bad_between_two_folds_costs_one_update_not_the_fold()
     assert_eq!(events.rejected().len(), 1);
     assert_eq!(events.folds().len(), 4);
     // With nobody left there is no fold at all.
-    damage(&good, &good_entry);
+    damage(&share.file(&good_entry));
     let events_before = events.not_folded().len();
     assert_eq!(exchange(&mut node, 5).await, 0.0);
     assert_eq!((events.folds().len(), events.not_folded().len()), (4, events_before + 1));
+}
+
+/// The same for what a newcomer begins with: it is told what is in it, and nothing else.
+#[tokio::test]
+async fn a_file_that_goes_bad_before_a_newcomer_folds_it_is_no_part_of_what_it_begins_with() {
+    for suspect in [Suspicion::Off, Suspicion::Warn] {
+        let share = Share::new();
+        let [mine, good, bad] = [0, 1, 2].map(|number| share.peer(number));
+        good.publish_weights(1, &large(2.0), 10).await;
+        let entry = bad.publish_weights(1, &large(4.0), 10).await;
+        let file = share.file(&entry);
+        let (recorder, name) = (Recorder::new(), bad.id.to_string());
+        let sink = recorder.sink();
+        let events: EventSink = Arc::new(move |event| {
+            if matches!(event, Event::Received { author, .. } if *author == name) {
+                damage(&file);
+            }
+            sink(event);
+        });
+        let options =
+            ParticipantOptions { checks: Checks { suspect, ..Checks::default() }, events, ..options(&recorder) };
+        let layout = large(0.0).layout().clone();
+        let participant = Participant::new(mine.folder, fedavg().build().unwrap(), layout, options);
+        let mut session = Session::new(AsyncNode::new(participant, AsyncOptions::default()), nodes::session_options());
+        let begun = patiently(session.begin((large(0.5), Origin::Seed), Default::default())).await.unwrap();
+        assert_eq!(value_of(&begun.weights), 2.0);
+        let started = recorder.pick(|event| match event {
+            Event::Started { origin, authors, .. } => Some((*origin, authors.clone())),
+            _ => None,
+        });
+        assert_eq!(started, [(Origin::Fold, vec![good.id.to_string()])]);
+        assert_eq!(recorder.rejected().iter().map(|(author, _)| author).collect::<Vec<_>>(), [&bad.id.to_string()]);
+    }
 }
 
 /// Dropped at each of its awaits in turn, a node has published or not and has counted no fold; unless that was in the

@@ -3,15 +3,18 @@
 use crate::nodes;
 
 use nodes::{Peer, Recorder, faulty::FaultyFolder, hooked::HookedStrategy, local, options, participant};
-use nodes::{patiently, peers, value_of};
+use nodes::{
+    patiently, peers,
+    share::{Share, damage, large},
+    value_of,
+};
 use peerfold::{
-    folder::{Author, LocalFolder, SharedFolder},
     node::{
         BelowQuorum, Checks, Event, LocalUpdate, Members, NodeError, Participant, ParticipantOptions, Stop, SyncNode,
         SyncOptions,
     },
     strategy::StrategySpec,
-    weights::{DType, Tensor, TensorSpec, Weights},
+    weights::Weights,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -305,27 +308,12 @@ async fn a_value_that_appears_after_its_entry_is_found_though_nothing_tells_of_i
 async fn an_answer_that_is_lost_before_the_fold_is_waited_for_again() {
     for (below_quorum, deadline) in [(BelowQuorum::Wait, NEVER), (BelowQuorum::Stop, SOON), (BelowQuorum::Alone, SOON)]
     {
-        let dir = tempfile::tempdir().unwrap();
-        let open = |number| {
-            let author = Author::in_memory(nodes::keypair(number), nodes::federation());
-            let folder: Arc<dyn SharedFolder> = Arc::new(LocalFolder::open(dir.path(), author).unwrap());
-            Peer { id: folder.author(), folder }
-        };
-        let large = |value: f32| {
-            let spec = TensorSpec { name: "kernel".to_owned(), dtype: DType::F32, shape: vec![600_000] };
-            Weights::new(vec![Tensor { spec, data: value.to_le_bytes().repeat(600_000).into() }]).unwrap()
-        };
-        let [mine, other] = [0, 1].map(open);
+        let share = Share::new();
+        let [mine, other] = [0, 1].map(|number| share.peer(number));
         let entry = other.publish_weights(1, &large(100.0), 10).await;
-        let author_dir = dir.path().join(nodes::federation().to_string()).join(other.id.to_string());
-        let path = author_dir.join(format!("{}.value", entry.root().unwrap()));
+        let file = share.file(&entry);
         let strategy = HookedStrategy::new();
-        *strategy.before_fold.lock().unwrap() = Some(Box::new(move || {
-            let mut bytes = std::fs::read(&path).unwrap();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
-            std::fs::write(&path, bytes).unwrap();
-        }));
+        *strategy.before_fold.lock().unwrap() = Some(Box::new(move || damage(&file)));
         let events = Recorder::new();
         let layout = large(0.0).layout().clone();
         let participant = Participant::new(mine.folder, Box::new(strategy), layout, options(&events));

@@ -3,6 +3,7 @@
 
 pub mod faulty;
 pub mod hooked;
+pub mod share;
 
 use libp2p_identity::{Keypair, PeerId};
 use peerfold::{
