@@ -48,7 +48,7 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -78,6 +78,8 @@ pub struct Core {
     strikes: Strikes,
     /// Messages of a newer version that peers forward, as far as that is normal.
     newer: Rates,
+    /// The authors on the board of whom something is on the disk.
+    saved: BTreeSet<PeerId>,
     /// Looking for values of strangers who aren't connected.
     absent: Allowance,
     syncs: Syncs,
@@ -95,6 +97,7 @@ impl Core {
     pub fn new(config: CoreConfig, board: Arc<Board>, seed: u64) -> Self {
         let strikes = Strikes::new(&config.limits);
         let absent = Allowance::new(Rate::new(config.limits.absent_rate, ABSENT_BURST_SECONDS));
+        let saved = board.set().authors().collect();
         Self {
             config,
             board,
@@ -106,6 +109,7 @@ impl Core {
             peers: BTreeMap::new(),
             strikes,
             newer: Rates::new(NEWER_OF_PEER, NEWER),
+            saved,
             absent,
             syncs: Syncs::default(),
             fetches: Fetches::default(),

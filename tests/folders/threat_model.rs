@@ -80,6 +80,7 @@ fn its_numbers_are_those_of_the_settings() {
         format!("{} of one address\n(`--max-pending-per-address`)", swarm.pending_per_address),
         format!("for {} seconds (`--handshake-timeout`)", swarm.handshake_timeout.as_secs()),
         format!("at more than {} KiB a second (`--min-fetch-rate`)", limits.least_rate.as_u64() >> 10),
+        format!("comes, {} a second (`--max-absent-rate`)", limits.absent_rate),
         format!("one of {} fetches\n(`--max-fetches`)", limits.values_at_once),
         format!("up to {} GiB (`--prefetch-size`)", limits.prefetch_bytes.as_u64() >> 30),
     ];

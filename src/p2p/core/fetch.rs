@@ -146,17 +146,13 @@ impl Core {
             return self.look_up(root);
         }
         job.lookups += 1;
+        let is_begun = matches!(looked, Looked::Missing(_));
         let missing: Vec<_> = match looked {
             Looked::Whole => return self.complete(root),
             Looked::NotAsSigned => return self.not_as_signed(root, about),
             Looked::Failed(error) => return self.fail(root, FetchError::Cache(error)),
             Looked::NoManifest => vec![(root.into(), None)],
-            Looked::Missing(chunks) => {
-                // Part of it is here, and a restart must know whose it is.
-                let entries = job.entries().cloned().map(Output::Save);
-                self.outputs.extend(entries);
-                chunks.into_iter().map(|(hash, length)| (hash.into(), Some(length))).collect()
-            }
+            Looked::Missing(chunks) => chunks.into_iter().map(|(hash, length)| (hash.into(), Some(length))).collect(),
         };
         if job.lookups > MAX_LOOKUPS {
             return self.fail(root, FetchError::NotKept);
@@ -165,7 +161,10 @@ impl Core {
         if job.todo.is_empty() {
             return self.complete(root);
         }
+        let entries: Vec<_> = job.entries().filter(|_| is_begun).cloned().collect();
         self.fetches.set_stage(root, Stage::Fetching);
+        // A restart must know whose the part is that is here.
+        entries.into_iter().for_each(|entry| self.save(entry));
     }
 
     fn complete(&mut self, root: Root) {
@@ -175,7 +174,7 @@ impl Core {
         }
         self.push(Output::Fetched { root, result: Ok(()) });
         for entry in job.entries() {
-            self.push(Output::Save(entry.clone()));
+            self.save(entry.clone());
             self.prefetches.ended(&entry.key.author(), &root);
             self.note_held(root, entry);
         }

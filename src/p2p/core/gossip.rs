@@ -27,10 +27,11 @@ impl Core {
         match SignedEntry::decode(data) {
             Ok(entry) => {
                 let author = entry.key.author();
+                let had_files = self.saved.contains(&author);
                 if !self.take_in(Arc::new(entry)) {
                     return Ok(Verdict::Ignore);
                 }
-                if self.has_files_of(author) {
+                if had_files {
                     self.push(Output::Retain);
                 }
                 Ok(Verdict::Accept)
@@ -60,11 +61,6 @@ impl Core {
         SignedEntry::claimed_author(bytes).is_some_and(|author| !self.admits(&author))
     }
 
-    /// Whether what this author's newest entry replaces may have files.
-    fn has_files_of(&self, author: PeerId) -> bool {
-        self.is_saved_at_once(author) || self.holders.is_any_held(&author)
-    }
-
     /// Whether entries of this author are saved before anything of their values is here: where anybody may take part,
     /// those of made-up ones would be files without end, for nothing.
     fn is_saved_at_once(&self, author: PeerId) -> bool {
@@ -87,16 +83,27 @@ impl Core {
         match self.board.insert_pushing_out(entry.clone()) {
             Ok(Some(pushed_out)) => {
                 if self.is_saved_at_once(author) {
-                    self.push(Output::Save(entry));
+                    self.save(entry);
                 }
-                // What was to be fetched of them isn't any more.
-                pushed_out.into_iter().for_each(|stranger| self.refresh_prefetch(stranger));
+                for stranger in pushed_out {
+                    // What was to be fetched of it isn't any more.
+                    self.refresh_prefetch(stranger);
+                    if self.saved.remove(&stranger) {
+                        self.push(Output::Retain);
+                    }
+                }
             }
             Err(Refused::Conflict(conflict)) => self.push(Output::SaveProof(*conflict)),
             Ok(None) | Err(_) => return false,
         }
         self.refresh_prefetch(author);
         true
+    }
+
+    /// Keeps an entry for the next start.
+    pub(super) fn save(&mut self, entry: Arc<SignedEntry>) {
+        self.saved.insert(entry.key.author());
+        self.push(Output::Save(entry));
     }
 
     /// Takes in an entry that somebody else passes on. It pushes nobody out: of two nodes with different strangers each

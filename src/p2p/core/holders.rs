@@ -34,11 +34,6 @@ struct Held {
 }
 
 impl Holders {
-    /// Whether any update of this author is held whole.
-    pub(super) fn is_any_held(&self, author: &PeerId) -> bool {
-        self.held.contains_key(author)
-    }
-
     pub(super) fn is_held(&self, author: &PeerId, root: &Root) -> bool {
         self.held.get(author).is_some_and(|held| held.root == *root)
     }
@@ -120,7 +115,11 @@ impl Core {
         let is_newest = |newest: &SignedEntry| newest.hash() == entry.hash();
         let newest = self.board.set().newest_update(author).is_some_and(|newest| is_newest(newest));
         if newest && author != self.config.me {
-            self.holders.held.insert(author, Held { root, told: false });
+            // What was announced and waited for as well is told once.
+            let held = self.holders.held.entry(author).or_insert(Held { root, told: false });
+            if held.root != root {
+                *held = Held { root, told: false };
+            }
             self.tell_held(author);
         }
         self.tell_kept(author, root);

@@ -16,6 +16,7 @@ impl Core {
     pub(super) fn membership_changed(&mut self) {
         let (me, membership) = (self.config.me, self.config.membership.clone());
         self.board.retain_authors(|author| author == me || membership.allows(author));
+        self.saved.retain(|&author| author == me || membership.allows(author));
         let revoked: Vec<PeerId> = self.peers.keys().filter(|peer| !self.admits(peer)).copied().collect();
         for peer in revoked {
             // It stays one until its connections are closed.

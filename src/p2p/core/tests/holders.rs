@@ -58,6 +58,18 @@ fn an_author_is_told_once_it_can_be() {
     assert_eq!(rig.notices().len(), 1);
 }
 
+#[test]
+fn an_author_is_told_once_of_what_was_announced_and_waited_for() {
+    let mut rig = Rig::new(Some(layout(2)));
+    rig.members(&[2]);
+    let (value, entry) = update(2, 1);
+    rig.gossip(2, data(&entry));
+    rig.input(Input::Want(entry));
+    rig.lookups();
+    rig.give(&value);
+    assert_eq!(rig.notices().len(), 1);
+}
+
 /// A home that is restored from an old copy: it doesn't know yet what the others hold of it already.
 #[test]
 fn what_peers_said_to_hold_before_it_stood_here_counts() {

@@ -158,7 +158,7 @@ fn of_strangers_those_who_are_connected_come_first() {
 fn strangers_who_are_not_connected_are_looked_for_at_a_rate() {
     let mut rig = Rig::with(Some(layout(2)), Limits { absent_rate: 0.5, ..Limits::default() }, &[]);
     rig.members(&[1]);
-    let mut looked_for = |rig: &mut Rig| {
+    let looked_for = |rig: &mut Rig| {
         let mut count = 0;
         loop {
             let entries = rig.lookups();
