@@ -2,7 +2,10 @@
 
 use crate::simulated;
 
-use peerfold::weights::{BlobHash, Digest, FederationId};
+use peerfold::{
+    entries::EntrySet,
+    weights::{BlobHash, Digest, FederationId},
+};
 use rand::RngExt;
 use simulated::{Character, Node, Script, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,7 +109,17 @@ fn check(seed: u64, outcome: &Outcome) {
         for (hash, bytes) in &node.cache.blobs {
             assert_eq!(BlobHash::of(bytes), *hash, "seed {seed}: {number} has stored wrong bytes");
         }
-        assert_eq!(node.cache.board(node.federation).digest(), node.board.digest(), "seed {seed}: not all was saved");
+        // Of strangers what is here a part of, and of nobody what is replaced.
+        let (saved, lacking) = (node.cache.board(node.federation), world.lacking(number));
+        let (saved, set) = (saved.set(), node.board.set());
+        assert!(saved.iter("").all(|entry| set.holds(&entry.hash())), "seed {seed}: {number} has saved what is gone");
+        let is_alike = |other: &Node| (other.federation, other.chunks) == (node.federation, node.chunks);
+        let is_here = |of: usize| !lacking.iter().any(|(lacking, _)| *lacking == of);
+        let authors = honest().filter(|(of, other)| is_alike(other) && is_here(*of));
+        let mut newest = authors.filter_map(|(_, author)| set.newest_update(author.peer));
+        assert!(newest.all(|entry| saved.holds(&entry.hash())), "seed {seed}: {number} hasn't saved all");
+        let excluded = |set: &EntrySet| set.conflicts().map(|proof| proof.author()).collect::<Vec<_>>();
+        assert_eq!(excluded(&saved), excluded(&set), "seed {seed}: {number}");
     }
     assert!(digests.values().all(|digests| digests.len() == 1), "seed {seed}: {digests:?}");
     let (cheat, group) = (world.nodes.last().unwrap().peer, GROUPS[0]);

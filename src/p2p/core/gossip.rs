@@ -61,10 +61,12 @@ impl Core {
         SignedEntry::claimed_author(bytes).is_some_and(|author| !self.admits(&author))
     }
 
-    /// Whether entries of this author are saved before anything of their values is here: where anybody may take part,
-    /// those of made-up ones would be files without end, for nothing.
-    fn is_saved_at_once(&self, author: PeerId) -> bool {
-        !self.config.membership.is_open() || self.board.set().has_folded(author)
+    /// Whether an entry is saved though nothing of its value may be here: where anybody may take part, those of made-up
+    /// authors would be files without end, for nothing.
+    fn is_saved_at_once(&self, entry: &SignedEntry) -> bool {
+        let author = entry.key.author();
+        let is_here = entry.root().is_some_and(|root| self.holders.is_held(&author, &root));
+        is_here || !self.config.membership.is_open() || self.board.set().has_folded(author)
     }
 
     /// Takes in a peer's entry, if its author may take part. Returns true if that changed the set, also by excluding its
@@ -82,7 +84,7 @@ impl Core {
         }
         match self.board.insert_pushing_out(entry.clone()) {
             Ok(Some(pushed_out)) => {
-                if self.is_saved_at_once(author) {
+                if self.is_saved_at_once(&entry) {
                     self.save(entry);
                 }
                 for stranger in pushed_out {
@@ -100,10 +102,13 @@ impl Core {
         true
     }
 
-    /// Keeps an entry for the next start.
+    /// Keeps an entry for the next start, if it still stands.
     pub(super) fn save(&mut self, entry: Arc<SignedEntry>) {
-        self.saved.insert(entry.key.author());
-        self.push(Output::Save(entry));
+        let stands = self.board.set().holds(&entry.hash());
+        if stands {
+            self.saved.insert(entry.key.author());
+            self.push(Output::Save(entry));
+        }
     }
 
     /// Takes in an entry that somebody else passes on. It pushes nobody out: of two nodes with different strangers each
@@ -127,6 +132,8 @@ impl Core {
 
     pub(super) fn published(&mut self, entry: &SignedEntry) {
         self.push(Output::Gossip(entry.bytes().to_vec().into()));
+        // It may have replaced another of this node's own.
+        self.push(Output::Retain);
         self.forget_old_holders();
         self.peers.values_mut().for_each(|peer| peer.knows_own = false);
     }

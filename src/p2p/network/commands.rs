@@ -19,7 +19,6 @@ impl Driver {
     pub(super) fn command(&mut self, command: Command) {
         match command {
             Command::Published(entry) => {
-                self.housekeeping.retain = true;
                 self.tell(Input::Published(entry));
             }
             Command::BoardChanged => self.tell(Input::BoardChanged),

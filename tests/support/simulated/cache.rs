@@ -53,8 +53,14 @@ impl Cache {
         StoreResult::Stored
     }
 
-    /// Drops the values that no longer stand.
+    /// Drops the entries, proofs and values that no longer stand.
     pub fn retain(&mut self, board: &Board) {
+        let set = board.set();
+        self.saved.retain(|standing| match standing {
+            Standing::Entry(entry) => set.holds(&entry.hash()),
+            Standing::Proof(proof) => set.is_excluded(proof.author()),
+        });
+        drop(set);
         let roots: BTreeSet<Root> = board.list("").iter().filter_map(|entry| entry.root()).collect();
         let mut kept: BTreeSet<BlobHash> = roots.iter().map(|root| (*root).into()).collect();
         for manifest in roots.iter().filter_map(|root| self.manifest(*root)) {
