@@ -13,7 +13,7 @@ use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::SystemTime,
@@ -31,12 +31,14 @@ pub(super) struct Files {
     dir: PathBuf,
     /// Names the next half-written file.
     next: AtomicU64,
+    /// Directories of blobs in which names came or went.
+    changed: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Files {
     /// Makes the directories and removes what a crash left half-written.
     pub(super) fn create(dir: &Path) -> Result<Self, CacheError> {
-        let files = Self { dir: dir.to_owned(), next: AtomicU64::new(0) };
+        let files = Self { dir: dir.to_owned(), next: AtomicU64::new(0), changed: Mutex::default() };
         let blobs = dir.join(BLOBS);
         let [entries, proofs, partial] = [ENTRIES, PROOFS, PARTIAL].map(|name| dir.join(name));
         for made in [&entries, &proofs, &partial, &blobs] {
@@ -102,6 +104,7 @@ impl Files {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("creating", &shard)(error)),
             _ => partial.rename(&path),
         }
+        self.changes(&shard);
     }
 
     /// The bytes of a blob, unverified. At most one byte more than `limit` is read.
@@ -138,8 +141,22 @@ impl Files {
         remove(&self.blob(hash))
     }
 
+    fn changes(&self, shard: &Path) {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).insert(shard.to_owned());
+    }
+
+    /// Flushes the names of blobs as they are now: what came and what went.
+    pub(super) fn sync_names(&self) -> Result<(), CacheError> {
+        let mut changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        changed.insert(self.blobs());
+        // One that is gone has no names.
+        let mut there = changed.iter().filter(|shard| shard.is_dir());
+        there.try_for_each(|shard| durable_file::sync_dir(shard).map_err(failed("flushing", shard)))
+    }
+
     /// The blobs that have files, with their lengths. Files that can't be blobs are removed.
     pub(super) fn list_blobs(&self) -> Result<Vec<(BlobHash, u64)>, CacheError> {
+        self.changes(&self.shard(hash));
         let mut found = Vec::new();
         let is_dir = |path: &PathBuf| path.is_dir();
         for shard in list_all(&self.blobs())?.into_iter().filter(is_dir) {
