@@ -236,7 +236,9 @@ impl Files {
     }
 
     pub(super) fn remove_proof(&self, author: PeerId) -> Result<(), CacheError> {
-        remove(&self.proof(author))
+        let (path, proofs) = (self.proof(author), self.dir.join(PROOFS));
+        remove(&path)?;
+        durable_file::sync_dir(&proofs).map_err(failed("flushing", &proofs))
     }
 
     /// The proofs that have files, verified. Those that prove nothing in this federation are removed;
@@ -254,6 +256,7 @@ impl Files {
                 Err(ProofError::Entry(error)) if error.is_newer() => {
                     tracing::warn!(path = %path.display(), %error, "proof passed over");
                 }
+    /// Removes a proof. When it returns, it is gone from the disk.
                 _ => discard(&path, "it proves nothing"),
             }
         }
