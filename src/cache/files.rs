@@ -47,6 +47,11 @@ impl Files {
         for cleaned in [dir, &entries, &proofs] {
             durable_file::remove_partial(cleaned).map_err(failed("cleaning", cleaned))?;
         }
+        // An entry that is here is published, and nobody writes it again.
+        durable_file::settle(dir).map_err(failed("flushing", dir))?;
+        for names in [&entries, &proofs] {
+            durable_file::sync_dir(names).map_err(failed("flushing", names))?;
+        }
         for leftover in list(&partial)? {
             remove(&leftover)?;
         }
@@ -99,12 +104,12 @@ impl Files {
     /// Moves a blob into its place.
     pub(super) fn place_blob(&self, partial: Partial, hash: BlobHash) -> Result<(), CacheError> {
         let (path, shard) = (self.blob(hash), self.shard(hash));
+        self.changes(&shard);
         fail::fail_point!("cache::place", |_| Err(failed("creating", &shard)(io::ErrorKind::StorageFull.into())));
         match fs::create_dir(&shard) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("creating", &shard)(error)),
             _ => partial.rename(&path),
         }
-        self.changes(&shard);
     }
 
     /// The bytes of a blob, unverified. At most one byte more than `limit` is read.
@@ -136,11 +141,6 @@ impl Files {
         Ok(false)
     }
 
-    /// Removes the file of a blob, if there is one.
-    pub(super) fn remove_blob(&self, hash: BlobHash) -> Result<(), CacheError> {
-        remove(&self.blob(hash))
-    }
-
     fn changes(&self, shard: &Path) {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner).insert(shard.to_owned());
     }
@@ -154,9 +154,14 @@ impl Files {
         there.try_for_each(|shard| durable_file::sync_dir(shard).map_err(failed("flushing", shard)))
     }
 
+    /// Removes the file of a blob, if there is one.
+    pub(super) fn remove_blob(&self, hash: BlobHash) -> Result<(), CacheError> {
+        self.changes(&self.shard(hash));
+        remove(&self.blob(hash))
+    }
+
     /// The blobs that have files, with their lengths. Files that can't be blobs are removed.
     pub(super) fn list_blobs(&self) -> Result<Vec<(BlobHash, u64)>, CacheError> {
-        self.changes(&self.shard(hash));
         let mut found = Vec::new();
         let is_dir = |path: &PathBuf| path.is_dir();
         for shard in list_all(&self.blobs())?.into_iter().filter(is_dir) {
@@ -184,10 +189,24 @@ impl Files {
             fail::fail_point!("cache::write-entry", |_| Err(failed("writing", &path)(
                 io::ErrorKind::StorageFull.into()
             )));
+            if self.sync_entry(&path, entry.bytes())? {
+                return Ok(());
+            }
             return durable_file::replace(&path, true, |file| file.write_all(entry.bytes()))
                 .map_err(failed("writing", &path));
         }
         self.write_partial(entry.bytes(), false)?.rename(&path)
+    }
+
+    /// Flushes an entry that was learned from others if its file is as it should be. `false` if it isn't.
+    fn sync_entry(&self, path: &Path, bytes: &[u8]) -> Result<bool, CacheError> {
+        if !read(path, MAX_ENTRY_BYTES as u64).is_ok_and(|stored| stored == bytes) {
+            return Ok(false);
+        }
+        let flushed = File::open(path).and_then(|file| file.sync_all());
+        let entries = self.dir.join(ENTRIES);
+        flushed.and_then(|()| durable_file::sync_dir(&entries)).map_err(failed("flushing", path))?;
+        Ok(true)
     }
 
     pub(super) fn entry_written_at(&self, hash: EntryHash) -> Option<SystemTime> {
@@ -235,6 +254,7 @@ impl Files {
         .map_err(failed("writing", &path))
     }
 
+    /// Removes a proof. When it returns, it is gone from the disk.
     pub(super) fn remove_proof(&self, author: PeerId) -> Result<(), CacheError> {
         let (path, proofs) = (self.proof(author), self.dir.join(PROOFS));
         remove(&path)?;
@@ -256,7 +276,6 @@ impl Files {
                 Err(ProofError::Entry(error)) if error.is_newer() => {
                     tracing::warn!(path = %path.display(), %error, "proof passed over");
                 }
-    /// Removes a proof. When it returns, it is gone from the disk.
                 _ => discard(&path, "it proves nothing"),
             }
         }
