@@ -10,7 +10,7 @@ mod disk;
 mod judge;
 mod record;
 
-use crate::process::{Ended, Running, Sandbox};
+use crate::process::{Ended, Running, Sandbox, event};
 use disk::{Disk, LEFT, Left};
 use judge::Promised;
 use peerfold::{node::Event, p2p::NetworkStatus};
@@ -26,9 +26,9 @@ use std::{
 /// Of the node that is recorded. Who goes on after a cut trains one more.
 const EPOCHS: u64 = 3;
 /// Of each recorded life.
-const CUTS: usize = 48;
+const CUTS: usize = 36;
 /// Of each life that begins with what a killed one left.
-const CUTS_OF_KILL: usize = 8;
+const CUTS_OF_KILL: usize = 4;
 /// The directory that is lost in part.
 const DISK: &str = "disk";
 
@@ -106,6 +106,12 @@ fn recorded(disk: &mut Disk, command: &Command, sandbox: &Sandbox) -> Ended {
     ended
 }
 
+/// The moments at which the node said that something is published or complete.
+fn promises(disk: &Disk) -> Vec<usize> {
+    let is_promise = |line: &str| matches!(event(line), Event::Published { .. } | Event::EpochDone { .. });
+    disk.printed.iter().filter(|(_, line)| is_promise(line)).map(|&(moment, _)| moment).collect()
+}
+
 /// How many cuts are made in a life.
 fn cuts() -> usize {
     env::var("PEERFOLD_TEST_CUTS").map_or(CUTS, |cuts| cuts.parse().unwrap())
@@ -131,13 +137,14 @@ impl Cuts {
     ) {
         let mut random = ChaCha8Rng::seed_from_u64(self.made as u64);
         // Right after something was promised, right before something is flushed, anywhere, or when the node has ended.
-        let told = disk.printed.iter().map(|&(moment, _)| moment).collect();
-        let moments = [told, disk.unflushed(), disk.moments(), vec![disk.now]].map(|mut moments| {
+        let moments = [promises(disk), disk.unflushed(), disk.moments(), vec![disk.now]].map(|mut moments| {
             moments.retain(|&moment| moment > after);
             moments
         });
         for number in 0..cuts {
-            let moment = *moments[number % moments.len()].choose(&mut random).unwrap();
+            let of_kind = &moments[number % moments.len()];
+            let moment = if number == 0 { of_kind.first() } else { of_kind.choose(&mut random) };
+            let Some(&moment) = moment.or(moments[1].last()) else { continue };
             // Most is lost where nothing is left.
             let left = if number < moments.len() { Left::Nothing } else { *LEFT.choose(&mut random).unwrap() };
             let tree = disk.after(moment, left, &mut random);
@@ -169,10 +176,13 @@ fn a_power_cut_loses_nothing_that_was_promised_and_changes_no_weights() {
         let mut disk = Disk::new(&sandbox.path(DISK));
         recorded(&mut disk, &kind.node(&sandbox, EPOCHS), &sandbox);
         made.make(&kind, &disk, 0, cuts(), Some(&expected), name);
-        // What a life builds on that another one left behind and didn't flush.
+        // What a life builds on that another one left behind and didn't flush: that of each promise, and anything else.
         let unflushed = disk.unflushed();
-        for _ in 0..cuts() / CUTS_OF_KILL {
-            let moment = *unflushed.choose(&mut random).unwrap();
+        let before = |promise| unflushed.iter().rfind(|&&moment| moment < promise).copied();
+        let promised: Vec<usize> = promises(&disk).into_iter().filter_map(before).collect();
+        for number in 0..cuts() / CUTS_OF_KILL {
+            let moment = promised.get(number).or_else(|| unflushed.choose(&mut random));
+            let moment = *moment.unwrap();
             let sandbox = emptied();
             let mut killed = disk.killed(moment, &sandbox.path(DISK));
             recorded(&mut killed, &kind.node(&sandbox, EPOCHS), &sandbox);
