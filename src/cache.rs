@@ -156,10 +156,10 @@ impl Inner {
         }
     }
 
-    fn close(&mut self, dir: &Path) {
+    fn close(&mut self, files: &Files) {
         if let Some((index, lock)) = self.open.take() {
             let believable = index.close();
-            if let Err(error) = if believable { open::mark_closed(dir, &self.state) } else { Ok(()) } {
+            if let Err(error) = if believable { open::mark_closed(files, &self.state) } else { Ok(()) } {
                 tracing::warn!(%error, "the next start has to look at all files of the cache");
             }
             drop(lock);
@@ -274,7 +274,7 @@ impl Cache {
     /// again. This cache no longer returns or stores anything, but [values](CachedValue) in hand stay readable as long
     /// as nobody removes them. Dropping the last handle, pins included, closes it too.
     pub fn close(&self) {
-        self.inner().close(self.shared.files.dir());
+        self.inner().close(&self.shared.files);
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -293,7 +293,7 @@ impl Cache {
 
 impl Drop for OpenCache {
     fn drop(&mut self) {
-        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).close(self.files.dir());
+        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).close(&self.files);
     }
 }
 

@@ -128,6 +128,17 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Flushes the names in a directory, and its own, as an earlier process left them: it may have been killed before it did,
+/// and then a cut of the power would take away what is built on them now.
+pub(crate) fn settle(dir: &Path) -> io::Result<()> {
+    sync_dir(dir)?;
+    match sync_dir(parent(dir)?) {
+        // As when it was made.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
+}
+
 /// Removes what a crash left half-written in a directory. Only for a directory that no other process writes.
 pub(crate) fn remove_partial(dir: &Path) -> io::Result<()> {
     for file in fs::read_dir(dir)? {

@@ -108,6 +108,7 @@ impl Home {
         create_private_dir(&dir)?;
         let lock = lock(&dir)?;
         durable_file::remove_partial(&dir).map_err(failed("cleaning", &dir))?;
+        durable_file::settle(&dir).map_err(failed("flushing", &dir))?;
         let keypair = load_or_create_identity(&dir)?;
         let sequences = Arc::new(Sequences::open(dir.join("sequence"))?);
         Ok(Self { dir, keypair, sequences, _lock: lock })
@@ -197,6 +198,7 @@ impl Home {
     pub fn run_dir(&self, federation: &FederationId) -> Result<PathBuf, HomeError> {
         let dir = Self::run_path(&self.dir, federation);
         create_private_dir(&dir)?;
+        durable_file::settle(&dir).map_err(failed("flushing", &dir))?;
         Ok(dir)
     }
 

@@ -13,7 +13,7 @@ use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::SystemTime,
@@ -31,12 +31,14 @@ pub(super) struct Files {
     dir: PathBuf,
     /// Names the next half-written file.
     next: AtomicU64,
+    /// Directories of blobs in which names came or went.
+    changed: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Files {
     /// Makes the directories and removes what a crash left half-written.
     pub(super) fn create(dir: &Path) -> Result<Self, CacheError> {
-        let files = Self { dir: dir.to_owned(), next: AtomicU64::new(0) };
+        let files = Self { dir: dir.to_owned(), next: AtomicU64::new(0), changed: Mutex::default() };
         let blobs = dir.join(BLOBS);
         let [entries, proofs, partial] = [ENTRIES, PROOFS, PARTIAL].map(|name| dir.join(name));
         for made in [&entries, &proofs, &partial, &blobs] {
@@ -44,6 +46,11 @@ impl Files {
         }
         for cleaned in [dir, &entries, &proofs] {
             durable_file::remove_partial(cleaned).map_err(failed("cleaning", cleaned))?;
+        }
+        // An entry that is here is published, and nobody writes it again.
+        durable_file::settle(dir).map_err(failed("flushing", dir))?;
+        for names in [&entries, &proofs] {
+            durable_file::sync_dir(names).map_err(failed("flushing", names))?;
         }
         for leftover in list(&partial)? {
             remove(&leftover)?;
@@ -97,6 +104,7 @@ impl Files {
     /// Moves a blob into its place.
     pub(super) fn place_blob(&self, partial: Partial, hash: BlobHash) -> Result<(), CacheError> {
         let (path, shard) = (self.blob(hash), self.shard(hash));
+        self.changes(&shard);
         fail::fail_point!("cache::place", |_| Err(failed("creating", &shard)(io::ErrorKind::StorageFull.into())));
         match fs::create_dir(&shard) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("creating", &shard)(error)),
@@ -133,8 +141,22 @@ impl Files {
         Ok(false)
     }
 
+    fn changes(&self, shard: &Path) {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).insert(shard.to_owned());
+    }
+
+    /// Flushes the names of blobs as they are now: what came and what went.
+    pub(super) fn sync_names(&self) -> Result<(), CacheError> {
+        let mut changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        changed.insert(self.blobs());
+        // One that is gone has no names.
+        let mut there = changed.iter().filter(|shard| shard.is_dir());
+        there.try_for_each(|shard| durable_file::sync_dir(shard).map_err(failed("flushing", shard)))
+    }
+
     /// Removes the file of a blob, if there is one.
     pub(super) fn remove_blob(&self, hash: BlobHash) -> Result<(), CacheError> {
+        self.changes(&self.shard(hash));
         remove(&self.blob(hash))
     }
 
@@ -167,10 +189,24 @@ impl Files {
             fail::fail_point!("cache::write-entry", |_| Err(failed("writing", &path)(
                 io::ErrorKind::StorageFull.into()
             )));
+            if self.sync_entry(&path, entry.bytes())? {
+                return Ok(());
+            }
             return durable_file::replace(&path, true, |file| file.write_all(entry.bytes()))
                 .map_err(failed("writing", &path));
         }
         self.write_partial(entry.bytes(), false)?.rename(&path)
+    }
+
+    /// Flushes an entry that was learned from others if its file is as it should be. `false` if it isn't.
+    fn sync_entry(&self, path: &Path, bytes: &[u8]) -> Result<bool, CacheError> {
+        if !read(path, MAX_ENTRY_BYTES as u64).is_ok_and(|stored| stored == bytes) {
+            return Ok(false);
+        }
+        let flushed = File::open(path).and_then(|file| file.sync_all());
+        let entries = self.dir.join(ENTRIES);
+        flushed.and_then(|()| durable_file::sync_dir(&entries)).map_err(failed("flushing", path))?;
+        Ok(true)
     }
 
     pub(super) fn entry_written_at(&self, hash: EntryHash) -> Option<SystemTime> {
@@ -218,8 +254,11 @@ impl Files {
         .map_err(failed("writing", &path))
     }
 
+    /// Removes a proof. When it returns, it is gone from the disk.
     pub(super) fn remove_proof(&self, author: PeerId) -> Result<(), CacheError> {
-        remove(&self.proof(author))
+        let (path, proofs) = (self.proof(author), self.dir.join(PROOFS));
+        remove(&path)?;
+        durable_file::sync_dir(&proofs).map_err(failed("flushing", &proofs))
     }
 
     /// The proofs that have files, verified. Those that prove nothing in this federation are removed;

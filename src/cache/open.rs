@@ -38,9 +38,11 @@ pub(super) fn lock(dir: &Path) -> Result<File, CacheError> {
 }
 
 /// Records that the cache was closed, and which blobs its index lists. This isn't kept in the index, so that we notice
-/// an index that fell back to an earlier state, as databases do when their newest pages are damaged.
-pub(super) fn mark_closed(dir: &Path, state: &Contents) -> Result<(), CacheError> {
-    let path = dir.join(CLOSED);
+/// an index that fell back to an earlier state, as databases do when their newest pages are damaged. Before that the
+/// blobs' names are flushed: nobody would look for one that came back after a cut of the power.
+pub(super) fn mark_closed(files: &Files, state: &Contents) -> Result<(), CacheError> {
+    files.sync_names()?;
+    let path = files.dir().join(CLOSED);
     fail::fail_point!("cache::mark-closed", |_| Err(failed("writing", &path)(io::ErrorKind::StorageFull.into())));
     let digest = digest(state.blobs().into_iter().collect());
     durable_file::replace(&path, true, |file| file.write_all(&digest)).map_err(failed("writing", &path))

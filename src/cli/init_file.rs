@@ -2,7 +2,7 @@
 
 use crate::{
     durable_file,
-    node::Origin,
+    node::{Checkpoint, Origin},
     train::{Model, from_saved},
     weights::{Annotations, MAX_ANNOTATION_BYTES, SafetensorsFile, Weights, read_all},
 };
@@ -28,22 +28,31 @@ pub(super) fn read(path: &Path, model: Model) -> anyhow::Result<(Weights, Annota
     Ok((weights.with_annotations(Annotations::default()), annotations))
 }
 
-/// The metadata of the file that this run began from, given now (`given`) or when the run first started.
-pub(super) fn kept(run_dir: &Path, origin: Origin, given: &Annotations) -> anyhow::Result<Annotations> {
+/// Keeps the metadata of the file that a run begins from, unless it has begun. Comes before the first checkpoint, from
+/// which the run goes on after a kill.
+pub(super) fn keep(run_dir: &Path, given: &Annotations) -> anyhow::Result<()> {
+    if Checkpoint::path(run_dir).exists() {
+        return Ok(());
+    }
     let path = run_dir.join(KEPT);
     let failed = || format!("{} can't be used", path.display());
-    if origin == Origin::Checkpoint {
-        return read_kept(&path).with_context(failed);
-    }
     if given.is_empty() {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(failed),
-            _ => return Ok(Annotations::default()),
-        }
+        return match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(failed),
+            _ => Ok(()),
+        };
     }
     let json = serde_json::to_vec(given)?;
-    durable_file::replace(&path, false, |out| out.write_all(&json)).with_context(failed)?;
-    Ok(given.clone())
+    durable_file::replace(&path, false, |out| out.write_all(&json)).with_context(failed)
+}
+
+/// The metadata of the file that this run began from, given now (`given`) or when the run first started.
+pub(super) fn kept(run_dir: &Path, origin: Origin, given: &Annotations) -> anyhow::Result<Annotations> {
+    if origin != Origin::Checkpoint {
+        return Ok(given.clone());
+    }
+    let path = run_dir.join(KEPT);
+    read_kept(&path).with_context(|| format!("{} can't be used", path.display()))
 }
 
 fn read_kept(path: &Path) -> anyhow::Result<Annotations> {
@@ -67,8 +76,14 @@ mod tests {
         let given = Annotations::default().with("site", "ward \u{7}").unwrap();
         let none = Annotations::default();
         assert_eq!(kept(dir.path(), Origin::Checkpoint, &given).unwrap(), none);
+        keep(dir.path(), &given).unwrap();
         assert_eq!(kept(dir.path(), Origin::Init, &given).unwrap(), given);
+        let checkpoint = Checkpoint::path(dir.path());
+        fs::write(&checkpoint, "").unwrap();
+        keep(dir.path(), &none).unwrap();
         assert_eq!(kept(dir.path(), Origin::Checkpoint, &none).unwrap(), given);
+        fs::remove_file(&checkpoint).unwrap();
+        keep(dir.path(), &none).unwrap();
         assert_eq!(kept(dir.path(), Origin::Seed, &none).unwrap(), none);
         assert_eq!(kept(dir.path(), Origin::Checkpoint, &none).unwrap(), none);
     }

@@ -43,11 +43,12 @@ pub(super) fn run(
     saving: &Saving,
     events: &EventOutput,
 ) -> anyhow::Result<()> {
+    let Saving { out, model, layout, annotations, run_dir } = saving;
+    init_file::keep(run_dir, annotations)?;
     let mut run = match Run::start(config, home, learner, initial, options) {
         Err(error) if error.is_stopped() => return Ok(()),
         run => run?,
     };
-    let Saving { out, model, layout, annotations, run_dir } = saving;
     let annotations = init_file::kept(run_dir, run.origin(), annotations)?;
     let (at, epochs) = (run.epoch(), until.epochs);
     if at >= epochs {

@@ -482,6 +482,8 @@ impl CacheView {
         // Stored again even if it is already there: its chunks may have been damaged.
         let pin = value.map(|(manifest, value)| self.keep(manifest, value)).transpose()?;
         if let Some(standing) = standing {
+            // Others may have told it.
+            self.cache.put_entry(&standing, || ())?;
             return Ok(Published::Standing(standing));
         }
         let entry = Arc::new(self.author.sign(draft)?);

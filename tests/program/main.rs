@@ -25,6 +25,7 @@ mod network;
 mod node;
 mod pauses;
 mod period;
+#[path = "../support/process/mod.rs"]
 mod process;
 #[path = "../support/python/mod.rs"]
 mod python;

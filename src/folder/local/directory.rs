@@ -33,6 +33,11 @@ impl Directory {
         let own = federation.join(author.to_base58());
         durable_file::create_dir_all(&own, false).map_err(failed("creating", &own))?;
         durable_file::remove_partial(&own).map_err(failed("cleaning", &own))?;
+        // An entry that is here is published, and nobody writes it again.
+        [&own, &federation]
+            .into_iter()
+            .try_for_each(|dir| durable_file::settle(dir))
+            .map_err(failed("flushing", &own))?;
         // Report a directory that can't be written now, not after the first epoch.
         tempfile::tempfile_in(&own).map_err(failed("writing into", &own))?;
         Ok(Self { federation, own, counters: Counters::default(), only_read: false })

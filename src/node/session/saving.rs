@@ -10,7 +10,11 @@ use super::{
     Session,
 };
 use crate::{strategy::Strategy, weights::Weights};
-use std::{io::Write, path::Path, time::Duration};
+use std::{
+    io::{self, Write},
+    path::Path,
+    time::Duration,
+};
 
 /// How often a synchronous node looks whether there is room on the disk again.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
@@ -197,6 +201,13 @@ impl Session {
             let _alone = blobs.alone();
             let path = Checkpoint::path(&run_dir);
             clean_up(&run_dir, &blobs)?;
+            // What a killed process has just put into its place, and not flushed, is gone on from and published.
+            match crate::durable_file::sync_dir(&run_dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                synced => {
+                    synced.map_err(|source| CheckpointError::Io { what: "flushing", path: run_dir.clone(), source })?
+                }
+            }
             let checkpoint = Checkpoint::read(&path, &blobs)?;
             if let Some(checkpoint) = &checkpoint {
                 checkpoint.check(&run_dir, &layout, strategy)?;
