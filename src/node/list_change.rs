@@ -91,8 +91,11 @@ impl ListChange {
     /// Takes back what wasn't done: it must not be done later, when nobody waits for it any more.
     pub fn withdraw(run_dir: &Path) -> Result<(), ListFileError> {
         remove(run_dir.join(WANTED))?;
-        // Otherwise it could come back with the next start.
-        durable_file::sync_dir(run_dir).map_err(failed("flushing", run_dir.to_owned()))
+        // Otherwise a cut of the power could bring it back. Where there is no directory, nothing was asked for.
+        match durable_file::sync_dir(run_dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            synced => synced.map_err(failed("flushing", run_dir.to_owned())),
+        }
     }
 
     /// What is asked for. A request that can't be read is none.
