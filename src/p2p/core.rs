@@ -58,7 +58,7 @@ const NEWER_OF_PEER: Rate = Rate { per_second: 4.0, burst: 256.0 };
 /// Those of all peers. They cost nothing but their hash, so only each peer is bounded.
 const NEWER: Rate = Rate { per_second: f64::MAX, burst: f64::MAX };
 
-/// Seconds of their rate in which strangers who aren't connected are looked for at once.
+/// Seconds of their rate in which strangers who aren't connected are looked for, and their entries taken in, at once.
 const ABSENT_BURST_SECONDS: f64 = 8.0;
 
 /// The decisions of a node: see the [module](self).
@@ -82,6 +82,8 @@ pub struct Core {
     saved: BTreeSet<PeerId>,
     /// Looking for values of strangers who aren't connected.
     absent: Allowance,
+    /// Taking in their entries.
+    absent_entries: Allowance,
     syncs: Syncs,
     fetches: Fetches,
     prefetches: Prefetches,
@@ -96,7 +98,9 @@ impl Core {
     /// asks the cache about all values that it would fetch unasked.
     pub fn new(config: CoreConfig, board: Arc<Board>, seed: u64) -> Self {
         let strikes = Strikes::new(&config.limits);
-        let absent = Allowance::new(Rate::new(config.limits.absent_rate, ABSENT_BURST_SECONDS));
+        let allowance = |rate| Allowance::new(Rate::new(rate, ABSENT_BURST_SECONDS));
+        let absent = allowance(config.limits.absent_rate);
+        let absent_entries = allowance(config.limits.absent_entry_rate);
         let saved = board.set().authors().collect();
         Self {
             config,
@@ -111,6 +115,7 @@ impl Core {
             newer: Rates::new(NEWER_OF_PEER, NEWER),
             saved,
             absent,
+            absent_entries,
             syncs: Syncs::default(),
             fetches: Fetches::default(),
             prefetches: Prefetches::default(),

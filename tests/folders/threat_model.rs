@@ -60,8 +60,8 @@ fn its_numbers_are_those_of_the_settings() {
     let commas = |number: usize| format!("{},{:03}", number / 1000, number % 1000);
     assert_eq!((FOLDS_TO_BE_KNOWN, checks.max_norm, MAX_AUTHORS > cache.entries.authors), (3, None, true));
     let ratio = checks.max_examples_ratio;
-    let full = cache.entries.strangers as f64 / swarm.gossip_rate;
-    assert_eq!((full, swarm.per_address * 2), (4.0, swarm.connections as usize), "four seconds; two networks");
+    let full = cache.entries.strangers as f64 / limits.absent_entry_rate - 8.0;
+    assert_eq!((full, swarm.per_address * 2), (8.0, swarm.connections as usize), "eight seconds; two networks");
     let said = [
         format!("{ratio} times the median count (`--max-examples-ratio`)"),
         format!("over {} times the median norm is left out (`--max-norm-ratio`)", checks.max_norm_ratio),
@@ -69,7 +69,7 @@ fn its_numbers_are_those_of_the_settings() {
         format!("of 5 {}, of 3 {};", share(5.0, ratio), share(3.0, ratio)),
         format!("three quarters of {} are known (`--max-authors`", commas(cache.entries.authors)),
         format!("{} authors (`--max-strangers`)", commas(cache.entries.strangers)),
-        format!("At {} entries a second (`--max-gossip-rate`)", swarm.gossip_rate),
+        format!("At {} entries a second (`--max-absent-entry-rate`)", limits.absent_entry_rate),
         format!("{} connections (`--max-connections`)", swarm.connections),
         format!("{} of peers who aren't known (`--max-stranger-connections`)", swarm.strangers),
         format!("An address has {} (`--max-connections-per-address`)", swarm.per_address),
@@ -80,6 +80,7 @@ fn its_numbers_are_those_of_the_settings() {
         format!("{} of one address\n(`--max-pending-per-address`)", swarm.pending_per_address),
         format!("for {} seconds (`--handshake-timeout`)", swarm.handshake_timeout.as_secs()),
         format!("at more than {} KiB a second (`--min-fetch-rate`)", limits.least_rate.as_u64() >> 10),
+        format!("{} entries a second are taken in (`--max-absent-entry-rate`)", limits.absent_entry_rate),
         format!("comes, {} a second (`--max-absent-rate`)", limits.absent_rate),
         format!("one of {} fetches\n(`--max-fetches`)", limits.values_at_once),
         format!("up to {} GiB (`--prefetch-size`)", limits.prefetch_bytes.as_u64() >> 30),

@@ -583,6 +583,7 @@ fn the_limits_are_as_the_page_says() {
             limits.requests_at_once,
             size(limits.request_bytes.as_u64())
         ),
+        format!("| entries a second of strangers who aren't connected | {} |", limits.absent_entry_rate),
         format!("| values a second looked for in vain of strangers who aren't connected | {} |", limits.absent_rate),
         format!(
             "| a value that comes in slower, over 30 s, makes way for others | {} a second |",

@@ -16,7 +16,7 @@ use peerfold::{
 };
 use std::{fs, path::Path, time::Instant};
 
-const AUTHORS: u32 = 600;
+const AUTHORS: u32 = 400;
 const STRANGERS: usize = 24;
 
 /// The first update of an author that nobody has ever seen.

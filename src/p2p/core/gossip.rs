@@ -21,7 +21,7 @@ impl Core {
     }
 
     fn judge(&mut self, from: PeerId, data: &[u8]) -> Result<Verdict, EntryError> {
-        if self.is_banned(&from) || !self.admits(&from) || self.is_known(data) || self.is_of_stranger(data) {
+        if self.is_banned(&from) || !self.admits(&from) || self.is_known(data) || self.is_passed_over(data) {
             return Ok(Verdict::Ignore);
         }
         match SignedEntry::decode(data) {
@@ -59,6 +59,25 @@ impl Core {
     /// Whether these bytes claim an author who may not take part, so that their signature needn't be checked at all.
     pub(super) fn is_of_stranger(&self, bytes: &[u8]) -> bool {
         SignedEntry::claimed_author(bytes).is_some_and(|author| !self.admits(&author))
+    }
+
+    /// Whether these bytes aren't even verified: their author may not take part, or may be made up, and of such there have
+    /// been too many.
+    fn is_passed_over(&mut self, bytes: &[u8]) -> bool {
+        // What can't be read is for the decoder to say.
+        let Some(author) = SignedEntry::claimed_author(bytes) else { return false };
+        if !self.admits(&author) {
+            return true;
+        }
+        let is_shown = author == self.config.me || self.peers.contains_key(&author);
+        if is_shown || !self.config.membership.is_open() || self.board.set().has_folded(author) {
+            return false;
+        }
+        let is_over = !self.absent_entries.has(self.now);
+        if !is_over {
+            self.absent_entries.take(self.now);
+        }
+        is_over
     }
 
     /// Whether an entry is saved though nothing of its value may be here: where anybody may take part, those of made-up

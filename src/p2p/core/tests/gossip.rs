@@ -59,6 +59,28 @@ fn rubbish_is_rejected_until_its_forwarder_is_dropped_for_a_while() {
 }
 
 #[test]
+fn entries_of_strangers_who_are_not_connected_are_taken_in_at_a_rate() {
+    let mut rig = Rig::with(None, Limits { absent_entry_rate: 0.5, ..Limits::default() }, &[]);
+    rig.members(&[1]);
+    let accepted = |rig: &mut Rig, authors: std::ops::Range<u8>, epoch| {
+        let entries = authors.map(|author| update(author, epoch).1);
+        entries.filter(|entry| rig.gossip(1, data(entry)) == Verdict::Accept).count()
+    };
+    assert_eq!(accepted(&mut rig, 2..12, 1), 4, "what eight seconds bring");
+    // Nobody else is kept waiting by that.
+    rig.board.folded(peer(2), 1);
+    rig.members(&[3]);
+    assert_eq!((accepted(&mut rig, 1..2, 2), accepted(&mut rig, 2..4, 2), accepted(&mut rig, 4..12, 2)), (1, 2, 0));
+    rig.wait(seconds(2));
+    assert_eq!(accepted(&mut rig, 4..12, 2), 1);
+    // Where all are admitted by name, nobody is made up.
+    let limits = Limits { absent_entry_rate: 0.5, ..Limits::default() };
+    let mut closed = Rig::admitting(Membership::only((0..16).map(peer)), None, limits, &[]);
+    closed.members(&[1]);
+    assert_eq!(accepted(&mut closed, 2..12, 1), 10);
+}
+
+#[test]
 fn a_second_entry_under_a_number_is_passed_on() {
     let mut rig = Rig::new(None);
     let proof = proof(2, 4);
