@@ -22,7 +22,6 @@ use tokio::{
 /// The cache is told what is new for a fifth of the time at most: how long that takes grows with what is known, and a
 /// flood of entries would keep a core busy with it.
 const KEEPING_PAUSE: u32 = 4;
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Driver {
@@ -174,7 +173,7 @@ impl Driver {
             }
             Ok(Done::Kept { took }) => {
                 self.keeping = false;
-                self.keep_from = self.now() + took.saturating_mul(KEEPING_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+                self.keep_from = self.now() + took.saturating_mul(KEEPING_PAUSE).min(LONGEST_PAUSE);
             }
             // A job that panicked is a bug in this program: whatever waits for it would wait for ever.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
