@@ -84,6 +84,8 @@ impl Undisturbed {
             _ => None,
         });
         let model = fs::read(sandbox.path("disk/model.safetensors")).unwrap();
+        // What was still in use at the end goes at the next start.
+        Ended::of(kind.node(&sandbox, EPOCHS + 1)).success();
         Self { roots: published.collect(), model, blobs: judge::blobs(&sandbox.path(DISK)) }
     }
 }
