@@ -46,7 +46,7 @@ impl Participant {
     /// lists and chooses again. It also does so if one is found wanting, because its claim may have made others look
     /// stale. Forgets the values of all others.
     ///
-    /// What has not come within [ten seconds](super::values::PATIENCE) counts at the next look. Cancelling it loses
+    /// What has not come within [ten seconds](crate::node::values::PATIENCE) counts at the next look. Cancelling it loses
     /// nothing that has arrived.
     pub(in crate::node) async fn take_in(
         &mut self,
@@ -56,7 +56,7 @@ impl Participant {
         self.taken(&chosen, look)
     }
 
-    /// The same for a node that needn't wait: what has not come as soon as its [patience](Patience) ends is fetched on
+    /// The same for a node that needn't wait: what has not come as soon as its [patience](crate::node::patience::Patience) ends is fetched on
     /// in the background and counts at the next look. Until then the author's update before that one counts, if it is
     /// here and `older` says so. With it, how many came too late.
     ///

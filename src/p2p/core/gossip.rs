@@ -89,7 +89,7 @@ impl Core {
     }
 
     /// Takes in a peer's entry, if its author may take part. Returns true if that changed the set, also by excluding its
-    /// author. [`Output::Retain`] is left to the caller.
+    /// author. For what it replaces [`Output::Retain`] is left to the caller.
     ///
     /// An entry that isn't [saved at once](Self::is_saved_at_once) is saved with the first part of its value. Until then a
     /// restart forgets it, and others bring it again.
@@ -154,6 +154,9 @@ impl Core {
         // It may have replaced another of this node's own.
         self.push(Output::Retain);
         self.forget_old_holders();
+        let set = self.board.set();
+        self.saved.retain(|&author| set.is_excluded(author) || set.of_author(author).next().is_some());
+        drop(set);
         self.peers.values_mut().for_each(|peer| peer.knows_own = false);
     }
 
