@@ -254,6 +254,11 @@ impl EntrySet {
         self.held.get(key).map(|held| &held.entry)
     }
 
+    /// The hashes of all entries, tombstones included.
+    pub fn hashes(&self) -> &BTreeSet<EntryHash> {
+        &self.hashes
+    }
+
     /// All entries whose keys begin with `prefix`, tombstones included, in order of their keys.
     pub fn iter<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<SignedEntry>> + 'a {
         let prefix = KeyPrefix::new(prefix);

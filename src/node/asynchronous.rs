@@ -119,8 +119,8 @@ impl AsyncNode {
             .participant
             .take_in_briefly(
                 |updates, roster| {
-                    let newest = updates.values().filter_map(|entries| entries.first());
-                    let wanted = newest.filter(|entry| !(ignore_seen && roster.was_folded(entry.key.author())));
+                    let wanted =
+                        updates.newest().filter(|entry| !(ignore_seen && roster.was_folded(entry.key.author())));
                     // Updates that are too old aren't even read, and take no place in the sample.
                     let fresh;
                     (fresh, stale) = roster.split_by_staleness(wanted.cloned(), from);

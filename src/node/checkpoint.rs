@@ -82,18 +82,41 @@ pub struct Checkpoint {
     pub folded_from: Vec<FoldedFrom>,
 }
 
-/// A checkpoint as its file has it. The phase comes first: see [`is_complete`].
+/// A checkpoint as its file has it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Head {
+    naming: Naming,
+    roster: Roster,
+    members: Vec<Vec<u8>>,
+    beginning: SavedBeginning,
+    folded_from: Vec<FoldedFrom>,
+}
+
+/// With what a head begins: all that names blobs. What is behind it can be long, and which blobs are in use is asked at
+/// each save. The phase comes first: see [`is_complete`].
+#[derive(Debug, Serialize, Deserialize)]
+struct Naming {
     phase: Phase,
     epoch: u64,
     weights: SavedWeights,
     trainer: BlobId,
     strategy: (String, BlobId),
-    roster: Roster,
-    members: Vec<Vec<u8>>,
-    beginning: SavedBeginning,
-    folded_from: Vec<FoldedFrom>,
+}
+
+impl Naming {
+    /// Of the head in this file, if there is one.
+    fn read(path: &Path) -> Result<Option<Self>, CheckpointError> {
+        let Some(body) = sealed::read(path, MAGIC)? else { return Ok(None) };
+        postcard::take_from_bytes(&body).map(|(naming, _)| Some(naming)).map_err(|error| undecodable(path, &error))
+    }
+
+    fn blobs(&self) -> [String; 3] {
+        [self.weights.name(), self.trainer.name(), self.strategy.1.name()]
+    }
+}
+
+fn undecodable(path: &Path, error: &postcard::Error) -> CheckpointError {
+    CheckpointError::Damaged { path: path.to_owned(), what: error.to_string() }
 }
 
 /// A [`Beginning`] without what JSON may leave out.
@@ -129,30 +152,24 @@ impl Head {
 
     /// What the file at `path` holds.
     pub(super) fn decode(path: &Path, body: &[u8]) -> Result<Self, CheckpointError> {
-        let damaged =
-            |error: postcard::Error| CheckpointError::Damaged { path: path.to_owned(), what: error.to_string() };
-        postcard::from_bytes(body).map_err(damaged)
+        postcard::from_bytes(body).map_err(|error| undecodable(path, &error))
     }
 
     /// The checkpoint at `path`, with the weights that it names. The states of training program and strategy are not
     /// read yet.
     pub(super) fn with(self, path: &Path, blobs: &Arc<Blobs>) -> Result<Checkpoint, CheckpointError> {
+        let Naming { phase, epoch, weights, trainer, strategy: (strategy, state) } = self.naming;
         Ok(Checkpoint {
-            weights: blobs.read_weights(&self.weights).map_err(|error| error.of(path))?,
-            trainer: SavedState::named(blobs, self.trainer),
-            strategy: (self.strategy.0, SavedState::named(blobs, self.strategy.1)),
-            phase: self.phase,
-            epoch: self.epoch,
+            weights: blobs.read_weights(&weights).map_err(|error| error.of(path))?,
+            trainer: SavedState::named(blobs, trainer),
+            strategy: (strategy, SavedState::named(blobs, state)),
+            phase,
+            epoch,
             roster: self.roster,
             members: self.members,
             beginning: self.beginning.into(),
             folded_from: self.folded_from,
         })
-    }
-
-    /// The blobs that it names.
-    fn names(&self) -> [String; 3] {
-        [self.weights.name(), self.trainer.name(), self.strategy.1.name()]
     }
 }
 
@@ -177,12 +194,15 @@ impl Checkpoint {
             None => self.weights.manifest(),
         };
         let kept = Kept::new(self, &manifest, blobs, staged).map_err(|error| error.of(&path))?;
-        let head = Head {
+        let naming = Naming {
             phase: self.phase.clone(),
             epoch: self.epoch,
             weights: kept.weights,
             trainer: kept.trainer,
             strategy: (self.strategy.0.clone(), kept.strategy),
+        };
+        let head = Head {
+            naming,
             roster: self.roster.clone(),
             members: self.members.clone(),
             beginning: self.beginning.clone().into(),
@@ -201,7 +221,7 @@ impl Checkpoint {
             // It exists only after an epoch that wasn't complete; if it stays, it only costs space.
             let _ = fs::remove_file(run_dir.join(COMPLETE));
         }
-        Ok(head.weights.root())
+        Ok(head.naming.weights.root())
     }
 
     /// Reads the checkpoint in `run_dir`, if there is one. Blocks on the disk.
@@ -234,9 +254,9 @@ impl Checkpoint {
 
     /// The blobs that the checkpoints in `run_dir` name. An error says that they can't be known now.
     pub(super) fn names(run_dir: &Path) -> Result<Vec<String>, CheckpointError> {
-        let newest = Head::read(&Self::path(run_dir))?;
-        let complete = readable(Head::read(&run_dir.join(COMPLETE)))?;
-        Ok(newest.iter().chain(&complete).flat_map(Head::names).collect())
+        let newest = Naming::read(&Self::path(run_dir))?;
+        let complete = readable(Naming::read(&run_dir.join(COMPLETE)))?;
+        Ok(newest.iter().chain(&complete).flat_map(Naming::blobs).collect())
     }
 
     /// The states of training program and strategy are not read yet.

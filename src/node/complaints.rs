@@ -4,7 +4,7 @@ use super::{Event, EventSink, FoldFigures, event::tell, roster::Stale, suspicion
 use crate::weights::{EntryHash, SignedEntry};
 use libp2p_identity::PeerId;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt::Display,
     time::Instant,
 };
@@ -151,7 +151,7 @@ impl Complaints {
     }
 
     /// Forgets what was reported about updates that are gone; a flood of them would fill the memory.
-    pub(super) fn retain(&mut self, present: &BTreeSet<EntryHash>) {
+    pub(super) fn retain(&mut self, present: &HashSet<EntryHash>) {
         self.complained.retain(|hash, _| present.contains(hash));
         self.left_out.retain(|hash| present.contains(hash));
     }

@@ -21,11 +21,12 @@ use crate::{
     entries::Membership,
     folder::{FolderError, SharedFolder},
     strategy::{Folded, Strategy, Unaveraged},
-    weights::{Key, Layout, MAX_METRICS, Metric, Root, SignedEntry, Weights},
+    weights::{Key, Layout, LayoutId, MAX_METRICS, Metadata, Metric, Root, SignedEntry, Weights},
 };
 use libp2p_identity::PeerId;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -37,6 +38,22 @@ pub struct ParticipantOptions {
     pub membership: Arc<Membership>,
     /// Where events go.
     pub events: EventSink,
+}
+
+impl ParticipantOptions {
+    /// Why an update of another can't count, as far as its entry says.
+    fn objection(&self, layout: LayoutId, entry: &SignedEntry, metadata: &Metadata) -> Option<Cow<'static, str>> {
+        let epoch = metadata.epoch;
+        if !self.membership.allows(entry.key.author()) {
+            Some("its author is not on this node's allow-list".into())
+        } else if entry.layout != layout {
+            Some("it has another layout than this node's model".into())
+        } else if entry.key.update_epoch() != Some(epoch) {
+            Some("its key and its entry name different epochs".into())
+        } else {
+            self.checks.claim(epoch, metadata.num_examples).err().map(|rejection| rejection.to_string().into())
+        }
+    }
 }
 
 /// One member of a federation: it publishes, takes in, checks and folds. [`AsyncNode`](super::AsyncNode) and
@@ -313,40 +330,31 @@ impl Participant {
             }
         }
         let layout = self.layout.id();
-        let mut present = BTreeSet::new();
-        let mut updates = Listing::new();
-        for entry in self.folder.list("").await? {
-            let (Some(epoch), Some(metadata)) = (entry.key.update_epoch(), entry.metadata()) else { continue };
-            let author = entry.key.author();
-            if author == me {
-                continue;
+        let mut present = HashSet::new();
+        let mut updates = self.folder.list("").await?;
+        updates.retain(|entry| {
+            let Some(metadata) = entry.metadata() else { return false };
+            if entry.key.update_epoch().is_none() || entry.key.author() == me {
+                return false;
             }
             present.insert(entry.hash());
-            if !self.allows(author) {
-                self.complaints.reject(&entry, &"its author is not on this node's allow-list");
-            } else if entry.layout != layout {
-                self.complaints.reject(&entry, &"it has another layout than this node's model");
-            } else if metadata.epoch != epoch {
-                self.complaints.reject(&entry, &"its key and its entry name different epochs");
-            } else if let Err(rejection) = self.options.checks.claim(epoch, metadata.num_examples) {
-                self.complaints.reject(&entry, &rejection);
-            } else {
-                updates.entry(author).or_default().push(entry);
+            let objection = self.options.objection(layout, entry, metadata);
+            if let Some(reason) = &objection {
+                self.complaints.reject(entry, reason);
             }
-        }
+            objection.is_none()
+        });
         self.complaints.retain(&present);
-        for entries in updates.values_mut() {
-            entries.sort_by_key(|entry| std::cmp::Reverse(entry.sequence));
-            // The roster takes the newest. The older one stays for a node that waits for its epoch.
-            if let Some((newest, root)) = entries.first().and_then(|entry| Some((entry, entry.root()?))) {
-                let epoch = newest.key.update_epoch().unwrap_or_default();
-                self.roster.saw(newest.key.author(), newest.sequence, root, epoch);
-                self.roster.doubt(newest.key.author(), self.complaints.of(newest).is_some());
-            }
+        let updates = Listing::new(updates);
+        // The roster takes the newest. The older one stays for a node that waits for its epoch.
+        for newest in updates.newest() {
+            let (Some(root), Some(epoch)) = (newest.root(), newest.key.update_epoch()) else { continue };
+            self.roster.saw(newest.key.author(), newest.sequence, root, epoch);
+            self.roster.doubt(newest.key.author(), self.complaints.of(newest).is_some());
         }
         // Authors that the folder no longer shows are forgotten; otherwise any number of names would fill memory and
         // checkpoint.
-        let is_listed = |author| updates.contains_key(&author);
+        let is_listed = |author| !updates.of(author).is_empty();
         self.roster.retain(|author| author == me || is_listed(author));
         self.complaints.retain_authors(|author| author == me || is_listed(author));
         self.patience.retain(is_listed);

@@ -10,6 +10,8 @@ use std::{
 const MOST: Duration = Duration::from_secs(10);
 /// What a node may wait before it has worked at all.
 const FIRST: Duration = Duration::from_secs(2);
+/// What a node that begins among many waits for the first of them that it looks for.
+const FIRST_LOOK: Duration = Duration::from_millis(200);
 /// What a node that has no value of anybody yet may wait for the first, in all. On a busy machine every value may come too
 /// late for each of the node's short waits, and then it would end without having learned from anyone.
 const UNTIL_ANY: Duration = Duration::from_secs(30);
@@ -43,6 +45,16 @@ impl Patience {
     pub(super) fn new(part: f64) -> Self {
         let (left, until_any) = if part > 0.0 { (FIRST, UNTIL_ANY) } else { Default::default() };
         Self { part, left, until_any, late: BTreeMap::new(), given: BTreeSet::new() }
+    }
+
+    /// Of a node that begins, and whatever it is afterwards: it has ten seconds to get anything.
+    pub(super) fn to_begin() -> Self {
+        Self { left: FIRST_LOOK, until_any: MOST, ..Self::new(0.0) }
+    }
+
+    /// This one goes on, knowing who has given something to a node that [began](Self::to_begin).
+    pub(super) fn after(self, beginning: Self) -> Self {
+        Self { given: beginning.given, ..self }
     }
 
     /// The node has worked for so long.

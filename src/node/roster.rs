@@ -70,7 +70,7 @@ pub(super) type Stale = (Arc<SignedEntry>, u64);
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Roster {
     folds: u64,
-    authors: BTreeMap<Vec<u8>, Newest>,
+    authors: BTreeMap<PeerId, Newest>,
 }
 
 impl Roster {
@@ -81,7 +81,7 @@ impl Roster {
 
     /// How many authors are known besides this one.
     pub fn known_besides(&self, me: PeerId) -> usize {
-        self.authors.len() - usize::from(self.authors.contains_key(&me.to_bytes()))
+        self.authors.len() - usize::from(self.authors.contains_key(&me))
     }
 
     /// Records an author's update, possibly the node's own. An update older than the newest known one changes nothing.
@@ -97,7 +97,7 @@ impl Roster {
             grown,
             grown_at,
         };
-        let newest = self.authors.entry(author.to_bytes()).or_insert_with(|| fresh((0, None)));
+        let newest = self.authors.entry(author).or_insert_with(|| fresh((0, None)));
         if newest.sequence < sequence {
             // The same weights under a new number aren't new: a restart puts them again.
             *newest = if newest.root == root && newest.epoch == epoch {
@@ -110,14 +110,14 @@ impl Roster {
 
     /// The epoch of an author's newest update, possibly the node's own.
     pub fn epoch_of(&self, author: PeerId) -> Option<u64> {
-        self.authors.get(&author.to_bytes()).map(|newest| newest.epoch)
+        self.authors.get(&author).map(|newest| newest.epoch)
     }
 
     /// Whether this node believes that the author is at this epoch: it may be as far ahead of the node as is still
     /// fresh, and further by 100 for each fold of this node in which it has come to a later epoch. What isn't ahead is
     /// always believed.
     pub fn believes(&self, author: PeerId, epoch: u64, own: u64, reach: u64) -> bool {
-        let grown = self.authors.get(&author.to_bytes()).map_or(0, |newest| newest.grown);
+        let grown = self.authors.get(&author).map_or(0, |newest| newest.grown);
         is_believed(epoch, grown, own, reach)
     }
 
@@ -138,7 +138,7 @@ impl Roster {
     }
 
     fn staleness_by(&self, median: Option<u64>, author: PeerId, epoch: u64) -> u64 {
-        let newest = self.authors.get(&author.to_bytes()).filter(|newest| newest.epoch == epoch);
+        let newest = self.authors.get(&author).filter(|newest| newest.epoch == epoch);
         let waited = newest.map_or(0, |newest| self.folds.saturating_sub(newest.seen_at));
         let behind = median.map_or(0, |median| median.saturating_sub(epoch));
         waited.max(behind)
@@ -180,31 +180,31 @@ impl Roster {
     /// Sets whether the author's newest update is in doubt: rejected, or out of reach. When it was first seen is still
     /// remembered.
     pub fn doubt(&mut self, author: PeerId, doubted: bool) {
-        if let Some(newest) = self.authors.get_mut(&author.to_bytes()) {
+        if let Some(newest) = self.authors.get_mut(&author) {
             newest.doubted = doubted;
         }
     }
 
     /// Forgets all authors except these.
     pub fn retain(&mut self, keep: impl Fn(PeerId) -> bool) {
-        self.authors.retain(|author, _| PeerId::from_bytes(author).is_ok_and(&keep));
+        self.authors.retain(|&author, _| keep(author));
     }
 
     /// Whether the author's newest update was folded already.
     pub fn was_folded(&self, author: PeerId) -> bool {
-        self.authors.get(&author.to_bytes()).is_some_and(|newest| newest.folded)
+        self.authors.get(&author).is_some_and(|newest| newest.folded)
     }
 
     /// Forgets an author: it was excluded, and its claims no longer count.
     pub fn forget(&mut self, author: PeerId) {
-        self.authors.remove(&author.to_bytes());
+        self.authors.remove(&author);
     }
 
     /// Counts a fold of the newest updates of these authors.
     pub fn folded(&mut self, authors: impl IntoIterator<Item = PeerId>) {
         self.folds += 1;
         for author in authors {
-            if let Some(newest) = self.authors.get_mut(&author.to_bytes()) {
+            if let Some(newest) = self.authors.get_mut(&author) {
                 newest.folded = true;
             }
         }

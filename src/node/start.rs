@@ -180,10 +180,9 @@ pub(super) async fn first_weights(
     let from = Standpoint { epoch: own_epoch, ..participant.standpoint() };
     let mut stale = Vec::new();
     let arrived = participant
-        .take_in(|updates, roster| {
-            let newest = updates.values().filter_map(|entries| entries.first().cloned());
+        .take_in_to_begin(|updates, roster| {
             let fresh;
-            (fresh, stale) = roster.split_by_staleness(newest.chain(own.clone()), from);
+            (fresh, stale) = roster.split_by_staleness(updates.newest().cloned().chain(own.clone()), from);
             fresh
         })
         .await?;

@@ -273,12 +273,12 @@ impl SyncNode {
         if let Some(allowed) = self.participant.membership().list() {
             self.members.follow(self.participant.peer_id(), &allowed);
         }
-        self.members.saw(listing.keys().copied());
+        self.members.saw(listing.by_author().map(|(author, _)| author));
         Ok(listing)
     }
 
     async fn adopt(&mut self, listing: &Listing, own_epoch: u64) -> Result<Option<(Weights, u64)>, NodeError> {
-        let of_members = listing.iter().filter(|(author, _)| self.members.contains(**author));
+        let of_members = listing.by_author().filter(|&(author, _)| self.members.contains(author));
         let newest = of_members.filter_map(|(_, entries)| entries.iter().filter_map(|e| e.key.update_epoch()).max());
         // The quorum counts this node, which is not among the others. Whatever the quorum is, half of the others must
         // be there: one member's claim takes nobody along.
@@ -302,7 +302,7 @@ impl SyncNode {
     async fn take_answers(&mut self, epoch: u64) -> Result<Vec<Arrived>, NodeError> {
         let members = self.members.clone();
         let choose = |updates: &Listing, _: &super::Roster| {
-            let of_members = updates.iter().filter(|(author, _)| members.contains(**author));
+            let of_members = updates.by_author().filter(|&(author, _)| members.contains(author));
             of_members.filter_map(|(_, entries)| answer(entries, epoch).cloned()).collect()
         };
         self.participant.take_in(choose).await

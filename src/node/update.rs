@@ -6,7 +6,7 @@ use crate::{
 };
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, sync::Arc};
 
 /// The metric that says how many authors a node knows, for strategies that ask for it.
 pub(super) const DEGREE: &str = "degree";
@@ -59,5 +59,32 @@ impl Arrived {
     }
 }
 
-/// Other authors' updates, the newest first.
-pub(super) type Listing = BTreeMap<PeerId, Vec<Arc<SignedEntry>>>;
+/// Other authors' updates: by author, of each the newest first. One list, because a node lists a thousand strangers'
+/// updates as often as it folds.
+#[derive(Default)]
+pub(super) struct Listing(Vec<Arc<SignedEntry>>);
+
+impl Listing {
+    pub(super) fn new(mut updates: Vec<Arc<SignedEntry>>) -> Self {
+        updates.sort_by_key(|entry| (entry.key.author(), Reverse(entry.sequence)));
+        Self(updates)
+    }
+
+    /// The authors with their updates, of which each has at least one.
+    pub(super) fn by_author(&self) -> impl Iterator<Item = (PeerId, &[Arc<SignedEntry>])> {
+        let of_one = self.0.chunk_by(|one, other| one.key.author() == other.key.author());
+        of_one.filter_map(|updates| Some((updates.first()?.key.author(), updates)))
+    }
+
+    /// The newest update of each author.
+    pub(super) fn newest(&self) -> impl Iterator<Item = &Arc<SignedEntry>> {
+        self.by_author().filter_map(|(_, updates)| updates.first())
+    }
+
+    /// The updates of this author, none if it isn't listed.
+    pub(super) fn of(&self, author: PeerId) -> &[Arc<SignedEntry>] {
+        let first = self.0.partition_point(|entry| entry.key.author() < author);
+        let of_the_rest = self.0[first..].iter().take_while(|entry| entry.key.author() == author);
+        &self.0[first..first + of_the_rest.count()]
+    }
+}

@@ -92,9 +92,9 @@ impl Key {
     /// The epoch, if this is the key of an update.
     pub fn update_epoch(&self) -> Option<u64> {
         let digits = self.name.strip_prefix(UPDATE)?;
-        let epoch = digits.parse().ok()?;
         // `update/007` and `update/+7` are other keys, not other spellings.
-        (Self::update(self.author, epoch).name == self.name).then_some(epoch)
+        let is_spelt_so = digits == "0" || digits.starts_with(|first: char| first.is_ascii_digit() && first != '0');
+        if is_spelt_so { digits.parse().ok() } else { None }
     }
 }
 
@@ -146,5 +146,25 @@ impl FromStr for Key {
         let parsed = parts.and_then(|(author, name)| Some((author.parse::<PeerId>().ok()?, name)));
         let (author, name) = parsed.ok_or_else(|| KeyError::NoAuthor { key: text.to_owned() })?;
         Self::new(author, name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_epoch_has_one_key() {
+        let author = PeerId::random();
+        let epoch_of = |name: &str| Key::new(author, name).unwrap().update_epoch();
+        for epoch in [0, 1, 9, 10, 70, u64::MAX] {
+            assert_eq!(Key::update(author, epoch).update_epoch(), Some(epoch));
+        }
+        let others = ["007", "00", "+7", "-7", " 7", "7 ", "7x", "", "0x7", "1_000", "٧", "18446744073709551616"];
+        for other in others.map(|digits| format!("update/{digits}")) {
+            assert_eq!(epoch_of(&other), None, "{other}");
+        }
+        assert_eq!((epoch_of("update"), epoch_of("updates/7"), epoch_of("start")), (None, None, None));
     }
 }

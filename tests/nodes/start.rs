@@ -95,6 +95,29 @@ async fn with_updates_there_it_begins_from_their_mean_and_their_lower_median_epo
     }
 }
 
+/// Nor does any number of authors whose values never come keep a newcomer from those that do.
+#[tokio::test]
+async fn in_a_crowd_that_gives_nothing_it_begins_from_all_who_give() {
+    let (storage, peers) = peers(4);
+    let crowd: Vec<Peer> = (0..300).map(|_| Peer::stranger(&storage)).collect();
+    for stranger in &crowd {
+        stranger.publish(4, 90.0).await;
+    }
+    for (peer, value) in peers[1..].iter().zip([1.0, 2.0, 6.0]) {
+        peer.publish(4, value).await;
+    }
+    let folder = FaultyFolder::new(peers[0].folder.clone());
+    folder.set(|faults| {
+        faults.dead = crowd.iter().map(|stranger| stranger.id).collect();
+        faults.away = crowd.iter().chain(&peers[1..]).map(|peer| peer.id).collect();
+    });
+    let events = Recorder::new();
+    let participant = nodes::participant(Arc::new(folder), &StrategySpec::new("fedavg"), options(&events));
+    let node = AsyncNode::new(participant, AsyncOptions::default());
+    let begun = begin(&mut Session::new(node, nodes::session_options())).await.unwrap();
+    assert_eq!((begun.origin, begun.epoch, value_of(&begun.weights)), (Origin::Fold, 4, 3.0));
+}
+
 /// Most of those that are there claim a far epoch: it begins where the others are, and goes on from there.
 #[tokio::test]
 async fn a_majority_that_claims_a_far_epoch_lets_no_newcomer_end_untrained() {

@@ -7,8 +7,9 @@ use crate::{
     node::{
         Event, NodeError, Rejection, Roster,
         complaints::Complaint,
+        patience::Patience,
         update::{Arrived, Listing},
-        values::{LEAST_PATIENCE, Verdict, Wait},
+        values::{LEAST_PATIENCE, PATIENCE, Verdict, Wait},
     },
     weights::SignedEntry,
 };
@@ -22,6 +23,8 @@ const LISTINGS: usize = 4;
 /// Updates of authors who have given this node nothing yet that it looks for at one fold. Anybody makes a thousand such
 /// authors in a moment, and to look whether a value has come takes longer than that.
 const UNTRIED_AT_ONCE: usize = 32;
+/// When a node that begins among many has enough: nothing more has come for so long.
+const QUIET: Duration = Duration::from_secs(2);
 /// How soon a node that has nothing yet looks for others of them.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
@@ -54,6 +57,56 @@ impl Participant {
     ) -> Result<Vec<Arrived>, NodeError> {
         let (_, chosen, look) = self.look(choose, None).await?;
         self.taken(&chosen, look)
+    }
+
+    /// The same for a node that begins. Among more authors than it looks for at once there may be any number who give
+    /// nothing, so it doesn't wait for all: it looks for a few at a time, and has enough when nothing more has come
+    /// for two seconds.
+    pub(in crate::node) async fn take_in_to_begin(
+        &mut self,
+        mut choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
+    ) -> Result<Vec<Arrived>, NodeError> {
+        let listing = self.list_updates().await?;
+        if choose(&listing, &self.roster).len() <= UNTRIED_AT_ONCE {
+            return self.take_in(choose).await;
+        }
+        let of_the_run = std::mem::replace(&mut self.patience, Patience::to_begin());
+        let begun = self.take_in_among_many(choose).await;
+        let beginning = std::mem::replace(&mut self.patience, Patience::to_begin());
+        self.patience = of_the_run.after(beginning);
+        begun
+    }
+
+    async fn take_in_among_many(
+        &mut self,
+        mut choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
+    ) -> Result<Vec<Arrived>, NodeError> {
+        let fetched = self.values.fetched();
+        let (deadline, mut enough, mut most) = (Instant::now() + PATIENCE, Instant::now() + QUIET, 0);
+        loop {
+            let mut came = pin!(fetched.notified());
+            came.as_mut().enable();
+            let mut wanted = 0;
+            let counted = |listing: &Listing, roster: &Roster| {
+                let chosen = choose(listing, roster);
+                wanted = chosen.len();
+                chosen
+            };
+            let (arrived, _) = self.take_in_briefly(counted, true).await?;
+            if arrived.len() > most {
+                (most, enough) = (arrived.len(), Instant::now() + QUIET);
+            }
+            let until = if most > 0 { enough.min(deadline) } else { deadline };
+            if arrived.len() >= wanted || Instant::now() >= until || self.stop.is_requested() {
+                return Ok(arrived);
+            }
+            tokio::select! {
+                () = came => {}
+                // What is here already may be of somebody who was not looked for.
+                () = sleep(LOOK_AGAIN_AFTER) => {}
+                () = self.stop.requested() => {}
+            }
+        }
     }
 
     /// The same for a node that needn't wait: what has not come as soon as its [patience](crate::node::patience::Patience) ends is fetched on
@@ -117,7 +170,7 @@ impl Participant {
         if older {
             let from = self.standpoint();
             let before = |place: usize| {
-                let entry = listing.get(&chosen[place].key.author())?.get(1)?;
+                let entry = listing.of(chosen[place].key.author()).get(1)?;
                 let stale = self.roster.staleness(entry.key.author(), entry.key.update_epoch()?, from);
                 (stale <= from.reach).then(|| (place, entry.clone()))
             };
@@ -140,7 +193,7 @@ impl Participant {
         brief: Option<Instant>,
     ) -> Result<(Listing, Vec<Arc<SignedEntry>>, Look), NodeError> {
         let began = Instant::now();
-        let (mut listing, mut chosen, mut look) = (Listing::new(), Vec::new(), Look::default());
+        let (mut listing, mut chosen, mut look) = (Listing::default(), Vec::new(), Look::default());
         for _ in 0..LISTINGS {
             listing = self.list_updates().await?;
             chosen = choose(&listing, &self.roster);
@@ -161,9 +214,7 @@ impl Participant {
                 break;
             }
         }
-        self.values.retain(|author, root| {
-            listing.get(&author).is_some_and(|entries| entries.iter().any(|entry| entry.root() == Some(root)))
-        });
+        self.values.retain(|author, root| listing.of(author).iter().any(|entry| entry.root() == Some(root)));
         Ok((listing, chosen, look))
     }
 
@@ -178,10 +229,9 @@ impl Participant {
         if untried.len() <= UNTRIED_AT_ONCE {
             return false;
         }
+        let of_this_look = blake3::derive_key("peerfold 2026 draw of untried authors v1", &self.looks.to_le_bytes());
         let draw = |&(elsewhere, author): &(bool, PeerId)| {
-            let mut hasher = blake3::Hasher::new_derive_key("peerfold 2026 draw of untried authors v1");
-            hasher.update(&self.looks.to_le_bytes()).update(&author.to_bytes());
-            (elsewhere, *hasher.finalize().as_bytes())
+            (elsewhere, *blake3::keyed_hash(&of_this_look, &author.to_bytes()).as_bytes())
         };
         untried.sort_by_cached_key(draw);
         let drawn: BTreeSet<PeerId> = untried.into_iter().take(UNTRIED_AT_ONCE).map(|(_, author)| author).collect();
