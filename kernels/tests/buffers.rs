@@ -8,6 +8,9 @@ use std::{
     thread,
 };
 
+/// Miri takes ten thousand times as long: docs/building.md.
+const MIRI: bool = cfg!(miri);
+
 /// One test at a time, each from no memory held.
 fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
@@ -25,7 +28,7 @@ fn draw(state: &mut u64, below: usize) -> usize {
 #[test]
 fn memory_that_was_dropped_is_taken_up_again() {
     let _alone = alone();
-    for len in [4096, 10_000, 65_536, 1_000_001] {
+    for len in [4096, 10_000, 65_536, 1_000_001].into_iter().take(if MIRI { 2 } else { 4 }) {
         let first = Buffer::filled(len, 1.0);
         let (place, used) = (first.as_ptr(), held_bytes().0);
         assert!(used >= len * 4);
@@ -42,7 +45,7 @@ fn memory_that_was_dropped_is_taken_up_again() {
 #[test]
 fn a_filled_buffer_has_nothing_else_in_it() {
     let _alone = alone();
-    for len in [0, 1, 17, 4095, 4096, 4097, 50_000] {
+    for len in [0, 1, 17, 4095, 4096, 4097, 50_000].into_iter().take(if MIRI { 6 } else { 7 }) {
         drop(Buffer::filled(len, f32::NAN));
         let buffer = Buffer::filled(len, 2.5);
         assert_eq!(buffer.len(), len);
@@ -58,7 +61,7 @@ fn what_one_buffer_holds_no_other_writes() {
         for number in 0..4_u64 {
             scope.spawn(move || {
                 let (mut state, mut live) = (number, Vec::<(Buffer, f32)>::new());
-                for step in 0..600 {
+                for step in 0..if MIRI { 20 } else { 600 } {
                     let value = (number * 1000 + step) as f32;
                     let len = [1, 100, 4096, 4100, 5000, 9000, 20_000][draw(&mut state, 7)];
                     live.push((Buffer::filled(len, value), value));
@@ -80,7 +83,7 @@ fn what_one_buffer_holds_no_other_writes() {
 fn what_is_held_is_at_most_half_more_than_was_once_in_use() {
     let _alone = alone();
     let (mut state, mut most, mut live) = (1, 0, Vec::new());
-    for step in 0..5_000 {
+    for step in 0..if MIRI { 100 } else { 5_000 } {
         // The sizes that are needed change as time goes by.
         live.push(Buffer::stale(4096 + draw(&mut state, 64) * 97 + step * 3));
         most = most.max(held_bytes().0);

@@ -145,6 +145,21 @@ mod tests {
         assert!(gates.lock().is_empty());
     }
 
+    /// Whenever it is given up while it begins to wait. Miri tries orders that a processor seldom has: docs/building.md.
+    #[test]
+    fn who_waits_is_woken_when_it_is_given_up() {
+        for _ in 0..if cfg!(miri) { 1 } else { 500 } {
+            let (gates, crowd) = (Gates::new(1), "10.0.0.1".parse().unwrap());
+            let oldest = gates.enter(crowd);
+            std::thread::scope(|scope| {
+                let waiting = scope.spawn(move || futures::executor::block_on(oldest.given_up()));
+                let newest = gates.enter(crowd);
+                waiting.join().unwrap();
+                assert!(!is_given_up(&newest));
+            });
+        }
+    }
+
     #[test]
     fn a_connection_is_made_by_what_has_come() {
         let mut making = Gates::new(1).enter([127, 0, 0, 1].into());
