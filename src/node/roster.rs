@@ -337,8 +337,8 @@ mod tests {
         let mut roster = Roster::default();
         roster.saw(peer, 1, root(1), 500);
         for (grown, believed) in [(0, false), (1, false), (4, false), (5, true), (6, true)] {
-            while roster.authors[&peer.to_bytes()].grown < grown {
-                let newest = roster.authors[&peer.to_bytes()].clone();
+            while roster.authors[&peer].grown < grown {
+                let newest = roster.authors[&peer].clone();
                 // Only once per fold of this node.
                 for more in 1..=3 {
                     roster.saw(peer, newest.sequence + more, root(more as u8), newest.epoch + more);
