@@ -180,7 +180,7 @@ fn every_command_that_is_shown_has_flags_that_there_are() {
     let (mut checked, mut nodes) = (0, 0);
     for (heading, block) in blocks() {
         for command in commands(block) {
-            let command = command.replace("cargo run -- ", "peerfold ");
+            let command = command.replace("cargo run --profile quick -- ", "peerfold ");
             let Some(arguments) = command.strip_prefix("peerfold ") else { continue };
             let arguments = arguments.split(" | ").next().unwrap_or_default();
             let mut shell = Shell::new();
