@@ -3,7 +3,7 @@
 use crate::caches;
 
 use caches::*;
-use peerfold::cache::{Opened, Retention};
+use peerfold::cache::{CacheError, Opened, Retention};
 use peerfold::entries::EntrySet;
 use peerfold::weights::*;
 use std::{
@@ -55,7 +55,15 @@ fn child() {
             let manifest = value.manifest();
             let entry = Arc::new(entry(signer, &format!("update/{epoch}"), epoch, &manifest));
             if signer == 1 {
-                let _pin = cache.put_value(&manifest, &value).unwrap();
+                // As the folder does: what may be evicted is decided in each life anew.
+                let kept = match cache.put_value(&manifest, &value) {
+                    Err(CacheError::Full { .. }) => {
+                        cache.retain(|| Retention::of(&set, author(1))).unwrap();
+                        cache.put_value(&manifest, &value)
+                    }
+                    kept => kept,
+                };
+                let _pin = kept.unwrap();
                 say(STEP);
                 cache.put_entry(&entry, || set.insert(entry.clone())).unwrap().unwrap();
             } else {
