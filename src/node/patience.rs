@@ -47,14 +47,19 @@ impl Patience {
         Self { part, left, until_any, late: BTreeMap::new(), given: BTreeSet::new() }
     }
 
-    /// Of a node that begins, and whatever it is afterwards: it has ten seconds to get anything.
-    pub(super) fn to_begin() -> Self {
-        Self { left: FIRST_LOOK, until_any: MOST, ..Self::new(0.0) }
+    /// The node begins: however little it waits later, it has ten seconds to get anything. Until it
+    /// [has begun](Self::has_begun), or begins again because that was cancelled.
+    pub(super) fn begins(&mut self) {
+        (self.left, self.until_any) = (FIRST_LOOK, MOST);
     }
 
-    /// This one goes on, knowing who has given something to a node that [began](Self::to_begin).
-    pub(super) fn after(self, beginning: Self) -> Self {
-        Self { given: beginning.given, ..self }
+    /// What it waits from here on doesn't depend on how it began. Who has given something is remembered.
+    pub(super) fn has_begun(&mut self) {
+        let given = std::mem::take(&mut self.given);
+        *self = Self { given, ..Self::new(self.part) };
+        if !self.given.is_empty() {
+            self.until_any = Duration::ZERO;
+        }
     }
 
     /// The node has worked for so long.

@@ -7,7 +7,6 @@ use crate::{
     node::{
         Event, NodeError, Rejection, Roster,
         complaints::Complaint,
-        patience::Patience,
         update::{Arrived, Listing},
         values::{LEAST_PATIENCE, PATIENCE, Verdict, Wait},
     },
@@ -70,10 +69,9 @@ impl Participant {
         if choose(&listing, &self.roster).len() <= UNTRIED_AT_ONCE {
             return self.take_in(choose).await;
         }
-        let of_the_run = std::mem::replace(&mut self.patience, Patience::to_begin());
+        self.patience.begins();
         let begun = self.take_in_among_many(choose).await;
-        let beginning = std::mem::replace(&mut self.patience, Patience::to_begin());
-        self.patience = of_the_run.after(beginning);
+        self.patience.has_begun();
         begun
     }
 
