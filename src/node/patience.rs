@@ -51,6 +51,7 @@ impl Patience {
     /// [has begun](Self::has_begun), or begins again because that was cancelled.
     pub(super) fn begins(&mut self) {
         (self.left, self.until_any) = (FIRST_LOOK, MOST);
+        self.late.clear();
     }
 
     /// What it waits from here on doesn't depend on how it began. Who has given something is remembered.
@@ -206,5 +207,27 @@ mod tests {
         none.worked(Duration::from_secs(20));
         none.came(stranger);
         assert!(none.with(stranger).is_zero());
+    }
+
+    #[test]
+    fn how_a_node_began_changes_nothing_of_what_it_waits_later() {
+        for part in [0.0, 0.1] {
+            let at_first = Patience::new(part);
+            let (mut patience, author) = (Patience::new(part), PeerId::random());
+            // The first time it was cancelled.
+            for _ in 0..2 {
+                patience.begins();
+                assert_eq!((patience.until_any(), patience.with(author)), (MOST, FIRST_LOOK));
+                patience.waited(FIRST_LOOK);
+                patience.waited_for_any(EPOCH);
+                patience.missed(author);
+            }
+            patience.has_begun();
+            assert_eq!((patience.until_any(), patience.with(author)), (at_first.until_any(), at_first.with(author)));
+            patience.begins();
+            patience.came(author);
+            patience.has_begun();
+            assert!(patience.knows_to_give(author) && patience.until_any().is_zero());
+        }
     }
 }
