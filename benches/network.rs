@@ -1,8 +1,8 @@
 //! How fast the network moves values and news, between two nodes over loopback.
 //!
-//! `cargo bench --bench network [-- quic]`. Three figures: a value of 64 MiB from `put` having returned until it is
+//! `cargo bench --bench network [-- quic]`. Four figures: a value of 64 MiB from `put` having returned until it is
 //! verified and stored on the other node, in turns with a raw request-response exchange of the same bytes over the same
-//! transport; from `put` having returned until `watch` gives the entry on the other node, idle and while both train; and
+//! transport; the same to 1, 2, 4 and 8 nodes at once, and how often its author sends it; from `put` having returned until `watch` gives the entry on the other node, idle and while both train; and
 //! the bytes on the wire, counted by a forwarder, when one of 64 tensors has changed.
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +18,7 @@ use libp2p_identity::Keypair;
 use peerfold::{
     experiment::digits,
     folder::{Author, CachedFolder, CachedOptions, SharedFolder},
-    p2p::{NetworkSettings, PeerAddress},
+    p2p::{NetworkSettings, PeerAddress, PeerRole},
     train::{Device, Model, TrainOptions, trainer},
     weights::{DType, FederationId, Key, LayoutId, Metadata, Tensor, TensorSpec, Weights},
 };
@@ -53,6 +53,7 @@ fn main() {
     let runtime = runtime();
     println!("over {name}, both nodes on this machine");
     runtime.block_on(values(&listen, quic));
+    runtime.block_on(fan_out(&listen, quic));
     runtime.block_on(news(&listen));
     runtime.block_on(one_changed(&"/ip4/127.0.0.1/tcp/0".parse().unwrap()));
 }
@@ -120,6 +121,60 @@ async fn values(listen: &Multiaddr, quic: bool) {
     for (window, raw) in RAW_WINDOWS.iter().zip(&raw_speeds) {
         let ratio: Vec<f64> = speeds.iter().zip(raw).map(|(ours, raw)| ours / raw).collect();
         println!("raw request-response, {window} at once: {:5.0} MiB/s, ratio {:.2}", median(raw), median(&ratio));
+    }
+}
+
+/// All readers fetch it as soon as they hear of it.
+async fn fan_out(listen: &Multiaddr, quic: bool) {
+    let mut raw = Raw::new(listen, quic, 4);
+    println!("put to stored on n other nodes:  author's upload; time; the time of n raw exchanges, ratio");
+    for readers in [1, 2, 4, 8] {
+        let (mut uploads, mut seconds, mut raws) = (Vec::new(), Vec::new(), Vec::new());
+        for turn in 0..3 {
+            let value = value((1000 * (turn + 1))..);
+            let layout = Some(value.layout().id());
+            let author = node(listen, Vec::new(), layout);
+            let known = author.folder.listening().to_vec();
+            let nodes: Vec<Node> = (0..readers).map(|_| node(listen, known.clone(), layout)).collect();
+            for node in nodes.iter().chain([&author]) {
+                let met = async || {
+                    node.folder
+                        .status()
+                        .await
+                        .unwrap()
+                        .peers
+                        .iter()
+                        .filter(|peer| peer.role == PeerRole::Member)
+                        .count()
+                };
+                while met().await < readers {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+            let key = Key::update(author.folder.author(), 1);
+            let entry = author.folder.put(&key, &value, Metadata { epoch: 1, ..Metadata::default() }).await.unwrap();
+            let began = Instant::now();
+            let read = nodes.iter().map(async |node| {
+                learned(&node.folder, &key).await;
+                while node.folder.get(&entry).await.is_err() {}
+            });
+            futures::future::join_all(read).await;
+            seconds.push(began.elapsed().as_secs_f64());
+            uploads.push(author.folder.status().await.unwrap().sent as f64 / (TENSORS * MIB) as f64);
+            let mut all = 0.0;
+            for _ in 0..readers {
+                all += raw.exchange().await.as_secs_f64();
+            }
+            raws.push(all);
+        }
+        let ratios: Vec<f64> = seconds.iter().zip(&raws).map(|(ours, raw)| ours / raw).collect();
+        println!(
+            "                              {readers}  {:.2} times its size; {:.2} s; {:.2} s, {:.2}",
+            median(&uploads),
+            median(&seconds),
+            median(&raws),
+            median(&ratios)
+        );
     }
 }
 

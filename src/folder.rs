@@ -37,6 +37,7 @@ use crate::{
 use async_trait::async_trait;
 use libp2p_identity::PeerId;
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -133,6 +134,12 @@ pub trait SharedFolder: Send + Sync {
     /// nobody knows learns so whom to keep.
     async fn folded(&self, updates: &[(PeerId, u64)]) {
         let _ = updates;
+    }
+
+    /// Says that the caller will take updates of these authors next, and of no others, so that a folder fetches those early.
+    /// Only for one that was opened to fetch [sampled](CachedOptions::sampled) authors' updates only.
+    async fn expects(&self, authors: BTreeSet<PeerId>) {
+        let _ = authors;
     }
 
     /// When the entry was written, by the file system's or the store's clock, if the folder knows. A network doesn't:

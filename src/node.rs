@@ -33,6 +33,7 @@ mod participant;
 mod patience;
 mod progress;
 mod roster;
+mod sample;
 mod saved_state;
 mod sealed;
 mod session;

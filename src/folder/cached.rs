@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -56,6 +57,9 @@ pub struct CachedOptions {
     pub socket: Option<PathBuf>,
     /// What the node trains: newest updates of this layout are fetched when peers announce them.
     pub layout: Option<LayoutId>,
+    /// Of these only those of authors that the node says it [expects](SharedFolder::expects). For federations with more
+    /// members than a node folds at once.
+    pub sampled: bool,
     /// Authors to be trusted although they signed two entries under one number.
     pub readmitted: Vec<PeerId>,
     /// Authors who are no strangers although nothing of theirs was folded.
@@ -79,6 +83,7 @@ impl CachedOptions {
             dir,
             socket: None,
             layout: None,
+            sampled: false,
             readmitted: Vec::new(),
             known: Vec::new(),
             membership: Arc::new(Membership::open()),
@@ -158,8 +163,18 @@ impl CachedFolder {
     /// [`FolderError::Bucket`] if something about the bucket needs fixing. A bucket that just doesn't answer is a
     /// warning.
     pub fn open(author: Author, options: CachedOptions) -> Result<Self, FolderError> {
-        let CachedOptions { network, bucket, cache: settings, dir, socket, layout, readmitted, known, membership } =
-            options;
+        let CachedOptions {
+            network,
+            bucket,
+            cache: settings,
+            dir,
+            socket,
+            layout,
+            sampled,
+            readmitted,
+            known,
+            membership,
+        } = options;
         let federation = author.federation();
         let membership_changes = membership.changes();
         let opened = Cache::open(&dir, federation, &settings)?;
@@ -201,6 +216,7 @@ impl CachedFolder {
                 keypair: author.keypair().clone(),
                 federation,
                 layout,
+                sampled,
                 membership: membership.clone(),
                 membership_changes: membership_changes.clone(),
                 board: board.clone(),
@@ -593,6 +609,12 @@ impl SharedFolder for CachedFolder {
             bucket: self.bucket.as_ref().map(|bucket| bucket.figures()),
             cache: Some(self.shared.cache.figures()),
             entries: Some(EntryFigures::of(&self.shared.board.set())),
+        }
+    }
+
+    async fn expects(&self, authors: BTreeSet<PeerId>) {
+        if let Some(network) = &self.network {
+            network.expects(authors).await;
         }
     }
 

@@ -1,16 +1,20 @@
 //! A node that waits for nobody longer than for a small part of its own time.
 
 use super::{
-    Event, LocalUpdate, NodeError, Participant, Standpoint, fold::Outcome, patience::Patience, suspects::all_suspect,
+    Event, LocalUpdate, NodeError, Participant, Standpoint, fold::Outcome, patience::Patience, sample::Sample,
+    suspects::all_suspect,
 };
 use crate::{
     settings::{Range, settings},
     weights::Weights,
 };
 use libp2p_identity::PeerId;
-use rand::{RngExt, SeedableRng, seq::IteratorRandom};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::time::Instant;
+
+/// How many folds ahead it is looked for one in which the node takes part.
+const FOLDS_AHEAD: u64 = 256;
 
 settings! {
     /// How an asynchronous node takes part. As by default it folds every peer after every epoch.
@@ -29,6 +33,8 @@ settings! {
         /// Publish, but never fold.
         pub upload_only as "upload-only": bool = false, "BOOL";
         /// Fold at most so many peers, each time a fresh random sample. [default: all]
+        ///
+        /// The sample of a fold is drawn after the one before, and only its values are fetched.
         pub max_peers as "max-peers": Option<usize> = None, "K";
         /// Wait for updates that are still on their way for at most this part of the time that the node trains.
         ///
@@ -57,6 +63,7 @@ impl AsyncNode {
     /// A node over a participant.
     pub fn new(mut participant: Participant, options: AsyncOptions) -> Self {
         participant.patience = Patience::new(options.max_wait);
+        participant.sample = Sample::new(options.seed, options.max_peers);
         Self { participant, options, since: Instant::now() }
     }
 
@@ -95,24 +102,47 @@ impl AsyncNode {
     async fn try_exchange(&mut self, local: &LocalUpdate) -> Result<(Weights, u64), NodeError> {
         self.participant.publish(local).await?;
         let epoch = local.epoch;
-        let mut random = ChaCha8Rng::seed_from_u64(self.options.seed);
-        random.set_stream(epoch);
-        // Always drawn, so that the sample of an epoch doesn't depend on the other options.
-        let draw: f64 = random.random();
-        let reason = if self.options.upload_only {
-            Some("this node only uploads")
-        } else if !epoch.is_multiple_of(self.options.epochs_between_folds.max(1)) {
-            Some("not in this epoch: epochs between folds")
-        } else if draw >= self.options.participation {
-            Some("not in this epoch: participation probability")
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
+        if let Some(reason) = self.leaves_fold_out(epoch) {
             self.participant.emit(&Event::NotFolded { epoch, reason: reason.to_owned() });
             return Ok((local.weights.clone(), epoch));
         }
-        let (ignore_seen, max_peers) = (self.options.ignore_seen, self.options.max_peers);
+        let exchanged = self.fold(local).await?;
+        self.expect_after(exchanged.1).await?;
+        Ok(exchanged)
+    }
+
+    /// Draws the peers of the next fold after this epoch, so that their updates come while the node trains.
+    pub(super) async fn expect_after(&mut self, epoch: u64) -> Result<(), NodeError> {
+        self.participant.expect_for(self.next_fold_after(epoch)).await
+    }
+
+    /// Why it doesn't fold in an epoch.
+    fn leaves_fold_out(&self, epoch: u64) -> Option<&'static str> {
+        let mut random = ChaCha8Rng::seed_from_u64(self.options.seed);
+        random.set_stream(epoch);
+        if self.options.upload_only {
+            Some("this node only uploads")
+        } else if !epoch.is_multiple_of(self.options.epochs_between_folds.max(1)) {
+            Some("not in this epoch: epochs between folds")
+        } else if random.random::<f64>() >= self.options.participation {
+            Some("not in this epoch: participation probability")
+        } else {
+            None
+        }
+    }
+
+    /// The next epoch in which it folds, as far ahead as is worth looking.
+    fn next_fold_after(&self, epoch: u64) -> u64 {
+        let every = self.options.epochs_between_folds.max(1);
+        let first = (epoch / every).saturating_add(1).saturating_mul(every);
+        let mut folds = (0..FOLDS_AHEAD).map(|more| first.saturating_add(every.saturating_mul(more)));
+        folds.find(|epoch| self.leaves_fold_out(*epoch).is_none()).unwrap_or(first)
+    }
+
+    async fn fold(&mut self, local: &LocalUpdate) -> Result<(Weights, u64), NodeError> {
+        let epoch = local.epoch;
+        let ignore_seen = self.options.ignore_seen;
+        let sample = self.participant.sample.clone();
         let from = self.participant.standpoint();
         let mut stale = Vec::new();
         let (arrived, late) = self
@@ -124,10 +154,7 @@ impl AsyncNode {
                     // Updates that are too old aren't even read, and take no place in the sample.
                     let fresh;
                     (fresh, stale) = roster.split_by_staleness(wanted.cloned(), from);
-                    let mut chosen = match max_peers {
-                        Some(most) => fresh.into_iter().sample(&mut random.clone(), most),
-                        None => fresh,
-                    };
+                    let mut chosen = sample.draw(epoch, fresh);
                     chosen.sort_by_key(|entry| entry.key.author());
                     chosen
                 },

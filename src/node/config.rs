@@ -188,6 +188,7 @@ impl NodeConfig {
                 cache: self.cache.clone(),
                 socket: Some(home.dir().join(NETWORK_SOCKET)),
                 layout: Some(layout.id()),
+                sampled: matches!(self.pace, Pace::Async(AsyncOptions { max_peers: Some(_), .. })),
                 readmitted: self.trust.readmit.clone(),
                 known: self.trust.admin.into_iter().collect(),
                 membership: membership.clone(),

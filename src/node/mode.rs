@@ -53,6 +53,14 @@ impl Mode {
         }
     }
 
+    /// Says whose updates it needs next after this epoch, if not everybody's.
+    pub(super) async fn expect_after(&mut self, epoch: u64) -> Result<(), NodeError> {
+        match self {
+            Self::Async(node) => node.expect_after(epoch).await,
+            Self::Sync(_) => Ok(()),
+        }
+    }
+
     pub(super) async fn catch_up(&mut self, epoch: u64) -> Result<Option<(Weights, u64)>, NodeError> {
         match self {
             Self::Async(_) => Ok(None),

@@ -11,6 +11,7 @@ use super::{
     fold::{Cut, Input, Outcome, Unread, cut_claims, fold_readable},
     patience::Patience,
     roster::Stale,
+    sample::Sample,
     suspects::{Measures, find_suspects},
     suspicion::{Suspect, Suspicion},
     update::{Arrived, DEGREE, Listing},
@@ -75,6 +76,8 @@ pub struct Participant {
     stop: Stop,
     /// How long it waits for them, if it doesn't need them to go on.
     pub(super) patience: Patience,
+    /// Which peers it folds, if not all.
+    pub(super) sample: Sample,
     /// How often authors were drawn because too many are untried.
     looks: u64,
     /// What has been reported about updates in the folder that don't count.
@@ -113,6 +116,7 @@ impl Participant {
             values: Values::new(folder.clone(), layout.clone(), options.checks.clone()),
             stop: Stop::new(),
             patience: Patience::new(0.0),
+            sample: Sample::default(),
             looks: 0,
             complaints: Complaints::new(options.events.clone()),
             folder,
@@ -297,6 +301,21 @@ impl Participant {
     pub(super) async fn peers_present(&self) -> Result<usize, NodeError> {
         let authors: BTreeSet<PeerId> = self.folder.list("").await?.iter().map(|entry| entry.key.author()).collect();
         Ok(authors.iter().filter(|&&author| author != self.peer_id() && self.allows(author)).count())
+    }
+
+    /// Draws those whose updates it will fold in this later epoch, as far as that is known now, and has the folder fetch
+    /// theirs and no others.
+    pub(super) async fn expect_for(&mut self, epoch: u64) -> Result<(), NodeError> {
+        if !self.sample.is_drawn() {
+            return Ok(());
+        }
+        let from = self.standpoint();
+        let updates = self.list_updates().await?;
+        let (fresh, _) = self.roster.split_by_staleness(updates.newest().cloned(), from);
+        if let Some(expected) = self.sample.expect(epoch, fresh.iter().map(|entry| entry.key.author())) {
+            self.folder.expects(expected).await;
+        }
+        Ok(())
     }
 
     /// Whose updates count.

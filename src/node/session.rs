@@ -210,6 +210,9 @@ impl Session {
         };
         begun.progress = self.take_up(progress).await?;
         self.mode.participant_mut().begins_from(&begun.weights);
+        if let Err(error) = self.mode.expect_after(begun.epoch).await {
+            self.tolerate(begun.epoch, error)?;
+        }
         Ok(begun)
     }
 

@@ -179,11 +179,12 @@ pub(super) async fn first_weights(
     let own_epoch = own.as_ref().and_then(|own| own.key.update_epoch());
     let from = Standpoint { epoch: own_epoch, ..participant.standpoint() };
     let mut stale = Vec::new();
+    let sample = participant.sample.clone();
     let arrived = participant
         .take_in_to_begin(|updates, roster| {
             let fresh;
             (fresh, stale) = roster.split_by_staleness(updates.newest().cloned().chain(own.clone()), from);
-            fresh
+            sample.draw(own_epoch.unwrap_or_default(), fresh)
         })
         .await?;
     if stop.is_requested() {

@@ -8,6 +8,7 @@ mod answers;
 mod config;
 mod contract;
 mod fetch;
+mod fetchers;
 mod fetches;
 mod gossip;
 mod holders;
@@ -16,6 +17,7 @@ mod keeps;
 mod leaving;
 mod members;
 mod own_proof;
+mod pace;
 mod peers;
 mod places;
 mod prefetch;
@@ -102,6 +104,7 @@ impl Core {
         let absent = allowance(config.limits.absent_rate);
         let absent_entries = allowance(config.limits.absent_entry_rate);
         let saved = board.set().authors().collect();
+        let sampled = config.sampled;
         Self {
             config,
             board,
@@ -118,7 +121,7 @@ impl Core {
             absent_entries,
             syncs: Syncs::default(),
             fetches: Fetches::default(),
-            prefetches: Prefetches::default(),
+            prefetches: Prefetches::new(sampled),
             holders: Holders::default(),
             keeps: Keeps::default(),
             leaving: Leaving::default(),
@@ -148,11 +151,13 @@ impl Core {
             Input::SyncRequest { token, peer, request } => self.sync_request(token, peer, request),
             Input::SyncResponse { id, response } => self.sync_response(id, response),
             Input::Want(entry) => self.want(entry),
+            Input::Expects(authors) => self.expects(authors),
             Input::Unwant(root) => self.unwant(root),
             Input::Looked { root, looked } => self.looked(root, looked),
             Input::BlobResponse { id, response } => self.blob_response(id, response),
             Input::Stored { hash, result } => self.stored(hash, result),
             Input::Holds { peer, roots } => self.holds(peer, &roots),
+            Input::Fetching { peer, root, hashes } => self.fetching(peer, root, hashes),
             Input::Asked(peer) => self.found_member(peer),
             Input::Keep { peer, entry } => self.keep(peer, &entry),
             Input::Leaves(leaves) => self.leave(leaves),
@@ -163,7 +168,10 @@ impl Core {
         self.hand_over();
         self.retry_parked();
         self.judge_places();
+        self.judge_late();
+        self.judge_laggards();
         self.fetch();
+        self.tell_fetchers();
     }
 
     /// The next thing to do.
@@ -183,6 +191,9 @@ impl Core {
             self.next_judgement(),
             self.next_later(),
             self.next_absent(),
+            self.next_late(),
+            self.next_laggard(),
+            self.next_told(),
         ];
         times.into_iter().flatten().min()
     }

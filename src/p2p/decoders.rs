@@ -140,6 +140,7 @@ fn blob_requests() -> Vec<Vec<u8>> {
         BlobRequest::Get { federation, hashes: vec![root.into(); 3] },
         BlobRequest::Holds { federation, roots: vec![root; MAX_BLOBS] },
         BlobRequest::Keep { federation, entry: entry.into() },
+        BlobRequest::Fetching { federation, root, hashes: vec![root.into(); 2] },
     ];
     written(requests, write_blob_request)
 }

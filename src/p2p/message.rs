@@ -109,6 +109,16 @@ pub enum BlobRequest {
         /// The asker's signed entry.
         entry: Bytes,
     },
+    /// The asker is fetching this value, and gives what it has of it to others. A peer that fetches it too tells the same of
+    /// itself; one that has all of it says so with [`Holds`](Self::Holds).
+    Fetching {
+        /// The federation.
+        federation: FederationId,
+        /// The value.
+        root: Root,
+        /// Chunks that have come to the asker since it last told, at most [`MAX_BLOBS`].
+        hashes: Vec<BlobHash>,
+    },
 }
 
 /// `/peerfold/blob/1`: an answer.
@@ -119,7 +129,7 @@ pub enum BlobResponse {
     /// To [`BlobRequest::Get`]: an answer for each of the first hashes asked for. Whatever doesn't fit into the limit
     /// of an answer is left out, to be asked for again.
     Blobs(Vec<Blob>),
-    /// To [`BlobRequest::Holds`] and [`BlobRequest::Keep`].
+    /// To [`BlobRequest::Holds`], [`BlobRequest::Keep`] and [`BlobRequest::Fetching`].
     Noted,
     /// To [`BlobRequest::Get`]: the asked peer has given as much as it may for now. It may be asked again in so many
     /// seconds.

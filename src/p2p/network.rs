@@ -33,8 +33,9 @@ use crate::{
     weights::{FederationId, LayoutId, SignedEntry},
 };
 use driver::Driver;
-use libp2p_identity::Keypair;
+use libp2p_identity::{Keypair, PeerId};
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
     thread,
@@ -61,6 +62,8 @@ pub(crate) struct Setup {
     pub(crate) federation: FederationId,
     /// Newest updates of this layout are fetched when they are announced.
     pub(crate) layout: Option<LayoutId>,
+    /// Of these only those of authors who are [expected](Network::expects).
+    pub(crate) sampled: bool,
     /// Who may take part.
     pub(crate) membership: Arc<Membership>,
     /// Its changes since the board was filled.
@@ -83,6 +86,8 @@ enum Command {
     Published(Arc<SignedEntry>),
     /// The board was changed without going through the core.
     BoardChanged,
+    /// Whose updates are folded next.
+    Expects(BTreeSet<PeerId>),
     /// Entries learned from somewhere other than peers.
     Learned(Vec<Arc<SignedEntry>>),
     /// A value is wanted.
@@ -185,6 +190,11 @@ impl Network {
         if let Some(commands) = &self.commands {
             let _ = commands.try_send(Command::BoardChanged);
         }
+    }
+
+    /// Tells it whose updates will be folded next, if it was to fetch only those.
+    pub(crate) async fn expects(&self, authors: BTreeSet<PeerId>) {
+        self.ask(Command::Expects(authors)).await;
     }
 
     /// Passes it entries found in a bucket, which are taken in as if a peer had sent them.

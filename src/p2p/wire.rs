@@ -157,6 +157,7 @@ impl Codec for BlobCodec {
         let asked = match &request {
             BlobRequest::Get { hashes, .. } => hashes.len(),
             BlobRequest::Holds { roots, .. } => roots.len(),
+            BlobRequest::Fetching { hashes, .. } => hashes.len(),
             BlobRequest::Keep { .. } => 0,
         };
         if asked <= MAX_BLOBS { Ok(request) } else { Err(malformed("too many hashes in a request")) }
@@ -260,6 +261,7 @@ impl WireBytes for BlobRequest {
             Self::Get { hashes, .. } => hashes.len(),
             Self::Holds { roots, .. } => roots.len(),
             Self::Keep { entry, .. } => return 38 + entry.len() as u64,
+            Self::Fetching { hashes, .. } => hashes.len() + 1,
         };
         38 + 32 * asked as u64
     }

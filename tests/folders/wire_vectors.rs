@@ -364,6 +364,11 @@ fn blob_request(given: &Value) -> Value {
         "Get" => BlobRequest::Get { federation, hashes: list(&fields["hashes"]).iter().map(hash).collect() },
         "Holds" => BlobRequest::Holds { federation, roots: list(&fields["roots"]).iter().map(hash).collect() },
         "Keep" => BlobRequest::Keep { federation, entry: unhex(&fields["entry"]).into() },
+        "Fetching" => BlobRequest::Fetching {
+            federation,
+            root: hash(&fields["root"]),
+            hashes: list(&fields["hashes"]).iter().map(hash).collect(),
+        },
         other => panic!("no request {other}"),
     };
     request_as_written(BlobCodec, &BLOB_PROTOCOL, request)
@@ -413,7 +418,7 @@ fn no_message_is_left_out() {
     for (kind, messages) in [
         ("sync request", &["Compare", "Items", "Proof"][..]),
         ("sync answer", &["NotMember", "Same", "Differs", "Page"]),
-        ("blob request", &["Get", "Holds", "Keep"]),
+        ("blob request", &["Get", "Holds", "Keep", "Fetching"]),
         ("blob answer", &["NotMember", "Blobs", "Noted", "Later"]),
     ] {
         let vectors = vectors(kind);

@@ -61,6 +61,38 @@ network_tests! {
         assert!(reads.network().await.cached < 28 * MIB as u64);
     }
 
+    /// They give each other what they have while they still fetch.
+    async fn eight_who_read_at_once_cost_the_author_less_than_three() {
+        let homes = Homes::new();
+        let value = layers(&[5; 32]);
+        let layout = value.layout().id();
+        let author = homes.node("author").training_layout(layout).open();
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        let readers: Vec<Node> = names
+            .iter()
+            .map(|name| homes.node(name).training_layout(layout).knowing(&[author.address()]).open())
+            .collect();
+        for (at, reader) in readers.iter().enumerate() {
+            author.meets(reader).await;
+            for other in &readers[..at] {
+                other.meets(reader).await;
+            }
+        }
+        let entry = publish(&author, 1, &value).await;
+        let read = readers.iter().map(async |reader| {
+            learn(&**reader, &entry).await;
+            assert_eq!(fetch_at_last(&**reader, &entry).await.unwrap(), value);
+        });
+        futures::future::join_all(read).await;
+        let given = author.network().await.sent as f64 / value.layout().bytes() as f64;
+        // 8.0 if each had it from the author.
+        assert!((1.0..2.5).contains(&given), "{given} times its size");
+        for reader in &readers {
+            let received = reader.received().await as f64 / value.layout().bytes() as f64;
+            assert!(received < 1.25, "{received} times its size");
+        }
+    }
+
     /// The second and third come while the first is still on its way to one of the peers: it doesn't lose the author, nor
     /// does the other one wait for it.
     async fn three_quick_updates_and_a_slow_peer() {

@@ -68,6 +68,11 @@ fn blob_request() -> impl Strategy<Value = BlobRequest> {
         }),
         (federation(), vec(any::<u8>(), 0..=MAX_ENTRY_BYTES))
             .prop_map(|(federation, entry)| BlobRequest::Keep { federation, entry: entry.into() }),
+        (federation(), hash(), hashes()).prop_map(|(federation, root, hashes)| BlobRequest::Fetching {
+            federation,
+            root: Root::from_bytes(root),
+            hashes: hashes.into_iter().map(BlobHash::from_bytes).collect()
+        }),
     ]
 }
 

@@ -19,6 +19,8 @@ pub struct CoreConfig {
     /// Newest updates of this layout are fetched when they are announced, so that they are there for a fold and outlive
     /// their authors; `None` fetches only what is asked for.
     pub layout: Option<LayoutId>,
+    /// Of these only those of authors that [are expected](super::Input::Expects) are fetched unasked; at first nobody's.
+    pub sampled: bool,
     /// Who may take part. Of other authors nothing is taken in, and other peers are told and given nothing.
     pub membership: Arc<Membership>,
     /// How often to sync with one random member: a minute.
@@ -28,15 +30,16 @@ pub struct CoreConfig {
 }
 
 settings! {
-    /// What a [`Core`](super::Core) is bounded by. As by default: four values at once, each from one peer with four
-    /// requests of 2 MiB, so that at most 32 MiB are in flight; twice that while wanted values push in before unasked
-    /// ones.
+    /// What a [`Core`](super::Core) is bounded by. As by default: four values at once, of each the bytes of four
+    /// requests of 2 MiB, from up to four peers, so that at most 32 MiB are in flight; twice that while wanted values push
+    /// in before unasked ones.
     pub struct Limits under "Network limits" {
         /// Values that are fetched at once; the others wait.
         pub values_at_once as "max-fetches": usize = 4, "N", Range::at_least(1.0);
         /// Peers that one value is fetched from at once.
-        pub providers_at_once as "max-fetch-peers": usize = 1, "N", Range::at_least(1.0);
-        /// Requests for parts of values that one peer is sent at once.
+        pub providers_at_once as "max-fetch-peers": usize = 4, "N", Range::at_least(1.0);
+        /// Requests for parts of values that one peer is sent at once; and of one value, as many bytes are under way as
+        /// these ask for.
         pub requests_at_once as "max-fetch-requests": usize = 4, "N", Range::at_least(1.0);
         /// Bytes that such a request asks for, if it asks for more than one part.
         pub request_bytes as "request-size": ByteSize = ByteSize::mib(2), "SIZE", Range::at_least(1.0);

@@ -7,7 +7,7 @@ use crate::{
 };
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// Identifies a request that the core has made.
 pub type RequestId = u64;
@@ -102,6 +102,8 @@ pub enum Input {
     },
     /// A value is wanted. Answered with [`Output::Fetched`], once for everybody who wants the same root.
     Want(Arc<SignedEntry>),
+    /// This node will fold updates of these authors next, and of no others.
+    Expects(BTreeSet<PeerId>),
     /// Nobody waits for it any more. The driver does the counting.
     Unwant(Root),
     /// The answer to an [`Output::Lookup`].
@@ -132,6 +134,15 @@ pub enum Input {
         peer: PeerId,
         /// What.
         roots: Vec<Root>,
+    },
+    /// A peer is fetching a value.
+    Fetching {
+        /// Who.
+        peer: PeerId,
+        /// What.
+        root: Root,
+        /// Chunks of it that have come there since it last told.
+        hashes: Vec<BlobHash>,
     },
     /// A peer has asked for blobs of this federation, and so is a member.
     Asked(PeerId),

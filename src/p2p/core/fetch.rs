@@ -163,6 +163,7 @@ impl Core {
         }
         let entries: Vec<_> = job.entries().filter(|_| is_begun).cloned().collect();
         self.fetches.set_stage(root, Stage::Fetching);
+        self.invite_fetchers(root);
         // A restart must know whose the part is that is here.
         entries.into_iter().for_each(|entry| self.save(entry));
     }
@@ -172,6 +173,7 @@ impl Core {
         if job.whose == Whose::Absent {
             self.absent.give_back();
         }
+        self.tell_fetchers_all(root, &job.fetchers);
         self.push(Output::Fetched { root, result: Ok(()) });
         for entry in job.entries() {
             self.save(entry.clone());

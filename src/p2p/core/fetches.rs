@@ -28,8 +28,10 @@ pub(super) struct Fetches {
     pub(super) lookups: BTreeMap<Root, EntryHash>,
     /// Requests whose blobs have not all been stored.
     pub(super) requests: BTreeMap<RequestId, Request>,
-    /// The blobs of these requests. No blob is requested or stored twice at the same time.
+    /// The blobs of these requests, without those of late ones. No blob is stored twice at the same time.
     pub(super) in_flight: BTreeMap<BlobHash, RequestId>,
+    /// What fetchers of a value were told, until they answer.
+    pub(super) told: BTreeMap<RequestId, (Root, PeerId)>,
 }
 
 /// A request for blobs. It stays until all of them are stored or known not to come, because received blobs that aren't
@@ -45,6 +47,17 @@ pub(super) struct Request {
     pub(super) answered: bool,
     /// One strike per answer, however much of it is wrong.
     pub(super) struck: bool,
+    /// Bytes asked for, as far as their lengths are known.
+    pub(super) bytes: u64,
+    /// Whether it was asked of a peer that has all of the value.
+    pub(super) of_whole: bool,
+    pub(super) sent: Duration,
+    /// Bytes under way from this peer when it was sent, these included.
+    pub(super) ahead: u64,
+    /// When to see whether somebody else may give the same.
+    pub(super) due: Duration,
+    /// Somebody else may be asked for the same. What comes of it nevertheless is taken.
+    pub(super) late: bool,
 }
 
 impl Fetches {
@@ -120,6 +133,7 @@ impl Fetches {
     pub(super) fn requeue(&mut self, root: Root) {
         let Some(job) = self.jobs.get_mut(&root) else { return };
         job.lookups = 0;
+        job.fetchers.pause();
         let claim = job.claim();
         let stage = self.next_in_queue(claim);
         self.set_stage(root, stage);
@@ -144,6 +158,8 @@ impl Fetches {
     pub(super) fn note_holder(&mut self, root: Root, peer: PeerId) {
         if let Some(job) = self.jobs.get_mut(&root) {
             job.holders.insert(peer);
+            job.fetchers.remove(&peer);
+            job.ring.changed();
             self.wake(root, peer);
         }
     }
@@ -152,34 +168,85 @@ impl Fetches {
         self.jobs.values_mut().for_each(|job| job.tried.forgive(&peer));
     }
 
-    /// How many requests this peer still has to answer, or has answered with blobs that aren't stored yet.
-    pub(super) fn requests_to(&self, peer: &PeerId) -> usize {
-        self.requests.values().filter(|request| request.peer == *peer).count()
+    /// How many requests this peer still has to answer, or has answered with blobs that aren't stored yet, and their bytes.
+    pub(super) fn requests_to(&self, peer: &PeerId) -> (usize, u64) {
+        let of_peer = self.requests.values().filter(|request| request.peer == *peer);
+        of_peer.fold((0, 0), |(count, bytes), request| (count + 1, bytes + request.bytes))
+    }
+
+    /// Bytes under way for a value, or come and not stored yet; without those of late requests.
+    pub(super) fn bytes_for(&self, root: &Root) -> u64 {
+        self.requests_for(root).map(|request| request.bytes.max(1)).sum()
+    }
+
+    /// The requests for a value that aren't late.
+    pub(super) fn requests_for(&self, root: &Root) -> impl Iterator<Item = &Request> {
+        self.requests.values().filter(move |request| request.root == *root && !request.late)
     }
 
     /// This blob is no longer in flight.
     pub(super) fn release(&mut self, id: RequestId, hash: &BlobHash) {
         let Some(request) = self.requests.get_mut(&id) else { return };
-        if request.open.remove(hash).is_some() {
-            self.in_flight.remove(hash);
-        }
+        request.open.remove(hash);
         if request.answered && request.open.is_empty() {
             self.requests.remove(&id);
         }
+        self.is_missing_again(id, hash);
     }
 
     /// No blob of this request comes.
     pub(super) fn release_all(&mut self, id: RequestId) {
         let Some(request) = self.requests.remove(&id) else { return };
-        self.in_flight.retain(|hash, _| !request.open.contains_key(hash));
+        request.open.keys().for_each(|hash| self.is_missing_again(id, hash));
+    }
+
+    fn is_missing_again(&mut self, id: RequestId, hash: &BlobHash) {
+        if self.in_flight.get(hash) == Some(&id) {
+            self.in_flight.remove(hash);
+            let Self { active, jobs, .. } = self;
+            for root in &*active {
+                if let Some(job) = jobs.get_mut(root).filter(|job| job.todo.contains_key(hash)) {
+                    job.ring.changed();
+                }
+            }
+        }
+    }
+
+    /// A request is late: its blobs may be asked for elsewhere.
+    pub(super) fn give_up_waiting(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.late = true;
+        let open: Vec<BlobHash> = request.open.keys().copied().collect();
+        open.iter().for_each(|hash| self.is_missing_again(id, hash));
+    }
+
+    /// A blob of this request has come. Whether it is the first to bring it, and so may be stored.
+    pub(super) fn is_first_with(&mut self, id: RequestId, hash: &BlobHash) -> bool {
+        if !self.requests.get(&id).is_some_and(|request| request.open.contains_key(hash)) {
+            return false;
+        }
+        let other = self.in_flight.get(hash).copied().filter(|other| *other != id);
+        if let Some(other) = other.and_then(|other| self.requests.get_mut(&other)) {
+            if other.open.get(hash).copied().flatten().is_some() {
+                return false;
+            }
+            // What it still brings is passed over.
+            other.open.remove(hash);
+        }
+        self.in_flight.insert(*hash, id);
+        true
     }
 
     pub(super) fn disconnected(&mut self, peer: PeerId) {
         let unanswered = |request: &Request| request.peer == peer && !request.answered;
         let lost: Vec<_> = self.requests.iter().filter(|(_, request)| unanswered(request)).map(|(id, _)| *id).collect();
         lost.into_iter().for_each(|id| self.release_all(id));
+        self.told.retain(|_, (_, told)| *told != peer);
         for job in self.jobs.values_mut() {
             job.holders.remove(&peer);
+            if job.fetchers.remove(&peer) {
+                job.ring.changed();
+            }
         }
     }
 

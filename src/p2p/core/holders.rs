@@ -38,6 +38,11 @@ impl Holders {
         self.held.get(author).is_some_and(|held| held.root == *root)
     }
 
+    /// Whether this node holds all of a value that is some author's newest update.
+    pub(super) fn holds_whole(&self, root: &Root) -> bool {
+        self.held.values().any(|held| held.root == *root)
+    }
+
     fn holds(&self, peer: &PeerId, root: &Root) -> bool {
         self.told.get(peer) == Some(root) || self.own.get(root).is_some_and(|holders| holders.contains(peer))
     }

@@ -1,5 +1,6 @@
 //! A value being fetched, and what the current attempt has shown about the peers that were asked for it.
 
+use super::fetchers::Fetchers;
 use crate::weights::{BlobHash, EntryHash, SignedEntry};
 use libp2p_identity::PeerId;
 use std::{
@@ -34,6 +35,26 @@ pub(super) struct Job {
     pub(super) failed_tries: u32,
     /// While it is active: how it uses its place.
     pub(super) place: Place,
+    /// Who else fetches it.
+    pub(super) fetchers: Fetchers,
+    pub(super) ring: Ring,
+}
+
+/// Where the search for chunks that are this node's to take has got. The missing blobs are gone through in the order of their
+/// hashes, round and round, from a place that differs from node to node.
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    /// The last blob that was taken.
+    pub(super) at: Option<BlobHash>,
+    /// There was none in a whole round, and nothing has changed since.
+    pub(super) is_empty: bool,
+}
+
+impl Ring {
+    /// A blob is missing again, or is this node's to take now.
+    pub(super) fn changed(&mut self) {
+        self.is_empty = false;
+    }
 }
 
 /// Whose value is fetched, and for whom, in the order in which jobs get places.
@@ -138,6 +159,8 @@ impl Job {
             lookups: 0,
             failed_tries: 0,
             place: Place::default(),
+            fetchers: Fetchers::default(),
+            ring: Ring::default(),
         }
     }
 
@@ -220,11 +243,15 @@ impl Tried {
         self.asked.len()
     }
 
+    /// Whether this peer may be asked for anything.
+    pub(super) fn may_be_asked(&self, peer: &PeerId) -> bool {
+        self.failures.get(peer).is_none_or(|&failures| failures < MAX_FAILURES)
+            && (self.only.is_empty() || self.only.contains(peer))
+    }
+
     /// Whether this peer may be asked for this blob.
     pub(super) fn may_give(&self, peer: &PeerId, hash: &BlobHash) -> bool {
-        !self.lacks.get(peer).is_some_and(|lacks| lacks.contains(hash))
-            && self.failures.get(peer).is_none_or(|&failures| failures < MAX_FAILURES)
-            && (self.only.is_empty() || self.only.contains(peer))
+        !self.lacks.get(peer).is_some_and(|lacks| lacks.contains(hash)) && self.may_be_asked(peer)
     }
 
     /// The lower this is, the sooner a peer is asked. Peers that sent wrong bytes come last, peers that failed just

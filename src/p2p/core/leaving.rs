@@ -62,7 +62,9 @@ impl Core {
         let knowing = members.iter().filter(|peer| self.peers.get(peer).is_some_and(|state| state.knows_own)).count();
         let holding = self.to_leave().keys().map(|root| self.holders(root).count()).min();
         let newest = self.board.set().newest_update(self.config.me).and_then(|entry| entry.root());
-        let missing = newest.map_or(0, |root| self.unheld(&root).len());
+        // Where each node fetches a few only, those that fetch this node's aren't known; two are asked to keep it.
+        let counts = newest.filter(|_| self.prefetches.of_everybody());
+        let missing = counts.map_or(0, |root| self.unheld(&root).len());
         HandedOver { members: members.len(), knowing, holding: holding.unwrap_or(knowing), missing }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{
     Ban, Core, Misdeed, Output,
+    pace::Pace,
     session::{Barren, Session, Settled},
     strikes::{NewBan, Severity},
 };
@@ -56,6 +57,8 @@ pub(super) struct Peer {
     pub(super) later: Duration,
     /// Whether, by its last answer, it knows this node's own entries as they are now.
     pub(super) knows_own: bool,
+    /// How fast it gives blobs.
+    pub(super) pace: Pace,
 }
 
 impl Core {

@@ -18,9 +18,20 @@ pub(super) struct Prefetches {
     roots: BTreeMap<PeerId, BTreeSet<Root>>,
     /// Newest entries that turned out to be lies and aren't fetched again.
     rejected: BTreeMap<PeerId, EntryHash>,
+    /// Whose are fetched, if not everybody's.
+    expected: Option<BTreeSet<PeerId>>,
 }
 
 impl Prefetches {
+    pub(super) fn new(sampled: bool) -> Self {
+        Self { expected: sampled.then(BTreeSet::new), ..Self::default() }
+    }
+
+    /// Whether everybody's newest update is fetched, so that it outlives its author without anybody asking for that.
+    pub(super) fn of_everybody(&self) -> bool {
+        self.expected.is_none()
+    }
+
     /// The value has arrived, or won't.
     pub(super) fn ended(&mut self, author: &PeerId, root: &Root) {
         if let Some(roots) = self.roots.get_mut(author) {
@@ -54,7 +65,7 @@ impl Core {
         for old in self.prefetches.roots.get(&author).cloned().unwrap_or_default() {
             let Some(job) = self.fetches.jobs.get(&old) else { continue };
             let stands = job.unasked.get(&author).is_some_and(|entry| set.holds(&entry.hash()));
-            if Some(old) != root && !(job.is_active() && stands) {
+            if Some(old) != root && !(job.is_active() && stands && root.is_some()) {
                 self.prefetches.ended(&author, &old);
                 self.drop_unasked(old, author);
             }
@@ -68,8 +79,20 @@ impl Core {
         }
     }
 
+    /// From now on only these authors' newest updates are fetched unasked. What is under way of others is given up, unless
+    /// somebody waits for it.
+    pub(super) fn expects(&mut self, authors: BTreeSet<PeerId>) {
+        let before = self.prefetches.expected.replace(authors.clone());
+        let changed: Vec<PeerId> = match before {
+            Some(before) => before.symmetric_difference(&authors).copied().collect(),
+            None => return self.refresh_all_prefetches(),
+        };
+        changed.into_iter().for_each(|author| self.refresh_prefetch(author));
+    }
+
     fn worth_fetching(&self, set: &EntrySet, author: PeerId) -> Option<Arc<SignedEntry>> {
-        let wanted = author != self.config.me && self.admits(&author);
+        let expected = self.prefetches.expected.as_ref().is_none_or(|expected| expected.contains(&author));
+        let wanted = author != self.config.me && expected && self.admits(&author);
         let layout = self.config.layout.filter(|_| wanted)?;
         let entry = set.newest_update(author)?;
         let short = matches!(entry.content, Content::Put { length, .. } if length <= self.config.limits.prefetch_bytes.as_u64());

@@ -1,6 +1,7 @@
 //! One core, with the test as its peers, its cache and its clock.
 
 mod fetch;
+mod fetchers;
 mod gossip;
 mod holders;
 mod leaving;
@@ -143,7 +144,9 @@ impl Rig {
     fn on(board: Board, membership: Membership, layout: Option<LayoutId>, limits: Limits) -> Self {
         let board = Arc::new(board);
         let (me, membership) = (peer(ME), Arc::new(membership));
-        let config = CoreConfig { federation: federation(), me, layout, membership, sync_every: seconds(60), limits };
+        let sync_every = seconds(60);
+        let config =
+            CoreConfig { federation: federation(), me, layout, sampled: false, membership, sync_every, limits };
         let core = Core::new(config, board.clone(), 7);
         Self { core, board, now: Duration::ZERO, out: Vec::new(), tokens: 0 }
     }

@@ -22,6 +22,7 @@ impl Driver {
                 self.tell(Input::Published(entry));
             }
             Command::BoardChanged => self.tell(Input::BoardChanged),
+            Command::Expects(authors) => self.tell(Input::Expects(authors)),
             Command::Learned(entries) => self.tell(Input::Learned(entries)),
             Command::Fetch(entry, done) => match entry.root() {
                 Some(root) => {

@@ -164,6 +164,7 @@ impl Driver {
             keypair,
             federation,
             layout,
+            sampled,
             membership,
             membership_changes,
             board,
@@ -204,7 +205,7 @@ impl Driver {
             }
         }
         let NetworkSettings { sync_every, limits, swarm: swarm_limits, .. } = settings;
-        let config = CoreConfig { federation, me, layout, membership: membership.clone(), sync_every, limits };
+        let config = CoreConfig { federation, me, layout, sampled, membership: membership.clone(), sync_every, limits };
         let mut core = Core::new(config, board.clone(), options.seed);
         let noted = cache.notes(bans::NOTE).unwrap_or_default();
         let bans = noted.get(bans::NOTE).map(|note| bans::decode(note, SystemTime::now())).unwrap_or_default();

@@ -44,7 +44,8 @@ impl Driver {
     ) {
         let (BlobRequest::Get { federation, .. }
         | BlobRequest::Holds { federation, .. }
-        | BlobRequest::Keep { federation, .. }) = &request;
+        | BlobRequest::Keep { federation, .. }
+        | BlobRequest::Fetching { federation, .. }) = &request;
         let now = |response| {
             move |driver: &mut Self, channel| drop(driver.swarm.behaviour_mut().blobs.send_response(channel, response))
         };
@@ -59,6 +60,10 @@ impl Driver {
             }
             BlobRequest::Keep { entry, .. } => {
                 self.tell(Input::Keep { peer, entry });
+                now(BlobResponse::Noted)(self, channel);
+            }
+            BlobRequest::Fetching { root, hashes, .. } => {
+                self.tell(Input::Fetching { peer, root, hashes });
                 now(BlobResponse::Noted)(self, channel);
             }
             BlobRequest::Get { hashes, .. } => self.give(peer, id, hashes, channel),

@@ -397,7 +397,8 @@ impl World {
             Request::Blobs(
                 BlobRequest::Get { federation, .. }
                 | BlobRequest::Holds { federation, .. }
-                | BlobRequest::Keep { federation, .. },
+                | BlobRequest::Keep { federation, .. }
+                | BlobRequest::Fetching { federation, .. },
             ) if federation != self.nodes[to].federation => {
                 self.reply(to, asker, Response::Blobs(Err(RequestFailed::Unsupported)));
             }
@@ -421,6 +422,10 @@ impl World {
             }
             Request::Blobs(BlobRequest::Holds { roots, .. }) => {
                 self.input(to, Input::Holds { peer, roots });
+                self.reply(to, asker, Response::Blobs(Ok(vec![])));
+            }
+            Request::Blobs(BlobRequest::Fetching { root, hashes, .. }) => {
+                self.input(to, Input::Fetching { peer, root, hashes });
                 self.reply(to, asker, Response::Blobs(Ok(vec![])));
             }
             Request::Blobs(BlobRequest::Keep { entry, .. }) => {

@@ -98,6 +98,7 @@ impl Node {
             federation: self.federation,
             me: self.peer,
             layout: Some(self.layout()),
+            sampled: false,
             membership: Default::default(),
             sync_every: Duration::from_secs(20),
             limits: Limits { request_bytes: ByteSize(100_000), ..Limits::default() },

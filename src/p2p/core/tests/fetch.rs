@@ -257,7 +257,14 @@ fn requests_and_bytes_in_flight_are_bounded() {
     rig.input(Input::Want(entry.clone()));
     rig.lookups();
     rig.looked(root(&entry), missing(&value, &[]));
-    let asked = rig.asked();
+    let mut asked = rig.asked();
+    assert_eq!(asked.len(), 2, "until it is known how fast it is");
+    for answered in 0..2 {
+        rig.answer(asked[answered].id, some(&value, &asked[answered]));
+        rig.store_all();
+        asked.extend(rig.asked());
+    }
+    let mut asked = asked.split_off(2);
     assert_eq!(asked.len(), 4);
     // 64 KiB each, 2 MiB a request.
     assert!(asked.iter().all(|asked| asked.peer == peer(2) && asked.hashes.len() == 32));
@@ -265,15 +272,17 @@ fn requests_and_bytes_in_flight_are_bounded() {
     rig.answer(asked[0].id, some(&value, &asked[0]));
     assert!(rig.asked().is_empty());
     rig.store_all();
-    assert_eq!(rig.asked().len(), 1);
+    let more = rig.asked();
+    assert_eq!((more.len(), more[0].hashes.len()), (1, 32));
+    asked.remove(0);
     // A short answer frees nothing but is asked for again.
-    rig.answer(asked[1].id, some(&value, &asked[1])[..10].to_vec());
+    rig.answer(asked[0].id, some(&value, &asked[0])[..10].to_vec());
     assert!(rig.asked().is_empty());
     rig.store_all();
     assert_eq!(rig.asked()[0].hashes.len(), 32);
     // More than was asked for is a mistake.
-    let too_many = vec![None; asked[2].hashes.len() + 1];
-    rig.answer(asked[2].id, too_many);
+    let too_many = vec![None; asked[1].hashes.len() + 1];
+    rig.answer(asked[1].id, too_many);
     assert_eq!(rig.asked()[0].peer, peer(1));
 }
 
@@ -528,4 +537,60 @@ fn who_puts_this_node_off_is_asked_again_when_it_said_and_others_meanwhile() {
     }
     assert!((20..24).contains(&asked), "{asked}");
     assert_eq!(rig.core.strikes.against(&peer(2), rig.now), 0);
+}
+
+#[test]
+fn a_late_answer_is_not_waited_for_where_others_have_the_same_and_is_taken_if_it_comes() {
+    let mut rig = Rig::new(None);
+    rig.members(&[1, 2, 3]);
+    let (value, entry) = update(2, 1);
+    rig.board.insert(entry.clone()).unwrap();
+    rig.input(Input::Want(entry.clone()));
+    rig.lookups();
+    rig.looked(root(&entry), missing(&value, &[]));
+    let first = rig.asked().remove(0);
+    assert_eq!(first.peer, peer(2));
+    // Nobody else has said anything.
+    rig.wait(seconds(10));
+    assert!(rig.asked().is_empty());
+    rig.input(Input::Holds { peer: peer(3), roots: vec![root(&entry)] });
+    rig.wait(seconds(2));
+    let second = rig.asked().remove(0);
+    let sorted = |asked: &Asked| asked.hashes.iter().copied().collect::<BTreeSet<_>>();
+    assert_eq!((second.peer, sorted(&second)), (peer(3), sorted(&first)));
+    // What comes first is stored, and once.
+    rig.answer(first.id, some(&value, &first)[..1].to_vec());
+    assert_eq!(rig.stores().len(), 1);
+    rig.answer(second.id, some(&value, &second));
+    let stores = rig.stores();
+    assert_eq!(stores.iter().map(|(hash, _)| *hash).collect::<Vec<_>>(), first.hashes[1..]);
+    first.hashes.iter().for_each(|hash| rig.input(Input::Stored { hash: *hash, result: StoreResult::Stored }));
+    rig.lookups();
+    rig.looked(root(&entry), Looked::Whole);
+    assert_eq!(rig.fetched(), [(root(&entry), Ok(()))]);
+    assert!(rig.core.fetches.requests.is_empty() && rig.core.fetches.in_flight.is_empty());
+    assert!(rig.bans().is_empty() && rig.core.strikes.against(&peer(2), rig.now) == 0);
+}
+
+#[test]
+fn where_not_all_are_folded_only_what_is_expected_is_fetched() {
+    let (value, entry) = update(2, 1);
+    let mut rig = Rig::with(Some(layout(2)), Limits::default(), &[&entry]);
+    rig.core.prefetches = Prefetches::new(true);
+    rig.members(&[1]);
+    rig.gossip(1, data(&update(3, 1).1));
+    assert!(rig.lookups().is_empty());
+    rig.input(Input::Expects([peer(3)].into()));
+    assert_eq!(rig.lookups(), [update(3, 1).1]);
+    rig.looked(root(&update(3, 1).1), Looked::NoManifest);
+    assert_eq!(rig.asked().len(), 1);
+    // It is another's turn: what is under way is given up.
+    rig.input(Input::Expects([peer(2)].into()));
+    assert_eq!(rig.lookups(), slice::from_ref(&entry));
+    assert_eq!(rig.core.fetches.jobs.keys().collect::<Vec<_>>(), [&root(&entry)]);
+    // And what is newer of it comes as well.
+    rig.give(&value);
+    rig.gossip(1, data(&update(3, 2).1));
+    rig.gossip(1, data(&update(2, 2).1));
+    assert_eq!(rig.lookups(), [update(2, 2).1]);
 }

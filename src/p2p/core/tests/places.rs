@@ -220,9 +220,10 @@ fn a_value_that_comes_in_drips_makes_way_and_is_asked_for_elsewhere() {
         rig.wait(seconds(19));
         rig.answer(asked.id, some(&value, &asked)[..1].to_vec());
         rig.store_all();
-        asked.peer
+        (asked.peer, asked.hashes[0])
     };
-    assert_eq!([drip(&mut rig), drip(&mut rig)], [peer(2), peer(2)]);
+    let dripped = [drip(&mut rig), drip(&mut rig)];
+    assert!(dripped.iter().all(|(from, _)| *from == peer(2)));
     // Nobody waits, so it goes on, but others are asked first.
     let mut others = 0;
     let third = loop {
@@ -245,7 +246,8 @@ fn a_value_that_comes_in_drips_makes_way_and_is_asked_for_elsewhere() {
     // It has its turn again, and what has come of it is there.
     rig.fails(third.id);
     assert_eq!(rig.lookups(), slice::from_ref(&dripping));
-    let there = value.manifest().chunks()[..2].to_vec();
+    let has_come = |chunk: &&ChunkHash| dripped.iter().any(|(_, hash)| *hash == BlobHash::from(**chunk));
+    let there: Vec<ChunkHash> = value.manifest().chunks().iter().filter(has_come).copied().collect();
     rig.looked(root(&dripping), missing(&value, &there));
     assert_eq!(rig.asked().remove(0).hashes.len(), 2);
     assert_eq!(rig.core.strikes.against(&peer(2), rig.now), 1, "for the answer that didn't come");
@@ -264,11 +266,14 @@ fn a_value_that_comes_in_fast_enough_keeps_its_place() {
     assert_eq!(rig.lookups(), slice::from_ref(&entry));
     rig.looked(root(&entry), missing(&value, &[]));
     // Every twenty seconds 2 MiB, of which thirty seconds need 1.9.
-    for asked in &rig.asked()[..3] {
+    let mut requests = rig.asked();
+    for _ in 0..3 {
+        let asked = requests.remove(0);
         rig.wait(seconds(20));
         assert_eq!(asked.peer, peer(2));
-        rig.answer(asked.id, some(&value, asked));
+        rig.answer(asked.id, some(&value, &asked));
         rig.store_all();
+        requests.extend(rig.asked());
     }
     assert!(rig.lookups().is_empty());
 }
