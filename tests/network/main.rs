@@ -11,6 +11,7 @@ mod hostile;
 mod joining;
 mod kills;
 mod liars;
+mod lines;
 mod many_authors;
 mod mdns;
 mod moving;

@@ -389,6 +389,7 @@ impl Core {
     /// What an answer says of how fast a peer is.
     fn note_pace(&mut self, id: RequestId, blobs: Option<&Vec<Blob>>) {
         let Some(request) = self.fetches.requests.get(&id) else { return };
+        let root = request.root;
         let Some(state) = self.peers.get_mut(&request.peer) else { return };
         let took = self.now.saturating_sub(request.sent);
         let came: u64 = blobs.into_iter().flatten().flatten().map(|blob| blob.len() as u64).sum();
@@ -398,7 +399,12 @@ impl Core {
         // What was asked for before it came in that time too.
         let before = request.ahead.saturating_sub(request.bytes);
         state.pace.answered(before.saturating_add(came), took, self.config.limits.requests_at_once);
-        if let Some(job) = self.fetches.jobs.get_mut(&request.root) {
+        // It gets on, so what else it was asked for has time again.
+        let (peer, pace) = (request.peer, state.pace);
+        let due = self.now.saturating_add(pace.late_after(self.fetches.requests_to(&peer).1));
+        let waits = |request: &&mut Request| request.peer == peer && !request.answered;
+        self.fetches.requests.values_mut().filter(waits).for_each(|request| request.due = request.due.max(due));
+        if let Some(job) = self.fetches.jobs.get_mut(&root) {
             job.fetchers.answered_after(took);
         }
     }

@@ -13,6 +13,7 @@ mod namespaces;
 mod plant;
 mod rogue;
 mod rubbish;
+mod shaped;
 
 pub use self::{
     announcer::Announcer,
@@ -22,6 +23,7 @@ pub use self::{
     plant::plant,
     rogue::{Happened, Rogue, random_fingerprints},
     rubbish::{PROTOCOLS, Rubbish, attack},
+    shaped::Switch,
 };
 
 use link::{State, carry};

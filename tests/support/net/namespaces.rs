@@ -73,7 +73,7 @@ impl Drop for Namespaces {
     }
 }
 
-fn ip(args: &[&str]) -> Result<(), String> {
+pub(super) fn ip(args: &[&str]) -> Result<(), String> {
     let output = Command::new("ip").args(args).output().map_err(|error| format!("`ip` (iproute2): {error}"))?;
     match output.status.success() {
         true => Ok(()),
