@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// Speed of each line, unless `PEERFOLD_TEST_MBITS` says otherwise, and seconds that the value takes on it.
 const MBITS: u32 = 20;
-const SECONDS: u32 = 4;
+const SECONDS: u32 = 20;
 const READERS: usize = 8;
 
 /// Random bytes, so that no two chunks are equal, in tensors of 1 MiB.

@@ -24,9 +24,11 @@ const TOGETHER: usize = 8;
 const TOLD_EVERY: Duration = Duration::from_millis(100);
 /// Chunks remembered of a fetcher until it is known which ones the value has.
 const MAX_UNKNOWN: usize = 4 * MAX_BLOBS;
-/// How long this node waits for the others' chunks, when it has nothing else to ask for, before it takes theirs.
+/// How long this node waits for the others' chunks, when it has nothing else to ask for, before it takes theirs: twice as
+/// long as a chunk takes from who has all of the value, which they all ask. At first that isn't known.
+const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 const SHORTEST_PATIENCE: Duration = Duration::from_millis(300);
-const LONGEST_PATIENCE: Duration = Duration::from_secs(5);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Those who fetch one value.
 #[derive(Debug, Default)]
@@ -38,8 +40,8 @@ pub(super) struct Fetchers {
     invited: bool,
     /// When something last got on: a blob came, was asked for, or was told of.
     progress: Duration,
-    /// How long requests for this value take at present.
-    usual: Duration,
+    /// How long a chunk takes at present from who has all of the value.
+    usual: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -114,9 +116,14 @@ impl Fetchers {
         self.others.values_mut().for_each(|fetcher| _ = fetcher.has.remove(&hash));
     }
 
-    /// A request for blobs of the value was answered after this time.
+    /// Who has all of the value has answered with a chunk after this time.
     pub(super) fn answered_after(&mut self, took: Duration) {
-        self.usual = if self.usual.is_zero() { took } else { (self.usual * 3 + took) / 4 };
+        self.usual = Some(self.usual.map_or(took, |usual| (usual * 3 + took) / 4));
+    }
+
+    /// What is known of that before.
+    pub(super) fn expects_answer_after(&mut self, took: Option<Duration>) {
+        self.usual = self.usual.or(took);
     }
 
     pub(super) fn gets_on(&mut self, now: Duration) {
@@ -135,7 +142,8 @@ impl Fetchers {
     }
 
     fn patience(&self) -> Duration {
-        self.usual.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE)
+        let patience = self.usual.map_or(FIRST_PATIENCE, |usual| 2 * usual);
+        patience.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE)
     }
 
     /// Those who haven't been told all.
@@ -170,6 +178,8 @@ impl Core {
             return;
         }
         let authors: BTreeSet<PeerId> = job.entries().map(|entry| entry.key.author()).collect();
+        let paces = authors.iter().filter_map(|author| self.peers.get(author));
+        job.fetchers.expects_answer_after(paces.filter_map(|author| author.pace.chunk_takes()).min());
         let known = |peer: &PeerId| {
             let job = self.fetches.jobs.get(&root);
             job.is_some_and(|job| job.holders.contains(peer) || job.fetchers.contains(peer))

@@ -53,6 +53,11 @@ impl Pace {
         self.rate = Some(self.rate.map_or(now, |rate| (rate + now) / 2.0));
     }
 
+    /// How long a chunk takes from it, if that is known.
+    pub(super) fn chunk_takes(&self) -> Option<Duration> {
+        self.rate.map(|rate| Duration::from_secs_f64((LEAST as f64 / rate.max(1.0)).min(3600.0)))
+    }
+
     /// It hasn't, or is late.
     pub(super) fn failed(&mut self) {
         self.window = 1;

@@ -401,10 +401,12 @@ impl Core {
         state.pace.answered(before.saturating_add(came), took, self.config.limits.requests_at_once);
         // It gets on, so what else it was asked for has time again.
         let (peer, pace) = (request.peer, state.pace);
+        // What is shorter says more of the way there and back.
+        let is_chunk = request.of_whole && came > USUAL_MANIFEST;
         let due = self.now.saturating_add(pace.late_after(self.fetches.requests_to(&peer).1));
         let waits = |request: &&mut Request| request.peer == peer && !request.answered;
         self.fetches.requests.values_mut().filter(waits).for_each(|request| request.due = request.due.max(due));
-        if let Some(job) = self.fetches.jobs.get_mut(&root) {
+        if let Some(job) = self.fetches.jobs.get_mut(&root).filter(|_| is_chunk) {
             job.fetchers.answered_after(took);
         }
     }
