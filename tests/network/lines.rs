@@ -13,21 +13,25 @@ use peerfold::{
 };
 use std::time::{Duration, Instant};
 
-/// Speed of each line, unless `PEERFOLD_TEST_MBITS` says otherwise, and seconds that the value takes on it.
-const MBITS: u32 = 20;
-const SECONDS: u32 = 20;
+/// The speed of each line, unless `PEERFOLD_TEST_MBITS` says otherwise.
+const MBITS: u32 = 40;
 const READERS: usize = 8;
+/// MiB of a value: chunks enough for everybody to have something to give; and as many as take some seconds at the speed that
+/// is asked for.
+const MEBIBYTES: u64 = 16;
+const SECONDS: u64 = 6;
 
 /// Random bytes, so that no two chunks are equal, in tensors of 1 MiB.
-fn long(seed: u64, mbits: u32) -> Weights {
+fn long(seed: u64, mebibytes: u64) -> Weights {
     let tensor = |number: u64| {
-        let mut random = blake3::Hasher::new().update(&[seed, number].map(u64::to_le_bytes).concat()).finalize_xof();
+        let mut random =
+            blake3::Hasher::new().update([seed, number].map(u64::to_le_bytes).as_flattened()).finalize_xof();
         let mut data = vec![0; 1 << 20];
         random.fill(&mut data);
         let spec = TensorSpec { name: format!("{number:03}"), dtype: DType::U8, shape: vec![1 << 20] };
         Tensor { spec, data: data.into() }
     };
-    Weights::new((0..u64::from(mbits * SECONDS / 8).max(4)).map(tensor).collect()).unwrap()
+    Weights::new((0..mebibytes).map(tensor).collect()).unwrap()
 }
 
 fn members(status: &NetworkStatus) -> usize {
@@ -55,15 +59,17 @@ async fn published(author: &Proxy, readers: &[&Proxy], epoch: u64, value: &Weigh
     (began.elapsed(), sent as f64 / value.layout().bytes() as f64)
 }
 
-/// Eight who read at once have it in three times as long as one alone, and the author sends it two and a half times at
-/// most: the lines are what is slow, so the ratio says nothing of the machine.
+/// Eight who read at once, each on a line of its own. With `PEERFOLD_TEST_MBITS` they must have it in three times as long as
+/// one alone: where the lines are slower than the machine, the ratio says nothing of that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn eight_at_once_have_a_value_in_thrice_the_time_of_one() {
-    let mbits = std::env::var("PEERFOLD_TEST_MBITS").map_or(MBITS, |mbits| mbits.parse().unwrap());
-    let test = "eight_at_once_have_a_value_in_thrice_the_time_of_one";
+async fn eight_on_slow_lines_have_a_value_from_each_other() {
+    let asked: Option<u32> = std::env::var("PEERFOLD_TEST_MBITS").ok().map(|mbits| mbits.parse().unwrap());
+    let mbits = asked.unwrap_or(MBITS);
+    let mebibytes = asked.map_or(MEBIBYTES, |mbits| (u64::from(mbits) * SECONDS / 8).max(MEBIBYTES));
+    let test = "eight_on_slow_lines_have_a_value_from_each_other";
     let Some(switch) = Switch::new(test, READERS + 1, mbits) else { return };
     let homes = tempfile::tempdir().unwrap();
-    let (first, second) = (long(1, mbits), long(2, mbits));
+    let (first, second) = (long(1, mebibytes), long(2, mebibytes));
     let setup = |host: usize, bootstrap: Vec<String>| Setup {
         home: homes.path().join(host.to_string()),
         federation: FederationId::new("lines", "1"),
@@ -93,6 +99,7 @@ async fn eight_at_once_have_a_value_in_thrice_the_time_of_one() {
     println!(
         "{mbits} Mbit/s: one {alone:.1?}, {once:.2} times sent; eight {together:.1?} ({ratio:.2}), {times:.2} times"
     );
-    assert!(ratio < 3.0, "{together:?} instead of {alone:?}");
-    assert!(times < 2.5, "sent {times} times");
+    // 8.0 if each had it from the author.
+    assert!(times < if asked.is_some() { 2.5 } else { 4.0 }, "sent {times} times");
+    assert!(asked.is_none() || ratio < 3.0, "{together:?} instead of {alone:?}");
 }

@@ -93,6 +93,30 @@ network_tests! {
         }
     }
 
+    async fn of_sampled_authors_only_those_who_are_expected_are_fetched() {
+        let homes = Homes::new();
+        let layout = layers(&[0; 4]).layout().id();
+        let reads = homes.node("reads").training_layout(layout).sampled().open();
+        let authors: Vec<Node> =
+            ["a", "b", "c"].iter().map(|name| homes.node(name).knowing(&[reads.address()]).open()).collect();
+        let mut entries = Vec::new();
+        for (author, number) in authors.iter().zip(1..) {
+            entries.push(publish(author, 1, &layers(&[number; 4])).await);
+            learn(&*reads, entries.last().unwrap()).await;
+        }
+        let is_here = async |entry| reads.get_here(entry).await.unwrap().is_some();
+        reads.expects([authors[1].id()].into()).await;
+        eventually(async || is_here(&entries[1]).await).await;
+        reads.expects([authors[2].id()].into()).await;
+        eventually(async || is_here(&entries[2]).await).await;
+        // Who is expected is followed.
+        let newer = publish(&authors[2], 2, &layers(&[9; 4])).await;
+        eventually(async || is_here(&newer).await).await;
+        assert!(!is_here(&entries[0]).await);
+        let received = reads.received().await;
+        assert!(received < 13 * MIB as u64, "{received} bytes for three values of 4 MiB");
+    }
+
     /// The second and third come while the first is still on its way to one of the peers: it doesn't lose the author, nor
     /// does the other one wait for it.
     async fn three_quick_updates_and_a_slow_peer() {

@@ -45,6 +45,7 @@ impl Homes {
             listen: "/ip4/127.0.0.1/tcp/0",
             bootstrap: Vec::new(),
             layout: None,
+            sampled: false,
             membership: Arc::default(),
             limits: SwarmLimits::default(),
             secret: None,
@@ -61,6 +62,7 @@ pub struct Plan {
     listen: &'static str,
     bootstrap: Vec<PeerAddress>,
     layout: Option<LayoutId>,
+    sampled: bool,
     membership: Arc<Membership>,
     limits: SwarmLimits,
     secret: Option<Secret>,
@@ -90,6 +92,12 @@ impl Plan {
 
     pub fn training_layout(mut self, layout: LayoutId) -> Self {
         self.layout = Some(layout);
+        self
+    }
+
+    /// Of these only those of authors whom it expects.
+    pub fn sampled(mut self) -> Self {
+        self.sampled = true;
         self
     }
 
@@ -139,6 +147,7 @@ impl Plan {
         let options = CachedOptions {
             network: Some(network),
             layout: self.layout,
+            sampled: self.sampled,
             membership: self.membership.clone(),
             cache: self.cache.clone(),
             ..CachedOptions::new(self.cache())
