@@ -6,7 +6,7 @@ use super::{
     PeerRole, PeerStatus, Refusals, SYNC_PROTOCOL, SyncCodec, SyncRequest, SyncResponse, Transport,
     addresses::{MAX_ADDRESSES, usable},
     listen_address,
-    network::bans,
+    network::{bans, ports::Ports},
     wire::{ANSWER_BYTES, WireBytes},
 };
 use crate::{
@@ -181,6 +181,15 @@ fn kept_bans(bytes: &[u8]) {
     assert_eq!(bans::decode(&bans::encode(&kept, now), now), kept);
 }
 
+fn kept_ports(bytes: &[u8]) {
+    let kept = Ports::decode(bytes);
+    assert_eq!(Ports::decode(&kept.encode()), kept);
+}
+
+fn notes_of_ports() -> Vec<Vec<u8>> {
+    vec![vec![0, 1, 1, 1, 2, 1, 2, 255, 255, 3, 0, 4]]
+}
+
 fn notes_of_bans() -> Vec<Vec<u8>> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 31);
     let ban = |seed, seconds| {
@@ -301,6 +310,7 @@ pub(crate) fn targets() -> Vec<Target> {
         Target { name: "blob-request", run: blob_request, seeds: blob_requests },
         Target { name: "blob-answer", run: blob_answer, seeds: blob_answers },
         Target { name: "bans", run: kept_bans, seeds: notes_of_bans },
+        Target { name: "ports", run: kept_ports, seeds: notes_of_ports },
         Target { name: "peer-list", run: peer_list, seeds: peer_lists },
         Target { name: "peer-address", run: peer_address, seeds: addresses },
         Target { name: "told-addresses", run: told_addresses, seeds: encoded_addresses },
