@@ -3,7 +3,7 @@
 
 use super::{
     Blob, BlobCodec, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, NetworkStatus, PeerAddress, PeerList,
-    PeerRole, PeerStatus, Refusals, SYNC_PROTOCOL, SyncCodec, SyncRequest, SyncResponse, Transport,
+    PeerRole, PeerStatus, Refusals, SYNC_PROTOCOL, SoughtPeer, SyncCodec, SyncRequest, SyncResponse, Transport, Way,
     addresses::{MAX_ADDRESSES, usable},
     listen_address,
     network::{bans, ports::Ports},
@@ -252,7 +252,9 @@ fn told_addresses(bytes: &[u8]) {
 }
 
 fn encoded_addresses() -> Vec<Vec<u8>> {
-    let texts = ["/ip4/192.0.2.1/tcp/4600", "/ip6/::1/udp/4600/quic-v1", "/dns/node.example/tcp/1", "/memory/7"];
+    let relayed = format!("/ip4/192.0.2.1/tcp/1/p2p/{}/p2p-circuit", keypair(1).public().to_peer_id());
+    let texts =
+        ["/ip4/192.0.2.1/tcp/4600", "/ip6/::1/udp/4600/quic-v1", "/dns/node.example/tcp/1", &relayed, "/memory/7"];
     let encoded = texts.map(|text| text.parse::<Multiaddr>().unwrap().to_vec());
     vec![encoded.iter().flat_map(|address| [&[address.len() as u8][..], address].concat()).collect()]
 }
@@ -274,6 +276,7 @@ fn statuses() -> Vec<Vec<u8>> {
         role: PeerRole::Member,
         address: "/ip4/192.0.2.1/tcp/1".to_owned(),
         transport: Transport::Tcp,
+        way: Way::Punched,
         entries: 3,
         sent: 1,
         received: 2,
@@ -293,6 +296,13 @@ fn statuses() -> Vec<Vec<u8>> {
         cached: 9,
         figures: Some(serde_json::json!({"training": {"epochs": 3}})),
         peers: vec![peer],
+        announced: vec!["/ip4/192.0.2.1/tcp/1".to_owned()],
+        sought: vec![SoughtPeer {
+            peer: "another".to_owned(),
+            name: None,
+            reason: "refused".to_owned(),
+            seconds_ago: 1,
+        }],
         unread: 10,
         places: 256,
         banned: vec![],

@@ -124,6 +124,7 @@ impl Driver {
             sought: self
                 .unreached
                 .iter()
+                .filter(|(peer, _)| self.redial.is_sought(peer) || self.lookout.is_announced(peer))
                 .map(|(peer, Unreached { reason, at })| SoughtPeer {
                     peer: peer.to_string(),
                     name: self.membership.name(*peer),
