@@ -3,17 +3,19 @@
 use crate::{
     home::Home,
     node::Stop,
-    p2p::{BootstrapNode, listen_address},
+    p2p::{BootstrapNode, RelayLimits, listen_address},
     program::{end_with_stdin, print, run as run_program, stop_on_signals},
     secret::Secret,
+    settings::ByteSize,
 };
 use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 use tokio::runtime::Builder;
 
 /// What is logged if `RUST_LOG` doesn't say: a line of figures a minute.
-pub(crate) const LOGS: &str = "warn,libp2p_kad=error,peerfold=info";
+pub(crate) const LOGS: &str =
+    "warn,libp2p_kad=error,libp2p_autonat=error,libp2p_relay=error,quinn_udp=error,peerfold=info";
 /// The home that is used when none is given, in the user's own.
 const DEFAULT_HOME: &str = ".peerfold-bootstrap";
 
@@ -36,9 +38,48 @@ pub struct BootstrapFlags {
     #[arg(long, env = "PEERFOLD_BOOTSTRAP_MAX_CONNECTIONS", value_name = "N", default_value_t = BootstrapNode::CONNECTIONS,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
+    /// Don't relay for nodes that can't be reached directly. They need another relay to find each other, and one to get a
+    /// direct connection.
+    #[arg(long, env = "PEERFOLD_BOOTSTRAP_NO_RELAY", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
+    pub no_relay: bool,
+    /// Nodes that may be reached by this relay at once.
+    #[arg(long, env = "PEERFOLD_BOOTSTRAP_RELAY_NODES", value_name = "N", default_value_t = RelayLimits::default().reservations)]
+    pub relay_nodes: usize,
+    /// Connections that are relayed at once.
+    #[arg(long, env = "PEERFOLD_BOOTSTRAP_RELAY_CONNECTIONS", value_name = "N", default_value_t = RelayLimits::default().circuits)]
+    pub relay_connections: usize,
+    /// Relayed connections that one peer makes.
+    #[arg(long, env = "PEERFOLD_BOOTSTRAP_RELAY_CONNECTIONS_PER_PEER", value_name = "N",
+        default_value_t = RelayLimits::default().circuits_of_peer)]
+    pub relay_connections_per_peer: usize,
+    /// Seconds that a relayed connection may last, and that a node may be reached until it asks again.
+    #[arg(long, env = "PEERFOLD_BOOTSTRAP_RELAY_SECONDS", value_name = "SECONDS",
+        default_value_t = RelayLimits::default().lasts.as_secs(), value_parser = clap::value_parser!(u64).range(60..=86_400))]
+    pub relay_seconds: u64,
+    /// Bytes that are passed on of one relayed connection, each way; 0: any number. Entries need a kilobyte each;
+    /// weights go by relays only if their nodes have --relay-weights.
+    #[arg(long, env = "PEERFOLD_BOOTSTRAP_RELAY_BYTES", value_name = "SIZE",
+        default_value_t = ByteSize(RelayLimits::default().bytes))]
+    pub relay_bytes: ByteSize,
     /// End when standard input ends, and use only a home that is there: for programs that start nodes and may die.
     #[arg(long, hide = true)]
     pub end_with_stdin: bool,
+}
+
+impl BootstrapFlags {
+    /// How much it relays, if anything.
+    fn relays(&self) -> Option<RelayLimits> {
+        let time = Duration::from_secs(self.relay_seconds);
+        (!self.no_relay).then_some(RelayLimits {
+            reservations: self.relay_nodes,
+            reserved_for: time,
+            circuits: self.relay_connections,
+            circuits_of_peer: self.relay_connections_per_peer,
+            lasts: time,
+            bytes: self.relay_bytes.as_u64(),
+        })
+    }
 }
 
 /// A bootstrap node of Peerfold: where the nodes of all federations find each other. It trains nothing and sees no
@@ -82,10 +123,7 @@ pub(crate) fn run(flags: &BootstrapFlags) -> anyhow::Result<()> {
     let home = Home::open(home)?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
-        let node = match &secret {
-            Some(secret) => BootstrapNode::start_private(home.keypair(), &listen, secret)?,
-            None => BootstrapNode::start(home.keypair(), &listen)?,
-        };
+        let node = BootstrapNode::start_with(home.keypair(), &listen, secret.as_ref(), flags.relays())?;
         let node = node.limited(flags.max_connections);
         // Even if the list can't be written, serve the nodes that know the addresses.
         let mut written = Ok(());

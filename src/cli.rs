@@ -4,6 +4,7 @@
 //! line before anything begins. Results go to standard output, logs to standard error (`RUST_LOG` chooses them).
 
 mod aggregate;
+mod check;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod decoders;
 mod derived;
@@ -92,6 +93,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Try out the network before a node runs: dials the list, asks to be dialled back, and says what is wrong and what to
+    /// do. Takes the settings of the node. The exit code is 1 if nobody is reached.
+    Check(Box<check::CheckFlags>),
     /// Fold weights that lie in safetensors files, without any node: for scripts, and programs in other languages.
     #[command(after_long_help = aggregate::HELP)]
     Aggregate(Box<aggregate::AggregateFlags>),
@@ -121,6 +125,10 @@ enum Command {
         listen: SocketAddr,
     },
 }
+
+/// What is logged if `RUST_LOG` doesn't say.
+const LOGS: &str = "warn,libp2p_kad=error,libp2p_autonat=error,libp2p_relay=error,libp2p_dcutr=error,quinn_udp=error,\
+                    aws_config=off";
 
 /// What follows the flags in `node --help`.
 const NODE_HELP: &str = "\
@@ -208,8 +216,9 @@ pub fn main() -> ExitCode {
     let _failpoints = fail::has_failpoints().then(fail::FailScenario::setup);
     let logs = |matches: &ArgMatches| match matches.subcommand_name() {
         Some("bootstrap") => bootstrap::LOGS,
-        // Kademlia only warns that a node is alone, and the SDK only repeats the error as Rust data.
-        _ => "warn,libp2p_kad=error,aws_config=off",
+        // Kademlia only warns that a node is alone, the others of what other peers do, and the SDK only repeats the error as
+        // Rust data.
+        _ => LOGS,
     };
     program::run(command_line(), "PEERFOLD_", logs, |matches| dispatch(Cli::from_arg_matches(matches)?.command))
 }
@@ -249,6 +258,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Join(flags) => invitation::join(&flags)?,
         Command::Members(flags) => members::run(&flags)?,
         Command::Model(flags) => model::run(&flags)?,
+        Command::Check(flags) => return check::run(&flags),
         Command::Aggregate(flags) => aggregate::run(&flags)?,
         Command::Folder(command) => folder::run(&command)?,
         Command::Strategies(flags) => print(&strategies::text(&flags)?)?,

@@ -31,7 +31,7 @@ pub use self::{
 use crate::{
     bucket::Routes,
     entries::{Conflict, Watch},
-    p2p::{self, DroppedPeer, Surroundings},
+    p2p::{self, DroppedPeer, ReachedPeer, Surroundings},
     weights::{Digest, Entry, Key, Metadata, SignedEntry, Weights},
 };
 use async_trait::async_trait;
@@ -157,6 +157,12 @@ pub trait SharedFolder: Send + Sync {
     /// Peers that are dropped from now on for what they did, for a folder in a network. Whoever takes them too slowly misses
     /// some; the folder's figures count all.
     fn dropped_peers(&self) -> Option<broadcast::Receiver<DroppedPeer>> {
+        None
+    }
+
+    /// How peers have been reached until now, if this is the first who asks, and how from now on, as that changes, for a
+    /// folder in a network. Whoever takes it too slowly misses some; the status of the network has all.
+    fn reached_peers(&self) -> Option<(Vec<ReachedPeer>, broadcast::Receiver<ReachedPeer>)> {
         None
     }
 

@@ -8,10 +8,14 @@ mod admission;
 mod announcements;
 mod behaviour;
 mod bootstrap_node;
+mod candidates;
+mod check;
 #[doc(hidden)]
 pub mod core;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod decoders;
+mod dial_back;
+mod dial_error;
 mod doors;
 mod figures;
 mod gates;
@@ -25,6 +29,8 @@ mod peer_list;
 mod private;
 mod protocols;
 mod redial;
+mod relaying;
+mod reservations;
 mod room;
 mod settings;
 mod shortage;
@@ -41,11 +47,13 @@ pub use self::status_socket::{StatusError, StatusSocket};
 pub use self::{
     addresses::{AddressError, PeerAddress, listen_address},
     bootstrap_node::{BootstrapFigures, BootstrapNode},
+    check::{Between, CheckReport, CheckedAddress, OwnAddress, check},
     core::HandedOver,
-    figures::{DroppedPeer, NetworkFigures},
+    figures::{DroppedPeer, NetworkFigures, ReachedPeer},
     peer_list::{PeerList, PeerListError},
+    relaying::RelayLimits,
     settings::{FederationName, NetworkOptions, NetworkSettings, SwarmLimits},
-    status::{BannedPeer, NetworkStatus, PeerRole, PeerStatus, Refusals, Transport},
+    status::{BannedPeer, NetworkStatus, PeerRole, PeerStatus, Refusals, SoughtPeer, Transport, Way},
     surroundings::Surroundings,
     transport::NetworkError,
 };

@@ -51,6 +51,12 @@ pub(super) const SHARED: [&str; 24] = [
     "max-staleness",
 ];
 
+/// The flags of the settings that `peerfold check` tries out.
+pub(super) struct CheckedFlags(pub(super) Given);
+
+/// The settings that [`CheckedFlags`] has.
+const CHECKED: [&str; 7] = ["federation", "run", "home", "secret", "bootstrap", "listen", "handshake-timeout"];
+
 /// The flags of an administrator's commands.
 pub(super) struct AdminFlags(pub(super) Given);
 
@@ -74,6 +80,11 @@ const ADMINISTERED: [&str; 13] = [
 fn administered() -> Vec<Field> {
     let is_administered = |field: &Field| ADMINISTERED.contains(&field.key);
     node_settings().into_iter().filter(is_administered).map(|field| Field { heading: None, ..field }).collect()
+}
+
+fn checked() -> Vec<Field> {
+    let is_checked = |field: &Field| CHECKED.contains(&field.key);
+    node_settings().into_iter().filter(is_checked).map(|field| Field { heading: None, ..field }).collect()
 }
 
 fn invited() -> Vec<Field> {
@@ -119,6 +130,7 @@ flags!(NodeFlags, node_settings);
 flags!(WayFlags, ways);
 flags!(InvitedFlags, invited);
 flags!(AdminFlags, administered);
+flags!(CheckedFlags, checked);
 
 /// The flag of a setting.
 fn argument(field: &Field) -> Arg {

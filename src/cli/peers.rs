@@ -14,6 +14,8 @@ pub(super) fn text(status: &NetworkStatus, columns: Option<usize>) -> String {
         _ => format!("{} in federation {}", status.peer, status.federation),
     }];
     lines.extend(status.listening.iter().map(|address| format!("listens on {address}")));
+    let relays = status.announced.iter().filter(|address| address.contains("/p2p-circuit"));
+    lines.extend(relays.map(|address| format!("isn't reached directly, but by the relay {address}")));
     lines.push(format!(
         "{} entries of {} authors; sent {}, received {}; {} in the cache",
         status.entries,
@@ -26,6 +28,11 @@ pub(super) fn text(status: &NetworkStatus, columns: Option<usize>) -> String {
         0 => lines.push("nobody is connected".to_owned()),
         _ => lines.push(table(&status.peers).text(columns)),
     }
+    lines.extend(status.sought.iter().map(|sought| {
+        let (peer, ago) = (short_peer(&sought.peer), span(sought.seconds_ago));
+        let called = sought.name.as_ref().map_or_else(|| peer.clone(), |name| format!("{name} {peer}"));
+        format!("{called} can't be reached, {ago} ago: {}", sought.reason)
+    }));
     if status.refused.total() > 0 {
         let Refusals { connections, requests, gossip } = status.refused;
         lines.push(format!("refused: {connections} connections, {requests} requests, {gossip} messages of gossip"));
@@ -47,6 +54,7 @@ fn table(peers: &[PeerStatus]) -> Sheet {
             Column::words("is", column(|peer| role(peer.role).to_owned())),
             Column::words("address", column(|peer| peer.address.split("/p2p/").next().unwrap_or_default().to_owned())),
             Column::words("over", column(|peer| transport(peer.transport).to_owned())),
+            Column::words("way", column(|peer| peer.way.to_string())),
         ])
         .with([
             Column::numbers("entries", column(|peer| peer.entries.to_string())),
@@ -85,7 +93,7 @@ fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::p2p::BannedPeer;
+    use crate::p2p::{BannedPeer, SoughtPeer, Way};
 
     #[test]
     fn it_reads_well() {
@@ -102,6 +110,8 @@ mod tests {
             cached: 1 << 20,
             figures: None,
             peers: Vec::new(),
+            announced: Vec::new(),
+            sought: Vec::new(),
             unread: 0,
             places: 256,
             banned: Vec::new(),
@@ -121,6 +131,7 @@ mod tests {
             role: PeerRole::Member,
             address: "/ip4/192.0.2.2/udp/2/quic-v1/p2p/12D3KooWother1".to_owned(),
             transport: Transport::Quic,
+            way: Way::Punched,
             entries: 2,
             sent: 10,
             received: 20,
@@ -155,8 +166,33 @@ mod tests {
         }
         let text = text(&status, None);
         let row: Vec<&str> = text.lines().nth(6).unwrap_or_default().split(['│', '┆']).map(str::trim).collect();
-        let expected =
-            ["…other1", "member", "/ip4/192.0.2.2/udp/2/quic-v1", "QUIC", "2", "10 B", "20 B", "2m", "3s ago"];
-        assert_eq!(row[1..10], expected, "{text}");
+        let expected = [
+            "…other1",
+            "member",
+            "/ip4/192.0.2.2/udp/2/quic-v1",
+            "QUIC",
+            "punched",
+            "2",
+            "10 B",
+            "20 B",
+            "2m",
+            "3s ago",
+        ];
+        assert_eq!(row[1..11], expected, "{text}");
+        status.announced = vec!["/ip4/192.0.2.9/tcp/1/p2p/12D3KooWrelay/p2p-circuit/p2p/12D3KooWself".to_owned()];
+        status.sought.push(SoughtPeer {
+            peer: "12D3KooWother3".to_owned(),
+            name: Some("ward".to_owned()),
+            reason: "/ip4/192.0.2.3/tcp/1: Connection refused (os error 111)".to_owned(),
+            seconds_ago: 4,
+        });
+        let text = super::text(&status, None);
+        for line in [
+            "isn't reached directly, but by the relay \
+             /ip4/192.0.2.9/tcp/1/p2p/12D3KooWrelay/p2p-circuit/p2p/12D3KooWself",
+            "ward …other3 can't be reached, 4s ago: /ip4/192.0.2.3/tcp/1: Connection refused (os error 111)",
+        ] {
+            assert!(text.lines().any(|told| told == line), "{text}");
+        }
     }
 }

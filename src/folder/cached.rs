@@ -9,7 +9,7 @@ use crate::{
     cache::{Cache, CacheError, CacheSettings, CachedValue, Opened, Pin, Retention},
     entries::{Board, Conflict, EntryFigures, Membership, Watch},
     p2p::{
-        DroppedPeer, NetworkOptions, NetworkStatus, PeerAddress, Surroundings,
+        DroppedPeer, NetworkOptions, NetworkStatus, PeerAddress, ReachedPeer, Surroundings,
         core::FetchError,
         network::{self, Network},
     },
@@ -647,6 +647,10 @@ impl SharedFolder for CachedFolder {
 
     fn dropped_peers(&self) -> Option<broadcast::Receiver<DroppedPeer>> {
         self.network.as_ref().map(|network| network.dropped_peers())
+    }
+
+    fn reached_peers(&self) -> Option<(Vec<ReachedPeer>, broadcast::Receiver<ReachedPeer>)> {
+        self.network.as_ref().map(|network| network.reached_peers())
     }
 
     async fn look_around(&self, patience: Duration) -> Option<Surroundings> {

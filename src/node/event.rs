@@ -1,6 +1,6 @@
 //! What a node reports as it happens. The documentation here becomes the schema of `--json`.
 
-use crate::bucket::BucketFigures;
+use crate::{bucket::BucketFigures, p2p::Way};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -226,6 +226,24 @@ pub enum Event {
         reason: String,
         /// How long it is kept out.
         seconds: u64,
+    },
+    /// A member is reached, or is reached in another way than before. At most a hundred such events a minute are told, and
+    /// as many of the next kind.
+    PeerReached {
+        /// The peer.
+        peer: String,
+        /// How: by a relay entries come, and weights only if that is allowed.
+        way: Way,
+        /// Why it isn't reached in a better way, if that was tried.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A peer that is looked for can't be reached, for the first time since it was: it is tried again and again.
+    PeerNotReached {
+        /// The peer.
+        peer: String,
+        /// Each address that was tried, and why it failed.
+        reason: String,
     },
     /// It was behind and goes on at the epoch of the others: a synchronous node with their fold, an asynchronous one, whose
     /// updates were about to be left out as too old, with its own update in the fold too.

@@ -1,8 +1,12 @@
-//! What a folder tells by itself while a session lives, as events: which routes to others work, and which peers are
-//! dropped.
+//! What a folder tells by itself while a session lives, as events: which routes to others work, how peers are reached, and
+//! which are dropped.
 
 use super::{Event, EventSink, background::AbortOnDrop, told_singly::ToldSingly};
-use crate::{bucket::Routes, folder::SharedFolder, p2p::DroppedPeer};
+use crate::{
+    bucket::Routes,
+    folder::SharedFolder,
+    p2p::{DroppedPeer, ReachedPeer},
+};
 use std::time::Instant;
 use tokio::sync::{
     broadcast::{self, error::RecvError},
@@ -14,14 +18,20 @@ use tokio::sync::{
 pub(super) struct ToldByFolder {
     _routes: Option<AbortOnDrop>,
     _dropped: Option<AbortOnDrop>,
+    _reached: Option<AbortOnDrop>,
 }
 
 impl ToldByFolder {
-    /// From now on. A folder that knows neither costs nothing.
+    /// From now on. A folder that knows none of it costs nothing.
     pub(super) fn follow(folder: &dyn SharedFolder, events: &EventSink) -> Self {
         let dropped = folder.dropped_peers().map(|dropped| tokio::spawn(tell_dropped(dropped, events.clone())));
         let routes = folder.routes().map(|routes| tokio::spawn(tell_routes(routes, events.clone())));
-        Self { _routes: routes.map(AbortOnDrop), _dropped: dropped.map(AbortOnDrop) }
+        let reached = folder.reached_peers().map(|(early, reached)| {
+            let events = events.clone();
+            tokio::spawn(tell_reached(early, reached, events))
+        });
+        let [_routes, _dropped, _reached] = [routes, dropped, reached].map(|task| task.map(AbortOnDrop));
+        Self { _routes, _dropped, _reached }
     }
 }
 
@@ -44,6 +54,33 @@ async fn tell_dropped(mut dropped: broadcast::Receiver<DroppedPeer>, events: Eve
             Ok(DroppedPeer { peer, reason, length }) => {
                 if told.one_more(Instant::now()).0 {
                     events(&Event::PeerDropped { peer: peer.to_string(), reason, seconds: length.as_secs() });
+                }
+            }
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// So many a minute.
+async fn tell_reached(early: Vec<ReachedPeer>, mut reached: broadcast::Receiver<ReachedPeer>, events: EventSink) {
+    let [mut told, mut told_not] = [ToldSingly::new(Instant::now()), ToldSingly::new(Instant::now())];
+    let mut early = early.into_iter();
+    loop {
+        let next = match early.next() {
+            Some(early) => Ok(early),
+            None => reached.recv().await,
+        };
+        match next {
+            Ok(ReachedPeer { peer, way: Some(way), reason }) => {
+                if told.one_more(Instant::now()).0 {
+                    events(&Event::PeerReached { peer: peer.to_string(), way, reason });
+                }
+            }
+            Ok(ReachedPeer { peer, way: None, reason }) => {
+                if told_not.one_more(Instant::now()).0 {
+                    let reason = reason.unwrap_or_default();
+                    events(&Event::PeerNotReached { peer: peer.to_string(), reason });
                 }
             }
             Err(RecvError::Lagged(_)) => {}

@@ -168,8 +168,8 @@ pub(super) fn port(address: &Multiaddr) -> Option<u16> {
     }
 }
 
-/// The usable addresses of a peer: for TCP or QUIC, each once, and loopback addresses only if the peer is on this
-/// machine.
+/// The usable addresses of a peer: for TCP or QUIC, or of a relay that is reached so, each once, and loopback addresses
+/// only if the peer is on this machine.
 pub(super) fn usable(addresses: Vec<Multiaddr>, local: bool) -> Vec<Multiaddr> {
     let (mut used, mut bytes) = (Vec::new(), 0);
     for address in addresses.iter().map(without_peer) {
@@ -178,7 +178,8 @@ pub(super) fn usable(addresses: Vec<Multiaddr>, local: bool) -> Vec<Multiaddr> {
             Some(Protocol::Ip6(ip)) => ip.is_unspecified(),
             _ => false,
         };
-        let useful = port(&address).is_some_and(|port| port != 0) && !nowhere && (local || !is_loopback(&address));
+        let port = relay(&address).map_or_else(|| port(&address), |relay| port(&relay.address));
+        let useful = port.is_some_and(|port| port != 0) && !nowhere && (local || !is_loopback(&address));
         if !useful || used.contains(&address) || bytes + address.len() > MAX_ADDRESS_BYTES {
             continue;
         }
@@ -200,6 +201,57 @@ pub(super) fn without_peer(address: &Multiaddr) -> Multiaddr {
     address
 }
 
+/// Whether an address leads by way of a relay: `/…/p2p/RELAY/p2p-circuit`.
+pub(super) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::P2pCircuit))
+}
+
+/// The relay of a relayed address without the `/p2p/…` at its end. `None` for every other address.
+pub(super) fn relay(address: &Multiaddr) -> Option<PeerAddress> {
+    let mut relay = address.clone();
+    if !matches!(relay.pop(), Some(Protocol::P2pCircuit)) {
+        return None;
+    }
+    let Some(Protocol::P2p(peer)) = relay.pop() else { return None };
+    Some(PeerAddress { peer, address: relay })
+}
+
+/// From how far an address can be reached, if nothing is in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reach {
+    /// From this machine.
+    Machine,
+    /// From the networks of this site: addresses that the internet doesn't route.
+    Site,
+    /// From anywhere.
+    World,
+}
+
+impl Reach {
+    pub(super) fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            ip if ip.is_loopback() || ip.is_unspecified() => Self::Machine,
+            IpAddr::V4(ip) => {
+                // Shared by a provider's customers: 100.64.0.0/10.
+                let is_shared = ip.to_bits() >> 22 == 0x6440_0000 >> 22;
+                if ip.is_private() || ip.is_link_local() || is_shared { Self::Site } else { Self::World }
+            }
+            IpAddr::V6(ip) => {
+                if ip.is_unique_local() || ip.is_unicast_link_local() {
+                    Self::Site
+                } else {
+                    Self::World
+                }
+            }
+        }
+    }
+
+    /// That of an address that isn't a relay's. A name may be anybody's.
+    pub(super) fn of_address(address: &Multiaddr) -> Self {
+        ip(address).map_or(Self::World, Self::of)
+    }
+}
+
 /// Whether others can dial an address that is listened on. IPv6 link-local addresses need an interface name, which a
 /// multiaddr that can be dialled has no place for.
 pub(super) fn can_be_dialled(address: &Multiaddr) -> bool {
@@ -219,7 +271,7 @@ pub(super) fn is_loopback(address: &Multiaddr) -> bool {
     }
 }
 
-/// The IP address that a multiaddr begins with.
+/// The IP address that a multiaddr begins with: of a relayed one that of the relay.
 pub(super) fn ip(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
         Protocol::Ip4(ip) => Some(ip.into()),
@@ -321,6 +373,50 @@ mod tests {
         let far = ["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/udp/1/quic-v1"];
         assert_eq!(told(&addresses, false), far);
         assert_eq!(told(&addresses, true), [&addresses[..2], &far].concat());
+    }
+
+    #[test]
+    fn relayed_addresses_are_told_from_others() {
+        let circuit = format!("/ip4/192.0.2.1/tcp/4600/p2p/{PEER}/p2p-circuit");
+        let address: Multiaddr = circuit.parse().unwrap();
+        let relay = relay(&address).unwrap();
+        assert_eq!(relay.to_string(), format!("/ip4/192.0.2.1/tcp/4600/p2p/{PEER}"));
+        assert!(is_relayed(&address) && !is_relayed(&relay.address));
+        // Only those are taken whose relay can be dialled.
+        let addresses = [
+            format!("{circuit}/p2p/{PEER}"),
+            circuit.clone(),
+            format!("/p2p/{PEER}/p2p-circuit"),
+            format!("/ip4/192.0.2.1/tcp/0/p2p/{PEER}/p2p-circuit"),
+            format!("/ip4/127.0.0.1/tcp/1/p2p/{PEER}/p2p-circuit"),
+            "/ip4/192.0.2.1/tcp/1/p2p-circuit".to_owned(),
+            format!("{circuit}/p2p/{PEER}/p2p-circuit"),
+        ];
+        assert_eq!(told(&addresses.each_ref().map(String::as_str), false), [circuit]);
+    }
+
+    #[test]
+    fn addresses_reach_so_far() {
+        for (address, reach) in [
+            ("127.0.0.1", Reach::Machine),
+            ("::1", Reach::Machine),
+            ("::ffff:127.0.0.1", Reach::Machine),
+            ("10.1.2.3", Reach::Site),
+            ("192.168.1.1", Reach::Site),
+            ("172.31.0.1", Reach::Site),
+            ("169.254.1.1", Reach::Site),
+            ("100.64.0.1", Reach::Site),
+            ("100.127.255.255", Reach::Site),
+            ("fd00::1", Reach::Site),
+            ("fe80::1", Reach::Site),
+            ("100.63.0.1", Reach::World),
+            ("100.128.0.1", Reach::World),
+            ("8.8.8.8", Reach::World),
+            ("2001:db8::1", Reach::World),
+        ] {
+            assert_eq!(Reach::of(address.parse().unwrap()), reach, "{address}");
+        }
+        assert_eq!(Reach::of_address(&"/dns/example.org/tcp/1".parse().unwrap()), Reach::World);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use super::{
     admission::Admission,
+    candidates::Candidates,
+    dial_back::DialBack,
     doors::Doors,
     members_only::MembersOnly,
     metered_gossip::{Gossip, Gossipsub, Metered},
@@ -22,12 +24,14 @@ use libp2p::{
     allow_block_list,
     allow_block_list::BlockedPeers,
     connection_limits::{self, ConnectionLimits},
+    dcutr,
     gossipsub::{self, IdentTopic, MessageAuthenticity, MessageId, ValidationMode, WhitelistSubscriptionFilter},
     identify,
     kad::{self, StoreInserts, store::MemoryStore},
-    mdns, ping,
+    mdns, ping, relay,
     request_response::{self, ProtocolSupport},
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+    upnp,
 };
 use libp2p_identity::Keypair;
 use std::{num::NonZeroUsize, sync::Arc};
@@ -46,6 +50,11 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) relays: relay::client::Behaviour,
+    pub(super) punching: dcutr::Behaviour,
+    pub(super) candidates: Candidates,
+    pub(super) dial_back: DialBack,
+    pub(super) upnp: Toggle<upnp::tokio::Behaviour>,
 }
 
 /// The limits of connections being made, and of each peer's; [`Doors`] has the others. No connection at all if the node
@@ -66,6 +75,7 @@ impl Behaviour {
         settings: &NetworkSettings,
         secret: Option<&Secret>,
         trust: Trust,
+        relays: relay::client::Behaviour,
     ) -> Result<Self, String> {
         let me = keypair.public().to_peer_id();
         let limits = &settings.swarm;
@@ -86,8 +96,20 @@ impl Behaviour {
             tracing::warn!(%error, "peers on the local network can't be looked for (mDNS)");
             None
         });
+        let blobs = MembersOnly::new(
+            request_response::Behaviour::with_codec(
+                Patient::new(BlobCodec, limits.stall_timeout),
+                both(BLOB_PROTOCOL),
+                requests(),
+            ),
+            membership.clone(),
+        );
         let agent = concat!("peerfold/", env!("CARGO_PKG_VERSION")).to_owned();
-        let identity = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), keypair.public());
+        // Others are told the addresses that may lead here: see `network/reach`.
+        let identity = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), keypair.public())
+            .with_agent_version(agent)
+            .with_push_listen_addr_updates(true)
+            .with_hide_listen_addrs(true);
         Ok(Self {
             limits: connection_limits::Behaviour::new(connection_limits(limits, false)),
             blocked: allow_block_list::Behaviour::default(),
@@ -102,18 +124,16 @@ impl Behaviour {
                 ),
                 membership.clone(),
             ),
-            blobs: MembersOnly::new(
-                request_response::Behaviour::with_codec(
-                    Patient::new(BlobCodec, limits.stall_timeout),
-                    both(BLOB_PROTOCOL),
-                    requests(),
-                ),
-                membership.clone(),
-            ),
+            blobs: if settings.relay_weights { blobs } else { blobs.direct_only() },
             kad: kad(keypair, limits),
-            identify: identify::Behaviour::new(identity.with_agent_version(agent).with_push_listen_addr_updates(true)),
+            identify: identify::Behaviour::new(identity),
             ping: ping::Behaviour::default(),
             mdns: found.into(),
+            relays,
+            punching: dcutr::Behaviour::new(me),
+            candidates: Candidates::new(),
+            dial_back: DialBack::new(limits.dial_backs),
+            upnp: settings.upnp.then(upnp::tokio::Behaviour::default).into(),
         })
     }
 }

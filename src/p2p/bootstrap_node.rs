@@ -4,9 +4,11 @@ use super::{
     NetworkError,
     addresses::{PeerAddress, can_be_dialled, is_loopback, usable},
     announcements::Announcements,
+    dial_back::DialBack,
     doors::Doors,
     private::{Meeting, check_tcp},
     protocols::{IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL},
+    relaying::{RelayLimits, Relaying},
     room::Most,
     shortage::{Shortage, affordable, affordable_pending},
     transport::{default_listen, listen_on, listen_on_some, swarm},
@@ -19,7 +21,7 @@ use libp2p::{
     identify,
     kad::{self, BucketInserts, InboundRequest, Mode, StoreInserts, store::MemoryStore},
     ping,
-    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent},
+    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
 };
 use libp2p_identity::{Keypair, PeerId};
 use std::{collections::HashMap, future::Future, pin::pin, time::Duration};
@@ -34,6 +36,8 @@ const PART_OF_NETWORK: usize = 2;
 const MAX_CONNECTIONS_OF_PEER: u32 = 4;
 /// Connections whose handshake is under way.
 const MAX_PENDING: u32 = 256;
+/// Addresses that are tried out for peers at once.
+const MAX_DIAL_BACKS: usize = 64;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const FIGURES_EVERY: Duration = Duration::from_secs(60);
 
@@ -50,8 +54,9 @@ pub struct BootstrapFigures {
     pub announcements: usize,
 }
 
-/// A node through which others find each other. It belongs to no federation and sees no entries. It never dials
-/// anybody.
+/// A node through which others find each other. It belongs to no federation and sees no entries. It dials peers only to try
+/// out for them whether they are reached at the addresses that they ask about, and passes on connections of those that
+/// aren't: what goes by them is encrypted between their ends.
 ///
 /// Everything is in memory. What it loses in a restart, nodes tell it again when they reconnect.
 pub struct BootstrapNode {
@@ -70,13 +75,15 @@ struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     kademlia: kad::Behaviour<MemoryStore>,
+    relay: Toggle<Relaying>,
+    dial_back: DialBack,
 }
 
 /// So many connections, or as many as there are file descriptors for.
 fn most(connections: u32) -> Most {
     let all = affordable(connections) as usize;
     let (per_address, per_network) = (part(all, PART_OF_ADDRESS), part(all, PART_OF_NETWORK));
-    Most { all, strangers: all, per_address, per_network }
+    Most { all, strangers: all, per_address, per_network, relayed: 0 }
 }
 
 /// Connections that one address may be making at once.
@@ -89,13 +96,12 @@ fn part(of: usize, part: usize) -> usize {
 }
 
 impl Behaviour {
-    fn new(keypair: &Keypair) -> Self {
+    fn new(keypair: &Keypair, relays: Option<RelayLimits>) -> Self {
         let me = keypair.public().to_peer_id();
         let limits = ConnectionLimits::default()
             .with_max_established_per_peer(Some(MAX_CONNECTIONS_OF_PEER))
             .with_max_pending_incoming(Some(affordable_pending(MAX_PENDING)))
-            // Otherwise Kademlia would dial any address it is told.
-            .with_max_pending_outgoing(Some(0));
+            .with_max_pending_outgoing(Some(MAX_DIAL_BACKS as u32));
         let mut kademlia = kad::Config::new(KADEMLIA_PROTOCOL);
         kademlia
             .set_provider_record_ttl(Some(Announcements::TTL))
@@ -113,6 +119,8 @@ impl Behaviour {
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::default(),
             kademlia,
+            relay: relays.map(|limits| Relaying::new(me, limits)).into(),
+            dial_back: DialBack::new(MAX_DIAL_BACKS).alone(),
         }
     }
 }
@@ -124,25 +132,27 @@ impl BootstrapNode {
     pub const CONNECTIONS: u32 = 4096;
 
     /// Listens on all of these addresses; if there are none, on port 4600 over TCP and QUIC, on those of IPv4 and IPv6
-    /// that the machine has. Must be called inside a tokio runtime.
+    /// that the machine has. Relays as much as by default. Must be called inside a tokio runtime.
     pub fn start(keypair: &Keypair, listen: &[Multiaddr]) -> Result<Self, NetworkError> {
-        Self::start_for(keypair, listen, None)
+        Self::start_with(keypair, listen, None, Some(RelayLimits::default()))
     }
 
-    /// The same for those who have a secret, over TCP alone. It learns neither the names of their federations nor the
-    /// topics.
-    pub fn start_private(keypair: &Keypair, listen: &[Multiaddr], secret: &Secret) -> Result<Self, NetworkError> {
-        Self::start_for(keypair, listen, Some(secret))
-    }
-
-    fn start_for(keypair: &Keypair, listen: &[Multiaddr], secret: Option<&Secret>) -> Result<Self, NetworkError> {
+    /// The same for those who have a secret, if one is given, over TCP alone: it learns neither the names of their
+    /// federations nor the topics. Relays so much, or nothing.
+    pub fn start_with(
+        keypair: &Keypair,
+        listen: &[Multiaddr],
+        secret: Option<&Secret>,
+        relays: Option<RelayLimits>,
+    ) -> Result<Self, NetworkError> {
         let meeting = Meeting::new(secret, half_open().div_ceil(2));
         if let (Some(_), Err(mistake)) = (secret, check_tcp(&[], listen)) {
             return Err(NetworkError::Private { address: mistake.value, reason: mistake.what });
         }
-        let mut swarm = swarm(keypair, &meeting, Behaviour::new, HANDSHAKE_TIMEOUT)?;
+        let behaviour = |keypair: &Keypair| Behaviour::new(keypair, relays);
+        let mut swarm = swarm(keypair, &meeting, behaviour, HANDSHAKE_TIMEOUT)?;
         if listen.is_empty() {
-            listen_on_some(&mut swarm, &default_listen(DEFAULT_PORT, meeting.is_private()))?;
+            listen_on_some(&mut swarm, &default_listen(DEFAULT_PORT, meeting.is_private()), |_| None)?;
         } else {
             listen_on(&mut swarm, listen)?;
         }
@@ -176,9 +186,14 @@ impl BootstrapNode {
                 _ = minute.tick() => self.tell_figures(),
                 event = self.swarm.select_next_some() => match event {
                     SwarmEvent::NewListenAddr { address, .. } if can_be_dialled(&address) => {
+                        // Without any it would be no relay.
+                        self.swarm.add_external_address(address.clone());
                         listening(&PeerAddress { peer, address });
                     }
-                    SwarmEvent::ExpiredListenAddr { address, .. } => tracing::warn!(%address, "listens there no more"),
+                    SwarmEvent::ExpiredListenAddr { address, .. } => {
+                        self.swarm.remove_external_address(&address);
+                        tracing::warn!(%address, "listens there no more");
+                    }
                     SwarmEvent::ListenerClosed { reason: Err(error), addresses, .. } => {
                         let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                         tracing::warn!(addresses, %error, "listens there no more");

@@ -23,6 +23,7 @@ mod places;
 mod prefetch;
 mod providers;
 mod rates;
+mod relayed;
 mod session;
 mod strikes;
 mod sync;
@@ -41,7 +42,7 @@ pub use self::{
 
 use self::{
     fetches::Fetches, holders::Holders, keeps::Keeps, leaving::Leaving, own_proof::OwnProof, peers::Peer,
-    prefetch::Prefetches, rates::Allowance, strikes::Strikes, sync::Syncs,
+    prefetch::Prefetches, rates::Allowance, relayed::Relayed, strikes::Strikes, sync::Syncs,
 };
 use crate::entries::Board;
 use libp2p_identity::PeerId;
@@ -77,6 +78,8 @@ pub struct Core {
     outputs: VecDeque<Output>,
     /// Who is connected.
     peers: BTreeMap<PeerId, Peer>,
+    /// Those of them that are reached by relays alone.
+    relayed: Relayed,
     strikes: Strikes,
     /// Messages of a newer version that peers forward, as far as that is normal.
     newer: Rates,
@@ -114,6 +117,7 @@ impl Core {
             last_id: 0,
             outputs: VecDeque::new(),
             peers: BTreeMap::new(),
+            relayed: Relayed::new(),
             strikes,
             newer: Rates::new(NEWER_OF_PEER, NEWER),
             saved,
@@ -142,6 +146,7 @@ impl Core {
             Input::Tick => {}
             Input::Connected(peer) => self.connected(peer),
             Input::Disconnected(peer) => self.disconnected(peer),
+            Input::Relayed { peer, only } => self.relayed(peer, only),
             Input::Gossip { token, from, data } => self.gossip(token, from, &data),
             Input::Published(entry) => self.published(&entry),
             Input::GossipFailed => self.gossip_failed(),
@@ -194,6 +199,7 @@ impl Core {
             self.next_late(),
             self.next_laggard(),
             self.next_told(),
+            self.next_direct(),
         ];
         times.into_iter().flatten().min()
     }

@@ -3,10 +3,10 @@
 
 use super::{
     Blob, BlobCodec, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, NetworkStatus, PeerAddress, PeerList,
-    PeerRole, PeerStatus, Refusals, SYNC_PROTOCOL, SyncCodec, SyncRequest, SyncResponse, Transport,
+    PeerRole, PeerStatus, Refusals, SYNC_PROTOCOL, SoughtPeer, SyncCodec, SyncRequest, SyncResponse, Transport, Way,
     addresses::{MAX_ADDRESSES, usable},
     listen_address,
-    network::bans,
+    network::{bans, ports::Ports},
     wire::{ANSWER_BYTES, WireBytes},
 };
 use crate::{
@@ -182,6 +182,15 @@ fn kept_bans(bytes: &[u8]) {
     assert_eq!(bans::decode(&bans::encode(&kept, now), now), kept);
 }
 
+fn kept_ports(bytes: &[u8]) {
+    let kept = Ports::decode(bytes);
+    assert_eq!(Ports::decode(&kept.encode()), kept);
+}
+
+fn notes_of_ports() -> Vec<Vec<u8>> {
+    vec![vec![0, 1, 1, 1, 2, 1, 2, 255, 255, 3, 0, 4]]
+}
+
 fn notes_of_bans() -> Vec<Vec<u8>> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 31);
     let ban = |seed, seconds| {
@@ -244,7 +253,9 @@ fn told_addresses(bytes: &[u8]) {
 }
 
 fn encoded_addresses() -> Vec<Vec<u8>> {
-    let texts = ["/ip4/192.0.2.1/tcp/4600", "/ip6/::1/udp/4600/quic-v1", "/dns/node.example/tcp/1", "/memory/7"];
+    let relayed = format!("/ip4/192.0.2.1/tcp/1/p2p/{}/p2p-circuit", keypair(1).public().to_peer_id());
+    let texts =
+        ["/ip4/192.0.2.1/tcp/4600", "/ip6/::1/udp/4600/quic-v1", "/dns/node.example/tcp/1", &relayed, "/memory/7"];
     let encoded = texts.map(|text| text.parse::<Multiaddr>().unwrap().to_vec());
     vec![encoded.iter().flat_map(|address| [&[address.len() as u8][..], address].concat()).collect()]
 }
@@ -266,6 +277,7 @@ fn statuses() -> Vec<Vec<u8>> {
         role: PeerRole::Member,
         address: "/ip4/192.0.2.1/tcp/1".to_owned(),
         transport: Transport::Tcp,
+        way: Way::Punched,
         entries: 3,
         sent: 1,
         received: 2,
@@ -285,6 +297,13 @@ fn statuses() -> Vec<Vec<u8>> {
         cached: 9,
         figures: Some(serde_json::json!({"training": {"epochs": 3}})),
         peers: vec![peer],
+        announced: vec!["/ip4/192.0.2.1/tcp/1".to_owned()],
+        sought: vec![SoughtPeer {
+            peer: "another".to_owned(),
+            name: None,
+            reason: "refused".to_owned(),
+            seconds_ago: 1,
+        }],
         unread: 10,
         places: 256,
         banned: vec![],
@@ -302,6 +321,7 @@ pub(crate) fn targets() -> Vec<Target> {
         Target { name: "blob-request", run: blob_request, seeds: blob_requests },
         Target { name: "blob-answer", run: blob_answer, seeds: blob_answers },
         Target { name: "bans", run: kept_bans, seeds: notes_of_bans },
+        Target { name: "ports", run: kept_ports, seeds: notes_of_ports },
         Target { name: "peer-list", run: peer_list, seeds: peer_lists },
         Target { name: "peer-address", run: peer_address, seeds: addresses },
         Target { name: "told-addresses", run: told_addresses, seeds: encoded_addresses },

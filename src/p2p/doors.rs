@@ -1,8 +1,8 @@
 //! Lets connections in as far as there is [`Room`], and closes those that make room for others.
 
 use super::{
-    addresses::ip,
-    room::{HalfOpen, Most, Room},
+    addresses::{ip, is_relayed},
+    room::{HalfOpen, Most, Origin, Room},
     settings::SwarmLimits,
     shortage::affordable,
     trust::{Standing, Trust},
@@ -41,7 +41,12 @@ pub(super) fn most(limits: &SwarmLimits, cut: bool) -> Most {
     let all = if cut { 0 } else { affordable(limits.connections) as usize };
     // A limit of one is a limit of one stranger, who may be the only peer there is.
     let strangers = limits.strangers.min((all / 2).max(1)).min(all);
-    Most { all, strangers, per_address: limits.per_address, per_network: limits.per_network }
+    let (per_address, per_network) = (limits.per_address, limits.per_network);
+    Most { all, strangers, per_address, per_network, relayed: limits.relayed }
+}
+
+fn from(address: &Multiaddr) -> Origin {
+    if is_relayed(address) { Origin::Relay } else { ip(address).map_or(Origin::Elsewhere, Origin::Address) }
 }
 
 impl Doors {
@@ -68,11 +73,11 @@ impl Doors {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        address: &Multiaddr,
+        from: Origin,
     ) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
         let Self { room, trust, .. } = self;
         let standing = |peer: &PeerId| trust.as_ref().map_or(Standing::Stranger, |trust| trust.standing(peer));
-        let gone = room.enter(connection, peer, ip(address), standing).map_err(ConnectionDenied::new)?;
+        let gone = room.enter(connection, peer, from, standing).map_err(ConnectionDenied::new)?;
         self.closing.extend(gone);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -98,11 +103,12 @@ impl NetworkBehaviour for Doors {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.half_open.ends(connection);
-        self.enter(connection, peer, remote)
+        // What comes by way of a relay has only the sender's name as its address.
+        self.enter(connection, peer, if is_relayed(local) { Origin::Relay } else { from(remote) })
     }
 
     fn handle_established_outbound_connection(
@@ -113,7 +119,7 @@ impl NetworkBehaviour for Doors {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.enter(connection, peer, address)
+        self.enter(connection, peer, from(address))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

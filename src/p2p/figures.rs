@@ -1,15 +1,21 @@
 //! What a node has moved over the network so far.
 
+use super::status::Way;
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::{broadcast, watch};
 
 /// Drops that nobody has taken note of yet; older ones are only counted.
 const DROPS_KEPT: usize = 16;
+/// Peers that were reached, and not, of which nobody has taken note yet.
+const REACHED_KEPT: usize = 64;
 
 /// A node's figures in the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -40,6 +46,17 @@ pub struct DroppedPeer {
     pub length: Duration,
 }
 
+/// How a peer is reached from now on, or why it isn't.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReachedPeer {
+    /// The peer.
+    pub peer: PeerId,
+    /// How; `None` if it isn't.
+    pub way: Option<Way>,
+    /// Why it isn't, or not better.
+    pub reason: Option<String>,
+}
+
 /// The figures while they grow.
 #[derive(Debug)]
 pub(crate) struct Counters {
@@ -49,6 +66,9 @@ pub(crate) struct Counters {
     pub(crate) bans: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) dropped: broadcast::Sender<DroppedPeer>,
+    reached: broadcast::Sender<ReachedPeer>,
+    /// Until somebody listens.
+    early: Mutex<Option<Vec<ReachedPeer>>>,
 }
 
 impl Default for Counters {
@@ -60,11 +80,33 @@ impl Default for Counters {
             bans: AtomicU64::default(),
             refused: AtomicU64::default(),
             dropped: broadcast::Sender::new(DROPS_KEPT),
+            reached: broadcast::Sender::new(REACHED_KEPT),
+            early: Mutex::new(Some(Vec::new())),
         }
     }
 }
 
 impl Counters {
+    /// Whoever wants to know later is told too.
+    pub(crate) fn tell_reached(&self, reached: ReachedPeer) {
+        let mut early = self.early();
+        match &mut *early {
+            Some(early) if early.len() < REACHED_KEPT => early.push(reached),
+            Some(_) => {}
+            None => _ = self.reached.send(reached),
+        }
+    }
+
+    /// What was told before anybody listened, which only the first is told, and what is told from now on.
+    pub(crate) fn reached(&self) -> (Vec<ReachedPeer>, broadcast::Receiver<ReachedPeer>) {
+        let mut early = self.early();
+        (early.take().unwrap_or_default(), self.reached.subscribe())
+    }
+
+    fn early(&self) -> MutexGuard<'_, Option<Vec<ReachedPeer>>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn figures(&self) -> NetworkFigures {
         NetworkFigures {
             peers: *self.members.borrow(),

@@ -1,6 +1,7 @@
 //! A protocol that is spoken with members only. On connections with other peers, such as those of the bootstrap list, it
-//! isn't even offered.
+//! isn't even offered, nor, if it is one of those that move much, on connections by way of a relay.
 
+use super::addresses::is_relayed;
 use crate::entries::Membership;
 use libp2p::{
     Multiaddr, PeerId,
@@ -34,6 +35,8 @@ impl std::error::Error for TermsChanged {}
 
 struct Connection {
     peer: PeerId,
+    /// Whether its peer was a member when it was made.
+    member: bool,
     /// Whether the protocol is spoken on it.
     inside: bool,
 }
@@ -43,28 +46,48 @@ struct Connection {
 pub(super) struct MembersOnly<B> {
     protocol: B,
     membership: Arc<Membership>,
+    /// Whether it isn't spoken on relayed connections.
+    direct_only: bool,
     /// From when the connection is made to its end.
     connections: BTreeMap<ConnectionId, Connection>,
 }
 
 impl<B> MembersOnly<B> {
     pub(super) fn new(protocol: B, membership: Arc<Membership>) -> Self {
-        Self { protocol, membership, connections: BTreeMap::new() }
+        Self { protocol, membership, direct_only: false, connections: BTreeMap::new() }
     }
 
-    /// Whether to speak the protocol on a new connection. All of a peer's connections are alike, because the protocol
-    /// chooses among them.
-    fn opens(&mut self, id: ConnectionId, peer: PeerId) -> Result<bool, ConnectionDenied> {
-        let inside = self.membership.allows(peer);
-        if self.connections.values().any(|other| other.peer == peer && other.inside != inside) {
+    /// One that isn't spoken on relayed connections either. Its protocol doesn't know of them, so what it sends goes by a
+    /// direct one.
+    pub(super) fn direct_only(self) -> Self {
+        Self { direct_only: true, ..self }
+    }
+
+    /// Whether to speak the protocol on a new connection. All of a peer's direct connections are alike, because the
+    /// protocol chooses among them.
+    fn opens(&mut self, id: ConnectionId, peer: PeerId, relayed: bool) -> Result<bool, ConnectionDenied> {
+        let member = self.membership.allows(peer);
+        if self.connections.values().any(|other| other.peer == peer && other.member != member) {
             return Err(ConnectionDenied::new(TermsChanged { peer }));
         }
-        self.connections.insert(id, Connection { peer, inside });
+        let inside = member && !(relayed && self.direct_only);
+        self.connections.insert(id, Connection { peer, member, inside });
         Ok(inside)
     }
 
-    fn is_outside(&self, id: ConnectionId) -> bool {
-        self.connections.get(&id).is_some_and(|connection| !connection.inside)
+    /// Whether it can be spoken with a peer now.
+    pub(super) fn reaches(&self, peer: &PeerId) -> bool {
+        self.connections.values().any(|connection| connection.peer == *peer && connection.inside)
+    }
+
+    fn is_inside(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_some_and(|connection| connection.inside)
+    }
+
+    /// The other connections to a peer that the protocol knows of.
+    fn others_inside(&self, peer: PeerId, id: ConnectionId) -> usize {
+        let others = self.connections.iter().filter(|(other, _)| **other != id);
+        others.filter(|(_, connection)| connection.peer == peer && connection.inside).count()
     }
 }
 
@@ -102,7 +125,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for MembersOnly<B> {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        if !self.opens(id, peer)? {
+        if !self.opens(id, peer, is_relayed(local))? {
             return Ok(Either::Right(dummy::ConnectionHandler));
         }
         self.protocol.handle_established_inbound_connection(id, peer, local, remote).map(Either::Left)
@@ -126,33 +149,39 @@ impl<B: NetworkBehaviour> NetworkBehaviour for MembersOnly<B> {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        if !self.opens(id, peer)? {
+        if !self.opens(id, peer, is_relayed(address))? {
             return Ok(Either::Right(dummy::ConnectionHandler));
         }
         self.protocol.handle_established_outbound_connection(id, peer, address, role, port).map(Either::Left)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
-        let outside = match &event {
-            FromSwarm::ConnectionEstablished(made) => self.is_outside(made.connection_id),
-            FromSwarm::AddressChange(moved) => self.is_outside(moved.connection_id),
-            FromSwarm::ConnectionClosed(closed) => {
+        match event {
+            FromSwarm::ConnectionEstablished(mut made) if self.is_inside(made.connection_id) => {
+                made.other_established = self.others_inside(made.peer_id, made.connection_id);
+                self.protocol.on_swarm_event(FromSwarm::ConnectionEstablished(made));
+            }
+            FromSwarm::AddressChange(moved) if self.is_inside(moved.connection_id) => {
+                self.protocol.on_swarm_event(event);
+            }
+            FromSwarm::ConnectionEstablished(_) | FromSwarm::AddressChange(_) => {}
+            FromSwarm::ConnectionClosed(mut closed) => {
                 let connection = self.connections.remove(&closed.connection_id);
-                connection.is_some_and(|connection| !connection.inside)
+                if connection.is_none_or(|connection| connection.inside) {
+                    closed.remaining_established = self.others_inside(closed.peer_id, closed.connection_id);
+                    self.protocol.on_swarm_event(FromSwarm::ConnectionClosed(closed));
+                }
             }
             // Refused by another protocol. Failures are told whether or not a connection was made.
             FromSwarm::DialFailure(failed) => {
                 self.connections.remove(&failed.connection_id);
-                false
+                self.protocol.on_swarm_event(event);
             }
             FromSwarm::ListenFailure(failed) => {
                 self.connections.remove(&failed.connection_id);
-                false
+                self.protocol.on_swarm_event(event);
             }
-            _ => false,
-        };
-        if !outside {
-            self.protocol.on_swarm_event(event);
+            _ => self.protocol.on_swarm_event(event),
         }
     }
 

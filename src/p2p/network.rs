@@ -12,6 +12,8 @@ mod events;
 mod jobs;
 mod outputs;
 mod pending;
+pub(super) mod ports;
+mod reach;
 mod serving;
 mod table_queries;
 mod task;
@@ -21,7 +23,7 @@ use super::status_socket::StatusSocket;
 use super::{
     addresses::PeerAddress,
     core::{FetchError, HandedOver},
-    figures::{Counters, DroppedPeer, NetworkFigures},
+    figures::{Counters, DroppedPeer, NetworkFigures, ReachedPeer},
     settings::NetworkOptions,
     status::NetworkStatus,
     surroundings::Surroundings,
@@ -231,6 +233,11 @@ impl Network {
     /// Peers that are dropped from now on.
     pub(crate) fn dropped_peers(&self) -> broadcast::Receiver<DroppedPeer> {
         self.counters.dropped.subscribe()
+    }
+
+    /// How peers have been reached until now, if this is the first who asks, and how from now on, as that changes.
+    pub(crate) fn reached_peers(&self) -> (Vec<ReachedPeer>, broadcast::Receiver<ReachedPeer>) {
+        self.counters.reached()
     }
 
     /// `None` if the network has ended.

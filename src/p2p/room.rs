@@ -18,6 +18,8 @@ pub(super) struct Most {
     pub(super) per_address: usize,
     /// From one network of addresses: /24, or /48 of IPv6.
     pub(super) per_network: usize,
+    /// By way of relays.
+    pub(super) relayed: usize,
 }
 
 /// Why a connection is refused.
@@ -35,6 +37,9 @@ pub(super) enum NoRoom {
     /// Those of its network.
     #[error("there are {0} connections from its network")]
     Network(usize),
+    /// Those by way of relays.
+    #[error("there are {0} connections by way of relays")]
+    Relayed(usize),
     /// Those of its address that are being made.
     #[error("{0} connections from its address are being made")]
     HalfOpen(usize),
@@ -108,8 +113,27 @@ type Concerns<'a, Id> = &'a dyn Fn(&Connection<Id>) -> bool;
 struct Connection<Id> {
     id: Id,
     peer: PeerId,
-    /// `None` if it has none that could be counted.
-    address: Option<IpAddr>,
+    from: Origin,
+}
+
+/// Where a connection comes from, or leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// An address.
+    Address(IpAddr),
+    /// A relay, which isn't counted: all who come by it would be one, and behind it is an address that nobody knows.
+    Relay,
+    /// Something else that can't be counted.
+    Elsewhere,
+}
+
+impl Origin {
+    fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(address),
+            Self::Relay | Self::Elsewhere => None,
+        }
+    }
 }
 
 impl<Id: Copy + Eq> Room<Id> {
@@ -126,18 +150,24 @@ impl<Id: Copy + Eq> Room<Id> {
         &mut self,
         id: Id,
         peer: PeerId,
-        address: Option<IpAddr>,
+        from: Origin,
         standing: impl Fn(&PeerId) -> Standing,
     ) -> Result<Option<(PeerId, Id)>, NoRoom> {
-        let address = address.map(host);
+        let from = match from {
+            Origin::Address(address) => Origin::Address(host(address)),
+            other => other,
+        };
+        let address = from.address();
         let trusted = standing(&peer) == Standing::Trusted;
         let is_stranger = |connection: &Connection<Id>| standing(&connection.peer) < Standing::Trusted;
-        let same_address = |connection: &Connection<Id>| address.is_some() && connection.address == address;
+        let same_address = |connection: &Connection<Id>| address.is_some() && connection.from == from;
         let network = address.map(Network::of);
         let same_network =
-            |connection: &Connection<Id>| network.is_some() && connection.address.map(Network::of) == network;
+            |connection: &Connection<Id>| network.is_some() && connection.from.address().map(Network::of) == network;
+        let is_relayed = |connection: &Connection<Id>| connection.from == Origin::Relay;
         // From the narrowest limit to the widest: what makes room in a narrow one makes room in the wide ones as well.
-        let limits: [(NoRoom, usize, bool, Concerns<'_, Id>); 4] = [
+        let limits: [(NoRoom, usize, bool, Concerns<'_, Id>); 5] = [
+            (NoRoom::Relayed(self.most.relayed), self.most.relayed, from == Origin::Relay, &is_relayed),
             (NoRoom::Address(self.most.per_address), self.most.per_address, true, &same_address),
             (NoRoom::Network(self.most.per_network), self.most.per_network, true, &same_network),
             (NoRoom::Strangers(self.most.strangers), self.most.strangers, !trusted, &is_stranger),
@@ -161,7 +191,7 @@ impl<Id: Copy + Eq> Room<Id> {
         }
         let gone = gone.and_then(|number| self.connections.remove(&number)).map(|gone| (gone.peer, gone.id));
         self.last += 1;
-        self.connections.insert(self.last, Connection { id, peer, address });
+        self.connections.insert(self.last, Connection { id, peer, from });
         Ok(gone)
     }
 
@@ -176,10 +206,14 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const MOST: Most = Most { all: 16, strangers: 8, per_address: 4, per_network: 6 };
+    const MOST: Most = Most { all: 16, strangers: 8, per_address: 4, per_network: 6, relayed: 3 };
 
-    fn ip(text: &str) -> Option<IpAddr> {
-        text.parse().ok()
+    /// An address, or the name of no address.
+    fn from(text: &str) -> Origin {
+        match text {
+            "relay" => Origin::Relay,
+            text => text.parse().map_or(Origin::Elsewhere, Origin::Address),
+        }
     }
 
     /// A room, and who is trusted.
@@ -199,7 +233,7 @@ mod tests {
             self.last += 1;
             let trusted = self.trusted.clone();
             let authors = self.authors.clone();
-            let entered = self.room.enter(self.last, peer, ip(address), |peer| match peer {
+            let entered = self.room.enter(self.last, peer, from(address), |peer| match peer {
                 peer if trusted.contains(peer) => Standing::Trusted,
                 peer if authors.contains(peer) => Standing::Author,
                 _ => Standing::Stranger,
@@ -287,9 +321,24 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_by_way_of_relays_shares_a_part_of_the_room_and_no_address() {
+        let mut rig = Rig::new();
+        for number in 0..3 {
+            assert_eq!(rig.stranger("relay"), Ok(None), "{number}");
+        }
+        assert_eq!(rig.stranger("relay"), Ok(Some(1)), "the oldest goes, and none of those that came directly");
+        assert_eq!(rig.stranger("10.0.0.1"), Ok(None));
+        for _ in 0..3 {
+            assert!(rig.trusted("relay").is_ok_and(|gone| gone.is_some()));
+        }
+        assert_eq!(rig.stranger("relay"), Err(NoRoom::Relayed(3)));
+        assert_eq!(rig.stranger("10.0.0.1"), Ok(None), "who comes directly isn't concerned");
+    }
+
+    #[test]
     fn one_address_has_its_part_of_the_half_open() {
         let mut half_open = HalfOpen::new(3);
-        let begins = |half_open: &mut HalfOpen<usize>, id, address| half_open.begins(id, ip(address).unwrap());
+        let begins = |half_open: &mut HalfOpen<usize>, id, address| half_open.begins(id, address.parse().unwrap());
         for id in 0..3 {
             assert_eq!(begins(&mut half_open, id, "10.0.0.1"), Ok(()));
         }

@@ -21,10 +21,15 @@ settings! {
         /// them. May be given several times.
         pub bootstrap as "bootstrap": Vec<PeerAddress> = Vec::new(), "FILE|MULTIADDR";
         /// Where to listen, as /ip4/0.0.0.0/tcp/PORT or /ip4/0.0.0.0/udp/PORT/quic-v1; may be given several times.
-        /// [default: every interface, TCP and QUIC, free ports]
+        /// [default: every interface, TCP and QUIC, the ports of the last run or free ones]
         pub listen as "listen": Vec<Multiaddr> = Vec::new(), "MULTIADDR";
         /// Don't look for peers on the local network.
         pub no_mdns as "no-mdns": bool = false, "BOOL";
+        /// Move weights by way of a relay too, where there is no direct connection. A relay passes on so much of a
+        /// connection, and belongs to somebody: see `peerfold bootstrap --relay-bytes`.
+        pub relay_weights as "relay-weights": bool = false, "BOOL";
+        /// Ask the router of this network to let others in (UPnP). Of use where it does what anybody in its network asks.
+        pub upnp as "upnp": bool = false, "BOOL";
         /// Seconds between two syncs with a random member, which find what gossip has missed.
         pub sync_every as "sync-every": Duration = Duration::from_secs(60), "SECONDS", Range::above(0.0);
     }
@@ -48,6 +53,13 @@ settings! {
         pub per_address as "max-connections-per-address": usize = 128, "N", Range::at_least(1.0);
         /// Connections from the addresses of one network: /24, or /48 of IPv6.
         pub per_network as "max-connections-per-network": usize = 192, "N", Range::at_least(1.0);
+        /// Connections by way of relays, which count to no address: whoever is at the other end has none that is known.
+        pub relayed as "max-relayed-connections": usize = 64, "N", Range::at_least(1.0);
+        /// Bootstrap nodes that are asked to be relays of this node, while nobody has confirmed that it is reached directly.
+        pub relays as "max-relays": usize = 2, "N";
+        /// Addresses of peers that are tried out for them at once, and as many a minute for each: a node tells its peers
+        /// whether it reaches them.
+        pub dial_backs as "max-dial-backs": usize = 8, "N";
         /// Connections of one peer.
         pub connections_per_peer as "max-connections-per-peer": u32 = 4, "N", Range::at_least(1.0);
         /// Connections being made, and as many being taken; fewer if there are not as many file descriptors.

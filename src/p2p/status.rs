@@ -12,6 +12,44 @@ pub enum Transport {
     Quic,
 }
 
+/// How a peer is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// By a connection that one side has made to the other's address.
+    #[default]
+    Direct,
+    /// By one that both sides have made at the same moment, through what is between them.
+    Punched,
+    /// By way of a relay, which passes on entries and, unless it is allowed, no weights.
+    Relayed,
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::Punched => "punched",
+            Self::Relayed => "relayed",
+        })
+    }
+}
+
+/// A peer that is looked for and isn't connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoughtPeer {
+    /// Its peer id.
+    pub peer: String,
+    /// What the allow-list calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Why it couldn't be reached the last time: each address that was tried, and the reason.
+    pub reason: String,
+    /// Seconds since then.
+    pub seconds_ago: u64,
+}
+
 /// What a peer is to this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -34,8 +72,11 @@ pub struct PeerStatus {
     pub name: Option<String>,
     /// What it is.
     pub role: PeerRole,
-    /// Its address on the oldest connection.
+    /// Its address on the oldest connection; if it is reached by relays alone, the relay's.
     pub address: String,
+    /// How it is reached.
+    #[serde(default)]
+    pub way: Way,
     /// The transport of that connection.
     pub transport: Transport,
     /// Entries of this author that are known.
@@ -110,6 +151,12 @@ pub struct NetworkStatus {
     pub figures: Option<serde_json::Value>,
     /// The connected peers, members first.
     pub peers: Vec<PeerStatus>,
+    /// Where others are told to find it, relays included.
+    #[serde(default)]
+    pub announced: Vec<String>,
+    /// Peers that are looked for and couldn't be reached.
+    #[serde(default)]
+    pub sought: Vec<SoughtPeer>,
     /// Bytes of answers that peers have yet to read.
     #[serde(default)]
     pub unread: u64,

@@ -187,7 +187,7 @@ fn read_answer(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::p2p::{PeerRole, PeerStatus, Refusals, Transport};
+    use crate::p2p::{PeerRole, PeerStatus, Refusals, Transport, Way};
 
     fn status() -> NetworkStatus {
         let peer = PeerStatus {
@@ -196,6 +196,7 @@ mod tests {
             role: PeerRole::Member,
             address: "/ip4/192.0.2.1/tcp/1".to_owned(),
             transport: Transport::Tcp,
+            way: Way::Direct,
             entries: 3,
             sent: 1,
             received: 2,
@@ -216,6 +217,8 @@ mod tests {
             figures: None,
             // More than fits into the system's buffers.
             peers: vec![peer; 10_000],
+            announced: vec![],
+            sought: vec![],
             unread: 10,
             places: 256,
             banned: vec![],

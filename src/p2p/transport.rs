@@ -11,7 +11,7 @@ use libp2p::{
     },
     dns,
     multiaddr::Protocol,
-    noise, quic,
+    noise, quic, relay,
     swarm::{self, NetworkBehaviour},
     tcp, yamux,
 };
@@ -92,6 +92,21 @@ fn transports(
     Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
 }
 
+/// The same, with names looked up.
+fn with_names(
+    keypair: &Keypair,
+    meeting: &Meeting,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Box<dyn Error + Send + Sync>> {
+    Ok(match dns::tokio::Transport::system(transports(keypair, meeting.clone())?) {
+        Ok(transport) => transport.boxed(),
+        Err(error) => {
+            tracing::warn!(%error, "no resolver is configured on this machine: names in addresses can't be looked up");
+            let (config, options) = (dns::ResolverConfig::default(), dns::ResolverOpts::default());
+            dns::tokio::Transport::custom(transports(keypair, meeting.clone())?, config, options).boxed()
+        }
+    })
+}
+
 /// A swarm over TCP and QUIC, or TCP alone if there is a secret, where a connection may take so long to be made. Must be
 /// called inside a tokio runtime, which will run its connections.
 pub(super) fn swarm<B: NetworkBehaviour>(
@@ -101,25 +116,35 @@ pub(super) fn swarm<B: NetworkBehaviour>(
     handshake_timeout: Duration,
 ) -> Result<Swarm<B>, NetworkError> {
     let failed = |error: &dyn std::fmt::Display| NetworkError::Start { reason: error.to_string() };
-    let transports = || {
-        SwarmBuilder::with_existing_identity(keypair.clone())
-            .with_tokio()
-            .with_other_transport(|keypair| transports(keypair, meeting.clone()))
-            .map_err(|error| failed(&error))
-    };
-    let idle = |config: swarm::Config| config.with_idle_connection_timeout(IDLE);
-    match transports()?.with_dns() {
-        Ok(builder) => {
-            let builder = builder.with_behaviour(behaviour).map_err(|error| failed(&error))?;
-            Ok(builder.with_swarm_config(idle).with_connection_timeout(handshake_timeout).build())
-        }
-        Err(error) => {
-            tracing::warn!(%error, "no resolver is configured on this machine: names in addresses can't be looked up");
-            let builder = transports()?.with_dns_config(dns::ResolverConfig::default(), dns::ResolverOpts::default());
-            let builder = builder.with_behaviour(behaviour).map_err(|error| failed(&error))?;
-            Ok(builder.with_swarm_config(idle).with_connection_timeout(handshake_timeout).build())
-        }
-    }
+    let builder = SwarmBuilder::with_existing_identity(keypair.clone())
+        .with_tokio()
+        .with_other_transport(|keypair| with_names(keypair, meeting))
+        .map_err(|error| failed(&error))?;
+    let builder = builder.with_behaviour(behaviour).map_err(|error| failed(&error))?;
+    Ok(builder.with_swarm_config(idle).with_connection_timeout(handshake_timeout).build())
+}
+
+/// The same for a node that relays can connect with others. Such a connection goes inside the relay's, so where there is a
+/// secret, the relay has it too.
+pub(super) fn relayed_swarm<B: NetworkBehaviour>(
+    keypair: &Keypair,
+    meeting: &Meeting,
+    behaviour: impl FnOnce(&Keypair, relay::client::Behaviour) -> Result<B, Box<dyn Error + Send + Sync>>,
+    handshake_timeout: Duration,
+) -> Result<Swarm<B>, NetworkError> {
+    let failed = |error: &dyn std::fmt::Display| NetworkError::Start { reason: error.to_string() };
+    let builder = SwarmBuilder::with_existing_identity(keypair.clone())
+        .with_tokio()
+        .with_other_transport(|keypair| with_names(keypair, meeting))
+        .map_err(|error| failed(&error))?;
+    let builder =
+        builder.with_relay_client(noise::Config::new, yamux::Config::default).map_err(|error| failed(&error))?;
+    let builder = builder.with_behaviour(behaviour).map_err(|error| failed(&error))?;
+    Ok(builder.with_swarm_config(idle).with_connection_timeout(handshake_timeout).build())
+}
+
+fn idle(config: swarm::Config) -> swarm::Config {
+    config.with_idle_connection_timeout(IDLE)
 }
 
 /// Every interface, over TCP, and QUIC unless all must be private, on this port. With 0 the system chooses one.
@@ -143,15 +168,17 @@ pub(super) fn listen_on<B: NetworkBehaviour>(
 }
 
 /// Listens on as many of these addresses as possible: not every machine has IPv6. An error if none works, or if another
-/// process listens on one.
+/// process listens on one. In the place of each that is tried first which `again` names for it, if any.
 pub(super) fn listen_on_some<B: NetworkBehaviour>(
     swarm: &mut Swarm<B>,
     addresses: &[Multiaddr],
+    again: impl Fn(&Multiaddr) -> Option<Multiaddr>,
 ) -> Result<Vec<ListenerId>, NetworkError> {
     let mut last = None;
     let mut listening = Vec::new();
     for address in addresses {
-        match listen(swarm, address) {
+        let remembered = again(address).and_then(|again| listen(swarm, &again).ok());
+        match remembered.map_or_else(|| listen(swarm, address), Ok) {
             Ok(listener) => listening.push(listener),
             Err(error @ NetworkError::InUse { .. }) => return Err(error),
             Err(error) => last = Some(error),

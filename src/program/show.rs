@@ -93,6 +93,11 @@ pub(crate) fn text(event: &Event) -> Option<String> {
         Event::PeerDropped { peer, reason, seconds } => {
             format!("dropped {} for {}: {reason}", short_peer(peer), HumanDuration(Duration::from_secs(*seconds)))
         }
+        Event::PeerReached { peer, way, reason } => {
+            let why = reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+            format!("{} is reached: {way}{why}", short_peer(peer))
+        }
+        Event::PeerNotReached { peer, reason } => format!("{} can't be reached: {reason}", short_peer(peer)),
         Event::CaughtUp { from, epoch } => format!("caught up from epoch {from} with epoch {epoch} of the others"),
         Event::EpochDone { epoch, epochs, metrics, steps, seconds, written, read, peers, sent, received, bucket } => {
             let metric = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);

@@ -17,7 +17,7 @@ use peerfold::{
     },
     p2p::{
         BLOB_PROTOCOL, BlobCodec, BlobRequest, BlobResponse, BootstrapNode, Item, MAX_BLOBS, MAX_ITEMS,
-        NetworkSettings, SYNC_PROTOCOL, SyncCodec, SyncRequest, SyncResponse,
+        NetworkSettings, RelayLimits, SYNC_PROTOCOL, SyncCodec, SyncRequest, SyncResponse,
     },
     secret::Secret,
     weights::{
@@ -498,6 +498,7 @@ fn a_frame_may_be_as_long_as_the_page_says_and_no_longer() {
 #[test]
 fn the_limits_are_as_the_page_says() {
     let (network, bucket) = (NetworkSettings::default(), BucketSettings::default());
+    let relay = RelayLimits::default();
     let (limits, swarm, cache) = (&network.limits, &network.swarm, CacheSettings::default());
     let (seconds, number) =
         (|time: Duration| format!("{} s", time.as_secs_f64()), |number: usize| commas(number as u64));
@@ -529,6 +530,19 @@ fn the_limits_are_as_the_page_says() {
         format!("items in a page | 263,680 bytes; {MAX_ITEMS} |"),
         format!("| hashes in a request, blobs in an answer | {MAX_BLOBS} |"),
         format!("| connections; of one peer | {}; {} |", swarm.connections, swarm.connections_per_peer),
+        format!("| relayed connections; relays in use | {}; {} |", swarm.relayed, swarm.relays),
+        format!("| addresses tried out for others at once; for one peer in a minute | {}; 8 |", swarm.dial_backs),
+        format!(
+            "| relay: reservations; connections; of one peer | {}; {}; {} |",
+            number(relay.reservations),
+            number(relay.circuits),
+            relay.circuits_of_peer
+        ),
+        format!(
+            "| relay: time of a reservation, and of a connection; bytes, each way | {}; {} |",
+            seconds(relay.lasts.max(relay.reserved_for)),
+            size(relay.bytes)
+        ),
         format!("| connections being made, and being taken | {} each |", swarm.pending),
         format!("| those being taken from one address | {} |", swarm.pending_per_address),
         format!(

@@ -4,7 +4,7 @@ use crate::{hostile::idle, net::Rogue, network_tests, node::Homes, samples::*};
 use libp2p_identity::Keypair;
 use peerfold::{
     folder::SharedFolder,
-    p2p::{BootstrapNode, PeerAddress, PeerRole},
+    p2p::{BootstrapNode, PeerAddress, PeerRole, RelayLimits},
     secret::Secret,
     weights::Key,
 };
@@ -21,7 +21,9 @@ async fn bootstrap_node_with(
 ) -> (PeerAddress, oneshot::Sender<()>, JoinHandle<()>) {
     let (keypair, listen) = (Keypair::generate_ed25519(), ["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);
     let node = match secret {
-        Some(secret) => BootstrapNode::start_private(&keypair, &listen, secret).unwrap(),
+        Some(secret) => {
+            BootstrapNode::start_with(&keypair, &listen, Some(secret), Some(RelayLimits::default())).unwrap()
+        }
         None => BootstrapNode::start(&keypair, &listen).unwrap(),
     };
     let node = change(node);

@@ -142,7 +142,7 @@ network_tests! {
             other => panic!("{:?}", other.err()),
         }
         let listen = ["/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()];
-        let refused = BootstrapNode::start_private(&Keypair::generate_ed25519(), &listen, &Secret::generate());
+        let refused = BootstrapNode::start_with(&Keypair::generate_ed25519(), &listen, Some(&Secret::generate()), None);
         assert!(matches!(refused.err().unwrap(), NetworkError::Private { .. }));
     }
 }

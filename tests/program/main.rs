@@ -11,6 +11,7 @@ mod bucket;
 #[cfg(feature = "s3")]
 #[path = "../support/buckets/mod.rs"]
 mod buckets;
+mod check;
 mod config;
 mod demo;
 mod demo_ends;
@@ -21,6 +22,7 @@ mod golden;
 mod identity;
 mod members;
 mod mistakes;
+mod nat;
 mod network;
 mod node;
 mod pauses;
@@ -34,6 +36,8 @@ mod restart;
 mod runs;
 mod secret;
 mod signals;
+#[path = "../support/sites/mod.rs"]
+mod sites;
 mod strategies;
 mod terminal;
 mod threads;

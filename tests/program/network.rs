@@ -5,7 +5,13 @@ use peerfold::{
     node::{Event, Origin},
     p2p::{NetworkStatus, PeerAddress, PeerRole, Transport},
 };
-use std::{cell::Cell, fs, process::Command};
+use std::{
+    cell::Cell,
+    collections::BTreeSet,
+    fs,
+    net::{Ipv4Addr, TcpListener},
+    process::Command,
+};
 
 /// Nobody answers there, and nobody is called so.
 const DEAD: &str = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWPnfEHvMo1WEsMrwy5HSkijx33tpcNNZJZ1L5cp4DxsQ7";
@@ -114,6 +120,33 @@ fn a_port_in_use_is_one_line() {
     let args = ["--folder", "p2p:", "--no-mdns", "--allow", &DEAD[DEAD.len() - 52..], "--listen", &address];
     let ended = Ended::of(sandbox.node("node", &args));
     assert!(ended.error().contains("another program listens there already"), "{}", ended.error());
+}
+
+/// Where it listens, of all interfaces, each address once.
+fn listening(sandbox: &Sandbox) -> BTreeSet<String> {
+    let args = ["--folder", "p2p:", "--no-mdns", "--min-peers", "1", "--start-deadline", "60"];
+    let mut node = Running::start(sandbox.node("a", &args));
+    node.event(|event| matches!(event, Event::Waiting { .. }));
+    let listening = status(sandbox, "a").listening.into_iter().collect();
+    node.signal("TERM");
+    node.wait();
+    listening
+}
+
+#[test]
+fn a_restarted_node_is_found_where_it_was() {
+    let sandbox = Sandbox::new();
+    let first = listening(&sandbox);
+    assert_eq!(listening(&sandbox), first);
+    // Another program may have taken a port meanwhile: that one is another then.
+    let taken = first.iter().find(|address| address.contains("/ip4/127.0.0.1/tcp/")).unwrap();
+    let port: u16 = taken.split('/').nth(4).unwrap().parse().unwrap();
+    let _other = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    let later = listening(&sandbox);
+    let udp = |listening: &BTreeSet<String>| {
+        listening.iter().filter(|address| address.contains("/udp/")).cloned().collect::<Vec<_>>()
+    };
+    assert!(!later.contains(taken) && udp(&later) == udp(&first), "{first:#?} {later:#?}");
 }
 
 #[test]

@@ -64,6 +64,14 @@ pub enum Input {
     Connected(PeerId),
     /// The last one ended.
     Disconnected(PeerId),
+    /// Whether a peer is reached by relays alone has changed, so that no weights may be asked of it. Before the first
+    /// connection to a peer this is told too, if it is a relayed one.
+    Relayed {
+        /// Who.
+        peer: PeerId,
+        /// Whether.
+        only: bool,
+    },
     /// A message of gossip, to be answered by [`Output::Verdict`].
     Gossip {
         /// Names it.

@@ -81,7 +81,9 @@ impl Core {
             let mut updates = set.of_author(*peer).filter(|entry| entry.key.update_epoch().is_some()).peekable();
             updates.peek().is_none() || updates.any(|entry| entry.layout == layout)
         };
-        self.members().filter(|peer| !self.holders.holds(peer, root) && fetches(peer)).collect()
+        // Who is reached by relays alone can't.
+        let can = |peer: &PeerId| self.is_direct(peer) || self.may_become_direct(peer);
+        self.members().filter(|peer| !self.holders.holds(peer, root) && fetches(peer) && can(peer)).collect()
     }
 
     pub(super) fn holds(&mut self, peer: PeerId, roots: &[Root]) {
@@ -133,7 +135,8 @@ impl Core {
     /// Tells an author, if it is connected, that its newest update is held here.
     pub(super) fn tell_held(&mut self, author: PeerId) {
         let Some(held) = self.holders.held.get_mut(&author).filter(|held| !held.told) else { return };
-        if !self.peers.contains_key(&author) {
+        // Nor by a relay: it is told once there is a direct connection.
+        if !self.peers.contains_key(&author) || self.relayed.contains_key(&author) {
             return;
         }
         held.told = true;

@@ -115,7 +115,7 @@ impl Core {
 
     /// All of a value is here: tells its author, if the author asked for it to be kept.
     pub(super) fn tell_kept(&mut self, author: PeerId, root: Root) {
-        if self.keeps.is_asked(&author, &root) {
+        if self.keeps.is_asked(&author, &root) && self.is_direct(&author) {
             let (federation, id) = (self.config.federation, self.new_id());
             let request = BlobRequest::Holds { federation, roots: vec![root] };
             self.push(Output::Blobs { id, peer: author, request });

@@ -103,7 +103,7 @@ impl Core {
             if lately || self.holders(&root).next().is_some() {
                 continue;
             }
-            let members = self.members().collect();
+            let members = self.members().filter(|peer| self.is_direct(peer)).collect();
             let keepers = self.draw(members, KEEPERS);
             if !keepers.is_empty() {
                 self.leaving.asked.insert(root, self.now);

@@ -104,6 +104,7 @@ impl Core {
     }
 
     pub(super) fn disconnected(&mut self, peer: PeerId) {
+        self.relayed.remove(&peer);
         let Some(Peer { session, .. }) = self.peers.remove(&peer) else { return };
         if session.is_some_and(|session| session.changed) {
             self.set_changed(None);

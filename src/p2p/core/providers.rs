@@ -75,7 +75,7 @@ enum Next {
 
 impl Core {
     pub(super) fn has_anyone_to_ask(&self) -> bool {
-        self.peers.values().any(|peer| !peer.relation.is_stranger())
+        self.peers.iter().any(|(id, peer)| !peer.relation.is_stranger() && self.is_direct(id))
     }
 
     /// Sends those requests of a job that may be sent now. Returns true if the job has ended because nobody is left to
@@ -159,7 +159,8 @@ impl Core {
         let mut found = Vec::new();
         let now = self.now;
         let may_be_asked = |state: &Peer| !state.relation.is_stranger() && state.later <= now;
-        for (peer, state) in self.peers.iter().filter(|(_, state)| may_be_asked(state)) {
+        let direct = |peer: &PeerId| !self.relayed.contains_key(peer);
+        for (peer, state) in self.peers.iter().filter(|(peer, state)| may_be_asked(state) && direct(peer)) {
             if !job.tried.may_be_asked(peer) {
                 continue;
             }
@@ -253,7 +254,11 @@ impl Core {
 
     /// Whether somebody may still give blobs of it, though not now.
     fn is_put_off(&self, job: &Job) -> bool {
-        let later = self.peers.iter().filter(|(_, state)| !state.relation.is_stranger() && state.later > self.now);
+        let waits = |peer, state: &Peer| match self.is_direct(peer) {
+            true => state.later > self.now,
+            false => self.may_become_direct(peer),
+        };
+        let later = self.peers.iter().filter(|(peer, state)| !state.relation.is_stranger() && waits(peer, state));
         later.map(|(peer, _)| peer).any(|peer| job.todo.keys().any(|hash| job.tried.may_give(peer, hash)))
     }
 

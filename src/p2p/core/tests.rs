@@ -7,6 +7,7 @@ mod holders;
 mod leaving;
 mod members;
 mod places;
+mod relayed;
 mod sync;
 
 use super::*;

@@ -3,6 +3,7 @@
 use super::{
     Command,
     driver::{Banned, Driver},
+    reach::Unreached,
 };
 use crate::p2p::{
     addresses::{PeerAddress, can_be_dialled},
@@ -10,7 +11,7 @@ use crate::p2p::{
     doors,
     figures::NetworkFigures,
     lookout::Facts,
-    status::{BannedPeer, NetworkStatus},
+    status::{BannedPeer, NetworkStatus, SoughtPeer},
     surroundings::Surroundings,
 };
 use libp2p_identity::PeerId;
@@ -120,6 +121,18 @@ impl Driver {
             received,
             cached,
             figures: self.figures.as_ref().map(|figures| figures.borrow().clone()),
+            announced: self.announced_addresses(),
+            sought: self
+                .unreached
+                .iter()
+                .filter(|(peer, _)| self.redial.is_sought(peer) || self.lookout.is_announced(peer))
+                .map(|(peer, Unreached { reason, at })| SoughtPeer {
+                    peer: peer.to_string(),
+                    name: self.membership.name(*peer),
+                    reason: reason.clone(),
+                    seconds_ago: now.saturating_sub(*at).as_secs(),
+                })
+                .collect(),
             peers: self.peers.status(
                 now,
                 |peer| self.redial.is_listed(peer),

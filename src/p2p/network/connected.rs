@@ -1,25 +1,68 @@
 //! The connected peers, and what is reported about them.
 
 use crate::p2p::{
-    addresses::{is_loopback, usable, without_peer},
-    status::{PeerRole, PeerStatus, Transport},
+    addresses::{is_loopback, is_relayed, usable, without_peer},
+    status::{PeerRole, PeerStatus, Transport, Way},
 };
 use libp2p::{Multiaddr, core::ConnectedPoint, multiaddr::Protocol, swarm::ConnectionId};
 use libp2p_identity::PeerId;
 use std::{collections::BTreeMap, time::Duration};
 
+/// A connection to a peer.
+struct Connection {
+    /// The other end's address, or by which relay it goes.
+    address: Multiaddr,
+    way: Way,
+    /// Whether this side has made it.
+    dialled: bool,
+}
+
+impl Connection {
+    fn of(at: &ConnectedPoint) -> Self {
+        let relayed = at.is_relayed();
+        let (address, dialled) = match at {
+            ConnectedPoint::Dialer { address, .. } => (address, true),
+            // The other end of a relayed one is only a name.
+            ConnectedPoint::Listener { local_addr, .. } if relayed => (local_addr, false),
+            ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr, false),
+        };
+        let way = if relayed { Way::Relayed } else { Way::Direct };
+        Self { address: without_peer(address), way, dialled }
+    }
+
+    fn is_local(&self) -> bool {
+        self.way != Way::Relayed && is_loopback(&self.address)
+    }
+}
+
 /// A connected peer.
 pub(super) struct Peer {
-    connections: BTreeMap<ConnectionId, Multiaddr>,
+    connections: BTreeMap<ConnectionId, Connection>,
     pub(super) member: bool,
     /// Whether it might take part when it was connected.
     pub(super) admitted: bool,
     /// Where it says that it listens.
     pub(super) addresses: Vec<Multiaddr>,
+    /// Those of them by which it was tried to be reached directly, when it was reached by a relay alone.
+    pub(super) tried: Vec<Multiaddr>,
+    /// How it is reached, as it was told last.
+    pub(super) told: Option<Way>,
     pub(super) sent: u64,
     pub(super) received: u64,
     since: Duration,
     pub(super) seen: Duration,
+}
+
+impl Peer {
+    /// Of its best connections the oldest.
+    fn best(&self) -> Option<&Connection> {
+        self.connections.values().min_by_key(|connection| connection.way == Way::Relayed)
+    }
+
+    /// Where it says that it listens, without relays.
+    pub(super) fn own_addresses(&self) -> Vec<Multiaddr> {
+        self.addresses.iter().filter(|address| !is_relayed(address)).cloned().collect()
+    }
 }
 
 /// All of them.
@@ -44,12 +87,14 @@ impl Peers {
             member: false,
             admitted,
             addresses: Vec::new(),
+            tried: Vec::new(),
+            told: None,
             sent: 0,
             received: 0,
             since: now,
             seen: now,
         });
-        peer.connections.insert(connection, without_peer(at.get_remote_address()));
+        peer.connections.insert(connection, Connection::of(at));
         !known
     }
 
@@ -66,7 +111,32 @@ impl Peers {
 
     /// Whether a peer is on this machine.
     pub(super) fn is_local(&self, id: &PeerId) -> bool {
-        self.by_id.get(id).is_some_and(|peer| peer.connections.values().any(is_loopback))
+        self.by_id.get(id).is_some_and(|peer| peer.connections.values().any(Connection::is_local))
+    }
+
+    /// How a peer is reached.
+    pub(super) fn way(&self, id: &PeerId) -> Option<Way> {
+        self.by_id.get(id)?.best().map(|best| best.way)
+    }
+
+    /// A connection to it was made through what is between, at both ends at once.
+    pub(super) fn punched(&mut self, id: &PeerId, connection: ConnectionId) {
+        if let Some(connection) = self.by_id.get_mut(id).and_then(|peer| peer.connections.get_mut(&connection)) {
+            connection.way = Way::Punched;
+        }
+    }
+
+    /// The relayed connections to a peer.
+    pub(super) fn relayed(&self, id: &PeerId) -> Vec<ConnectionId> {
+        let connections = self.by_id.get(id).into_iter().flat_map(|peer| &peer.connections);
+        connections.filter(|(_, connection)| connection.way == Way::Relayed).map(|(id, _)| *id).collect()
+    }
+
+    /// Where this node has reached a peer directly, and by which connection.
+    pub(super) fn dialled(&self, id: &PeerId) -> Option<(ConnectionId, Multiaddr)> {
+        let connections = self.by_id.get(id)?.connections.iter();
+        let mut direct = connections.filter(|(_, connection)| connection.dialled && connection.way != Way::Relayed);
+        direct.next().map(|(id, connection)| (*id, connection.address.clone()))
     }
 
     pub(super) fn members(&self) -> usize {
@@ -77,7 +147,7 @@ impl Peers {
     /// valid.
     pub(super) fn listens(&mut self, id: &PeerId, addresses: Vec<Multiaddr>) -> Option<(&Peer, Vec<Multiaddr>)> {
         let peer = self.by_id.get_mut(id)?;
-        let local = peer.connections.values().any(is_loopback);
+        let local = peer.connections.values().any(Connection::is_local);
         let mut before = std::mem::replace(&mut peer.addresses, usable(addresses, local));
         before.retain(|address| !peer.addresses.contains(address));
         Some((peer, before))
@@ -95,7 +165,8 @@ impl Peers {
             .by_id
             .iter()
             .map(|(id, peer)| {
-                let address = peer.connections.values().next().cloned().unwrap_or_else(Multiaddr::empty);
+                let best = peer.best();
+                let address = best.map_or_else(Multiaddr::empty, |best| best.address.clone());
                 let role = match (peer.member, listed(id)) {
                     (true, _) => PeerRole::Member,
                     (false, true) => PeerRole::Bootstrap,
@@ -107,6 +178,7 @@ impl Peers {
                     role,
                     transport: transport(&address),
                     address: address.to_string(),
+                    way: best.map_or(Way::Direct, |best| best.way),
                     entries: entries(*id),
                     sent: peer.sent,
                     received: peer.received,

@@ -5,12 +5,13 @@ use crate::p2p::{
     addresses::{PeerAddress, usable, without_peer},
     behaviour::BehaviourEvent,
     core::Input,
+    dial_error::reason,
     protocols::KADEMLIA_PROTOCOL,
 };
 use libp2p::{
     Multiaddr, identify,
     kad::{self, GetProvidersOk, InboundRequest, QueryResult},
-    mdns,
+    mdns, relay,
     swarm::{
         DialError, StreamUpgradeError, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
@@ -115,6 +116,10 @@ impl Driver {
             return;
         }
         let in_table = info.protocols.contains(&KADEMLIA_PROTOCOL);
+        self.seen_at(&info.observed_addr);
+        if info.protocols.contains(&relay::HOP_PROTOCOL_NAME) && self.redial.is_listed(&peer_id) {
+            self.may_relay(peer_id);
+        }
         let Some((peer, over)) = self.peers.listens(&peer_id, info.listen_addrs) else { return };
         let kad = &mut self.swarm.behaviour_mut().kad;
         if in_table {
@@ -127,6 +132,7 @@ impl Driver {
             }
         }
         self.remember(&peer_id);
+        self.try_directly(peer_id);
         let sought = self.redial.is_sought(&peer_id) || self.lookout.is_announced(&peer_id);
         self.lookout.identified(&peer_id, in_table && sought);
         if in_table {
@@ -151,18 +157,22 @@ impl Driver {
         match event {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let (now, admitted) = (self.now(), self.membership.allows(peer_id));
-                if self.peers.connected(peer_id, &endpoint, connection_id, admitted, now) {
+                let first = self.peers.connected(peer_id, &endpoint, connection_id, admitted, now);
+                self.way_made(peer_id, connection_id, &endpoint);
+                if first {
                     tracing::debug!(peer = %peer_id, address = %endpoint.get_remote_address(), "connected");
                     self.is_first(peer_id);
                 } else {
                     self.is_further(peer_id);
                 }
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. }
-                if self.peers.disconnected(&peer_id, connection_id) =>
-            {
-                tracing::debug!(peer = %peer_id, ?cause, "disconnected");
-                self.is_gone(peer_id);
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                if self.peers.disconnected(&peer_id, connection_id) {
+                    tracing::debug!(peer = %peer_id, ?cause, "disconnected");
+                    self.is_gone(peer_id);
+                } else {
+                    self.way_lost(peer_id);
+                }
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => self.not_dialled(peer, &error),
             _ => {}
@@ -178,10 +188,12 @@ impl Driver {
     /// One more connection to a connected peer.
     fn is_further(&mut self, peer: PeerId) {
         self.tell(Input::Connected(peer));
+        self.tell_way(peer);
     }
 
     fn is_gone(&mut self, peer: PeerId) {
         let now = self.now();
+        self.reservations.gone(&peer);
         self.redial.lost(&peer, now);
         self.lookout.disconnected(peer, self.core.heard(&peer), self.redial.is_sought(&peer));
         self.tell(Input::Disconnected(peer));
@@ -195,6 +207,9 @@ impl Driver {
         self.redial.lost(&peer, now);
         self.lookout.not_reached(&peer);
         let first = self.redial.is_listed(&peer) && self.redial.first_failure(&peer);
+        if self.redial.is_sought(&peer) || self.lookout.is_announced(&peer) {
+            self.note_unreached(peer, reason(error));
+        }
         match error {
             DialError::LocalPeerId { .. } => self.redial.forget(&peer),
             DialError::WrongPeerId { obtained, address } if first => {
@@ -212,22 +227,4 @@ impl Driver {
             error => tracing::debug!(%peer, reason = reason(error), "not reached"),
         }
     }
-}
-
-/// A failed dial in one line: the address that was tried, and the innermost reason.
-fn reason(error: &DialError) -> String {
-    let DialError::Transport(tried) = error else {
-        return error.to_string().replace('\n', " ");
-    };
-    let of_one = |error: &dyn std::error::Error| {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(inner) = source {
-            text = inner.to_string();
-            source = inner.source();
-        }
-        text.replace('\n', " ")
-    };
-    let tried = tried.iter().map(|(address, error)| format!("{}: {}", without_peer(address), of_one(error)));
-    tried.collect::<Vec<_>>().join("; ")
 }

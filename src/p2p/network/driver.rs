@@ -8,13 +8,15 @@ use super::{
     connected::Peers,
     jobs::{Done, Housekeeping},
     pending::{Pending, Protocol},
+    ports::{self, Ports},
+    reach::Unreached,
     table_queries::TableQueries,
 };
 use crate::{
     cache::{Cache, KnownPeer},
     entries::{Board, MemberList, Membership},
     p2p::{
-        addresses::PeerAddress,
+        addresses::{PeerAddress, is_relayed},
         announcements::{Announcements, Places},
         behaviour::Behaviour,
         core::{Answers, Core, CoreConfig, FetchError, HandedOver, Input, Rate, Rates, Room},
@@ -23,11 +25,12 @@ use crate::{
         message::BlobResponse,
         private::{Meeting, table_key, topic},
         redial::Redial,
+        reservations::{Outside, Reservations},
         settings::{FederationName, NetworkSettings, SwarmLimits},
         shortage::{Shortage, Strangers},
         status::Refusals,
         surroundings::Surroundings,
-        transport::{NetworkError, default_listen, listen_on, listen_on_some, swarm},
+        transport::{NetworkError, default_listen, listen_on, listen_on_some, relayed_swarm},
         trust::Trust,
     },
     weights::{BlobHash, FederationId, Root},
@@ -37,10 +40,11 @@ use libp2p::{
     core::transport::ListenerId,
     gossipsub::TopicHash,
     request_response::{InboundRequestId, ResponseChannel},
+    swarm::ConnectionId,
 };
-use libp2p_identity::PeerId;
+use libp2p_identity::{Keypair, PeerId};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering, mpsc as std_mpsc},
     time::{Duration, SystemTime},
 };
@@ -125,6 +129,18 @@ pub(super) struct Driver {
     pub(super) upload: Rates,
     /// Requests for blobs that were put off so far.
     pub(super) put_off: u64,
+    /// How this node is reached from outside.
+    pub(super) outside: Outside,
+    /// The relays by which it is, if it needs any.
+    pub(super) reservations: Reservations,
+    /// Connections through what is between, from when they are made until they are told of: a moment.
+    pub(super) punched: BTreeSet<ConnectionId>,
+    /// Peers that couldn't be reached, until they are. Bounded where they are added.
+    pub(super) unreached: BTreeMap<PeerId, Unreached>,
+    /// Whether weights may go by relays.
+    pub(super) relay_weights: bool,
+    /// Whether the system chose the ports, so that they are remembered.
+    pub(super) chose_ports: bool,
     /// What other nodes have announced to this node's part of the table.
     pub(super) table: Announcements,
     /// What was refused so far.
@@ -184,11 +200,16 @@ impl Driver {
             let checked = settings.check_private();
             checked.map_err(|mistake| NetworkError::Private { address: mistake.value, reason: mistake.what })?;
         }
-        let behaviour = Behaviour::new(&keypair, federation, &membership, &settings, secret, trust.clone());
-        let behaviour = behaviour.map_err(|reason| NetworkError::Start { reason })?;
-        let mut swarm = swarm(&keypair, &meeting, |_| behaviour, settings.swarm.handshake_timeout)?;
-        let silent = if settings.listen.is_empty() {
-            listen_on_some(&mut swarm, &default_listen(0, meeting.is_private()))?
+        let behaviour = |keypair: &Keypair, relays| {
+            let made = Behaviour::new(keypair, federation, &membership, &settings, secret, trust.clone(), relays);
+            made.map_err(Into::into)
+        };
+        let mut swarm = relayed_swarm(&keypair, &meeting, behaviour, settings.swarm.handshake_timeout)?;
+        let chose_ports = settings.listen.is_empty();
+        let silent = if chose_ports {
+            let noted = cache.notes(ports::NOTE).unwrap_or_default();
+            let ports = noted.get(ports::NOTE).map(|note| Ports::decode(note)).unwrap_or_default();
+            listen_on_some(&mut swarm, &default_listen(0, meeting.is_private()), |address| ports.again(address))?
         } else {
             listen_on(&mut swarm, &settings.listen)?
         };
@@ -204,7 +225,7 @@ impl Driver {
                 redial.listed(peer, address, Duration::ZERO);
             }
         }
-        let NetworkSettings { sync_every, limits, swarm: swarm_limits, .. } = settings;
+        let NetworkSettings { sync_every, limits, swarm: swarm_limits, relay_weights, .. } = settings;
         let config = CoreConfig { federation, me, layout, sampled, membership: membership.clone(), sync_every, limits };
         let mut core = Core::new(config, board.clone(), options.seed);
         let noted = cache.notes(bans::NOTE).unwrap_or_default();
@@ -264,6 +285,12 @@ impl Driver {
             requests,
             upload,
             put_off: 0,
+            outside: Outside::default(),
+            reservations: Reservations::new(swarm_limits.relays),
+            punched: BTreeSet::new(),
+            unreached: BTreeMap::new(),
+            relay_weights,
+            chose_ports,
             table: Announcements::new(Places { records: swarm_limits.announcements, ttl: swarm_limits.provider_ttl }),
             refusals: Refusals::default(),
             meeting,
@@ -318,11 +345,15 @@ impl Driver {
 
     pub(super) fn tell_where(&mut self) {
         if let Some(ready) = self.ready.take() {
+            if self.chose_ports {
+                self.housekeeping.ports = Some(Ports::of(self.swarm.listeners()).encode());
+            }
             let _ = ready.send(Ok(self.listening()));
         }
     }
 
     pub(super) fn listening(&self) -> Vec<PeerAddress> {
-        self.swarm.listeners().map(|address| PeerAddress { peer: self.me, address: address.clone() }).collect()
+        let own = self.swarm.listeners().filter(|address| !is_relayed(address));
+        own.map(|address| PeerAddress { peer: self.me, address: address.clone() }).collect()
     }
 }

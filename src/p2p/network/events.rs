@@ -13,6 +13,7 @@ use libp2p::{
     gossipsub, ping,
     request_response::{self, Message, OutboundFailure},
     swarm::{ListenError, SwarmEvent},
+    upnp,
 };
 use std::{io, time::Duration};
 
@@ -21,15 +22,19 @@ impl Driver {
         match event {
             SwarmEvent::Behaviour(event) => self.protocol(event),
             SwarmEvent::NewListenAddr { listener_id, address } => {
-                tracing::info!(%address, "listening");
-                // We don't know how others see this node, so we tell them where it listens.
-                self.swarm.add_external_address(address);
+                self.listens_at(address);
                 self.listener_spoke(listener_id);
             }
-            SwarmEvent::ExpiredListenAddr { address, .. } => self.swarm.remove_external_address(&address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.listens_no_more(&address),
+            SwarmEvent::ExternalAddrConfirmed { address } => self.confirmed(&address),
+            SwarmEvent::ExternalAddrExpired { address } => self.expired(&address),
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 let reason = reason.err().map_or_else(|| "it was asked to".to_owned(), |error| error.to_string());
-                tracing::warn!(reason, "a listener has closed");
+                if self.reservations.ended(listener_id, self.began.elapsed()) {
+                    tracing::debug!(reason, "a relay is one no more");
+                } else {
+                    tracing::warn!(reason, "a listener has closed");
+                }
                 self.listener_spoke(listener_id);
             }
             SwarmEvent::ListenerError { error, .. } => self.shortage.not_accepted(&error),
@@ -74,7 +79,12 @@ impl Driver {
             BehaviourEvent::Kad(event) => self.table(event),
             BehaviourEvent::Identify(event) => self.identified(event),
             BehaviourEvent::Mdns(event) => self.found_beside(event),
-            BehaviourEvent::Gossip(GossipEvent::Gossip(_)) | BehaviourEvent::Doors(_) => {}
+            BehaviourEvent::Relays(event) => self.relays(event),
+            BehaviourEvent::Punching(event) => self.punching(event),
+            BehaviourEvent::Candidates(event) => tracing::debug!(?event, "an address was tried out"),
+            BehaviourEvent::Upnp(event) => upnp_said(&event),
+            BehaviourEvent::Gossip(GossipEvent::Gossip(_)) | BehaviourEvent::Doors(_) | BehaviourEvent::DialBack(_) => {
+            }
             BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) | BehaviourEvent::Admission(never) => {
                 match never {}
             }
@@ -145,6 +155,24 @@ impl Driver {
             request_response::Event::InboundFailure { connection_id, request_id, error, .. } => {
                 self.answer_failed((Protocol::Blobs, request_id), connection_id, &error);
             }
+        }
+    }
+}
+
+/// What the router says. The address that it opens is told to others by itself.
+fn upnp_said(event: &upnp::Event) {
+    match event {
+        upnp::Event::NewExternalAddr { external_addr, .. } => {
+            tracing::info!(address = %external_addr, "the router lets others in");
+        }
+        upnp::Event::ExpiredExternalAddr { external_addr, .. } => {
+            tracing::warn!(address = %external_addr, "the router lets others in no more");
+        }
+        upnp::Event::GatewayNotFound => {
+            tracing::warn!("no router answers (UPnP): leave --upnp out, or switch it on there");
+        }
+        upnp::Event::NonRoutableGateway => {
+            tracing::warn!("the router that answers (UPnP) is behind another one, so that it can't let others in");
         }
     }
 }

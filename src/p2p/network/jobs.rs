@@ -1,6 +1,6 @@
 //! Blocking work: reading and writing the cache, off the network's task.
 
-use super::bans;
+use super::{bans, ports};
 use crate::{
     cache::{Cache, KnownPeer, Look, Retention, Stored},
     entries::{Board, Conflict},
@@ -34,6 +34,8 @@ pub(super) struct Housekeeping {
     pub(super) peers: Vec<KnownPeer>,
     /// The bans, as they are kept for the next run.
     pub(super) bans: Option<Vec<u8>>,
+    /// The ports, likewise.
+    pub(super) ports: Option<Vec<u8>>,
     pub(super) retain: bool,
 }
 
@@ -43,6 +45,7 @@ impl Housekeeping {
             && self.proofs.is_empty()
             && self.peers.is_empty()
             && self.bans.is_none()
+            && self.ports.is_none()
             && !self.retain
     }
 
@@ -57,7 +60,8 @@ impl Housekeeping {
         let peers = self.peers.iter().try_for_each(|peer| cache.remember(peer));
         let retained = if self.retain { cache.retain(|| Retention::of(&board.set(), me)) } else { Ok(()) };
         let bans = self.bans.as_deref().map_or(Ok(()), |bans| cache.note(bans::NOTE, Some(bans)));
-        for error in [entries, proofs, peers, bans, retained].into_iter().filter_map(Result::err) {
+        let ports = self.ports.as_deref().map_or(Ok(()), |ports| cache.note(ports::NOTE, Some(ports)));
+        for error in [entries, proofs, peers, bans, ports, retained].into_iter().filter_map(Result::err) {
             cache.complain(&error);
         }
         Done::Kept { took: began.elapsed() }

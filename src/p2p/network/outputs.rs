@@ -7,7 +7,7 @@ use super::{
     pending::Protocol,
 };
 use crate::p2p::{
-    core::{Input, Output, Verdict},
+    core::{Input, Output, RequestFailed, Verdict},
     figures::DroppedPeer,
     wire::WireBytes,
 };
@@ -46,6 +46,10 @@ impl Driver {
                 self.sent(&peer, response.wire_bytes());
                 // The peer may be gone.
                 let _ = self.swarm.behaviour_mut().sync.send_response(channel, response);
+            }
+            Output::Blobs { id, peer, .. } if !self.swarm.behaviour().blobs.reaches(&peer) => {
+                // Its direct connection is closing, or only a relayed one is left.
+                self.tell(Input::BlobResponse { id, response: Err(RequestFailed::Later(Duration::ZERO)) });
             }
             Output::Blobs { id, peer, request } => {
                 self.sent(&peer, request.wire_bytes());
@@ -92,6 +96,7 @@ impl Driver {
                 }
                 tracing::info!(%peer, "a member of the federation is connected");
                 self.remember(&peer);
+                self.tell_way(peer);
             }
         }
     }

@@ -58,8 +58,10 @@ impl Driver {
         let look = (!self.arriving.is_empty()).then(|| self.lookout.next(self.now())).flatten();
         let redial = self.redial.next().filter(|_| !self.is_cut);
         let keep = (!self.keeping && !self.housekeeping.is_empty()).then_some(self.keep_from);
+        let relays = [self.outside.next(self.now()), self.reservations.next(self.now())];
         let times = [self.core.next_wakeup(), redial, Some(self.table_queries.next()), unban, ready, look, keep];
-        times.into_iter().flatten().min().unwrap_or(Duration::MAX).min(self.now() + Duration::from_secs(60))
+        let times = times.into_iter().chain(relays);
+        times.flatten().min().unwrap_or(Duration::MAX).min(self.now() + Duration::from_secs(60))
     }
 
     fn tick(&mut self) {
@@ -153,6 +155,9 @@ impl Driver {
             let housekeeping = std::mem::take(&mut self.housekeeping);
             let (cache, board, me) = (self.cache.clone(), self.board.clone(), self.me);
             self.jobs.spawn_blocking(move || housekeeping.run(&cache, &board, me));
+        }
+        if !self.is_cut {
+            self.reserve();
         }
         self.answer_waiting();
     }

@@ -1,0 +1,253 @@
+//! How this node is reached, and how it reaches others: which of its addresses are told, when it needs relays, and what
+//! becomes of relayed connections.
+
+use super::driver::Driver;
+use crate::p2p::{
+    addresses::{Reach, can_be_dialled, ip, is_relayed, port},
+    core::Input,
+    figures::ReachedPeer,
+    status::Way,
+};
+use libp2p::{
+    Multiaddr,
+    core::{ConnectedPoint, Endpoint},
+    dcutr,
+    multiaddr::Protocol,
+    relay,
+    swarm::{
+        ConnectionId,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use libp2p_identity::PeerId;
+use std::time::Duration;
+
+/// Peers of which it is remembered why they weren't reached.
+const MAX_UNREACHED: usize = 256;
+
+/// A peer that couldn't be reached.
+pub(super) struct Unreached {
+    pub(super) reason: String,
+    pub(super) at: Duration,
+}
+
+impl Driver {
+    /// The node listens at an address. Those of the internet are told to others once somebody has reached it there. The
+    /// others can't be confirmed by who is far away, and are of use only to who is near.
+    pub(super) fn listens_at(&mut self, address: Multiaddr) {
+        if is_relayed(&address) {
+            return tracing::debug!(%address, "reached by way of a relay");
+        }
+        tracing::info!(%address, "listening");
+        if let Some(ip) = ip(&address) {
+            self.outside.listens(ip);
+        }
+        if can_be_dialled(&address) && Reach::of_address(&address) < Reach::World {
+            self.swarm.add_external_address(address);
+        }
+    }
+
+    pub(super) fn listens_no_more(&mut self, address: &Multiaddr) {
+        if let Some(ip) = ip(address).filter(|_| !is_relayed(address)) {
+            self.outside.listens_no_more(ip);
+            self.swarm.remove_external_address(address);
+            self.push_addresses();
+        }
+    }
+
+    /// Somebody has reached this node there, or a relay passes on who comes there.
+    pub(super) fn confirmed(&mut self, address: &Multiaddr) {
+        tracing::debug!(%address, "this node is reached there");
+        if let Some(ip) = ip(address).filter(|_| !is_relayed(address)) {
+            self.outside.is_reached(ip, true);
+        }
+        self.push_addresses();
+        let now = self.now();
+        self.table_queries.soon(now);
+    }
+
+    /// Nobody can reach it there any more.
+    pub(super) fn expired(&mut self, address: &Multiaddr) {
+        if let Some(ip) = ip(address).filter(|_| !is_relayed(address)) {
+            self.outside.is_reached(ip, false);
+        }
+        self.push_addresses();
+    }
+
+    /// Peers are told at once that this node's addresses have changed.
+    fn push_addresses(&mut self) {
+        let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        self.swarm.behaviour_mut().identify.push(connected);
+    }
+
+    /// A peer has come to an address that this node listens at: whoever comes from the internet could.
+    fn reached_at(&mut self, at: &ConnectedPoint) {
+        let ConnectedPoint::Listener { local_addr, send_back_addr } = at else { return };
+        let is_far = |address: &Multiaddr| ip(address).is_some_and(|ip| Reach::of(ip) == Reach::World);
+        let is_told = |address: &Multiaddr| self.swarm.external_addresses().any(|told| told == address);
+        if at.is_relayed() || !is_far(local_addr) || !is_far(send_back_addr) || is_told(local_addr) {
+            return;
+        }
+        if self.swarm.listeners().any(|listening| listening == local_addr) {
+            let address = local_addr.clone();
+            self.swarm.add_external_address(address.clone());
+            self.confirmed(&address);
+        }
+    }
+
+    /// A peer says where it sees this node.
+    pub(super) fn seen_at(&mut self, observed: &Multiaddr) {
+        let now = self.now();
+        if let Some(ip) = ip(observed).filter(|_| !is_relayed(observed) && port(observed).is_some()) {
+            self.outside.is_seen(ip, now);
+        }
+    }
+
+    /// Asks relays, if the node needs any; or leaves them, if it needs none and nobody uses them.
+    pub(super) fn reserve(&mut self) {
+        let now = self.now();
+        if self.outside.needs_relay(now) {
+            let swarm = &mut self.swarm;
+            return self.reservations.ask(now, |address| {
+                let asked = swarm.listen_on(address.clone());
+                asked.inspect_err(|error| tracing::debug!(%address, %error, "not asked to be a relay")).ok()
+            });
+        }
+        if self.peers.by_id.keys().any(|peer| !self.peers.relayed(peer).is_empty()) {
+            return;
+        }
+        let left: Vec<PeerId> = self.reservations.in_use().copied().collect();
+        for relay in left {
+            // It ends with its connection, which is made anew. Only that way nothing of it comes later.
+            if let Some((connection, _)) = self.peers.dialled(&relay) {
+                tracing::debug!(%relay, "needed no more as a relay");
+                self.swarm.close_connection(connection);
+            }
+            self.reservations.gone(&relay);
+        }
+    }
+
+    /// A peer of the bootstrap list has said what it is.
+    pub(super) fn may_relay(&mut self, peer: PeerId) {
+        let now = self.now();
+        if let Some((_, address)) = self.peers.dialled(&peer) {
+            self.reservations.found(peer, address, now);
+        }
+    }
+
+    pub(super) fn relays(&mut self, event: relay::client::Event) {
+        if let relay::client::Event::ReservationReqAccepted { relay_peer_id, renewal, .. } = event {
+            self.reservations.reserved(&relay_peer_id);
+            if !renewal {
+                tracing::info!(relay = %relay_peer_id, "not reached directly; others find this node by a relay");
+            }
+        }
+    }
+
+    /// It was tried to replace a relayed connection.
+    pub(super) fn punching(&mut self, event: dcutr::Event) {
+        let peer = event.remote_peer_id;
+        match event.result {
+            Ok(connection) => {
+                self.punched.insert(connection);
+                self.peers.punched(&peer, connection);
+                self.tell_way(peer);
+            }
+            Err(error) => {
+                tracing::debug!(%peer, %error, "no direct connection");
+                // One side may be reached by the other alone.
+                if let Some(known) = self.peers.by_id.get_mut(&peer) {
+                    known.tried.clear();
+                }
+                self.try_directly(peer);
+                if self.peers.way(&peer) == Some(Way::Relayed) {
+                    self.counters.tell_reached(ReachedPeer {
+                        peer,
+                        way: Some(Way::Relayed),
+                        reason: Some("what is between them lets no direct connection through".to_owned()),
+                    });
+                }
+            }
+        }
+    }
+
+    /// A connection was made, before the core knows of it.
+    pub(super) fn way_made(&mut self, peer: PeerId, connection: ConnectionId, at: &ConnectedPoint) {
+        if self.punched.remove(&connection) {
+            self.peers.punched(&peer, connection);
+        }
+        self.unreached.remove(&peer);
+        self.reached_at(at);
+        self.tell_core(peer);
+        if at.is_relayed() {
+            return;
+        }
+        // The side that the connection was made to knows that both have it.
+        let is_dialler = matches!(at, ConnectedPoint::Dialer { role_override: Endpoint::Dialer, .. });
+        if !is_dialler {
+            for relayed in self.peers.relayed(&peer) {
+                self.swarm.close_connection(relayed);
+            }
+        }
+    }
+
+    /// A connection has ended, and others are left.
+    pub(super) fn way_lost(&mut self, peer: PeerId) {
+        self.tell_core(peer);
+        self.tell_way(peer);
+    }
+
+    fn tell_core(&mut self, peer: PeerId) {
+        let only = !self.relay_weights && self.peers.way(&peer) == Some(Way::Relayed);
+        self.tell(Input::Relayed { peer, only });
+    }
+
+    /// Tells how a member is reached, if that has changed.
+    pub(super) fn tell_way(&mut self, peer: PeerId) {
+        let way = self.peers.way(&peer);
+        let Some(known) = self.peers.by_id.get_mut(&peer).filter(|known| known.member && known.told != way) else {
+            return;
+        };
+        known.told = way;
+        self.counters.tell_reached(ReachedPeer { peer, way, reason: None });
+    }
+
+    /// A peer that is looked for can't be reached.
+    pub(super) fn note_unreached(&mut self, peer: PeerId, reason: String) {
+        let at = self.now();
+        let is_new = !self.unreached.contains_key(&peer);
+        if is_new && self.unreached.len() >= MAX_UNREACHED {
+            return;
+        }
+        if is_new {
+            self.counters.tell_reached(ReachedPeer { peer, way: None, reason: Some(reason.clone()) });
+        }
+        self.unreached.insert(peer, Unreached { reason, at });
+    }
+
+    /// A peer that is reached by relays alone has said where it listens: it may be reached there.
+    pub(super) fn try_directly(&mut self, id: PeerId) {
+        if self.peers.way(&id) != Some(Way::Relayed) {
+            return;
+        }
+        let Some(peer) = self.peers.by_id.get_mut(&id) else { return };
+        let addresses = peer.own_addresses();
+        if addresses.is_empty() || peer.tried == addresses {
+            return;
+        }
+        peer.tried.clone_from(&addresses);
+        let options = DialOpts::peer_id(id).addresses(addresses).condition(PeerCondition::Always);
+        if let Err(error) = self.swarm.dial(options.build()) {
+            tracing::debug!(peer = %id, %error, "not dialled directly");
+        }
+    }
+
+    /// Where others are told to find this node.
+    pub(super) fn announced_addresses(&self) -> Vec<String> {
+        let whole = |address: &Multiaddr| match address.iter().last() {
+            Some(Protocol::P2p(_)) => address.to_string(),
+            _ => address.clone().with(Protocol::P2p(self.me)).to_string(),
+        };
+        self.swarm.external_addresses().map(whole).collect()
+    }
+}
