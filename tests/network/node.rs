@@ -42,9 +42,10 @@ impl Homes {
         Plan {
             home: self.dir.path().join(name),
             federation: self.federation,
-            listen: "/ip4/127.0.0.1/tcp/0",
+            listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
             bootstrap: Vec::new(),
             layout: None,
+            sync_every: Duration::from_secs(1),
             membership: Arc::default(),
             limits: SwarmLimits::default(),
             secret: None,
@@ -58,9 +59,10 @@ impl Homes {
 pub struct Plan {
     home: PathBuf,
     federation: FederationId,
-    listen: &'static str,
+    listen: String,
     bootstrap: Vec<PeerAddress>,
     layout: Option<LayoutId>,
+    sync_every: Duration,
     membership: Arc<Membership>,
     limits: SwarmLimits,
     secret: Option<Secret>,
@@ -73,8 +75,8 @@ impl Plan {
         self
     }
 
-    pub fn listening_on(mut self, address: &'static str) -> Self {
-        self.listen = address;
+    pub fn listening_on(mut self, address: &str) -> Self {
+        self.listen = address.to_owned();
         self
     }
 
@@ -90,6 +92,12 @@ impl Plan {
 
     pub fn training_layout(mut self, layout: LayoutId) -> Self {
         self.layout = Some(layout);
+        self
+    }
+
+    /// Syncs, and asks the table, as seldom as nodes do.
+    pub fn at_its_own_pace(mut self) -> Self {
+        self.sync_every = NetworkSettings::default().sync_every;
         self
     }
 
@@ -130,7 +138,7 @@ impl Plan {
             listen: vec![self.listen.parse().unwrap()],
             bootstrap: self.bootstrap.clone(),
             no_mdns: true,
-            sync_every: Duration::from_secs(1),
+            sync_every: self.sync_every,
             swarm: self.limits.clone(),
             ..NetworkSettings::default()
         };

@@ -1,14 +1,20 @@
-//! Thirty nodes over a bad network, in a seeded order: what they know and hold at the end.
+//! Nodes over a simulated network, in a seeded order: what they know and hold at the end, and what it costs. Thirty over a
+//! bad one, two hundred over a usual one, and two that know ten thousand authors.
 
 use crate::simulated;
 
+use libp2p_identity::Keypair;
 use peerfold::{
-    entries::EntrySet,
-    weights::{BlobHash, Digest, FederationId},
+    entries::{EntrySet, Standing},
+    weights::{BlobHash, Content, Digest, Entry, FederationId, Key, LayoutId, Metadata, Metric, Root, SignedEntry},
 };
 use rand::RngExt;
-use simulated::{Character, Node, Script, World};
-use std::collections::{BTreeMap, BTreeSet};
+use simulated::{Character, Conditions, Kind, Node, Script, World};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Federation, chunks of a value, how many.
 const GROUPS: [(&str, u64, usize); 3] = [("one", 3, 13), ("one", 1, 6), ("two", 3, 8)];
@@ -201,4 +207,104 @@ fn an_update_reaches_those_far_from_its_author_soon() {
     world.run_until(25.0);
     let lacking: Vec<usize> = (0..30).filter(|&node| !world.lacking(node).is_empty()).collect();
     assert_eq!(lacking, [0; 0]);
+}
+
+/// Two hundred, connected as they would be: some lie, some die and come back, connections break, and for half a minute one
+/// half doesn't reach the other.
+#[test]
+fn two_hundred_come_to_know_and_hold_the_same() {
+    let (count, liars) = (200, 5);
+    let mut world = World::federation(7, count, liars, true);
+    assert_eq!(world.largest_part(), count);
+    for author in (0..count).step_by(25).chain(count - 2..count) {
+        let at = world.random().random_range(20.0..60.0);
+        world.at(at, Script::Publish(author));
+    }
+    for node in (5..count - liars).step_by(20) {
+        let at = world.random().random_range(25.0..60.0);
+        world.at(at, Script::Kill(node));
+        world.at(at + 10.0, Script::Start(node));
+    }
+    for _ in 0..30 {
+        let (node, at) = (world.random().random_range(0..count), world.random().random_range(20.0..90.0));
+        world.at(at, Script::Break(node));
+    }
+    world.at(40.0, Script::Part((0..count / 2).collect()));
+    world.at(70.0, Script::Heal);
+    world.run_until(240.0);
+    assert_eq!(digests(&world).len(), 1);
+    for node in 0..count {
+        assert_eq!(world.lacking(node), [], "{node} lacks newest updates of these");
+    }
+    assert!(world.wrong_blobs > 0);
+}
+
+/// What is published reaches everybody in two seconds, nearly all in one, and what a node sends of it doesn't grow with
+/// the number of nodes.
+#[test]
+fn two_hundred_hear_of_an_update_at_once() {
+    let (count, published) = (200, 10);
+    let mut world = World::federation(8, count, 0, false);
+    world.run_until(60.0);
+    world.counts.clear();
+    for author in 0..published {
+        world.at(60.0, Script::Publish(author * 7));
+    }
+    world.run_until(70.0);
+    let after = |part| world.news.known_after(part, count - 1).unwrap();
+    assert!(after(0.99) < Duration::from_secs(1) && after(1.0) < Duration::from_secs(2), "{:?}", after(1.0));
+    // Each node forwards to its mesh what it hears, and its author sends it to all who are connected with it.
+    let each = world.counts.of(Kind::Gossip).messages as f64 / (count * published) as f64;
+    assert!(each < 12.0, "{each}");
+}
+
+/// An update as nodes publish it.
+fn update(author: u32, epoch: u64) -> Arc<SignedEntry> {
+    let mut secret = [3; 32];
+    secret[..4].copy_from_slice(&author.to_le_bytes());
+    let keypair = Keypair::ed25519_from_bytes(secret).unwrap();
+    let metric = |name: &str, value| Metric { name: name.to_owned(), value };
+    let metrics = vec![metric("accuracy", 0.9), metric("loss", 0.1)];
+    let metadata = Metadata { epoch, num_examples: 60_000, metrics };
+    let root = Root::from_bytes(*blake3::hash(&[&secret[..], &epoch.to_le_bytes()].concat()).as_bytes());
+    let content = Content::Put { root, length: 87_000, metadata };
+    let key = Key::update(keypair.public().to_peer_id(), epoch);
+    let federation = FederationId::new("many", "1");
+    let layout = LayoutId::from_bytes([1; 32]);
+    Arc::new(SignedEntry::sign(Entry { federation, layout, key, sequence: epoch, content }, &keypair).unwrap())
+}
+
+/// What two nodes send each other, of sync, until they agree.
+fn bytes_to_agree(known: [Vec<Arc<SignedEntry>>; 2]) -> u64 {
+    let mut nodes: Vec<Node> =
+        (0..2).map(|number| Node { fetches: false, ..Node::new(number, Character::Honest, "many", 1) }).collect();
+    for (node, known) in nodes.iter_mut().zip(known) {
+        node.cache.saved = known.into_iter().map(Standing::Entry).collect();
+    }
+    let mut world = World::under(Conditions::internet(), 1, nodes, [(0, 1)].into());
+    (0..2).for_each(|node| world.at(0.0, Script::Start(node)));
+    world.run_until(30.0);
+    assert_eq!(digests(&world).len(), 1);
+    world.counts.of(Kind::Sync).bytes
+}
+
+/// Ten thousand authors: what differs is all that two nodes tell each other, and a little more.
+#[test]
+fn two_who_differ_in_a_few_of_ten_thousand_tell_each_other_little_else() {
+    let all: Vec<Arc<SignedEntry>> = (0..10_000).map(|author| update(author, 1)).collect();
+    let newer = |authors: std::ops::Range<u32>| {
+        let newer = authors.map(|author| update(author, 2));
+        all.iter().cloned().chain(newer).collect::<Vec<_>>()
+    };
+    let of_one = all[0].bytes().len() as u64;
+    // Each has five updates that the other lacks.
+    let few = bytes_to_agree([newer(0..5), newer(5..10)]);
+    assert!(few < 30_000, "{few} bytes for ten entries of {of_one}");
+    // One was away when everybody published: of each author it lacks one entry.
+    let epoch = bytes_to_agree([all.clone(), newer(0..10_000)]);
+    assert!(epoch < 10_000 * (of_one + 8 + 16), "{epoch} bytes for 10,000 entries of {of_one}");
+    // And one that knows nothing gets all.
+    let nothing = bytes_to_agree([Vec::new(), all]);
+    assert!(nothing < 10_000 * (of_one + 64), "{nothing} bytes for 10,000 entries of {of_one}");
+    println!("{few}, {epoch}, {nothing} bytes; an entry has {of_one}");
 }
