@@ -7,7 +7,7 @@
 //! Where all nodes can't publish, because each would have to check too many signatures, some do. What an entry costs
 //! doesn't depend on how many others there are, but for the ids that are named together, so an epoch in which all publish
 //! costs each node so many times more.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 #[path = "../tests/support/simulated/mod.rs"]
 mod simulated;

@@ -11,6 +11,7 @@ mod bucket;
 #[cfg(feature = "s3")]
 #[path = "../support/buckets/mod.rs"]
 mod buckets;
+mod churn;
 mod config;
 mod demo;
 mod demo_ends;

@@ -35,7 +35,7 @@ impl Conditions {
             upload: None,
             timeout: Duration::from_secs(5),
             sync_every: Duration::from_secs(20),
-            traced: true,
+            traced: false,
         }
     }
 

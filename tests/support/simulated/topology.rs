@@ -2,10 +2,13 @@
 //!
 //! A model of what nodes do, without the cores: each that starts announces itself where the table's key belongs, asks
 //! there who else did, and dials all of them. It does so again and again, and whoever has no room for one more closes its
-//! oldest connection. What isn't modelled is the way through Kademlia to those nodes, which always succeeds here, and
-//! that authors who are known take the places of others.
+//! oldest connection. Who has few left dials those again that it knew. What isn't modelled is the way through Kademlia,
+//! which always succeeds here, and that authors who are known take the places of others.
 
-use rand::{RngExt, SeedableRng, seq::SliceRandom};
+use rand::{
+    RngExt, SeedableRng,
+    seq::{IndexedRandom, SliceRandom},
+};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,6 +19,10 @@ const LISTED: usize = 64;
 const LISTED_AT_BOOTSTRAP: usize = 20;
 /// Rounds of asking after all have started, one a minute.
 const ROUNDS: usize = 5;
+/// Who has fewer connections dials those again that it knew.
+const ENOUGH: usize = 32;
+/// Peers that a node remembers.
+const REMEMBERED: usize = 256;
 
 /// What decides who is connected with whom.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +39,8 @@ struct Finding {
     random: ChaCha8Rng,
     /// Each node's connections, the oldest first.
     connections: Vec<VecDeque<usize>>,
+    /// Whom each node was ever connected with.
+    remembered: Vec<Vec<usize>>,
     hidden: Vec<bool>,
     /// Whom each node's part of the table lists.
     lists: Vec<Vec<usize>>,
@@ -53,6 +62,7 @@ impl Topology {
             topology: self,
             random,
             connections: vec![VecDeque::new(); self.nodes],
+            remembered: vec![Vec::new(); self.nodes],
             hidden,
             lists: vec![Vec::new(); self.nodes],
             at_bootstrap: Vec::new(),
@@ -67,6 +77,7 @@ impl Topology {
         for _ in 0..ROUNDS {
             order.shuffle(&mut finding.random);
             order.iter().for_each(|&node| finding.look(node));
+            finding.redial(&order);
         }
         let connections = finding.connections.iter().enumerate();
         connections
@@ -91,6 +102,24 @@ impl Finding {
         found.into_iter().for_each(|other| self.dial(node, other));
     }
 
+    /// Who has too few dials those that it remembers, one after the other, and who loses a connection by that does too.
+    fn redial(&mut self, order: &[usize]) {
+        for _ in 0..ENOUGH {
+            for &node in order {
+                let known: Vec<usize> = self.remembered[node]
+                    .iter()
+                    .copied()
+                    .filter(|peer| !self.connections[node].contains(peer))
+                    .collect();
+                if self.connections[node].len() < ENOUGH
+                    && let Some(&other) = known.choose(&mut self.random)
+                {
+                    self.dial(node, other);
+                }
+            }
+        }
+    }
+
     fn dial(&mut self, node: usize, other: usize) {
         if self.hidden[other] || self.connections[node].contains(&other) {
             return;
@@ -102,6 +131,7 @@ impl Finding {
                 self.connections[oldest].retain(|peer| *peer != one);
             }
             self.connections[one].push_back(other);
+            add(&mut self.remembered[one], other, REMEMBERED);
         }
     }
 }
