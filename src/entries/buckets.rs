@@ -65,6 +65,11 @@ impl BucketSet {
     /// Every bucket.
     pub const ALL: Self = Self([u8::MAX; BUCKETS / 8]);
 
+    /// The bucket of an author.
+    pub fn bucket_of(author: &PeerId) -> u8 {
+        bucket_of(author)
+    }
+
     /// Adds one.
     pub fn insert(&mut self, bucket: u8) {
         self.0[usize::from(bucket / 8)] |= 1 << (bucket % 8);

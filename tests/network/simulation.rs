@@ -9,7 +9,7 @@ use peerfold::{
     weights::{BlobHash, Content, Digest, Entry, FederationId, Key, LayoutId, Metadata, Metric, Root, SignedEntry},
 };
 use rand::RngExt;
-use simulated::{Character, Conditions, Kind, Node, Script, World};
+use simulated::{Character, Conditions, Kind, Node, Script, Topology, World};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -116,7 +116,7 @@ fn check(seed: u64, outcome: &Outcome) {
             assert_eq!(BlobHash::of(bytes), *hash, "seed {seed}: {number} has stored wrong bytes");
         }
         // Of strangers what is here a part of, and of nobody what is replaced.
-        let (saved, lacking) = (node.cache.board(node.federation), world.lacking(number));
+        let (saved, lacking) = (node.cache.board(node.federation, None), world.lacking(number));
         let (saved, set) = (saved.set(), node.board.set());
         assert!(saved.iter("").all(|entry| set.holds(&entry.hash())), "seed {seed}: {number} has saved what is gone");
         let is_alike = |other: &Node| (other.federation, other.chunks) == (node.federation, node.chunks);
@@ -214,7 +214,7 @@ fn an_update_reaches_those_far_from_its_author_soon() {
 #[test]
 fn two_hundred_come_to_know_and_hold_the_same() {
     let (count, liars) = (200, 5);
-    let mut world = World::federation(7, count, liars, true);
+    let mut world = World::federation(7, Topology::of(count), liars, true, None);
     assert_eq!(world.largest_part(), count);
     for author in (0..count).step_by(25).chain(count - 2..count) {
         let at = world.random().random_range(20.0..60.0);
@@ -244,7 +244,7 @@ fn two_hundred_come_to_know_and_hold_the_same() {
 #[test]
 fn two_hundred_hear_of_an_update_at_once() {
     let (count, published) = (200, 10);
-    let mut world = World::federation(8, count, 0, false);
+    let mut world = World::federation(8, Topology::of(count), 0, false, None);
     world.run_until(60.0);
     world.counts.clear();
     for author in 0..published {
@@ -256,6 +256,38 @@ fn two_hundred_hear_of_an_update_at_once() {
     // Each node forwards to its mesh what it hears, and its author sends it to all who are connected with it.
     let each = world.counts.of(Kind::Gossip).messages as f64 / (count * published) as f64;
     assert!(each < 12.0, "{each}");
+}
+
+/// A federation in which nodes follow fewer authors than there are, after its second epoch; and what a node has sent in
+/// that.
+fn narrow(nodes: usize) -> (World, u64) {
+    let topology = Topology { most: 32, ..Topology::of(nodes) };
+    let mut world = World::federation(9, topology, 0, false, Some(48));
+    for epoch in 0..2 {
+        let begins = 60.0 + 60.0 * f64::from(epoch);
+        world.run_until(begins);
+        world.counts.clear();
+        for author in 0..nodes {
+            let at = begins + world.random().random_range(0.0..20.0);
+            world.at(at, Script::Publish(author));
+        }
+    }
+    world.run_until(180.0);
+    let sent = world.counts.all().bytes / nodes as u64;
+    (world, sent)
+}
+
+/// Twice as many nodes: each knows as few of them as before, sends no more, and is known by as many.
+#[test]
+fn who_follows_a_few_is_spared_the_number_of_the_others() {
+    let ((small, sent), (large, sent_of_many)) = (narrow(90), narrow(180));
+    for world in [&small, &large] {
+        assert!(world.most_known() <= 48, "{}", world.most_known());
+        // Each connected peer follows it, and can fold what it has learned.
+        let known = world.known_by();
+        assert!(known[0] >= 8, "{known:?}");
+    }
+    assert!(sent_of_many < sent * 5 / 4, "{sent} bytes, and {sent_of_many} among twice as many");
 }
 
 /// An update as nodes publish it.

@@ -89,7 +89,8 @@ impl Core {
     pub(super) fn set_changed(&mut self, source: Option<PeerId>) {
         self.push(Output::Retain);
         self.syncs.source = source.filter(|_| !self.syncs.tell || self.syncs.source == source);
-        self.syncs.tell = true;
+        // Who follows others than this node doesn't ask.
+        self.syncs.tell = !self.is_narrow();
     }
 
     pub(super) fn gossip_failed(&mut self) {
@@ -130,7 +131,10 @@ impl Core {
                 if theirs == ours {
                     SyncResponse::Same
                 } else {
-                    self.learn_from(peer, Settled { theirs, ours });
+                    // Where everybody follows others, sets differ for good.
+                    if !self.is_narrow() {
+                        self.learn_from(peer, Settled { theirs, ours });
+                    }
                     SyncResponse::Differs(fingerprints)
                 }
             }
@@ -222,7 +226,7 @@ impl Core {
     /// Returns true if there is nothing to learn.
     fn begin_paging(&mut self, peer: PeerId, theirs: &Fingerprints) -> bool {
         let ours = self.board.set().fingerprints();
-        let mut buckets = ours.differing_in(theirs);
+        let mut buckets = self.in_view(peer, ours.differing_in(theirs));
         let Some(state) = self.peers.get_mut(&peer) else { return true };
         if let Some(barren) = &state.barren {
             buckets = barren.not_in(buckets, theirs, &ours);
@@ -316,6 +320,7 @@ impl Core {
     pub(super) fn take_in_item(&mut self, item: &Item) -> Result<bool, ProofError> {
         let taken_in = match item {
             Item::Entry(bytes) if self.is_known(bytes) || self.is_of_stranger(bytes) => Ok(false),
+            Item::Entry(bytes) if self.is_out_of_view(bytes) => Ok(false),
             Item::Proof([one, _]) if self.is_of_stranger(one) => Ok(false),
             Item::Proof([one, _]) if !self.has_room_for_proof(one) => Ok(false),
             Item::Entry(bytes) => match UnverifiedEntry::decode(bytes) {

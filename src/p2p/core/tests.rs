@@ -7,6 +7,7 @@ mod leaving;
 mod members;
 mod places;
 mod sync;
+mod view;
 
 use super::*;
 use crate::{

@@ -163,6 +163,11 @@ impl AllNews {
         delays.get(wanted.checked_sub(1)?).copied()
     }
 
+    /// How many have heard of an update, in the mean.
+    pub fn heard_by(&self) -> usize {
+        self.all.iter().map(|news| news.heard.len()).sum::<usize>() / self.all.len().max(1)
+    }
+
     pub fn len(&self) -> usize {
         self.all.len()
     }

@@ -37,7 +37,7 @@ use peerfold::{
     },
     weights::{BlobHash, EntryHash, Root, SignedEntry},
 };
-use rand::{RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -215,18 +215,51 @@ impl World {
 
     /// Nodes of one federation, with short values, under good conditions, connected as they would be. All start within
     /// ten seconds. The last of them lie.
-    pub fn federation(seed: u64, count: usize, liars: usize, fetches: bool) -> Self {
+    pub fn federation(seed: u64, topology: Topology, liars: usize, fetches: bool, view: Option<usize>) -> Self {
+        let count = topology.nodes;
         let node = |number| {
             let character = if number + liars < count { Character::Honest } else { Character::Liar };
-            Node { chunk_bytes: 1 << 10, fetches, ..Node::new(number, character, "many", 1) }
+            Node { chunk_bytes: 1 << 10, fetches, view, ..Node::new(number, character, "many", 1) }
         };
-        let edges = Topology::of(count).edges(seed);
+        let edges = topology.edges(seed);
         let mut world = Self::under(Conditions::internet(), seed, (0..count).map(node).collect(), edges);
         for node in 0..count {
             let start = world.random.random_range(0.0..10.0);
             world.at(start, Script::Start(node));
         }
         world
+    }
+
+    /// Authors of whose newest updates nobody folds one, if each node folds a sample of this size of those that it knows.
+    pub fn folded_by_nobody(&mut self, sample: usize) -> usize {
+        let mut folded: BTreeSet<libp2p_identity::PeerId> = BTreeSet::new();
+        for node in 0..self.nodes.len() {
+            let me = self.nodes[node].peer;
+            let set = self.nodes[node].board.set();
+            let known: Vec<_> =
+                set.authors().filter(|author| *author != me && set.newest_update(*author).is_some()).collect();
+            drop(set);
+            folded.extend(known.sample(&mut self.random, sample));
+        }
+        self.nodes.iter().filter(|node| node.epoch > 0 && !folded.contains(&node.peer)).count()
+    }
+
+    /// By how many others each node is known, the fewest first.
+    pub fn known_by(&self) -> Vec<usize> {
+        let mut known = BTreeMap::new();
+        for node in &self.nodes {
+            node.board.set().authors().for_each(|author| *known.entry(author).or_insert(0) += 1);
+        }
+        // Each knows itself.
+        let mut known: Vec<usize> =
+            self.nodes.iter().map(|node| known.get(&node.peer).map_or(0, |by| by - 1)).collect();
+        known.sort();
+        known
+    }
+
+    /// The most authors that a node knows.
+    pub fn most_known(&self) -> usize {
+        self.nodes.iter().map(|node| node.board.set().author_count()).max().unwrap_or(0)
     }
 
     /// How many connections each node would have.
@@ -493,11 +526,14 @@ impl World {
             }
             Output::Verdict { token, verdict } => {
                 let (from, message) = node.to_judge.remove(&token).unwrap();
+                let hash = EntryHash::of(&message.data);
+                if node.board.set().holds(&hash) {
+                    self.news.heard(&hash, number, self.now);
+                }
                 if verdict == Verdict::Accept {
                     let to: Vec<usize> = node.mesh.peers.iter().copied().filter(|to| *to != from).collect();
                     node.mesh.keep(message.clone());
                     self.beat_soon(number);
-                    self.news.heard(&EntryHash::of(&message.data), number, self.now);
                     self.spread(number, to, &message);
                 }
             }

@@ -51,6 +51,8 @@ pub struct Node {
     pub chunk_bytes: u64,
     /// Whether it fetches what is announced.
     pub fetches: bool,
+    /// How many authors it follows.
+    pub view: Option<usize>,
     pub core: Option<Core>,
     /// Rises when it dies: what was on its way then comes to nothing.
     pub life: u32,
@@ -87,6 +89,7 @@ impl Node {
             chunks,
             chunk_bytes: LARGE,
             fetches: true,
+            view: None,
             core: None,
             life: 0,
             board: Arc::new(Board::new(federation)),
@@ -111,14 +114,14 @@ impl Node {
     }
 
     pub fn start(&mut self, seed: u64, sync_every: Duration) {
-        self.board = self.cache.board(self.federation);
+        self.board = self.cache.board(self.federation, self.view);
         let config = CoreConfig {
             federation: self.federation,
             me: self.peer,
             layout: self.fetches.then(|| self.layout()),
             membership: Default::default(),
             sync_every,
-            limits: Limits { request_bytes: ByteSize(100_000), ..Limits::default() },
+            limits: Limits { request_bytes: ByteSize(100_000), view: self.view, ..Limits::default() },
         };
         self.core = Some(Core::new(config, self.board.clone(), seed));
     }

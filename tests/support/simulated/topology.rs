@@ -1,7 +1,7 @@
 //! Who is connected with whom, once nodes have looked for each other in the table.
 //!
 //! A model of what nodes do, without the cores: each that starts announces itself where the table's key belongs, asks
-//! there who else did, and dials all of them. It does so again and again, and whoever has no room for one more closes its
+//! there who else did, and dials some of them. It does so again and again, and whoever has no room for one more closes its
 //! oldest connection. Who has few left dials those again that it knew. What isn't modelled is the way through Kademlia,
 //! which always succeeds here, and that authors who are known take the places of others.
 
@@ -21,6 +21,9 @@ const LISTED_AT_BOOTSTRAP: usize = 20;
 const ROUNDS: usize = 5;
 /// Who has fewer connections dials those again that it knew.
 const ENOUGH: usize = 32;
+/// Whom a node dials of those that it is told of at once, and once it has enough.
+const NAMED_AT_ONCE: usize = 64;
+const NAMED_ONCE_ENOUGH: usize = 4;
 /// Peers that a node remembers.
 const REMEMBERED: usize = 256;
 
@@ -96,10 +99,12 @@ impl Finding {
             add(&mut self.lists[holder], node, LISTED);
         }
         add(&mut self.at_bootstrap, node, LISTED_AT_BOOTSTRAP);
-        found.remove(&node);
-        let mut found: Vec<usize> = found.into_iter().collect();
+        let connected = &self.connections[node];
+        let mut found: Vec<usize> =
+            found.into_iter().filter(|other| *other != node && !connected.contains(other)).collect();
+        let most = if connected.len() < ENOUGH { NAMED_AT_ONCE } else { NAMED_ONCE_ENOUGH };
         found.shuffle(&mut self.random);
-        found.into_iter().for_each(|other| self.dial(node, other));
+        found.into_iter().take(most).for_each(|other| self.dial(node, other));
     }
 
     /// Who has too few dials those that it remembers, one after the other, and who loses a connection by that does too.
