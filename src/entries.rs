@@ -22,7 +22,7 @@ mod standing;
 
 pub use self::{
     board::{Board, Watch},
-    buckets::{BUCKETS, BucketSet, Fingerprints, Position},
+    buckets::{BUCKETS, BucketSet, Fingerprints, Position, ShortHash},
     conflict::{Conflict, ProofError},
     entry_set::{EntrySet, FOLDS_TO_BE_KNOWN, Refused, UPDATES_KEPT},
     figures::EntryFigures,

@@ -60,8 +60,8 @@ pub use self::{
 // Only tests speak the protocols by themselves.
 #[doc(hidden)]
 pub use self::{
-    message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SyncRequest, SyncResponse},
-    protocols::{BLOB_PROTOCOL, SYNC_PROTOCOL},
+    message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, MAX_NAMED, SyncRequest, SyncResponse},
+    protocols::{BLOB_PROTOCOL, SYNC_PROTOCOL, SYNC_PROTOCOL_2},
     wire::{BlobCodec, SyncCodec},
 };
 

@@ -560,11 +560,12 @@ def message(kind, of):
     federation = bytes.fromhex(of.get("federation", ""))
     if kind == "Compare":
         return frame(varint(0) + federation + bytes.fromhex(of["digest"]))
-    if kind == "Items":
+    if kind in ("Items", "Others"):
         buckets = bytearray(32)
         for bucket in of["buckets"]:
             buckets[bucket // 8] |= 1 << bucket % 8
-        return frame(varint(1) + federation + bytes(buckets) + optional(position(of["after"])))
+        data = varint(1 if kind == "Items" else 3) + federation + bytes(buckets) + optional(position(of["after"]))
+        return frame(data + (hashes(of["named"]) if kind == "Others" else b""))
     if kind == "Proof":
         return frame(varint(2) + federation + b"".join(string(unhex(entry)) for entry in of["entries"]))
     if kind in ("NotMember", "Same"):
@@ -591,7 +592,7 @@ def message(kind, of):
     return data
 
 
-SYNC_REQUESTS, SYNC_ANSWERS = ["Compare", "Items", "Proof"], ["NotMember", "Same", "Differs", "Page"]
+SYNC_REQUESTS, SYNC_ANSWERS = ["Compare", "Items", "Proof", "Others"], ["NotMember", "Same", "Differs", "Page"]
 BLOB_REQUESTS, BLOB_ANSWERS = ["Get", "Holds", "Keep"], ["NotMember", "Blobs", "Noted", "Later"]
 
 
@@ -617,10 +618,12 @@ def read_message(names, limit, data):
         of["federation"] = reader.take(32).hex()
     if kind == "Compare":
         of["digest"] = reader.take(32).hex()
-    elif kind == "Items":
+    elif kind in ("Items", "Others"):
         bits = reader.take(32)
         of["buckets"] = [bucket for bucket in range(256) if bits[bucket // 8] >> bucket % 8 & 1]
         of["after"] = reader.optional(read_position)
+        if kind == "Others":
+            of["named"] = reader.many(lambda: reader.take(8).hex(), 512)
     elif kind == "Proof":
         of["entries"] = [hexed(reader.bytes()) for _ in range(2)]
     elif kind == "Differs":
@@ -1008,7 +1011,7 @@ VECTORS = {
     "entry": vector_entry,
     "verdicts": vector_verdicts,
     "set": vector_set,
-    "sync request": vector_messages(SYNC_REQUESTS, 2176),
+    "sync request": vector_messages(SYNC_REQUESTS, 6272),
     "sync answer": vector_messages(SYNC_ANSWERS, 263_680),
     "blob request": vector_messages(BLOB_REQUESTS, 2176),
     "blob answer": vector_messages(BLOB_ANSWERS, 16),

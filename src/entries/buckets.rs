@@ -10,6 +10,10 @@ use std::fmt;
 /// The number of buckets in an entry set. Two sets that differ little need to move little.
 pub const BUCKETS: usize = 256;
 
+/// How one side names to the other what it has in a bucket: the first bytes of an entry's hash, or of the BLAKE3 of an
+/// excluded author's id. Whoever makes two that begin alike makes them of its own, and they hide only each other.
+pub type ShortHash = [u8; 8];
+
 /// An author's bucket: the first byte of the BLAKE3 of its id. By author, so that its entries and the proof that
 /// replaces them are compared with each other.
 pub(super) fn bucket_of(author: &PeerId) -> u8 {
@@ -61,6 +65,11 @@ impl BucketSet {
     /// Every bucket.
     pub const ALL: Self = Self([u8::MAX; BUCKETS / 8]);
 
+    /// The bucket of an author.
+    pub fn bucket_of(author: &PeerId) -> u8 {
+        bucket_of(author)
+    }
+
     /// Adds one.
     pub fn insert(&mut self, bucket: u8) {
         self.0[usize::from(bucket / 8)] |= 1 << (bucket % 8);
@@ -69,6 +78,16 @@ impl BucketSet {
     /// Whether it is in.
     pub fn contains(&self, bucket: u8) -> bool {
         self.0[usize::from(bucket / 8)] & (1 << (bucket % 8)) != 0
+    }
+
+    /// Takes one out.
+    pub fn remove(&mut self, bucket: u8) {
+        self.0[usize::from(bucket / 8)] &= !(1 << (bucket % 8));
+    }
+
+    /// The buckets in it, in order.
+    pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..=u8::MAX).filter(|&bucket| self.contains(bucket))
     }
 
     /// Whether none is in.

@@ -80,8 +80,9 @@ pub struct EntrySet {
     /// Strangers that were pushed out so far.
     pushed_out: u64,
     held: BTreeMap<Key, Held>,
-    by_revision: BTreeMap<u64, Key>,
-    by_sequence: BTreeMap<PeerId, BTreeMap<u64, Key>>,
+    // The same entries again. Not their keys: those are long, and of each author there are a few.
+    by_revision: BTreeMap<u64, Arc<SignedEntry>>,
+    by_sequence: BTreeMap<PeerId, BTreeMap<u64, Arc<SignedEntry>>>,
     conflicts: BTreeMap<PeerId, Conflict>,
     readmitted: BTreeSet<PeerId>,
     /// The hashes of everything held.
@@ -182,9 +183,9 @@ impl EntrySet {
         if let Some(oldest) = self.update_to_drop(&entry.key) {
             self.drop_key(&oldest.1);
         }
-        self.by_sequence.entry(author).or_default().insert(entry.sequence, entry.key.clone());
+        self.by_sequence.entry(author).or_default().insert(entry.sequence, entry.clone());
         self.revision += 1;
-        self.by_revision.insert(self.revision, entry.key.clone());
+        self.by_revision.insert(self.revision, entry.clone());
         self.hashes.insert(entry.hash());
         self.buckets.changed(author, true);
         self.held.insert(entry.key.clone(), Held { entry, revision: self.revision });
@@ -273,15 +274,13 @@ impl EntrySet {
 
     /// Entries of one author, tombstones included, by their numbers.
     pub fn of_author(&self, author: PeerId) -> impl Iterator<Item = &Arc<SignedEntry>> {
-        let keys = self.by_sequence.get(&author).into_iter().flat_map(BTreeMap::values);
-        keys.filter_map(|key| self.get(key))
+        self.by_sequence.get(&author).into_iter().flat_map(BTreeMap::values)
     }
 
     /// An author's update with the highest number, if it has one.
     pub fn newest_update(&self, author: PeerId) -> Option<&Arc<SignedEntry>> {
-        let newest_first = self.by_sequence.get(&author)?.values().rev();
-        let mut standing = newest_first.filter(|key| key.update_epoch().is_some()).filter_map(|key| self.get(key));
-        standing.find(|entry| entry.root().is_some())
+        let mut newest_first = self.by_sequence.get(&author)?.values().rev();
+        newest_first.find(|entry| entry.key.update_epoch().is_some() && entry.root().is_some())
     }
 
     /// The authors with entries in the set.
@@ -297,10 +296,8 @@ impl EntrySet {
     /// The first change after `revision` under `prefix`, with its own revision.
     pub fn changed_since(&self, revision: u64, prefix: &str) -> Option<(u64, &Arc<SignedEntry>)> {
         let prefix = KeyPrefix::new(prefix);
-        let later = self.by_revision.range((Bound::Excluded(revision), Bound::Unbounded));
-        later
-            .filter(|(_, key)| prefix.matches(key))
-            .find_map(|(&revision, key)| self.get(key).map(|entry| (revision, entry)))
+        let mut later = self.by_revision.range((Bound::Excluded(revision), Bound::Unbounded));
+        later.find(|(_, entry)| prefix.matches(&entry.key)).map(|(&revision, entry)| (revision, entry))
     }
 
     /// Authors who signed two entries under one number.
@@ -319,8 +316,7 @@ impl EntrySet {
     }
 
     fn same_number(&self, entry: &SignedEntry) -> Option<Arc<SignedEntry>> {
-        let key = self.by_sequence.get(&entry.key.author())?.get(&entry.sequence)?;
-        self.get(key).cloned()
+        self.by_sequence.get(&entry.key.author())?.get(&entry.sequence).cloned()
     }
 
     /// Whether something newer that replaces this entry is held.
@@ -335,8 +331,8 @@ impl EntrySet {
             return None;
         }
         let newest_first = self.by_sequence.get(&key.author())?.iter().rev();
-        let oldest_kept = newest_first.filter(|(_, key)| key.update_epoch().is_some()).nth(UPDATES_KEPT - 1);
-        oldest_kept.map(|(&sequence, key)| (sequence, key.clone()))
+        let oldest_kept = newest_first.filter(|(_, entry)| entry.key.update_epoch().is_some()).nth(UPDATES_KEPT - 1);
+        oldest_kept.map(|(&sequence, entry)| (sequence, entry.key.clone()))
     }
 
     fn drop_key(&mut self, key: &Key) {

@@ -1,7 +1,8 @@
 //! An item of an entry set, as peers are told of it.
 
-use super::Conflict;
-use crate::weights::SignedEntry;
+use super::{Conflict, ShortHash};
+use crate::weights::{EntryHash, SignedEntry};
+use libp2p_identity::PeerId;
 use std::sync::Arc;
 
 /// An item of an entry set, as peers are told of it.
@@ -11,4 +12,28 @@ pub enum Standing {
     Entry(Arc<SignedEntry>),
     /// The proof for which an author is excluded, in place of all its entries.
     Proof(Conflict),
+}
+
+impl Standing {
+    /// How this is named to a peer.
+    pub fn short_hash(&self) -> ShortHash {
+        match self {
+            Self::Entry(entry) => of_entry(&entry.hash()),
+            Self::Proof(proof) => of_excluded(&proof.author()),
+        }
+    }
+}
+
+pub(super) fn of_entry(entry: &EntryHash) -> ShortHash {
+    first_bytes(entry.as_bytes())
+}
+
+/// Whatever proves it.
+pub(super) fn of_excluded(author: &PeerId) -> ShortHash {
+    first_bytes(blake3::hash(&author.to_bytes()).as_bytes())
+}
+
+fn first_bytes(hash: &[u8; 32]) -> ShortHash {
+    let (first, _) = hash.split_at(8);
+    first.try_into().unwrap_or_default()
 }

@@ -179,7 +179,11 @@ impl CachedFolder {
         let membership_changes = membership.changes();
         let opened = Cache::open(&dir, federation, &settings)?;
         let Opened { cache, entries, proofs, peers } = opened;
-        let board = Arc::new(Board::with_limits(federation, settings.entry_limits()));
+        let mut limits = settings.entry_limits();
+        if let Some(view) = network.as_ref().and_then(|network| network.settings.limits.view) {
+            limits.authors = limits.authors.min(view);
+        }
+        let board = Arc::new(Board::with_limits(federation, limits));
         board.know_own(author.peer_id());
         for author in known {
             board.know(author);

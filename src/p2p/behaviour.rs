@@ -9,7 +9,7 @@ use super::{
     metered_gossip::{Gossip, Gossipsub, Metered},
     patient::Patient,
     private::topic,
-    protocols::{BLOB_PROTOCOL, IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL, SYNC_PROTOCOL},
+    protocols::{BLOB_PROTOCOL, IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL, SYNC_PROTOCOL, SYNC_PROTOCOL_2},
     settings::{NetworkSettings, SwarmLimits},
     shortage::affordable_pending,
     trust::Trust,
@@ -119,7 +119,7 @@ impl Behaviour {
             sync: MembersOnly::new(
                 request_response::Behaviour::with_codec(
                     Patient::new(SyncCodec, limits.stall_timeout),
-                    both(SYNC_PROTOCOL),
+                    [SYNC_PROTOCOL_2, SYNC_PROTOCOL].map(|protocol| (protocol, ProtocolSupport::Full)),
                     requests(),
                 ),
                 membership.clone(),

@@ -1,7 +1,7 @@
 //! The decisions of a node in the network, without I/O: it is told what happened and says what to do.
 //!
-//! The same inputs in the same order give the same outputs; a seeded simulation drives thirty of them
-//! (`tests/network/simulation.rs`). The driver supplies the time. Everything it keeps is bounded by the connected
+//! The same inputs in the same order give the same outputs; a seeded simulation drives hundreds of them, and ten thousand
+//! in a bench (`tests/support/simulated`). The driver supplies the time. Everything it keeps is bounded by the connected
 //! peers, by what is on the board, or by [`Limits`].
 
 mod answers;
@@ -29,6 +29,7 @@ mod strikes;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use self::{
     answers::{Answers, Room, Turn},

@@ -3,7 +3,8 @@
 
 use super::{
     Blob, BlobCodec, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, NetworkStatus, PeerAddress, PeerList,
-    PeerRole, PeerStatus, Refusals, SYNC_PROTOCOL, SoughtPeer, SyncCodec, SyncRequest, SyncResponse, Transport, Way,
+    PeerRole, PeerStatus, Refusals, SYNC_PROTOCOL, SYNC_PROTOCOL_2, SoughtPeer, SyncCodec, SyncRequest, SyncResponse,
+    Transport, Way,
     addresses::{MAX_ADDRESSES, usable},
     listen_address,
     network::{bans, ports::Ports},
@@ -58,7 +59,7 @@ fn written<T>(
 }
 
 fn sync_request(bytes: &[u8]) {
-    let read = |mut bytes: &[u8]| at_once(SyncCodec.read_request(&SYNC_PROTOCOL, &mut bytes));
+    let read = |mut bytes: &[u8]| at_once(SyncCodec.read_request(&SYNC_PROTOCOL_2, &mut bytes));
     if let Some(request) = check(read, write_sync_request, bytes) {
         assert!(request.wire_bytes() > 0);
         if let SyncRequest::Proof { entries: [one, other], .. } = &request {
@@ -68,7 +69,7 @@ fn sync_request(bytes: &[u8]) {
 }
 
 fn write_sync_request(request: SyncRequest, out: &mut Vec<u8>) -> io::Result<()> {
-    at_once(SyncCodec.write_request(&SYNC_PROTOCOL, out, request))
+    at_once(SyncCodec.write_request(&SYNC_PROTOCOL_2, out, request))
 }
 
 fn sync_requests() -> Vec<Vec<u8>> {
@@ -77,7 +78,8 @@ fn sync_requests() -> Vec<Vec<u8>> {
     let after = Some(Position { bucket: 7, text: one.key.to_string() });
     let requests = [
         SyncRequest::Compare { federation, digest },
-        SyncRequest::Items { federation, buckets: BucketSet::ALL, after },
+        SyncRequest::Items { federation, buckets: BucketSet::ALL, after: after.clone() },
+        SyncRequest::Others { federation, buckets: BucketSet::ALL, after, named: vec![[5; 8]; 3] },
         SyncRequest::Proof { federation, entries: [one, other].map(|entry| entry.bytes().to_vec()) },
     ];
     let mut seeds = written(requests, write_sync_request);

@@ -3,7 +3,7 @@
 //! [`SignedEntry::bytes`]: crate::weights::SignedEntry::bytes
 
 use crate::{
-    entries::{BucketSet, Fingerprints, Position, Standing},
+    entries::{BucketSet, Fingerprints, Position, ShortHash, Standing},
     weights::{BlobHash, Digest, FederationId, Root},
 };
 use bytes::Bytes;
@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_BLOBS: usize = 64;
 /// Most items in a page of sync.
 pub const MAX_ITEMS: usize = 128;
+/// Most items that a request of sync names.
+pub const MAX_NAMED: usize = 512;
 
 /// The bytes of a blob, or that the peer doesn't have it.
 pub type Blob = Option<Bytes>;
@@ -35,7 +37,7 @@ impl From<&Standing> for Item {
     }
 }
 
-/// `/peerfold/sync/1`: a request. Only the asking peer learns anything, except from [`Proof`](Self::Proof); a peer that
+/// `/peerfold/sync/2`: a request. Only the asking peer learns anything, except from [`Proof`](Self::Proof); a peer that
 /// is asked by one with a different digest asks back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyncRequest {
@@ -64,9 +66,21 @@ pub enum SyncRequest {
         /// The two signed entries.
         entries: [Vec<u8>; 2],
     },
+    /// Your items in these buckets, after this position, other than those that I name. To a peer of `/peerfold/sync/1`
+    /// it goes as [`Items`](Self::Items).
+    Others {
+        /// The federation.
+        federation: FederationId,
+        /// The buckets.
+        buckets: BucketSet,
+        /// Where the last page ended.
+        after: Option<Position>,
+        /// What the asker has in them, at most [`MAX_NAMED`].
+        named: Vec<ShortHash>,
+    },
 }
 
-/// `/peerfold/sync/1`: an answer.
+/// `/peerfold/sync/2`: an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SyncResponse {
     /// The asked peer is not in this federation.
@@ -75,7 +89,7 @@ pub enum SyncResponse {
     Same,
     /// To [`SyncRequest::Compare`]: they differ, and this is what the asked peer has.
     Differs(Fingerprints),
-    /// To [`SyncRequest::Items`].
+    /// To [`SyncRequest::Items`] and [`SyncRequest::Others`].
     Items {
         /// At most [`MAX_ITEMS`].
         items: Vec<Item>,

@@ -2,8 +2,10 @@
 
 use libp2p::StreamProtocol;
 
-/// Sync of entries.
+/// Sync of entries, as first released.
 pub const SYNC_PROTOCOL: StreamProtocol = StreamProtocol::new("/peerfold/sync/1");
+/// The same, with [`Others`](super::SyncRequest::Others).
+pub const SYNC_PROTOCOL_2: StreamProtocol = StreamProtocol::new("/peerfold/sync/2");
 /// Blobs: manifests and chunks.
 pub const BLOB_PROTOCOL: StreamProtocol = StreamProtocol::new("/peerfold/blob/1");
 /// Kademlia, one for all federations.

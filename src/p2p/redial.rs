@@ -4,6 +4,8 @@ use super::addresses::MAX_ADDRESSES;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use libp2p::Multiaddr;
 use libp2p_identity::PeerId;
+use rand::seq::SliceRandom;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -12,11 +14,15 @@ use std::{
 /// Peers that are dialled again, besides those of the bootstrap list.
 const MAX_REMEMBERED: usize = 256;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Less than the minute in which the parts of a federation must have found together.
+const LONGEST_WAIT: Duration = Duration::from_secs(45);
 /// Once this many members are connected, further members are no longer dialled.
 const ENOUGH_MEMBERS: usize = 32;
+/// Members that are dialled of those whom the table has named at once, and once enough are connected.
+const NAMED_AT_ONCE: usize = 64;
+const NAMED_ONCE_ENOUGH: usize = 4;
 
-/// Peers to stay connected with, each dialled again after a wait that doubles, with jitter, up to a minute, for ever.
+/// Peers to stay connected with, each dialled again after a wait that doubles, with jitter, up to 45 seconds, for ever.
 pub(super) struct Redial {
     targets: BTreeMap<PeerId, Target>,
     seed: u64,
@@ -174,6 +180,17 @@ impl Redial {
         due
     }
 
+    /// Whom to dial of the members that the table names: others each time. Who is connected with enough still looks for a
+    /// few, or two parts of a large federation might never meet, but not for all of them at every look: where nobody has
+    /// room for everybody, each that comes costs another its place.
+    pub(super) fn of_named(&mut self, mut named: Vec<PeerId>, members: usize) -> Vec<PeerId> {
+        self.seed = self.seed.wrapping_add(1);
+        named.sort();
+        let most = if members < ENOUGH_MEMBERS { NAMED_AT_ONCE } else { NAMED_ONCE_ENOUGH };
+        let (drawn, _) = named.partial_shuffle(&mut ChaCha8Rng::seed_from_u64(self.seed), most);
+        drawn.to_vec()
+    }
+
     /// When [`due`](Self::due) has something next.
     pub(super) fn next(&self) -> Option<Duration> {
         self.targets.values().filter(|target| !target.connected).filter_map(|target| target.due).min()
@@ -222,6 +239,19 @@ mod tests {
         assert!(redial.due(Duration::ZERO, ENOUGH_MEMBERS).is_empty());
         let later = redial.next().unwrap();
         assert_eq!(redial.due(later, 0).len(), 1);
+    }
+
+    #[test]
+    fn of_many_that_the_table_names_a_few_are_dialled_and_others_each_time() {
+        let mut redial = Redial::new(7);
+        let named: Vec<PeerId> = (0..500).map(|_| PeerId::random()).collect();
+        assert_eq!(redial.of_named(named[..9].to_vec(), 0).into_iter().collect::<BTreeSet<_>>().len(), 9);
+        assert_eq!(redial.of_named(named.clone(), 0).len(), NAMED_AT_ONCE);
+        let mut drawn = BTreeSet::new();
+        for _ in 0..500 {
+            drawn.extend(redial.of_named(named.clone(), ENOUGH_MEMBERS));
+        }
+        assert!(drawn.len() > 450, "{}", drawn.len());
     }
 
     #[test]

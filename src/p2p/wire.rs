@@ -1,9 +1,12 @@
-//! The encoding of messages: `/peerfold/sync/1` and `/peerfold/blob/1`.
+//! The encoding of messages: `/peerfold/sync/2`, `/peerfold/sync/1` and `/peerfold/blob/1`.
 //!
 //! A frame is a length (4 bytes, little-endian) and postcard. Blobs follow raw, each after its length, so that a chunk is
 //! neither copied nor encoded. Every length is checked before anything of it is read.
 
-use super::message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SyncRequest, SyncResponse};
+use super::{
+    message::{Blob, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, MAX_NAMED, SyncRequest, SyncResponse},
+    protocols::SYNC_PROTOCOL,
+};
 use crate::{
     entries::{Fingerprints, Position},
     weights::{MAX_ENTRY_BYTES, MAX_MANIFEST_BYTES},
@@ -17,6 +20,8 @@ use std::io;
 /// Longest request: hashes of blobs, a position in the order of keys, or two entries.
 const MAX_REQUEST: usize = 64 + 33 * MAX_BLOBS;
 const _: () = assert!(MAX_REQUEST >= 64 + 2 * (MAX_ENTRY_BYTES + 2));
+/// Longest request of sync: the same, and names of items.
+const MAX_SYNC_REQUEST: usize = MAX_REQUEST + 8 * MAX_NAMED;
 /// Longest answer of sync: a page of proofs.
 const MAX_SYNC_ANSWER: usize = 512 + MAX_ITEMS * (2 * MAX_ENTRY_BYTES + 8);
 /// Most bytes of blobs in an answer, unless it is a single blob. The asked peer leaves the rest out.
@@ -102,7 +107,10 @@ impl Codec for SyncCodec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read_frame(io, MAX_REQUEST).await
+        match read_frame(io, MAX_SYNC_REQUEST).await? {
+            SyncRequest::Others { named, .. } if named.len() > MAX_NAMED => Err(malformed("too many items are named")),
+            request => Ok(request),
+        }
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<SyncResponse>
@@ -123,10 +131,17 @@ impl Codec for SyncCodec {
         })
     }
 
-    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: SyncRequest) -> io::Result<()>
+    async fn write_request<T>(&mut self, protocol: &StreamProtocol, io: &mut T, request: SyncRequest) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
+        let request = match request {
+            // The peer is of an earlier version, and gives what is named as well.
+            SyncRequest::Others { federation, buckets, after, .. } if *protocol == SYNC_PROTOCOL => {
+                SyncRequest::Items { federation, buckets, after }
+            }
+            request => request,
+        };
         write_frame(io, &request).await
     }
 
@@ -235,6 +250,9 @@ impl WireBytes for SyncRequest {
         match self {
             Self::Compare { .. } => 69,
             Self::Items { after, .. } => 70 + after.as_ref().map_or(0, |position| position.text.len() as u64 + 2),
+            Self::Others { after, named, .. } => {
+                72 + after.as_ref().map_or(0, |position| position.text.len() as u64 + 2) + 8 * named.len() as u64
+            }
             Self::Proof { entries, .. } => 37 + entries.iter().map(|entry| entry.len() as u64 + 2).sum::<u64>(),
         }
     }

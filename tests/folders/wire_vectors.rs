@@ -17,7 +17,7 @@ use peerfold::{
     },
     p2p::{
         BLOB_PROTOCOL, BlobCodec, BlobRequest, BlobResponse, BootstrapNode, Item, MAX_BLOBS, MAX_ITEMS,
-        NetworkSettings, RelayLimits, SYNC_PROTOCOL, SyncCodec, SyncRequest, SyncResponse,
+        NetworkSettings, RelayLimits, SYNC_PROTOCOL, SYNC_PROTOCOL_2, SyncCodec, SyncRequest, SyncResponse,
     },
     secret::Secret,
     weights::{
@@ -327,9 +327,16 @@ fn sync_request(given: &Value) -> Value {
             SyncRequest::Items { federation, buckets, after: position(&fields["after"]) }
         }
         "Proof" => SyncRequest::Proof { federation, entries: two(&fields["entries"]) },
+        "Others" => {
+            let mut buckets = BucketSet::default();
+            list(&fields["buckets"]).iter().for_each(|bucket| buckets.insert(number(bucket).try_into().unwrap()));
+            let name = |name: &Value| bytes_of_digits(text(name)).try_into().unwrap();
+            let named = list(&fields["named"]).iter().map(name).collect();
+            SyncRequest::Others { federation, buckets, after: position(&fields["after"]), named }
+        }
         other => panic!("no request {other}"),
     };
-    request_as_written(SyncCodec, &SYNC_PROTOCOL, request)
+    request_as_written(SyncCodec, &SYNC_PROTOCOL_2, request)
 }
 
 fn sync_answer(given: &Value) -> Value {
@@ -416,7 +423,7 @@ fn every_vector_is_as_the_page_says() {
 #[test]
 fn no_message_is_left_out() {
     for (kind, messages) in [
-        ("sync request", &["Compare", "Items", "Proof"][..]),
+        ("sync request", &["Compare", "Items", "Proof", "Others"][..]),
         ("sync answer", &["NotMember", "Same", "Differs", "Page"]),
         ("blob request", &["Get", "Holds", "Keep", "Fetching"]),
         ("blob answer", &["NotMember", "Blobs", "Noted", "Later"]),
@@ -476,10 +483,13 @@ fn outcome<M>(read: impl Future<Output = io::Result<M>>) -> io::ErrorKind {
 
 #[test]
 fn a_frame_may_be_as_long_as_the_page_says_and_no_longer() {
+    for (limit, kind) in [(6_272_u32, io::ErrorKind::UnexpectedEof), (6_273, io::ErrorKind::InvalidData)] {
+        let mut frame = Cursor::new(limit.to_le_bytes());
+        assert_eq!(outcome(SyncCodec.read_request(&SYNC_PROTOCOL, &mut frame)), kind);
+    }
     for (limit, kind) in [(2_176_u32, io::ErrorKind::UnexpectedEof), (2_177, io::ErrorKind::InvalidData)] {
-        let (mut one, mut other) = (Cursor::new(limit.to_le_bytes()), Cursor::new(limit.to_le_bytes()));
-        assert_eq!(outcome(SyncCodec.read_request(&SYNC_PROTOCOL, &mut one)), kind);
-        assert_eq!(outcome(BlobCodec.read_request(&BLOB_PROTOCOL, &mut other)), kind);
+        let mut frame = Cursor::new(limit.to_le_bytes());
+        assert_eq!(outcome(BlobCodec.read_request(&BLOB_PROTOCOL, &mut frame)), kind);
     }
     for (limit, kind) in [(263_680_u32, io::ErrorKind::UnexpectedEof), (263_681, io::ErrorKind::InvalidData)] {
         let mut frame = Cursor::new(limit.to_le_bytes());
@@ -489,7 +499,11 @@ fn a_frame_may_be_as_long_as_the_page_says_and_no_longer() {
         let mut frame = Cursor::new(limit.to_le_bytes());
         assert_eq!(outcome(BlobCodec.read_response(&BLOB_PROTOCOL, &mut frame)), kind);
     }
-    for said in ["| request of sync or blobs | 2,176 bytes |", "| answer of sync; items in a page | 263,680 bytes;"] {
+    for said in [
+        "| request of sync; items that it names | 6,272 bytes; 512 |",
+        "| request of blobs | 2,176 bytes |",
+        "| answer of sync; items in a page | 263,680 bytes;",
+    ] {
         assert!(PAGE.contains(said), "{said}");
     }
     assert!(PAGE.contains("The frame of an answer has at most 16 bytes"));

@@ -43,11 +43,11 @@ async fn lie(node: PeerAddress, entry: Arc<SignedEntry>, manifest: Manifest, lie
                 let end = Position { bucket: u8::MAX, text: "x".to_owned() };
                 let response = match request {
                     SyncRequest::Compare { .. } => SyncResponse::Differs(random_fingerprints()),
-                    SyncRequest::Items { after: None, .. } => {
+                    SyncRequest::Items { after: None, .. } | SyncRequest::Others { after: None, .. } => {
                         SyncResponse::Items { items: vec![Item::Entry(entry.bytes().to_vec())], next: Some(end) }
                     }
                     SyncRequest::Proof { .. } => SyncResponse::Same,
-                    SyncRequest::Items { .. } => {
+                    SyncRequest::Items { .. } | SyncRequest::Others { .. } => {
                         // It knows the entry now.
                         rogue.blob(node.peer, BlobRequest::Holds { federation, roots: vec![manifest.root()] });
                         SyncResponse::Items { items: vec![], next: None }

@@ -20,6 +20,7 @@ mod rubbish;
 mod secret;
 mod separated;
 mod simulation;
+mod starts;
 mod strangers;
 
 #[path = "../support/hosts/mod.rs"]

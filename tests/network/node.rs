@@ -42,10 +42,11 @@ impl Homes {
         Plan {
             home: self.dir.path().join(name),
             federation: self.federation,
-            listen: "/ip4/127.0.0.1/tcp/0",
+            listen: "/ip4/127.0.0.1/tcp/0".to_owned(),
             bootstrap: Vec::new(),
             layout: None,
             sampled: false,
+            sync_every: Duration::from_secs(1),
             membership: Arc::default(),
             limits: SwarmLimits::default(),
             secret: None,
@@ -59,10 +60,11 @@ impl Homes {
 pub struct Plan {
     home: PathBuf,
     federation: FederationId,
-    listen: &'static str,
+    listen: String,
     bootstrap: Vec<PeerAddress>,
     layout: Option<LayoutId>,
     sampled: bool,
+    sync_every: Duration,
     membership: Arc<Membership>,
     limits: SwarmLimits,
     secret: Option<Secret>,
@@ -75,8 +77,8 @@ impl Plan {
         self
     }
 
-    pub fn listening_on(mut self, address: &'static str) -> Self {
-        self.listen = address;
+    pub fn listening_on(mut self, address: &str) -> Self {
+        self.listen = address.to_owned();
         self
     }
 
@@ -98,6 +100,12 @@ impl Plan {
     /// Of these only those of authors whom it expects.
     pub fn sampled(mut self) -> Self {
         self.sampled = true;
+        self
+    }
+
+    /// Syncs, and asks the table, as seldom as nodes do.
+    pub fn at_its_own_pace(mut self) -> Self {
+        self.sync_every = NetworkSettings::default().sync_every;
         self
     }
 
@@ -138,7 +146,7 @@ impl Plan {
             listen: vec![self.listen.parse().unwrap()],
             bootstrap: self.bootstrap.clone(),
             no_mdns: true,
-            sync_every: Duration::from_secs(1),
+            sync_every: self.sync_every,
             swarm: self.limits.clone(),
             ..NetworkSettings::default()
         };

@@ -12,6 +12,7 @@ mod bucket;
 #[path = "../support/buckets/mod.rs"]
 mod buckets;
 mod check;
+mod churn;
 mod config;
 mod demo;
 mod demo_ends;

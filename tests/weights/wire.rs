@@ -6,8 +6,8 @@ use libp2p::request_response::Codec;
 use peerfold::{
     entries::{BucketSet, Fingerprints, Position},
     p2p::{
-        BLOB_PROTOCOL, BlobCodec, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, SYNC_PROTOCOL, SyncCodec,
-        SyncRequest, SyncResponse,
+        BLOB_PROTOCOL, BlobCodec, BlobRequest, BlobResponse, Item, MAX_BLOBS, MAX_ITEMS, MAX_NAMED, SYNC_PROTOCOL,
+        SYNC_PROTOCOL_2, SyncCodec, SyncRequest, SyncResponse,
     },
     weights::{BlobHash, Digest, FederationId, MAX_ENTRY_BYTES, MAX_MANIFEST_BYTES, Root},
 };
@@ -41,6 +41,14 @@ fn sync_request() -> impl Strategy<Value = SyncRequest> {
         }),
         (federation(), vec(any::<u8>(), 0..=MAX_ENTRY_BYTES), vec(any::<u8>(), 0..=MAX_ENTRY_BYTES))
             .prop_map(|(federation, first, second)| SyncRequest::Proof { federation, entries: [first, second] }),
+        (federation(), hash(), position(), vec(any::<[u8; 8]>(), 0..=MAX_NAMED)).prop_map(
+            |(federation, buckets, after, named)| SyncRequest::Others {
+                federation,
+                buckets: BucketSet(buckets),
+                after,
+                named
+            }
+        ),
     ]
 }
 
@@ -92,10 +100,10 @@ proptest! {
     fn sync_comes_through(request in sync_request(), response in sync_response(), cut in any::<prop::sample::Index>()) {
         block_on(async {
             let mut written = Vec::new();
-            SyncCodec.write_request(&SYNC_PROTOCOL, &mut written, request.clone()).await.unwrap();
-            assert_eq!(SyncCodec.read_request(&SYNC_PROTOCOL, &mut Cursor::new(&written)).await.unwrap(), request);
+            SyncCodec.write_request(&SYNC_PROTOCOL_2, &mut written, request.clone()).await.unwrap();
+            assert_eq!(SyncCodec.read_request(&SYNC_PROTOCOL_2, &mut Cursor::new(&written)).await.unwrap(), request);
             let cut_off = &written[..cut.index(written.len())];
-            assert!(SyncCodec.read_request(&SYNC_PROTOCOL, &mut Cursor::new(cut_off)).await.is_err());
+            assert!(SyncCodec.read_request(&SYNC_PROTOCOL_2, &mut Cursor::new(cut_off)).await.is_err());
             let mut written = Vec::new();
             SyncCodec.write_response(&SYNC_PROTOCOL, &mut written, response.clone()).await.unwrap();
             assert_eq!(SyncCodec.read_response(&SYNC_PROTOCOL, &mut Cursor::new(&written)).await.unwrap(), response);
@@ -129,6 +137,23 @@ proptest! {
             }
         });
     }
+}
+
+#[test]
+fn a_peer_of_the_first_version_is_asked_for_all_that_it_has() {
+    let (federation, buckets) = (FederationId::from_bytes([1; 32]), BucketSet::ALL);
+    let after = Some(Position { bucket: 3, text: "a".to_owned() });
+    let items = SyncRequest::Items { federation, buckets, after: after.clone() };
+    let others = |count| SyncRequest::Others { federation, buckets, after: after.clone(), named: vec![[2; 8]; count] };
+    let passed_on = |protocol, request| {
+        let mut written = Vec::new();
+        block_on(SyncCodec.write_request(&protocol, &mut written, request)).unwrap();
+        block_on(SyncCodec.read_request(&protocol, &mut Cursor::new(&written)))
+    };
+    assert_eq!(passed_on(SYNC_PROTOCOL, others(2)).unwrap(), items);
+    assert_eq!(passed_on(SYNC_PROTOCOL_2, others(MAX_NAMED)).unwrap(), others(MAX_NAMED));
+    let error = passed_on(SYNC_PROTOCOL_2, others(MAX_NAMED + 1)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
 }
 
 #[test]

@@ -2,12 +2,16 @@
 
 use super::EntrySet;
 use crate::{
-    entries::{BUCKETS, BucketSet, Fingerprints, Position, Standing, buckets::bucket_of},
+    entries::{
+        BUCKETS, BucketSet, Fingerprints, Position, ShortHash, Standing,
+        buckets::bucket_of,
+        standing::{of_entry, of_excluded},
+    },
     weights::{Digest, KeyPrefix, SignedEntry},
 };
 use libp2p_identity::PeerId;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::{Arc, OnceLock},
 };
@@ -84,6 +88,17 @@ impl EntrySet {
         after: Option<&Position>,
         limit: usize,
     ) -> (Vec<Standing>, Option<Position>) {
+        self.others_after(buckets, after, &BTreeSet::new(), limit)
+    }
+
+    /// The same of those that aren't named. It looks at as many items as there are names, and `limit` more.
+    pub fn others_after(
+        &self,
+        buckets: &BucketSet,
+        after: Option<&Position>,
+        named: &BTreeSet<ShortHash>,
+        limit: usize,
+    ) -> (Vec<Standing>, Option<Position>) {
         let (first, mut from) = match after.map(|after| (after.bucket, after.parsed())) {
             None => (0, None),
             Some((bucket, Some(parsed))) => (bucket, Some(parsed)),
@@ -98,7 +113,9 @@ impl EntrySet {
                 let after = from.filter(|(first, _)| *first == author).map(|(_, name)| name);
                 // The author's own text comes before all its keys.
                 let proof = self.conflicts.get(&author).filter(|_| after.is_none()).cloned();
-                let entries = self.named_after(author, after.flatten()).cloned();
+                let proof = proof.filter(|_| !named.contains(&of_excluded(&author)));
+                let entries = self.named_after(author, after.flatten());
+                let entries = entries.filter(|entry| !named.contains(&of_entry(&entry.hash()))).cloned();
                 items.extend(proof.map(Standing::Proof).into_iter().chain(entries.map(Standing::Entry)));
                 if items.len() > limit {
                     items.truncate(limit);
@@ -108,6 +125,12 @@ impl EntrySet {
             }
         }
         (items, None)
+    }
+
+    /// How many items are in a bucket.
+    pub fn count_in(&self, bucket: u8) -> usize {
+        let of_author = |author| self.by_sequence.get(author).map_or(1, BTreeMap::len);
+        self.buckets.0[usize::from(bucket)].authors.iter().map(of_author).sum()
     }
 
     /// The entries of an author whose names come after this one, in order of their names.

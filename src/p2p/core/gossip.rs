@@ -21,20 +21,22 @@ impl Core {
     }
 
     fn judge(&mut self, from: PeerId, data: &[u8]) -> Result<Verdict, EntryError> {
-        if self.is_banned(&from) || !self.admits(&from) || self.is_known(data) || self.is_passed_over(data) {
+        let is_nobody = self.is_banned(&from) || !self.admits(&from);
+        if is_nobody || self.is_known(data) || self.is_out_of_view(data) || self.is_passed_over(data) {
             return Ok(Verdict::Ignore);
         }
         match SignedEntry::decode(data) {
             Ok(entry) => {
                 let author = entry.key.author();
                 let had_files = self.saved.contains(&author);
+                let passed_on = self.passes_on(&entry.key);
                 if !self.take_in(Arc::new(entry)) {
                     return Ok(Verdict::Ignore);
                 }
                 if had_files {
                     self.push(Output::Retain);
                 }
-                Ok(Verdict::Accept)
+                Ok(if passed_on { Verdict::Accept } else { Verdict::Ignore })
             }
             Err(error) if error.is_newer() => {
                 self.forwards_newer(from);

@@ -93,6 +93,6 @@ impl Session {
 pub(super) enum Stage {
     /// Whether the sets differ, and where.
     Comparing { ours: Digest },
-    /// The next page of what differs.
-    Paging { buckets: BucketSet, after: Option<Position> },
+    /// The next page of what differs in these buckets, and then of what does in the later ones.
+    Paging { buckets: BucketSet, after: Option<Position>, later: BucketSet },
 }

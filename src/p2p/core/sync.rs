@@ -8,8 +8,8 @@ use super::{
     strikes::Severity,
 };
 use crate::{
-    entries::{BucketSet, Conflict, Fingerprints, Position, ProofError},
-    p2p::message::{Item, MAX_ITEMS, SyncRequest, SyncResponse},
+    entries::{BucketSet, Conflict, Fingerprints, Position, ProofError, ShortHash, Standing},
+    p2p::message::{Item, MAX_ITEMS, MAX_NAMED, SyncRequest, SyncResponse},
     weights::{FederationId, SignedEntry, UnverifiedEntry},
 };
 use libp2p_identity::PeerId;
@@ -89,7 +89,8 @@ impl Core {
     pub(super) fn set_changed(&mut self, source: Option<PeerId>) {
         self.push(Output::Retain);
         self.syncs.source = source.filter(|_| !self.syncs.tell || self.syncs.source == source);
-        self.syncs.tell = true;
+        // Who follows others than this node doesn't ask.
+        self.syncs.tell = !self.is_narrow();
     }
 
     pub(super) fn gossip_failed(&mut self) {
@@ -116,6 +117,7 @@ impl Core {
         let asked = match &request {
             SyncRequest::Compare { federation, .. }
             | SyncRequest::Items { federation, .. }
+            | SyncRequest::Others { federation, .. }
             | SyncRequest::Proof { federation, .. } => *federation,
         };
         if !self.serves(asked, &peer) {
@@ -129,12 +131,20 @@ impl Core {
                 if theirs == ours {
                     SyncResponse::Same
                 } else {
-                    self.learn_from(peer, Settled { theirs, ours });
+                    // Where everybody follows others, sets differ for good.
+                    if !self.is_narrow() {
+                        self.learn_from(peer, Settled { theirs, ours });
+                    }
                     SyncResponse::Differs(fingerprints)
                 }
             }
             SyncRequest::Items { buckets, after, .. } => {
                 let (items, next) = self.board.set().items_after(&buckets, after.as_ref(), MAX_ITEMS);
+                SyncResponse::Items { items: items.iter().map(Item::from).collect(), next }
+            }
+            SyncRequest::Others { buckets, after, named, .. } => {
+                let named = named.into_iter().collect();
+                let (items, next) = self.board.set().others_after(&buckets, after.as_ref(), &named, MAX_ITEMS);
                 SyncResponse::Items { items: items.iter().map(Item::from).collect(), next }
             }
             SyncRequest::Proof { entries, .. } => return self.proof_told(token, peer, entries),
@@ -216,7 +226,7 @@ impl Core {
     /// Returns true if there is nothing to learn.
     fn begin_paging(&mut self, peer: PeerId, theirs: &Fingerprints) -> bool {
         let ours = self.board.set().fingerprints();
-        let mut buckets = ours.differing_in(theirs);
+        let mut buckets = self.in_view(peer, ours.differing_in(theirs));
         let Some(state) = self.peers.get_mut(&peer) else { return true };
         if let Some(barren) = &state.barren {
             buckets = barren.not_in(buckets, theirs, &ours);
@@ -227,23 +237,51 @@ impl Core {
         if let Some(session) = &mut state.session {
             session.asked = Some(Asked { buckets, theirs: theirs.clone(), ours });
         }
-        self.ask_page(peer, buckets, None);
+        self.ask_buckets(peer, buckets);
         false
     }
 
-    fn ask_page(&mut self, peer: PeerId, buckets: BucketSet, after: Option<Position>) {
+    /// Asks for the first of these buckets, as many as what this node has in them can be named in one request.
+    fn ask_buckets(&mut self, peer: PeerId, mut later: BucketSet) {
+        let (mut buckets, mut names) = (BucketSet::default(), 0);
+        let set = self.board.set();
+        for bucket in later.iter() {
+            names += set.count_in(bucket);
+            if names > MAX_NAMED && !buckets.is_empty() {
+                break;
+            }
+            buckets.insert(bucket);
+        }
+        drop(set);
+        buckets.iter().for_each(|bucket| later.remove(bucket));
+        self.ask_page(peer, buckets, None, later);
+    }
+
+    /// What this node has in these buckets after this position. What is too much isn't named, and comes again.
+    fn named(&self, buckets: &BucketSet, after: Option<&Position>) -> Vec<ShortHash> {
+        let (known, _) = self.board.set().items_after(buckets, after, MAX_NAMED);
+        known.iter().map(Standing::short_hash).collect()
+    }
+
+    fn ask_page(&mut self, peer: PeerId, buckets: BucketSet, after: Option<Position>, later: BucketSet) {
         let (federation, id) = (self.config.federation, self.new_id());
+        let named = self.named(&buckets, after.as_ref());
         let Some(session) = self.peers.get_mut(&peer).and_then(|state| state.session.as_mut()) else { return };
         session.id = id;
         session.pages += 1;
-        session.stage = Stage::Paging { buckets, after: after.clone() };
-        self.push(Output::Sync { id, peer, request: SyncRequest::Items { federation, buckets, after } });
+        session.stage = Stage::Paging { buckets, after: after.clone(), later };
+        let request = if named.is_empty() {
+            SyncRequest::Items { federation, buckets, after }
+        } else {
+            SyncRequest::Others { federation, buckets, after, named }
+        };
+        self.push(Output::Sync { id, peer, request });
     }
 
     /// Returns true if it was the last page.
     fn page(&mut self, peer: PeerId, items: &[Item], next: Option<Position>) -> Result<bool, Abort> {
         let session = self.peers.get(&peer).and_then(|state| state.session.as_ref());
-        let Some(&Session { stage: Stage::Paging { buckets, ref after }, pages, .. }) = session else {
+        let Some(&Session { stage: Stage::Paging { buckets, ref after, later }, pages, .. }) = session else {
             return Err(Abort::Failed);
         };
         let advances = next.as_ref().is_none_or(|next| !items.is_empty() && after.as_ref() < Some(next));
@@ -259,17 +297,21 @@ impl Core {
         }
         match next {
             Some(next) if pages < MAX_PAGES => {
-                self.ask_page(peer, buckets, Some(next));
+                self.ask_page(peer, buckets, Some(next), later);
                 Ok(false)
             }
-            Some(_) => {
+            None if later.is_empty() => Ok(true),
+            None if pages < MAX_PAGES => {
+                self.ask_buckets(peer, later);
+                Ok(false)
+            }
+            _ => {
                 // What the other pages have is not known.
                 if let Some(session) = self.peers.get_mut(&peer).and_then(|state| state.session.as_mut()) {
                     session.asked = None;
                 }
                 Ok(true)
             }
-            None => Ok(true),
         }
     }
 
@@ -278,6 +320,7 @@ impl Core {
     pub(super) fn take_in_item(&mut self, item: &Item) -> Result<bool, ProofError> {
         let taken_in = match item {
             Item::Entry(bytes) if self.is_known(bytes) || self.is_of_stranger(bytes) => Ok(false),
+            Item::Entry(bytes) if self.is_out_of_view(bytes) => Ok(false),
             Item::Proof([one, _]) if self.is_of_stranger(one) => Ok(false),
             Item::Proof([one, _]) if !self.has_room_for_proof(one) => Ok(false),
             Item::Entry(bytes) => match UnverifiedEntry::decode(bytes) {

@@ -9,6 +9,7 @@ mod members;
 mod places;
 mod relayed;
 mod sync;
+mod view;
 
 use super::*;
 use crate::{

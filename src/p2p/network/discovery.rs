@@ -41,8 +41,11 @@ impl Driver {
                     let not_asked = self.table_queries.not_asked_since(id, not_asked);
                     let is_whole = result.is_ok() && stats.num_successes() > 0 && failures <= not_asked;
                     if let Ok(GetProvidersOk::FoundProviders { providers, .. }) = result {
-                        let me = *self.swarm.local_peer_id();
-                        providers.into_iter().filter(|peer| *peer != me).for_each(|peer| self.announced(peer));
+                        let others = providers.into_iter().filter(|peer| *peer != self.me);
+                        let (mut named, others): (Vec<_>, Vec<_>) =
+                            others.partition(|peer| self.peers.by_id.contains_key(peer));
+                        named.extend(self.redial.of_named(others, self.peers.members()));
+                        named.into_iter().for_each(|peer| self.announced(peer));
                     }
                     if step.last
                         && let Some(met) = self.table_queries.answered(id)

@@ -71,13 +71,13 @@ fn take(rogue: &mut Rogue, targets: &mut BTreeMap<ConnectionId, Target>, bytes: 
             let target = targets.get_mut(&connection).unwrap();
             let response = match request {
                 SyncRequest::Compare { .. } => SyncResponse::Differs(random_fingerprints()),
-                SyncRequest::Items { after: None, .. } => {
+                SyncRequest::Items { after: None, .. } | SyncRequest::Others { after: None, .. } => {
                     target.paged = true;
                     let next = Some(Position { bucket: 0, text: "x".to_owned() });
                     SyncResponse::Items { items: vec![Item::Entry(bytes.to_vec())], next }
                 }
                 SyncRequest::Proof { .. } => SyncResponse::Same,
-                SyncRequest::Items { after: Some(_), .. } => {
+                SyncRequest::Items { .. } | SyncRequest::Others { .. } => {
                     target.done = true;
                     SyncResponse::Items { items: vec![], next: None }
                 }

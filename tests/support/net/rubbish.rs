@@ -11,8 +11,9 @@ use peerfold::p2p::PeerAddress;
 use std::{io, time::Duration};
 
 /// Protocols of a node, each of which must stand anything.
-pub const PROTOCOLS: [&str; 6] = [
+pub const PROTOCOLS: [&str; 7] = [
     "/peerfold/sync/1",
+    "/peerfold/sync/2",
     "/peerfold/blob/1",
     "/peerfold/kad/1",
     "/meshsub/1.1.0",

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use peerfold::{
-    entries::{Board, Standing},
+    entries::{Board, EntryLimits, MAX_AUTHORS, Standing},
     p2p::core::{Looked, StoreResult},
     weights::{BlobHash, Content, FederationId, Manifest, Root, SignedEntry, Weights},
 };
@@ -70,8 +70,9 @@ impl Cache {
     }
 
     /// The board of a node that starts again: what was saved, and nothing else.
-    pub fn board(&self, federation: FederationId) -> Arc<Board> {
-        let board = Board::new(federation);
+    pub fn board(&self, federation: FederationId, view: Option<usize>) -> Arc<Board> {
+        let limits = EntryLimits { authors: view.unwrap_or(MAX_AUTHORS), ..EntryLimits::WIDE };
+        let board = Board::with_limits(federation, limits);
         for standing in self.saved.iter().cloned() {
             // What was saved and is refused now was excluded later.
             let _ = match standing {

@@ -1,6 +1,10 @@
 //! A simulated node: a core with its board, its cache and what its driver remembers.
 
-use super::cache::Cache;
+use super::{
+    cache::Cache,
+    mesh::{Mesh, Message},
+    uplink::Uplink,
+};
 use bytesize::ByteSize;
 use libp2p_identity::{Keypair, PeerId};
 use peerfold::{
@@ -42,8 +46,13 @@ pub struct Node {
     pub keypair: Keypair,
     pub peer: PeerId,
     pub federation: FederationId,
-    /// Chunks in a value: what makes a layout.
+    /// Chunks in a value, and the bytes of each: what makes a layout.
     pub chunks: u64,
+    pub chunk_bytes: u64,
+    /// Whether it fetches what is announced.
+    pub fetches: bool,
+    /// How many authors it follows.
+    pub view: Option<usize>,
     pub core: Option<Core>,
     /// Rises when it dies: what was on its way then comes to nothing.
     pub life: u32,
@@ -54,17 +63,23 @@ pub struct Node {
     /// When its core wants to be woken.
     pub wakeup: Option<Duration>,
     pub links: BTreeSet<usize>,
-    /// Gossip that it has seen, as gossipsub remembers it.
-    pub seen: BTreeSet<[u8; 32]>,
+    pub mesh: Mesh,
+    pub uplink: Uplink,
+    /// Bytes that it has sent.
+    pub sent: u64,
+    /// Whether its cache is to drop what no longer counts.
+    pub retains: bool,
     pub tokens: Token,
-    pub to_judge: BTreeMap<Token, (usize, Vec<u8>)>,
+    pub to_judge: BTreeMap<Token, (usize, Arc<Message>)>,
     pub to_answer: BTreeMap<Token, Asker>,
     pub wants: BTreeSet<Root>,
 }
 
 impl Node {
     pub fn new(number: usize, character: Character, federation: &str, chunks: u64) -> Self {
-        let keypair = Keypair::ed25519_from_bytes([number as u8 + 1; 32]).unwrap();
+        let mut secret = [1; 32];
+        secret[..8].copy_from_slice(&(number as u64).to_le_bytes());
+        let keypair = Keypair::ed25519_from_bytes(secret).unwrap();
         let federation = FederationId::new(federation, "1");
         Self {
             character,
@@ -72,6 +87,9 @@ impl Node {
             keypair,
             federation,
             chunks,
+            chunk_bytes: LARGE,
+            fetches: true,
+            view: None,
             core: None,
             life: 0,
             board: Arc::new(Board::new(federation)),
@@ -80,7 +98,10 @@ impl Node {
             sequence: 0,
             wakeup: None,
             links: BTreeSet::new(),
-            seen: BTreeSet::new(),
+            mesh: Mesh::default(),
+            uplink: Uplink::default(),
+            sent: 0,
+            retains: false,
             tokens: 0,
             to_judge: BTreeMap::new(),
             to_answer: BTreeMap::new(),
@@ -89,19 +110,19 @@ impl Node {
     }
 
     pub fn layout(&self) -> LayoutId {
-        weights(self.chunks, 0, 0).layout().id()
+        weights(self.chunks, self.chunk_bytes, 0, 0).layout().id()
     }
 
-    pub fn start(&mut self, seed: u64) {
-        self.board = self.cache.board(self.federation);
+    pub fn start(&mut self, seed: u64, sync_every: Duration) {
+        self.board = self.cache.board(self.federation, self.view);
         let config = CoreConfig {
             federation: self.federation,
             me: self.peer,
-            layout: Some(self.layout()),
+            layout: self.fetches.then(|| self.layout()),
             sampled: false,
             membership: Default::default(),
-            sync_every: Duration::from_secs(20),
-            limits: Limits { request_bytes: ByteSize(100_000), ..Limits::default() },
+            sync_every,
+            limits: Limits { request_bytes: ByteSize(100_000), view: self.view, ..Limits::default() },
         };
         self.core = Some(Core::new(config, self.board.clone(), seed));
     }
@@ -111,7 +132,8 @@ impl Node {
         self.core = None;
         self.life += 1;
         self.wakeup = None;
-        self.seen.clear();
+        self.mesh.clear();
+        self.uplink.clear();
         self.to_judge.clear();
         self.to_answer.clear();
         self.wants.clear();
@@ -138,7 +160,7 @@ impl Node {
     pub fn put_update(&mut self, number: usize) -> Arc<SignedEntry> {
         self.epoch += 1;
         self.sequence += 1;
-        let weights = weights(self.chunks, number as u8, self.epoch as u8);
+        let weights = weights(self.chunks, self.chunk_bytes, number, self.epoch);
         self.cache.put(&weights);
         let entry = self.sign(&format!("update/{}", self.epoch), &weights);
         self.board.insert(entry.clone()).unwrap();
@@ -147,13 +169,17 @@ impl Node {
     }
 }
 
-/// A value of this many chunks.
-pub fn weights(chunks: u64, author: u8, epoch: u8) -> Weights {
+/// So long that a chunk has one tensor.
+pub const LARGE: u64 = 1 << 16;
+
+/// A value of this many chunks; of one, if they are short.
+pub fn weights(chunks: u64, chunk_bytes: u64, author: usize, epoch: u64) -> Weights {
     let tensors = (0..chunks).map(|tensor| {
-        let spec = TensorSpec { name: format!("{tensor}"), dtype: DType::U8, shape: vec![1 << 16] };
-        let mut data = vec![author; 1 << 16];
+        let spec = TensorSpec { name: format!("{tensor}"), dtype: DType::U8, shape: vec![chunk_bytes] };
+        let mut data = vec![author as u8; chunk_bytes as usize];
         // The first tensor is frozen: equal with all epochs of an author.
-        data[..2].copy_from_slice(&[tensor as u8, if tensor == 0 { 0 } else { epoch }]);
+        data[..2].copy_from_slice(&[tensor as u8, if tensor == 0 && chunks > 1 { 0 } else { epoch as u8 }]);
+        data[2..10].copy_from_slice(&(author as u64).to_le_bytes());
         Tensor { spec, data: data.into() }
     });
     Weights::new(tensors.collect()).unwrap()

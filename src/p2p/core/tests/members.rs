@@ -104,7 +104,7 @@ fn who_is_revoked_is_forgotten_and_learned_again_when_it_is_back() {
             let response = match request {
                 SyncRequest::Compare { digest, .. } if digest == theirs.digest() => SyncResponse::Same,
                 SyncRequest::Compare { .. } => SyncResponse::Differs(theirs.set().fingerprints()),
-                SyncRequest::Items { buckets, .. } => {
+                SyncRequest::Items { buckets, .. } | SyncRequest::Others { buckets, .. } => {
                     pages += 1;
                     let (items, next) = theirs.set().items_after(&buckets, None, 100);
                     SyncResponse::Items { items: items.iter().map(Item::from).collect(), next }
