@@ -184,7 +184,8 @@ impl Core {
             let job = self.fetches.jobs.get(&root);
             job.is_some_and(|job| job.holders.contains(peer) || job.fetchers.contains(peer))
         };
-        let members = self.members().filter(|peer| self.is_direct(peer) && !authors.contains(peer) && !known(peer)).collect();
+        let members =
+            self.members().filter(|peer| self.is_direct(peer) && !authors.contains(peer) && !known(peer)).collect();
         for peer in self.draw(members, INVITED) {
             let (federation, id) = (self.config.federation, self.new_id());
             let request = BlobRequest::Fetching { federation, root, hashes: Vec::new() };

@@ -93,6 +93,7 @@ pub fn request_bytes(request: &Request) -> u64 {
         Request::Blobs(BlobRequest::Get { hashes, .. }) => 38 + 32 * hashes.len() as u64,
         Request::Blobs(BlobRequest::Holds { roots, .. }) => 38 + 32 * roots.len() as u64,
         Request::Blobs(BlobRequest::Keep { entry, .. }) => 39 + entry.len() as u64,
+        Request::Blobs(BlobRequest::Fetching { hashes, .. }) => 70 + 32 * hashes.len() as u64,
     };
     own + FRAMING + STREAM
 }
