@@ -88,9 +88,7 @@ impl FromStr for PeerAddress {
             Some(0) => Err(AddressError::PortZero { address: whole }),
             Some(_) => Ok(Self { peer, address }),
             // A DNS name whose TXT records list the addresses.
-            None if matches!(address.iter().collect::<Vec<_>>()[..], [Protocol::Dnsaddr(_)]) => {
-                Ok(Self { peer, address })
-            }
+            None if is_dnsaddr(&address) => Ok(Self { peer, address }),
             None => Err(AddressError::NotReachable { address: whole }),
         }
     }
@@ -148,6 +146,11 @@ pub(super) fn multiaddr(text: &str) -> Result<Multiaddr, AddressError> {
     if address.is_empty() { Err(wrong("it is empty".to_owned())) } else { Ok(address) }
 }
 
+/// Whether it is a name and nothing else.
+fn is_dnsaddr(address: &Multiaddr) -> bool {
+    matches!(address.iter().collect::<Vec<_>>()[..], [Protocol::Dnsaddr(_)])
+}
+
 /// The port of an address, or `None` if a node's transports can't dial it.
 pub(super) fn port(address: &Multiaddr) -> Option<u16> {
     let mut parts = address.iter();
@@ -172,14 +175,18 @@ pub(super) fn port(address: &Multiaddr) -> Option<u16> {
 /// only if the peer is on this machine.
 pub(super) fn usable(addresses: Vec<Multiaddr>, local: bool) -> Vec<Multiaddr> {
     let (mut used, mut bytes) = (Vec::new(), 0);
+    let is_port = |address: &Multiaddr| port(address).is_some_and(|port| port != 0);
     for address in addresses.iter().map(without_peer) {
         let nowhere = match address.iter().next() {
             Some(Protocol::Ip4(ip)) => ip.is_unspecified(),
             Some(Protocol::Ip6(ip)) => ip.is_unspecified(),
             _ => false,
         };
-        let port = relay(&address).map_or_else(|| port(&address), |relay| port(&relay.address));
-        let useful = port.is_some_and(|port| port != 0) && !nowhere && (local || !is_loopback(&address));
+        let can_be_dialled = match relay(&address) {
+            Some(PeerAddress { address: relay, .. }) => is_port(&relay) || is_dnsaddr(&relay),
+            None => is_port(&address),
+        };
+        let useful = can_be_dialled && !nowhere && (local || !is_loopback(&address));
         if !useful || used.contains(&address) || bytes + address.len() > MAX_ADDRESS_BYTES {
             continue;
         }
@@ -393,6 +400,8 @@ mod tests {
             format!("{circuit}/p2p/{PEER}/p2p-circuit"),
         ];
         assert_eq!(told(&addresses.each_ref().map(String::as_str), false), [circuit]);
+        let named = format!("/dnsaddr/relay.example/p2p/{PEER}/p2p-circuit");
+        assert_eq!(told(&[&named], false), [named]);
     }
 
     #[test]

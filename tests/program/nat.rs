@@ -2,7 +2,7 @@
 
 use super::{
     network::status,
-    process::{LOOK, PATIENCE, Running, Sandbox, event, timed},
+    process::{Ended, LOOK, PATIENCE, Running, Sandbox, event, timed},
     sites::{Internet, Nat, Site},
 };
 use peerfold::{
@@ -18,6 +18,7 @@ use std::{
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
     Both,
+    Tcp,
     Quic,
 }
 
@@ -25,12 +26,16 @@ enum Over {
 fn bootstrap(sandbox: &Sandbox, internet: &mut Internet, over: Over, args: &[&str]) -> Running {
     let site = internet.site(Nat::None, true);
     let listen = [format!("/ip4/{}/tcp/4600", site.address), format!("/ip4/{}/udp/4600/quic-v1", site.address)];
-    let listen = ["--listen", &listen[0], "--listen", &listen[1]];
-    let command = sandbox.command([&["bootstrap", "--home", "bootstrap"], &listen[..], args].concat());
+    let listen = match over {
+        Over::Both => &listen[..],
+        Over::Tcp => &listen[..1],
+        Over::Quic => &listen[1..],
+    };
+    let flags: Vec<&str> = listen.iter().flat_map(|address| ["--listen", address]).collect();
+    let command = sandbox.command([&["bootstrap", "--home", "bootstrap"], &flags[..], args].concat());
     let mut running = Running::start(site.at(&command));
-    let lines = [running.line(|line| line.contains("/p2p/")), running.line(|line| line.contains("/p2p/"))];
-    let known = lines.iter().filter(|line| over == Over::Both || line.contains("/quic-v1/"));
-    fs::write(sandbox.path("peers.txt"), known.map(|line| line.clone() + "\n").collect::<String>()).unwrap();
+    let known: String = listen.iter().map(|_| running.line(|line| line.contains("/p2p/")) + "\n").collect();
+    fs::write(sandbox.path("peers.txt"), known).unwrap();
     running
 }
 
@@ -120,6 +125,21 @@ fn weights_go_by_a_relay_if_that_is_allowed() {
     for (node, home) in nodes.iter_mut().zip(["a", "b"]) {
         node.event(is_folded_with_a_peer);
         assert_eq!(member(&sandbox, home).map(|peer| peer.way), Some(Way::Relayed));
+    }
+}
+
+#[test]
+fn a_secret_is_kept_through_a_relay() {
+    let Some(mut internet) = Internet::new("a_secret_is_kept_through_a_relay") else { return };
+    let sandbox = Sandbox::new();
+    Ended::of(sandbox.command(["secret", "new", "ward.secret"])).success();
+    let secret = ["--secret", "ward.secret"];
+    let _bootstrap = bootstrap(&sandbox, &mut internet, Over::Tcp, &secret);
+    let sites = [internet.site(Nat::Cone, true), internet.site(Nat::Cone, true)];
+    let mut nodes = [node(&sandbox, &sites[0], "a", "0/2", &secret), node(&sandbox, &sites[1], "b", "1/2", &secret)];
+    for node in &mut nodes {
+        node.event(|event| is_reached(event, Way::Punched));
+        node.event(is_folded_with_a_peer);
     }
 }
 

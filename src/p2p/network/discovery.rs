@@ -191,7 +191,7 @@ impl Driver {
     /// One more connection to a connected peer.
     fn is_further(&mut self, peer: PeerId) {
         self.tell(Input::Connected(peer));
-        self.tell_way(peer);
+        self.tell_way_soon(peer);
     }
 
     fn is_gone(&mut self, peer: PeerId) {

@@ -139,6 +139,9 @@ pub(super) struct Driver {
     pub(super) unreached: BTreeMap<PeerId, Unreached>,
     /// Whether weights may go by relays.
     pub(super) relay_weights: bool,
+    /// Peers of whom it is to be told how they are reached, and when. As many at most as are connected.
+    pub(super) untold: BTreeSet<PeerId>,
+    pub(super) tell_ways_at: Option<Duration>,
     /// Whether the system chose the ports, so that they are remembered.
     pub(super) chose_ports: bool,
     /// What other nodes have announced to this node's part of the table.
@@ -290,6 +293,8 @@ impl Driver {
             punched: BTreeSet::new(),
             unreached: BTreeMap::new(),
             relay_weights,
+            untold: BTreeSet::new(),
+            tell_ways_at: None,
             chose_ports,
             table: Announcements::new(Places { records: swarm_limits.announcements, ttl: swarm_limits.provider_ttl }),
             refusals: Refusals::default(),

@@ -25,6 +25,9 @@ use std::time::Duration;
 /// Peers of which it is remembered why they weren't reached.
 const MAX_UNREACHED: usize = 256;
 
+/// How long after a change it is told how a peer is reached.
+const TOLD_AFTER: Duration = Duration::from_millis(50);
+
 /// A peer that couldn't be reached.
 pub(super) struct Unreached {
     pub(super) reason: String,
@@ -194,12 +197,27 @@ impl Driver {
     /// A connection has ended, and others are left.
     pub(super) fn way_lost(&mut self, peer: PeerId) {
         self.tell_core(peer);
-        self.tell_way(peer);
+        self.tell_way_soon(peer);
     }
 
     fn tell_core(&mut self, peer: PeerId) {
         let only = !self.relay_weights && self.peers.way(&peer) == Some(Way::Relayed);
         self.tell(Input::Relayed { peer, only });
+    }
+
+    /// Tells how a member is reached soon: whether a connection was punched is known a moment after it was made.
+    pub(super) fn tell_way_soon(&mut self, peer: PeerId) {
+        let now = self.now();
+        self.untold.insert(peer);
+        self.tell_ways_at.get_or_insert(now + TOLD_AFTER);
+    }
+
+    /// Tells it of those that it is to be told of, if it is time.
+    pub(super) fn tell_ways(&mut self) {
+        if self.tell_ways_at.is_some_and(|at| at <= self.now()) {
+            self.tell_ways_at = None;
+            std::mem::take(&mut self.untold).into_iter().for_each(|peer| self.tell_way(peer));
+        }
     }
 
     /// Tells how a member is reached, if that has changed.
