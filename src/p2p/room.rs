@@ -338,7 +338,8 @@ mod tests {
     #[test]
     fn one_address_has_its_part_of_the_half_open() {
         let mut half_open = HalfOpen::new(3);
-        let begins = |half_open: &mut HalfOpen<usize>, id, address| half_open.begins(id, address.parse().unwrap());
+        let begins =
+            |half_open: &mut HalfOpen<usize>, id, address: &str| half_open.begins(id, address.parse().unwrap());
         for id in 0..3 {
             assert_eq!(begins(&mut half_open, id, "10.0.0.1"), Ok(()));
         }
