@@ -51,6 +51,17 @@ fn who_is_reached_and_who_reaches_is_told() {
 }
 
 #[test]
+fn a_bootstrap_node_relays_unless_it_is_told_not_to() {
+    let sandbox = Sandbox::new();
+    let args = ["bootstrap", "--home", "quiet", "--listen", "/ip4/127.0.0.1/tcp/0", "--no-relay"];
+    let mut quiet = Running::start(sandbox.command(args));
+    let address = quiet.line(|line| line.contains("/p2p/"));
+    let ended = check(&sandbox, &["--bootstrap", &address, "--json"]).success();
+    let report: CheckReport = serde_json::from_str(&ended.text()).unwrap();
+    assert!(report.list[0].reached && !report.list[0].relays && report.members.is_none(), "{report:?}");
+}
+
+#[test]
 fn each_mistake_has_a_line_that_says_what_to_do() {
     let sandbox = Sandbox::new();
     let (_bootstrap, address) = bootstrap(&sandbox, "/ip4/127.0.0.1/tcp/0");

@@ -2,8 +2,8 @@
 
 use super::{
     Command,
+    connected::Unreached,
     driver::{Banned, Driver},
-    reach::Unreached,
 };
 use crate::p2p::{
     addresses::{PeerAddress, can_be_dialled},

@@ -65,6 +65,12 @@ impl Peer {
     }
 }
 
+/// A peer that couldn't be reached.
+pub(super) struct Unreached {
+    pub(super) reason: String,
+    pub(super) at: Duration,
+}
+
 /// All of them.
 #[derive(Default)]
 pub(super) struct Peers {

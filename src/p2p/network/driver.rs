@@ -5,11 +5,10 @@
 
 use super::{
     Setup, bans,
-    connected::Peers,
+    connected::{Peers, Unreached},
     jobs::{Done, Housekeeping},
     pending::{Pending, Protocol},
     ports::{self, Ports},
-    reach::Unreached,
     table_queries::TableQueries,
 };
 use crate::{

@@ -1,7 +1,7 @@
 //! How this node is reached, and how it reaches others: which of its addresses are told, when it needs relays, and what
 //! becomes of relayed connections.
 
-use super::driver::Driver;
+use super::{connected::Unreached, driver::Driver};
 use crate::p2p::{
     addresses::{Reach, can_be_dialled, ip, is_relayed, port},
     core::Input,
@@ -27,12 +27,6 @@ const MAX_UNREACHED: usize = 256;
 
 /// How long after a change it is told how a peer is reached.
 const TOLD_AFTER: Duration = Duration::from_millis(50);
-
-/// A peer that couldn't be reached.
-pub(super) struct Unreached {
-    pub(super) reason: String,
-    pub(super) at: Duration,
-}
 
 impl Driver {
     /// The node listens at an address. Those of the internet are told to others once somebody has reached it there. The

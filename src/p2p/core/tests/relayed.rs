@@ -64,7 +64,7 @@ fn what_is_announced_comes_with_the_direct_connection() {
     rig.wait(seconds(10));
     assert!(rig.asked().is_empty() && rig.lookups().is_empty());
     is_direct(&mut rig);
-    assert_eq!(rig.lookups(), [entry.clone()], "woken");
+    assert_eq!(rig.lookups(), std::slice::from_ref(&entry), "woken");
     rig.looked(root(&entry), Looked::NoManifest);
     let asked = rig.asked().remove(0);
     assert_eq!(asked.peer, peer(2));
