@@ -22,7 +22,7 @@ mod standing;
 
 pub use self::{
     board::{Board, Watch},
-    buckets::{BUCKETS, BucketSet, Fingerprints, Position, ShortHash},
+    buckets::{BUCKETS, BucketSet, Fingerprints, Position},
     conflict::{Conflict, ProofError},
     entry_set::{EntrySet, FOLDS_TO_BE_KNOWN, Refused, UPDATES_KEPT},
     figures::EntryFigures,
@@ -30,5 +30,5 @@ pub use self::{
     member_list::{ListMistake, MAX_MEMBERS, MAX_NAME_CHARS, MemberList},
     membership::Membership,
     signed_list::{MAX_LIST_BYTES, SignedList, SignedListError},
-    standing::Standing,
+    standing::{ShortHash, Standing},
 };

@@ -10,10 +10,6 @@ use std::fmt;
 /// The number of buckets in an entry set. Two sets that differ little need to move little.
 pub const BUCKETS: usize = 256;
 
-/// How one side names to the other what it has in a bucket: the first bytes of an entry's hash, or of the BLAKE3 of an
-/// excluded author's id. Whoever makes two that begin alike makes them of its own, and they hide only each other.
-pub type ShortHash = [u8; 8];
-
 /// An author's bucket: the first byte of the BLAKE3 of its id. By author, so that its entries and the proof that
 /// replaces them are compared with each other.
 pub(super) fn bucket_of(author: &PeerId) -> u8 {

@@ -1,9 +1,13 @@
 //! An item of an entry set, as peers are told of it.
 
-use super::{Conflict, ShortHash};
+use super::Conflict;
 use crate::weights::{EntryHash, SignedEntry};
 use libp2p_identity::PeerId;
 use std::sync::Arc;
+
+/// How one side names to the other what it has in a bucket: the first bytes of an entry's hash, or of the BLAKE3 of an
+/// excluded author's id. Whoever makes two that begin alike makes them of its own, and they hide only each other.
+pub type ShortHash = [u8; 8];
 
 /// An item of an entry set, as peers are told of it.
 #[derive(Debug, Clone, PartialEq)]
