@@ -11,9 +11,6 @@ use crate::{
 use libp2p_identity::PeerId;
 use std::{collections::BTreeSet, path::Path};
 
-/// Whom a node follows that folds a sample: as many as it can be connected with.
-const FOLLOWED_OF_MANY: u64 = 256;
-
 /// The defaults of all settings, given what is set: each layer's own, but for those that follow from others.
 pub(super) fn defaults(set: &Values) -> Result<Values, SettingsError> {
     let layers = node_settings().into_iter().filter_map(|field| Some((field.key.to_owned(), (field.default)()?)));
@@ -45,10 +42,6 @@ pub(super) fn defaults(set: &Values) -> Result<Values, SettingsError> {
         put("min-peers", Some(Written::Whole(members.map_or(0, |members| members.saturating_sub(1)))));
     } else {
         ["nodes", "quorum", "deadline", "below-quorum"].iter().for_each(|key| put(key, None));
-        // Who folds a sample needn't know everybody to draw it from.
-        if set.contains_key("max-peers") {
-            put("max-followed", Some(Written::Whole(FOLLOWED_OF_MANY)));
-        }
     }
     Ok(defaults)
 }

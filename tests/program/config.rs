@@ -123,20 +123,6 @@ fn all_from(source: impl Fn(&str) -> String) -> BTreeMap<String, (String, String
     all().into_iter().map(|(key, _, toml)| (key.to_owned(), (toml, source(key)))).collect()
 }
 
-/// Unless it is said otherwise, and not in a synchronous federation, whose members are all waited for.
-#[test]
-fn who_folds_a_sample_follows_no_more_than_it_is_connected_with() {
-    let sandbox = Sandbox::new();
-    let followed = |args: &[&str]| {
-        let command = sandbox.command([&["node", "--print-config"], args].concat());
-        printed(&Ended::of(command).success()).remove("max-followed").map(|(value, _)| value)
-    };
-    assert_eq!(followed(&["--max-peers", "8"]), Some("256".to_owned()));
-    assert_eq!(followed(&["--max-peers", "8", "--max-followed", "9"]), Some("9".to_owned()));
-    assert_ne!(followed(&["--max-peers", "8", "--sync", "--nodes", "3"]), Some("256".to_owned()));
-    assert_ne!(followed(&[]), Some("256".to_owned()));
-}
-
 #[test]
 fn every_setting_is_a_flag_a_variable_and_a_key() {
     let names: BTreeSet<&str> = node_settings().iter().map(|field| field.key).collect();

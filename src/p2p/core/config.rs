@@ -44,7 +44,7 @@ settings! {
         /// Bytes that such a request asks for, if it asks for more than one part.
         pub request_bytes as "request-size": ByteSize = ByteSize::mib(2), "SIZE", Range::at_least(1.0);
         /// Authors whose entries are followed. Of more, those of connected peers are, and of others what is known already;
-        /// sensibly at least as many as connections. [default: all, and 256 with --max-peers]
+        /// sensibly at least as many as connections. [default: all]
         pub view as "max-followed": Option<usize> = None, "N", Range::at_least(1.0);
         /// Entries a second that are taken in by gossip of authors who aren't connected and of whom nothing was folded. What
         /// is passed over comes by sync, if there is room for it.
