@@ -85,7 +85,7 @@ fn simulate(nodes: usize, view: Option<usize>) {
     );
     let before = held();
     world.run_until(SETTLED);
-    println!("  a node that knows nobody's entry: {} KiB", (held() - before) / nodes >> 10);
+    println!("  a node that knows nobody's entry: {} KiB", ((held() - before) / nodes) >> 10);
     world.counts.clear();
     world.run_until(SETTLED + EPOCH);
     print(&world.counts, nodes, 1.0, "an idle minute");
@@ -106,7 +106,7 @@ fn simulate(nodes: usize, view: Option<usize>) {
     let before = held();
     world.run_until(from + span + EPOCH);
     print(&world.counts, nodes, times, &format!("an epoch ({publish} publish)"));
-    println!("  what a node has learned:        {} KiB of memory", (held() - before) / nodes >> 10);
+    println!("  what a node has learned:        {} KiB of memory", ((held() - before) / nodes) >> 10);
     // Everybody knows as much as it follows.
     let wanting = if view.is_some() { world.news.heard_by() } else { nodes - 1 };
     println!("  an update is known to {wanting} others; a node knows {} authors at most", world.most_known());
