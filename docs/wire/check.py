@@ -581,6 +581,8 @@ def message(kind, of):
         return frame(varint(1) + federation + hashes(of["roots"]))
     if kind == "Keep":
         return frame(varint(2) + federation + string(unhex(of["entry"])))
+    if kind == "Fetching":
+        return frame(varint(3) + federation + bytes.fromhex(of["root"]) + hashes(of["hashes"]))
     if kind == "Noted":
         return frame(varint(2))
     if kind == "Later":
@@ -593,7 +595,7 @@ def message(kind, of):
 
 
 SYNC_REQUESTS, SYNC_ANSWERS = ["Compare", "Items", "Proof", "Others"], ["NotMember", "Same", "Differs", "Page"]
-BLOB_REQUESTS, BLOB_ANSWERS = ["Get", "Holds", "Keep"], ["NotMember", "Blobs", "Noted", "Later"]
+BLOB_REQUESTS, BLOB_ANSWERS = ["Get", "Holds", "Keep", "Fetching"], ["NotMember", "Blobs", "Noted", "Later"]
 
 
 def read_message(names, limit, data):
@@ -639,6 +641,9 @@ def read_message(names, limit, data):
         of["hashes" if kind == "Get" else "roots"] = read
     elif kind == "Keep":
         of["entry"] = hexed(reader.bytes())
+    elif kind == "Fetching":
+        of["root"] = reader.take(32).hex()
+        of["hashes"] = reader.many(lambda: reader.take(32).hex(), 64)
     elif kind == "Later":
         of["seconds"] = reader.varint(32)
     elif kind == "Blobs":

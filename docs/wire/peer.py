@@ -847,8 +847,9 @@ class Peer:
         else:
             if kind == "Holds":
                 self.tell("held", peer=peer, roots=of["roots"])
-            else:
+            elif kind == "Keep":
                 self.keep(connection, check.unhex(of["entry"]))
+            # Fetching: this peer takes each value whole from one peer.
             await stream.send_all(check.message("Noted", {}))
         stream.close()
 

@@ -610,7 +610,7 @@ fn the_limits_are_as_the_page_says() {
         format!("| longest that a peer is dropped | {} h |", limits.banned_at_most.as_secs() / 3600),
         format!("| sync with a random member | every {} s |", network.sync_every.as_secs()),
         format!(
-            "| values fetched at once; peers for each; requests to each; bytes a request | {}; {}; {}; {} |",
+            "| values fetched at once; peers for each; requests to each peer; bytes a request | {}; {}; {}; {} |",
             limits.values_at_once,
             limits.providers_at_once,
             limits.requests_at_once,
