@@ -25,6 +25,7 @@ mod providers;
 mod rates;
 mod relayed;
 mod session;
+mod sharing;
 mod strikes;
 mod sync;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! when they lie, lag or leave.
 
 use super::*;
-use crate::p2p::core::fetchers::SHARED_FROM;
+use crate::p2p::core::sharing::SHARED_FROM;
 
 const CHUNKS: u64 = 128;
 
