@@ -1,5 +1,6 @@
 //! Connections that others are making over TCP, by address: where one address makes too many, its oldest is given up for
-//! the new one. So whoever says nothing, on any number of them, can't keep out who comes from the same address and speaks.
+//! the new one, first of those on which nothing was said. So whoever says nothing, on any number of them, can't keep out who
+//! comes from the same address and speaks.
 
 use super::room::host;
 use futures::task::AtomicWaker;
@@ -30,6 +31,7 @@ pub(super) struct Gates {
 #[derive(Debug, Default)]
 struct Gate {
     is_given_up: AtomicBool,
+    has_spoken: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -56,17 +58,24 @@ impl Gates {
     /// Somebody begins to make a connection.
     pub(super) fn enter(&self, address: IpAddr) -> Making {
         let (address, gate) = (host(address), Arc::new(Gate::default()));
+        self.queue(address, gate.clone());
+        Making { gates: self.clone(), address, gate, read: 0 }
+    }
+
+    /// As the newest of its address. Where there are too many, the oldest that is silent goes, or else the oldest.
+    fn queue(&self, address: IpAddr, gate: Arc<Gate>) {
         let mut queues = self.lock();
         let queue = queues.entry(address).or_default();
-        queue.push_back(gate.clone());
-        let oldest = if queue.len() > self.most { queue.pop_front() } else { None };
-        drop(queues);
-        if let Some(oldest) = oldest {
-            self.given_up.fetch_add(1, Ordering::Relaxed);
-            oldest.is_given_up.store(true, Ordering::Release);
-            oldest.waker.wake();
+        queue.push_back(gate);
+        if queue.len() > self.most {
+            let older = queue.len() - 1;
+            let silent = queue.iter().take(older).position(|gate| !gate.has_spoken.load(Ordering::Relaxed));
+            if let Some(gone) = queue.remove(silent.unwrap_or_default()) {
+                self.given_up.fetch_add(1, Ordering::Relaxed);
+                gone.is_given_up.store(true, Ordering::Release);
+                gone.waker.wake();
+            }
         }
-        Making { gates: self.clone(), address, gate, read: 0 }
     }
 
     /// How many were given up so far.
@@ -84,10 +93,14 @@ impl Making {
     pub(super) fn check(&self, cx: &Context<'_>) -> io::Result<()> {
         // In this order, or a wake in between would be lost.
         self.gate.waker.register(cx.waker());
-        match self.gate.is_given_up.load(Ordering::Acquire) {
+        match self.is_given_up() {
             true => Err(io::Error::new(io::ErrorKind::ConnectionAborted, GivenUp)),
             false => Ok(()),
         }
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.gate.is_given_up.load(Ordering::Acquire)
     }
 
     /// Ends with an error when it is given up.
@@ -95,8 +108,14 @@ impl Making {
         poll_fn(|cx| self.check(cx).map_or_else(Poll::Ready, |()| Poll::Pending)).await
     }
 
-    /// So many bytes more have come. Says whether it is made.
+    /// So many bytes more have come. Says whether it is made. One that was to be given up before anybody had looked whether
+    /// it says something is the newest again.
     pub(super) fn is_made_by(&mut self, bytes: usize) -> bool {
+        if bytes > 0 && !self.gate.has_spoken.swap(true, Ordering::Relaxed) && self.is_given_up() {
+            self.gate.is_given_up.store(false, Ordering::Release);
+            self.gates.given_up.fetch_sub(1, Ordering::Relaxed);
+            self.gates.queue(self.address, self.gate.clone());
+        }
         self.read = self.read.saturating_add(bytes);
         self.read >= HANDSHAKE_BYTES
     }
@@ -146,6 +165,24 @@ mod tests {
     }
 
     /// Whenever it is given up while it begins to wait.
+    #[test]
+    fn who_has_said_something_stays_as_long_as_there_are_silent_ones() {
+        let (gates, crowd) = (Gates::new(3), "10.0.0.1".parse().unwrap());
+        let mut speaks = gates.enter(crowd);
+        speaks.is_made_by(1);
+        let mut silent: Vec<Making> = (0..10).map(|_| gates.enter(crowd)).collect();
+        assert!(!is_given_up(&speaks));
+        assert_eq!(silent.iter().filter(|making| is_given_up(making)).count(), 8);
+        // What has come before anybody looked counts.
+        silent[0].is_made_by(1);
+        assert!(!is_given_up(&silent[0]) && is_given_up(&silent[8]));
+        // A little is said by a crowd, too: then it is the oldest that goes.
+        silent[9].is_made_by(1);
+        let newest = gates.enter(crowd);
+        assert!(is_given_up(&speaks) && !is_given_up(&newest));
+        assert_eq!(gates.given_up(), 9);
+    }
+
     #[test]
     fn who_waits_is_woken_when_it_is_given_up() {
         for _ in 0..500 {

@@ -190,6 +190,7 @@ async fn handshake<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     let handshake = PnetConfig::new(key).handshake(socket);
     let Some(making) = making else { return handshake.await };
     tokio::select! {
+        biased;
         met = handshake => met,
         error = making.given_up() => Err(PnetError::IoError(error)),
     }
@@ -260,10 +261,14 @@ impl<S: AsyncRead + Unpin> FirstBytes<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for FirstBytes<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if let Some(making) = &this.making {
-            making.check(cx)?;
-        }
-        let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf)).map_err(|error| this.broken(error))?;
+        let read = match Pin::new(&mut this.stream).poll_read(cx, buf) {
+            Poll::Ready(read) => read.map_err(|error| this.broken(error))?,
+            Poll::Pending => {
+                // Only of one that says nothing.
+                this.making.as_ref().map_or(Ok(()), |making| making.check(cx))?;
+                return Poll::Pending;
+            }
+        };
         if !this.is_met() && !buf.is_empty() {
             if read == 0 {
                 return Poll::Ready(Err(this.broken(io::ErrorKind::UnexpectedEof.into())));
