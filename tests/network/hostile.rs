@@ -218,16 +218,18 @@ network_tests! {
     /// Whoever renews silent connections all the time, from the same address, loses the oldest of them to whoever speaks.
     async fn silent_connections_that_come_again_keep_nobody_out() {
         let homes = Homes::new();
-        let node = homes.node("node").limited(|limits| limits.pending_per_address = 20).open();
+        let node = homes.node("node").limited(|limits| limits.pending_per_address = 60).open();
         let socket = node.socket();
         let crowd = tokio::spawn(async move {
             let mut open: Vec<TcpStream> = Vec::new();
             loop {
                 open.retain(|stream| stream.try_read(&mut [0; 64]).map_or(true, |read| read > 0));
-                while open.len() < 60 {
+                while open.len() < 90 {
                     open.push(TcpStream::connect(socket).await.unwrap());
                 }
-                sleep(Duration::from_millis(10)).await;
+                // So fast that a place is silent for 25 milliseconds: whoever is slower to say something than that doesn't
+                // get in at its first attempt.
+                sleep(Duration::from_millis(50)).await;
             }
         });
         eventually(async || node.network().await.refused.connections >= 100).await;
