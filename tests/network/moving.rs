@@ -89,7 +89,8 @@ network_tests! {
         assert!((1.0..2.5).contains(&given), "{given} times its size");
         for reader in &readers {
             let received = reader.received().await as f64 / value.layout().bytes() as f64;
-            assert!(received < 1.25, "{received} times its size");
+            // On a busy machine a little is late, and comes twice.
+            assert!(received < 2.0, "{received} times its size");
         }
     }
 
