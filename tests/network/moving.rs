@@ -90,7 +90,7 @@ network_tests! {
         for reader in &readers {
             let received = reader.received().await as f64 / value.layout().bytes() as f64;
             // On a busy machine a little is late, and comes twice.
-            assert!(received < 2.0, "{received} times its size");
+            assert!(received < 1.5, "{received} times its size");
         }
     }
 
