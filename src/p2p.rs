@@ -28,6 +28,7 @@ mod patient;
 mod peer_list;
 mod private;
 mod protocols;
+mod punch_again;
 mod redial;
 mod relaying;
 mod reservations;

@@ -132,6 +132,24 @@ impl Peers {
         }
     }
 
+    /// Which of the relayed connections to a peer aren't needed: all but one. Both ends may have dialled at once, and on
+    /// two connections they would get in each other's way when they punch, from the same port and in opposite roles. So
+    /// both ends keep the newest of those that the same one has made: the one with the smaller id, if it has any.
+    pub(super) fn relayed_needlessly(&self, me: &PeerId, id: &PeerId) -> Vec<ConnectionId> {
+        let connections = self.by_id.get(id).into_iter().flat_map(|peer| &peer.connections);
+        let mut relayed: Vec<_> = connections.filter(|(_, connection)| connection.way == Way::Relayed).collect();
+        relayed.sort_by_key(|(connection, made)| (made.dialled == (me < id), **connection));
+        relayed.pop();
+        relayed.into_iter().map(|(connection, _)| *connection).collect()
+    }
+
+    /// By which relay this node has dialled a peer.
+    pub(super) fn dialled_relay(&self, id: &PeerId) -> Option<Multiaddr> {
+        let mut connections = self.by_id.get(id)?.connections.values().rev();
+        let dialled = connections.find(|connection| connection.dialled && connection.way == Way::Relayed);
+        dialled.map(|connection| connection.address.clone())
+    }
+
     /// The relayed connections to a peer.
     pub(super) fn relayed(&self, id: &PeerId) -> Vec<ConnectionId> {
         let connections = self.by_id.get(id).into_iter().flat_map(|peer| &peer.connections);
@@ -201,4 +219,38 @@ impl Peers {
 fn transport(address: &Multiaddr) -> Transport {
     let quic = address.iter().any(|part| matches!(part, Protocol::QuicV1 | Protocol::Quic));
     if quic { Transport::Quic } else { Transport::Tcp }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use libp2p::core::{Endpoint, transport::PortUse};
+
+    #[test]
+    fn of_relayed_connections_both_ends_keep_the_same() {
+        let mut ids = [PeerId::random(), PeerId::random()];
+        ids.sort();
+        let relay: Multiaddr =
+            format!("/ip4/203.0.113.1/tcp/4600/p2p/{}/p2p-circuit", PeerId::random()).parse().unwrap();
+        let dialled = ConnectedPoint::Dialer {
+            address: relay.clone(),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        let taken = ConnectedPoint::Listener { local_addr: relay.clone(), send_back_addr: Multiaddr::empty() };
+        let connection = ConnectionId::new_unchecked;
+        // The first is the smaller's, the second the other's.
+        for (me, peer, made, needless) in [
+            (ids[0], ids[1], [&dialled, &taken, &dialled], [1, 0]),
+            (ids[1], ids[0], [&taken, &dialled, &taken], [1, 0]),
+        ] {
+            let mut peers = Peers::default();
+            for (number, at) in made.into_iter().enumerate() {
+                peers.connected(peer, at, connection(number), true, Duration::ZERO);
+            }
+            assert_eq!(peers.relayed_needlessly(&me, &peer), needless.map(connection));
+            assert_eq!(peers.relayed_needlessly(&peer, &me), []);
+        }
+    }
 }

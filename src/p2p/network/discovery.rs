@@ -197,6 +197,7 @@ impl Driver {
     fn is_gone(&mut self, peer: PeerId) {
         let now = self.now();
         self.reservations.gone(&peer);
+        self.punch_again.no_more(&peer);
         self.redial.lost(&peer, now);
         self.lookout.disconnected(peer, self.core.heard(&peer), self.redial.is_sought(&peer));
         self.tell(Input::Disconnected(peer));

@@ -23,6 +23,7 @@ use crate::{
         lookout::Lookout,
         message::BlobResponse,
         private::{Meeting, table_key, topic},
+        punch_again::PunchAgain,
         redial::Redial,
         reservations::{Outside, Reservations},
         settings::{FederationName, NetworkSettings, SwarmLimits},
@@ -134,6 +135,8 @@ pub(super) struct Driver {
     pub(super) reservations: Reservations,
     /// Connections through what is between, from when they are made until they are told of: a moment.
     pub(super) punched: BTreeSet<ConnectionId>,
+    /// When it is tried again to replace relayed connections.
+    pub(super) punch_again: PunchAgain,
     /// Peers that couldn't be reached, until they are. Bounded where they are added.
     pub(super) unreached: BTreeMap<PeerId, Unreached>,
     /// Whether weights may go by relays.
@@ -290,6 +293,7 @@ impl Driver {
             outside: Outside::default(),
             reservations: Reservations::new(swarm_limits.relays),
             punched: BTreeSet::new(),
+            punch_again: PunchAgain::default(),
             unreached: BTreeMap::new(),
             relay_weights,
             untold: BTreeSet::new(),

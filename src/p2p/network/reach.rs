@@ -161,7 +161,7 @@ impl Driver {
                     self.counters.tell_reached(ReachedPeer {
                         peer,
                         way: Some(Way::Relayed),
-                        reason: Some("what is between them lets no direct connection through".to_owned()),
+                        reason: Some("what is between them lets no direct connection through; it is tried again from time to time".to_owned()),
                     });
                 }
             }
@@ -177,8 +177,10 @@ impl Driver {
         self.reached_at(at);
         self.tell_core(peer);
         if at.is_relayed() {
+            self.relayed_connection(peer);
             return;
         }
+        self.punch_again.no_more(&peer);
         // The side that the connection was made to knows that both have it.
         let is_dialler = matches!(at, ConnectedPoint::Dialer { role_override: Endpoint::Dialer, .. });
         if !is_dialler {
@@ -188,8 +190,39 @@ impl Driver {
         }
     }
 
+    /// One more connection by a relay.
+    fn relayed_connection(&mut self, peer: PeerId) {
+        for needless in self.peers.relayed_needlessly(&self.me, &peer) {
+            self.swarm.close_connection(needless);
+        }
+        self.wait_to_punch_again(peer);
+    }
+
+    /// The side that has made the only connection makes it anew after a while: what is tried to replace it is tried once
+    /// for each, with the addresses that are known when it is made.
+    fn wait_to_punch_again(&mut self, peer: PeerId) {
+        if self.peers.way(&peer) == Some(Way::Relayed) && self.peers.dialled_relay(&peer).is_some() {
+            let now = self.now();
+            self.punch_again.relayed(peer, now);
+        }
+    }
+
+    /// Makes relayed connections anew, if it is time. The one before is closed when the new one is there.
+    pub(super) fn punch_again(&mut self) {
+        let now = self.now();
+        for peer in self.punch_again.due(now) {
+            let Some(relay) = self.peers.dialled_relay(&peer) else { continue };
+            tracing::debug!(%peer, %relay, "dialled again, for a direct connection");
+            let options = DialOpts::peer_id(peer).addresses(vec![relay]).condition(PeerCondition::Always);
+            if let Err(error) = self.swarm.dial(options.build()) {
+                tracing::debug!(%peer, %error, "not dialled again");
+            }
+        }
+    }
+
     /// A connection has ended, and others are left.
     pub(super) fn way_lost(&mut self, peer: PeerId) {
+        self.wait_to_punch_again(peer);
         self.tell_core(peer);
         self.tell_way_soon(peer);
     }

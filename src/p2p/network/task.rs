@@ -58,7 +58,8 @@ impl Driver {
         let look = (!self.arriving.is_empty()).then(|| self.lookout.next(self.now())).flatten();
         let redial = self.redial.next().filter(|_| !self.is_cut);
         let keep = (!self.keeping && !self.housekeeping.is_empty()).then_some(self.keep_from);
-        let relays = [self.outside.next(self.now()), self.reservations.next(self.now()), self.tell_ways_at];
+        let punch = self.punch_again.next().filter(|_| !self.is_cut);
+        let relays = [self.outside.next(self.now()), self.reservations.next(self.now()), self.tell_ways_at, punch];
         let times = [self.core.next_wakeup(), redial, Some(self.table_queries.next()), unban, ready, look, keep];
         let times = times.into_iter().chain(relays);
         times.flatten().min().unwrap_or(Duration::MAX).min(self.now() + Duration::from_secs(60))
@@ -158,6 +159,7 @@ impl Driver {
         }
         if !self.is_cut {
             self.reserve();
+            self.punch_again();
         }
         self.tell_ways();
         self.answer_waiting();

@@ -164,6 +164,17 @@ impl Running {
         }
     }
 
+    /// Whether a line has come by now, of those that nobody has waited for.
+    pub(crate) fn has_said(&mut self, wanted: impl Fn(&str) -> bool) -> bool {
+        while let Ok(line) = self.lines.try_recv() {
+            self.seen.push(line);
+            if self.seen.last().is_some_and(|line| wanted(line)) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Waits for a node's event.
     pub(crate) fn event(&mut self, wanted: impl Fn(&Event) -> bool) -> Event {
         event(&self.line(|line| wanted(&event(line))))

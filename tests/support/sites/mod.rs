@@ -146,6 +146,16 @@ impl Site {
         ip(&["-n", &self.outer, "link", "set", "wan", "down"]).unwrap();
     }
 
+    /// Its router lets nothing out to another site, and nobody is told.
+    pub(crate) fn shut_out(&self, other: &Site) {
+        iptables(&self.outer, &["-I", "FORWARD", "-d", &other.address, "-j", "DROP"]).unwrap();
+    }
+
+    /// It does again.
+    pub(crate) fn let_out(&self, other: &Site) {
+        iptables(&self.outer, &["-D", "FORWARD", "-d", &other.address, "-j", "DROP"]).unwrap();
+    }
+
     /// Plugs it in again.
     pub(crate) fn plug(&self) {
         ip(&["-n", &self.outer, "link", "set", "wan", "up"]).unwrap();
