@@ -180,8 +180,12 @@ impl CachedFolder {
         let opened = Cache::open(&dir, federation, &settings)?;
         let Opened { cache, entries, proofs, peers } = opened;
         let mut limits = settings.entry_limits();
-        if let Some(view) = network.as_ref().and_then(|network| network.settings.limits.view) {
-            limits.authors = limits.authors.min(view);
+        let mut network = network;
+        if let Some(NetworkOptions { settings, .. }) = &mut network {
+            if sampled {
+                settings.follow_few();
+            }
+            limits.authors = limits.authors.min(settings.most_followed());
         }
         let board = Arc::new(Board::with_limits(federation, limits));
         board.know_own(author.peer_id());

@@ -98,6 +98,8 @@ pub struct Core {
     keeps: Keeps,
     leaving: Leaving,
     own_proof: OwnProof,
+    /// Whether only connected peers are followed.
+    narrow: bool,
 }
 
 impl Core {
@@ -132,6 +134,7 @@ impl Core {
             keeps: Keeps::default(),
             leaving: Leaving::default(),
             own_proof: OwnProof::default(),
+            narrow: false,
         }
     }
 
@@ -141,6 +144,7 @@ impl Core {
         self.now = self.now.max(now);
         if !self.started {
             self.started = true;
+            self.make_room_in_view();
             self.start_syncs();
             self.refresh_all_prefetches();
         }

@@ -110,7 +110,22 @@ settings! {
     }
 }
 
+/// Authors whose entries a node follows that folds a sample, if it isn't told how many: as many as it has connections, if it
+/// isn't told how many of those.
+const FEW: usize = 256;
+
 impl NetworkSettings {
+    /// The node folds a sample of its peers.
+    pub(crate) fn follow_few(&mut self) {
+        self.limits.view.get_or_insert(FEW);
+    }
+
+    /// For how many authors there must be room: who is connected is followed, however many they are.
+    pub(crate) fn most_followed(&self) -> usize {
+        let connections = usize::try_from(self.swarm.connections).unwrap_or(usize::MAX);
+        self.limits.view.map_or(usize::MAX, |view| view.max(connections))
+    }
+
     /// Errors if a node with a secret can't use one of these addresses: what has a secret goes over TCP.
     pub fn check_private(&self) -> Result<(), Mistake> {
         check_tcp(&self.bootstrap, &self.listen)
@@ -181,5 +196,23 @@ impl From<NetworkSettings> for NetworkOptions {
 impl Default for NetworkOptions {
     fn default() -> Self {
         NetworkSettings::default().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sampler_follows_few_unless_it_is_told_how_many() {
+        let mut settings = NetworkSettings::default();
+        assert_eq!(settings.most_followed(), usize::MAX);
+        settings.follow_few();
+        assert_eq!(settings.most_followed(), FEW);
+        settings.limits.view = Some(1000);
+        settings.follow_few();
+        assert_eq!(settings.most_followed(), 1000);
+        settings.limits.view = Some(1);
+        assert_eq!(settings.most_followed(), 256, "as many as are connected");
     }
 }

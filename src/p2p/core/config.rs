@@ -43,8 +43,8 @@ settings! {
         pub requests_at_once as "max-fetch-requests": usize = 4, "N", Range::at_least(1.0);
         /// Bytes that such a request asks for, if it asks for more than one part.
         pub request_bytes as "request-size": ByteSize = ByteSize::mib(2), "SIZE", Range::at_least(1.0);
-        /// Authors whose entries are followed. Of more, those of connected peers are, and of others what is known already;
-        /// sensibly at least as many as connections. [default: all]
+        /// Authors whose entries are followed. Where there are more, only those of connected peers are, until the node
+        /// ends. [default: all; 256 with --max-peers]
         pub view as "max-followed": Option<usize> = None, "N", Range::at_least(1.0);
         /// Entries a second that are taken in by gossip of authors who aren't connected and of whom nothing was folded. What
         /// is passed over comes by sync, if there is room for it.

@@ -119,6 +119,7 @@ impl Core {
             Err(Refused::Conflict(conflict)) => self.push(Output::SaveProof(*conflict)),
             Ok(None) | Err(_) => return false,
         }
+        self.make_room_in_view();
         self.refresh_prefetch(author);
         true
     }

@@ -23,14 +23,25 @@ fn who_is_not_connected_is_neither_taken_in_nor_verified_nor_passed_on() {
         assert_eq!(rig.gossip(1, unfollowed), Verdict::Ignore);
     }
     assert!(rig.bans().is_empty() && rig.board.set().of_author(peer(5)).next().is_none());
-    // Who is connected tells all who follow it by itself. It takes the place of who has been silent.
+    // Who is connected tells all who follow it by itself. It takes the place of who isn't.
     assert_eq!(rig.gossip(1, data(&update(1, 1).1)), Verdict::Ignore);
-    assert_eq!(rig.board.set().authors().collect::<BTreeSet<_>>(), BTreeSet::from([peer(1), peer(9)]));
+    assert_eq!(rig.board.set().authors().collect::<BTreeSet<_>>(), BTreeSet::from([peer(1)]));
     // A list of members concerns everybody.
     assert_eq!(rig.gossip(1, data(&tombstone(6, "members", 1))), Verdict::Accept);
     // As long as there is room, everybody is followed.
     let mut rig = Rig::with(None, Limits { view: Some(2), ..Limits::default() }, &[]);
     assert_eq!(rig.gossip(1, data(&update(5, 1).1)), Verdict::Accept);
+}
+
+#[test]
+fn nobody_who_is_connected_goes_for_another() {
+    let board = Board::with_limits(federation(), EntryLimits { authors: 3, ..EntryLimits::WIDE });
+    let mut rig = Rig::on(board, Membership::open(), None, Limits { view: Some(3), ..Limits::default() });
+    rig.members(&[1, 2, 3]);
+    for author in [1, 5, 6, 7, 2, 8, 3] {
+        rig.gossip(1, data(&update(author, 1).1));
+    }
+    assert_eq!(rig.board.set().authors().collect::<BTreeSet<_>>(), [1, 2, 3].map(peer).into());
 }
 
 #[test]
