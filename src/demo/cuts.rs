@@ -24,7 +24,7 @@ impl Cuts {
     }
 
     /// The network is away in the second quarter of the epochs, the bucket for an eighth soon after. More than a
-    /// quarter is left in which every node can learn that the bucket answers again.
+    /// quarter is left in which nodes can learn that the bucket answers again; those that are slower do while they stay.
     pub(super) fn over(epochs: u64) -> Self {
         let sixteenths = |part: u64| epochs / 16 * part + (epochs % 16 * part).div_ceil(16);
         let mut coming = vec![

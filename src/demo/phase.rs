@@ -24,6 +24,7 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc::{self, SyncSender},
     thread,
+    time::Duration,
 };
 use tokio::runtime::Builder;
 
@@ -37,6 +38,8 @@ const KILL_DEADLINE: u64 = 3;
 const POLL: f64 = 0.1;
 /// Seconds that peers are waited for before the bucket is asked.
 const FALLBACK_AFTER: f64 = 0.5;
+/// How long nodes that have done all epochs may say nothing until they have noticed that all is restored.
+const NOTICED_WITHIN: Duration = Duration::from_secs(120);
 /// Where the nodes listen: on the loopback, so that nobody else hears of a demo.
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 
@@ -72,8 +75,8 @@ struct Running {
     /// What the bucket has cost by the end of the newest epoch of this process.
     paid: BucketFigures,
     epoch: u64,
-    /// It has told of its routes since the last cut.
-    told_routes: bool,
+    /// Whether the network and the bucket work, as it has told last.
+    routes: Option<(Option<bool>, bool)>,
     finished: bool,
     killed: bool,
 }
@@ -178,14 +181,26 @@ impl<'a> Phase<'a> {
                 before: (0, 0),
                 paid: BucketFigures::default(),
                 epoch: 0,
-                told_routes: true,
+                routes: None,
                 finished: false,
                 killed: false,
             });
         }
         let mut names = BTreeMap::new();
-        while running.iter().any(|node| !node.finished || node.killed) {
-            match messages.recv().context("the nodes' events have ended")? {
+        // Which ways are open since the last cut.
+        let (mut open, mut awaited) = ((true, true), None);
+        loop {
+            let slow = awaited.and_then(|awaited| running.iter().position(|node| node.routes != Some(awaited)));
+            let message = match (running.iter().any(|node| !node.finished || node.killed), slow) {
+                (false, None) => break,
+                // They stay, so each will have noticed what is open again.
+                (false, Some(slow)) => messages.recv_timeout(NOTICED_WITHIN).with_context(|| {
+                    let seconds = NOTICED_WITHIN.as_secs();
+                    format!("node {slow} has not noticed within {seconds} s that all is restored")
+                }),
+                (true, _) => messages.recv().context("the nodes' events have ended"),
+            };
+            match message? {
                 Message::Stop => return Ok(Outcome::Stopped),
                 Message::Event(number, timed) => {
                     let event = &timed.event;
@@ -220,11 +235,15 @@ impl<'a> Phase<'a> {
             }
             let done = running.iter().map(Running::done).min().unwrap_or_default();
             // The next comes when every node has noticed the one before, however slow this machine is.
-            while running.iter().all(|node| node.told_routes || node.finished)
+            while running.iter().all(|node| awaited.is_none_or(|awaited| node.routes == Some(awaited)))
                 && let Some(cut) = cuts.due(done)
             {
-                running.iter_mut().for_each(|node| node.told_routes = false);
                 self.cut(cut, &mut running, live)?;
+                match cut {
+                    Cut::NetworkDown | Cut::NetworkUp => open.0 = cut == Cut::NetworkUp,
+                    Cut::BucketDown | Cut::BucketUp => open.1 = cut == Cut::BucketUp,
+                }
+                awaited = Some((Some(open.0), open.1));
             }
             if let Some(Kill { node: victim, epoch }) = kill
                 && running[victim].killed
@@ -275,7 +294,7 @@ impl Running {
         match event {
             Event::Started { peer, .. } => self.result.peer.clone_from(peer),
             Event::Published { num_examples, .. } => self.result.num_examples = *num_examples,
-            Event::Routes { .. } => self.told_routes = true,
+            Event::Routes { network, bucket, .. } => self.routes = Some((*network, *bucket)),
             Event::EpochDone { epoch, seconds, sent, received, bucket, .. } => {
                 self.epoch = *epoch;
                 self.moved(*sent, *received);
@@ -312,6 +331,7 @@ impl Running {
 
     fn restarted(&mut self) {
         self.paid = BucketFigures::default();
+        self.routes = None;
         self.killed = false;
         self.finished = false;
         self.before = (self.result.sent, self.result.received);

@@ -1,6 +1,7 @@
 //! Nodes that share nothing but the network, each started separately.
 
 use super::process::{Ended, Running, Sandbox};
+use libp2p_identity::PeerId;
 use peerfold::{
     node::{Event, Origin},
     p2p::{NetworkStatus, PeerAddress, PeerRole, Transport},
@@ -120,6 +121,32 @@ fn a_port_in_use_is_one_line() {
     let args = ["--folder", "p2p:", "--no-mdns", "--allow", &DEAD[DEAD.len() - 52..], "--listen", &address];
     let ended = Ended::of(sandbox.node("node", &args));
     assert!(ended.error().contains("another program listens there already"), "{}", ended.error());
+}
+
+/// All of a list is dead but one.
+#[test]
+fn a_list_with_a_thousand_dead_addresses_costs_a_few_lines_and_hides_nobody() {
+    let sandbox = Sandbox::new();
+    let (_bootstrap, alive) = bootstrap(&sandbox, "/ip4/127.0.0.1/tcp/0");
+    let dead = (0..1000).map(|number| {
+        let address = match number % 2 {
+            0 => format!("/ip4/127.0.0.1/tcp/{}", 1 + number % 9),
+            _ => format!("/ip4/127.{}.0.1/tcp/9", 1 + number % 200),
+        };
+        format!("{address}/p2p/{}\n", PeerId::random())
+    });
+    let list = dead.chain([format!("{alive}\n")]).collect::<String>();
+    fs::write(sandbox.path("list"), list).unwrap();
+    let args = ["--bootstrap", "list", "--min-peers", "1", "--start-deadline", "60"];
+    let nodes = [("a", "0/2"), ("b", "1/2")]
+        .map(|(home, part)| Running::start(node(&sandbox, home, &[&args[..], &["--partition", part]].concat())));
+    for mut node in nodes {
+        node.event(|event| matches!(event, Event::Folded { updates, .. } if updates.len() == 2));
+        node.event(is_finished);
+        let log = node.wait().success().log;
+        let told = log.lines().filter(|line| line.contains("can't be reached")).count();
+        assert!((1..=16).contains(&told), "{told}: {log}");
+    }
 }
 
 /// Where it listens, of all interfaces, each address once.
