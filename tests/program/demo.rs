@@ -274,8 +274,8 @@ fn a_proxy_in_the_environment_is_not_for_the_demos_own_bucket() {
 #[test]
 fn network_and_bucket_are_cut_in_turn_and_nobody_stops() {
     // On a busy machine it can take seconds until a node has noticed what is back.
-    let told = told(&["--fallback", "--cut", "--epochs", "96"]);
-    assert!(told.all_finished(3, 96));
+    let told = told(&["--fallback", "--cut", "--epochs", "64"]);
+    assert!(told.all_finished(3, 64));
     let announced: Vec<&str> = told.announced.iter().map(|(_, text)| text.as_str()).collect();
     let parts = ["network is cut", "network is restored", "bucket is cut", "bucket is restored"];
     assert_eq!(announced.len(), 4, "{announced:?}");
