@@ -24,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc::{self, SyncSender},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::runtime::Builder;
 
@@ -38,7 +38,7 @@ const KILL_DEADLINE: u64 = 3;
 const POLL: f64 = 0.1;
 /// Seconds that peers are waited for before the bucket is asked.
 const FALLBACK_AFTER: f64 = 0.5;
-/// How long nodes that have done all epochs may say nothing until they have noticed that all is restored.
+/// How long nodes that have done all epochs may take to notice that all is restored.
 const NOTICED_WITHIN: Duration = Duration::from_secs(120);
 /// Where the nodes listen: on the loopback, so that nobody else hears of a demo.
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
@@ -189,15 +189,19 @@ impl<'a> Phase<'a> {
         let mut names = BTreeMap::new();
         // Which ways are open since the last cut.
         let (mut open, mut awaited) = ((true, true), None);
+        let mut all_finished = None;
         loop {
             let slow = awaited.and_then(|awaited| running.iter().position(|node| node.routes != Some(awaited)));
             let message = match (running.iter().any(|node| !node.finished || node.killed), slow) {
                 (false, None) => break,
                 // They stay, so each will have noticed what is open again.
-                (false, Some(slow)) => messages.recv_timeout(NOTICED_WITHIN).with_context(|| {
-                    let seconds = NOTICED_WITHIN.as_secs();
-                    format!("node {slow} has not noticed within {seconds} s that all is restored")
-                }),
+                (false, Some(slow)) => {
+                    let passed = all_finished.get_or_insert_with(Instant::now).elapsed();
+                    messages.recv_timeout(NOTICED_WITHIN.saturating_sub(passed)).with_context(|| {
+                        let seconds = NOTICED_WITHIN.as_secs();
+                        format!("node {slow} has not noticed within {seconds} s that all is restored")
+                    })
+                }
                 (true, _) => messages.recv().context("the nodes' events have ended"),
             };
             match message? {

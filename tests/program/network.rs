@@ -137,7 +137,8 @@ fn a_list_with_a_thousand_dead_addresses_costs_a_few_lines_and_hides_nobody() {
     });
     let list = dead.chain([format!("{alive}\n")]).collect::<String>();
     fs::write(sandbox.path("list"), list).unwrap();
-    let args = ["--bootstrap", "list", "--min-peers", "1", "--start-deadline", "60"];
+    // Each waits for the other in each epoch, however late it found it.
+    let args = ["--bootstrap", "list", "--sync", "--min-peers", "1", "--start-deadline", "60"];
     let nodes = [("a", "0/2"), ("b", "1/2")]
         .map(|(home, part)| Running::start(node(&sandbox, home, &[&args[..], &["--partition", part]].concat())));
     for mut node in nodes {

@@ -25,6 +25,9 @@ use std::time::Duration;
 /// Peers of which it is remembered why they weren't reached.
 const MAX_UNREACHED: usize = 256;
 
+/// Why a peer is reached by a relay alone.
+const NOT_PUNCHED: &str = "what is between them lets no direct connection through; it is tried again from time to time";
+
 /// How long after a change it is told how a peer is reached.
 const TOLD_AFTER: Duration = Duration::from_millis(50);
 
@@ -161,7 +164,7 @@ impl Driver {
                     self.counters.tell_reached(ReachedPeer {
                         peer,
                         way: Some(Way::Relayed),
-                        reason: Some("what is between them lets no direct connection through; it is tried again from time to time".to_owned()),
+                        reason: Some(NOT_PUNCHED.to_owned()),
                     });
                 }
             }
