@@ -3,6 +3,7 @@
 //! [`core`] decides and does no I/O; `network` runs libp2p's swarm and the cache for it. `bootstrap_node` is the other kind
 //! of node, where the others find each other; `status_socket` tells this machine's owner who is connected.
 
+mod about;
 mod addresses;
 mod admission;
 mod announcements;
@@ -46,6 +47,7 @@ mod wire;
 #[cfg(unix)]
 pub use self::status_socket::{StatusError, StatusSocket};
 pub use self::{
+    about::Standing,
     addresses::{AddressError, PeerAddress, listen_address},
     bootstrap_node::{BootstrapFigures, BootstrapNode},
     check::{Between, CheckReport, CheckedAddress, OwnAddress, check},

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     home::Home,
-    p2p::{Between, CheckReport, CheckedAddress, NetworkSettings, check},
+    p2p::{Between, CheckReport, CheckedAddress, NetworkSettings, Standing, check},
     program::{print, short_peer},
     secret::SecretSettings,
     weights::FederationId,
@@ -19,8 +19,12 @@ use libp2p_identity::Keypair;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 use tokio::runtime::Builder;
+
+/// A clock that is off by less, in milliseconds, isn't told of.
+const CLOCK_OFF: u64 = 60_000;
 
 #[derive(Args)]
 pub(super) struct CheckFlags {
@@ -107,9 +111,27 @@ fn listed(checked: &CheckedAddress) -> String {
             let agent = agent.as_deref().unwrap_or("who doesn't say what it is");
             let protocol = protocol.as_deref().unwrap_or("an unknown version");
             let relays = if checked.relays { ", relays" } else { "" };
-            format!("{address} is reached in {milliseconds} ms: {agent}, speaks {protocol}{relays}")
+            let federation = match checked.federation {
+                Some(Standing::Member) => ", a member of the federation",
+                Some(Standing::Known) => ", knows members of the federation",
+                Some(Standing::Unknown) => ", knows no member of the federation",
+                None => "",
+            };
+            let clock = checked.clock_ahead_ms.filter(|ahead| ahead.unsigned_abs() >= CLOCK_OFF).map(clock);
+            let clock = clock.unwrap_or_default();
+            format!("{address} is reached in {milliseconds} ms: {agent}, speaks {protocol}{relays}{federation}{clock}")
         }
     }
+}
+
+/// What to do about a clock that is off by so many milliseconds.
+fn clock(ahead: i64) -> String {
+    let by = humantime::format_duration(Duration::from_secs(ahead.unsigned_abs() / 1000));
+    let where_to = if ahead < 0 { "behind" } else { "ahead of" };
+    format!(
+        "; its clock is {by} {where_to} this machine's: set the one that is wrong. Nodes federate all the same, but the \
+         times in their logs don't fit together, and a bucket refuses who is 15 minutes off"
+    )
 }
 
 /// What all of it means for a node here, and what to do.
@@ -155,6 +177,8 @@ mod tests {
             agent: Some("peerfold-bootstrap/0.1.0".to_owned()),
             protocol: Some("/peerfold/1".to_owned()),
             relays: true,
+            clock_ahead_ms: Some(-3 * 3_600_000),
+            federation: Some(Standing::Known),
             wrong: None,
             remedy: None,
         };
@@ -183,7 +207,9 @@ mod tests {
             told[..5],
             [
                 "/ip4/192.0.2.1/tcp/4600/p2p/12D3KooWone is reached in 12 ms: peerfold-bootstrap/0.1.0, speaks /peerfold/1, \
-                 relays",
+                 relays, knows members of the federation; its clock is 3h behind this machine's: set the one that is \
+                 wrong. Nodes federate all the same, but the times in their logs don't fit together, and a bucket \
+                 refuses who is 15 minutes off",
                 "/ip4/192.0.2.2/tcp/4600/p2p/12D3KooWtwo isn't reached: Connection refused (os error 111): is it the right \
                  port?",
                 "2 members of the federation are known there",

@@ -1,6 +1,7 @@
 //! The protocols of a node, put together.
 
 use super::{
+    about::{About, about},
     admission::Admission,
     candidates::Candidates,
     dial_back::DialBack,
@@ -46,6 +47,7 @@ pub(super) struct Behaviour {
     pub(super) gossip: MembersOnly<Gossip>,
     pub(super) sync: MembersOnly<request_response::Behaviour<Patient<SyncCodec>>>,
     pub(super) blobs: MembersOnly<request_response::Behaviour<Patient<BlobCodec>>>,
+    pub(super) about: MembersOnly<About>,
     pub(super) kad: kad::Behaviour<MemoryStore>,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
@@ -125,6 +127,7 @@ impl Behaviour {
                 membership.clone(),
             ),
             blobs: if settings.relay_weights { blobs } else { blobs.direct_only() },
+            about: MembersOnly::new(about(ProtocolSupport::Inbound), membership.clone()),
             kad: kad(keypair, limits),
             identify: identify::Behaviour::new(identity),
             ping: ping::Behaviour::default(),

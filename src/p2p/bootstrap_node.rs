@@ -2,6 +2,7 @@
 
 use super::{
     NetworkError,
+    about::{About, Answer, Standing, about},
     addresses::{PeerAddress, can_be_dialled, is_loopback, usable},
     announcements::Announcements,
     dial_back::DialBack,
@@ -19,8 +20,12 @@ use libp2p::{
     Multiaddr, Swarm,
     connection_limits::{self, ConnectionLimits},
     identify,
-    kad::{self, BucketInserts, InboundRequest, Mode, StoreInserts, store::MemoryStore},
+    kad::{
+        self, BucketInserts, InboundRequest, Mode, StoreInserts,
+        store::{MemoryStore, RecordStore},
+    },
     ping,
+    request_response::{self, Message, ProtocolSupport},
     swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
 };
 use libp2p_identity::{Keypair, PeerId};
@@ -74,6 +79,7 @@ struct Behaviour {
     doors: Doors,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    about: About,
     kademlia: kad::Behaviour<MemoryStore>,
     relay: Toggle<Relaying>,
     dial_back: DialBack,
@@ -118,6 +124,7 @@ impl Behaviour {
             doors: Doors::for_anybody(most(BootstrapNode::CONNECTIONS), half_open()),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::default(),
+            about: about(ProtocolSupport::Inbound),
             kademlia,
             relay: relays.map(|limits| Relaying::new(me, limits)).into(),
             dial_back: DialBack::new(MAX_DIAL_BACKS).alone(),
@@ -249,6 +256,15 @@ impl BootstrapNode {
             }) => {
                 record.addresses = usable(record.addresses, self.is_local(&record.provider));
                 self.announcements.add(record, self.swarm.behaviour_mut().kademlia.store_mut());
+            }
+            BehaviourEvent::About(request_response::Event::Message {
+                message: Message::Request { request, channel, .. },
+                ..
+            }) => {
+                let announced = self.swarm.behaviour_mut().kademlia.store_mut().providers(&request.key());
+                let standing = if announced.is_empty() { Standing::Unknown } else { Standing::Known };
+                // Who has gone meanwhile needs no answer.
+                let _ = self.swarm.behaviour_mut().about.send_response(channel, Answer::now(standing));
             }
             BehaviourEvent::Ping(ping::Event { connection, result: Err(failure), .. })
                 if !matches!(failure, ping::Failure::Unsupported) =>

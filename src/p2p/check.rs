@@ -2,11 +2,12 @@
 
 use super::{
     NetworkError,
+    about::{About, Answer, Question, Standing, about, milliseconds},
     addresses::{PeerAddress, Reach, ip, is_relayed, port, without_peer},
     candidates::Candidates,
     dial_error::explained,
     private::{Meeting, table_key},
-    protocols::{IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL},
+    protocols::{ABOUT_PROTOCOL, IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL},
     settings::NetworkSettings,
     transport::{default_listen, listen_on, listen_on_some, swarm},
 };
@@ -17,6 +18,7 @@ use libp2p::{
     kad::{self, GetProvidersOk, QueryResult, store::MemoryStore},
     multiaddr::Protocol,
     ping, relay,
+    request_response::{self, Message, OutboundRequestId, ProtocolSupport},
     swarm::{
         ConnectionId, NetworkBehaviour, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
@@ -27,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -74,6 +76,12 @@ pub struct CheckedAddress {
     pub protocol: Option<String>,
     /// Whether it relays.
     pub relays: bool,
+    /// How many milliseconds its clock is ahead of this machine's, negative if it is behind; `None` if it doesn't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead_ms: Option<i64>,
+    /// How it stands to the federation; `None` without a federation, or if it doesn't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub federation: Option<Standing>,
     /// What is wrong, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrong: Option<String>,
@@ -120,6 +128,7 @@ impl CheckReport {
 struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    about: About,
     kademlia: kad::Behaviour<MemoryStore>,
     candidates: Candidates,
 }
@@ -138,6 +147,10 @@ struct Check {
     dials: BTreeMap<ConnectionId, (usize, Instant)>,
     /// Those that were made, until the peer says what it is.
     unsaid: BTreeMap<ConnectionId, usize>,
+    /// The federation's key in the table.
+    key: Option<kad::RecordKey>,
+    /// What was asked about each address, and when.
+    questions: BTreeMap<OutboundRequestId, (usize, SystemTime)>,
     seen: Vec<Seen>,
     /// The peers that try out addresses.
     judges: BTreeSet<PeerId>,
@@ -170,7 +183,9 @@ pub async fn check(
             .with_hide_listen_addrs(true)
             .with_cache_size(0);
         let (identify, ping) = (identify::Behaviour::new(identify), ping::Behaviour::default());
-        Behaviour { identify, ping, kademlia, candidates: Candidates::everywhere() }
+        // Nodes disconnect who offers no protocol of Peerfold. Nobody asks a check, and it doesn't answer.
+        let about = about(ProtocolSupport::Full);
+        Behaviour { identify, ping, about, kademlia, candidates: Candidates::everywhere() }
     };
     let mut swarm = swarm(keypair, &meeting, behaviour, settings.swarm.handshake_timeout)?;
     let free = default_listen(0, meeting.is_private());
@@ -188,6 +203,8 @@ pub async fn check(
         list: Vec::new(),
         dials: BTreeMap::new(),
         unsaid: BTreeMap::new(),
+        key: federation.map(|federation| table_key(federation, secret)),
+        questions: BTreeMap::new(),
         seen: Vec::new(),
         judges: BTreeSet::new(),
         own: Vec::new(),
@@ -195,11 +212,11 @@ pub async fn check(
         asked: false,
         answered: false,
     };
-    Ok(check.run(&settings.bootstrap, federation.map(|federation| table_key(federation, secret))).await)
+    Ok(check.run(&settings.bootstrap).await)
 }
 
 impl Check {
-    async fn run(mut self, list: &[PeerAddress], key: Option<kad::RecordKey>) -> CheckReport {
+    async fn run(mut self, list: &[PeerAddress]) -> CheckReport {
         let mut waiting = list.iter();
         self.list = list.iter().map(unchecked).collect();
         let mut next = 0;
@@ -222,7 +239,7 @@ impl Check {
         for (_, number) in std::mem::take(&mut self.unsaid) {
             self.list[number].wrong = Some("it is connected and doesn't say what it is".to_owned());
         }
-        if let Some(key) = key.filter(|_| self.list.iter().any(|checked| checked.reached)) {
+        if let Some(key) = self.key.clone().filter(|_| self.list.iter().any(|checked| checked.reached)) {
             self.asked = true;
             self.swarm.behaviour_mut().kademlia.get_providers(key);
         }
@@ -247,7 +264,7 @@ impl Check {
         let tried = |address: &Multiaddr| self.own.iter().any(|own| own.address == address.to_string());
         let candidates = self.swarm.behaviour().candidates.seen();
         let all_tried = self.judges.is_empty() || candidates.clone().count() > 0 && candidates.into_iter().all(tried);
-        all_tried && (self.answered || !self.asked)
+        all_tried && self.questions.is_empty() && (self.answered || !self.asked)
     }
 
     fn dial(&mut self, number: usize, peer: &PeerAddress) {
@@ -294,6 +311,7 @@ impl Check {
                 peer_id,
                 info,
             })) => self.said(connection_id, peer_id, info),
+            SwarmEvent::Behaviour(BehaviourEvent::About(event)) => self.told_about(event),
             SwarmEvent::Behaviour(BehaviourEvent::Candidates(tried)) => {
                 let address = tried.tested_addr.to_string();
                 self.own.retain(|own| own.address != address);
@@ -326,11 +344,31 @@ impl Check {
         } else if let Ok(address) = checked.address.parse::<PeerAddress>() {
             self.swarm.behaviour_mut().kademlia.add_address(&peer, address.address);
         }
+        if speaks(ABOUT_PROTOCOL.as_ref()) {
+            let question = Question::new(self.key.as_ref());
+            let asked = self.swarm.behaviour_mut().about.send_request(&peer, question);
+            self.questions.insert(asked, (number, SystemTime::now()));
+        }
         if speaks(TRIES_OUT) {
             self.judges.insert(peer);
         }
         if !is_relayed(&info.observed_addr) {
             self.seen.push(Seen { by: peer, at: without_peer(&info.observed_addr) });
+        }
+    }
+
+    /// Who doesn't answer leaves open what was asked.
+    fn told_about(&mut self, event: request_response::Event<Question, Answer>) {
+        match event {
+            request_response::Event::Message { message: Message::Response { request_id, response }, .. } => {
+                if let Some((number, asked)) = self.questions.remove(&request_id) {
+                    let checked = &mut self.list[number];
+                    checked.clock_ahead_ms = Some(ahead(response.clock, asked, SystemTime::now()));
+                    checked.federation = self.key.is_some().then_some(response.standing);
+                }
+            }
+            request_response::Event::OutboundFailure { request_id, .. } => _ = self.questions.remove(&request_id),
+            _ => {}
         }
     }
 
@@ -361,9 +399,19 @@ fn unchecked(peer: &PeerAddress) -> CheckedAddress {
         agent: None,
         protocol: None,
         relays: false,
+        clock_ahead_ms: None,
+        federation: None,
         wrong: None,
         remedy: None,
     }
+}
+
+/// By how many milliseconds a clock is ahead that was read between these two moments of this machine's; 0 if it may have
+/// been read at the same time.
+fn ahead(clock: u64, asked: SystemTime, answered: SystemTime) -> i64 {
+    let (asked, answered) = (milliseconds(asked), milliseconds(answered));
+    let by = i128::from(clock) - i128::from(clock.clamp(asked.min(answered), asked.max(answered)));
+    i64::try_from(by).unwrap_or(if by < 0 { i64::MIN } else { i64::MAX })
 }
 
 /// Whether one socket may be behind both: of the same port, transport and version of IP.
@@ -415,6 +463,15 @@ fn between(seen: &[Seen], listening: &[Multiaddr]) -> Between {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_clock_is_ahead_of_what_this_one_shows_while_it_is_read() {
+        let at = |milliseconds| SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds);
+        let of = |clock| ahead(clock, at(1000), at(1100));
+        assert_eq!([of(1000), of(1050), of(1100), of(1200), of(0)], [0, 0, 0, 100, -1000]);
+        assert_eq!(of(u64::MAX), i64::MAX);
+        assert_eq!(ahead(1050, at(1100), at(1000)), 0, "set back meanwhile");
+    }
 
     #[test]
     fn what_is_between_shows_in_where_peers_see_this_machine() {

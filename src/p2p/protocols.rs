@@ -8,6 +8,8 @@ pub const SYNC_PROTOCOL: StreamProtocol = StreamProtocol::new("/peerfold/sync/1"
 pub const SYNC_PROTOCOL_2: StreamProtocol = StreamProtocol::new("/peerfold/sync/2");
 /// Blobs: manifests and chunks.
 pub const BLOB_PROTOCOL: StreamProtocol = StreamProtocol::new("/peerfold/blob/1");
+/// What a node says of itself to who checks it.
+pub(super) const ABOUT_PROTOCOL: StreamProtocol = StreamProtocol::new("/peerfold/about/1");
 /// Kademlia, one for all federations.
 pub(super) const KADEMLIA_PROTOCOL: StreamProtocol = StreamProtocol::new("/peerfold/kad/1");
 /// What nodes call themselves when they identify themselves.

@@ -1,10 +1,10 @@
 //! `peerfold check`, with each kind of mistake that its users make.
 
 use super::{
-    network::bootstrap,
+    network::{bootstrap, status},
     process::{Ended, Running, Sandbox},
 };
-use peerfold::p2p::{Between, CheckReport, PeerAddress};
+use peerfold::p2p::{Between, CheckReport, PeerAddress, Standing};
 use std::net::TcpListener;
 
 /// Nobody is called so.
@@ -33,14 +33,18 @@ fn who_is_reached_and_who_reaches_is_told() {
     let [checked] = &report.list[..] else { panic!("{report:?}") };
     assert!(checked.reached && checked.relays && checked.wrong.is_none(), "{report:?}");
     assert_eq!(checked.protocol.as_deref(), Some("/peerfold/1"));
+    assert_eq!(checked.federation, Some(Standing::Known));
+    assert!(checked.clock_ahead_ms.is_some_and(|ahead| ahead.abs() < 60_000), "it is the same clock: {report:?}");
     assert!(report.own.iter().any(|own| own.reached), "{report:?}");
     assert_eq!((report.between, report.members), (Between::Nothing, Some(1)), "{report:?}");
-    assert_eq!(told("another").members, Some(0));
+    let another = told("another");
+    assert_eq!((another.members, another.list[0].federation), (Some(0), Some(Standing::Unknown)));
 
     let text = check(&sandbox, &["--bootstrap", &address, "--federation", "test"]).success().text();
     for part in [
         "is reached in ",
         "peerfold-bootstrap/",
+        ", relays, knows members of the federation\n",
         "1 member of the federation is known there",
         "seen at /ip4/127.0.0.1/tcp/",
         "there is nothing to do",
@@ -48,6 +52,33 @@ fn who_is_reached_and_who_reaches_is_told() {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
     assert!(!sandbox.path("none").exists(), "it makes no home");
+}
+
+#[test]
+fn a_member_says_that_it_is_one_to_those_it_admits() {
+    let sandbox = Sandbox::new();
+    let listen = ["--folder", "p2p:", "--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--min-peers", "1"];
+    let waits = |home: &str, args: &[&str]| {
+        let mut node = Running::start(sandbox.node(home, &[&listen[..], args].concat()));
+        node.line(|line| line.contains("\"waiting\""));
+        let told = status(&sandbox, home);
+        (node, told.listening[0].clone())
+    };
+    let (_open, address) = waits("open", &[]);
+    let told = |address: &str, federation: &str| {
+        let ended = check(&sandbox, &["--bootstrap", address, "--federation", federation, "--json"]).success();
+        serde_json::from_str::<CheckReport>(&ended.text()).unwrap().list.remove(0)
+    };
+    assert_eq!(told(&address, "test").federation, Some(Standing::Member));
+    assert_eq!(told(&address, "another").federation, Some(Standing::Unknown));
+    let ended = check(&sandbox, &["--bootstrap", &address]).success();
+    assert!(!ended.text().contains("of the federation"), "none was named: {}", ended.text());
+
+    // Who isn't admitted is told nothing.
+    std::fs::write(sandbox.path("members.txt"), format!("{NOBODY} ward\n")).unwrap();
+    let (_closed, address) = waits("closed", &["--allow", "members.txt"]);
+    let checked = told(&address, "test");
+    assert_eq!((checked.federation, checked.clock_ahead_ms), (None, None), "{checked:?}");
 }
 
 #[test]

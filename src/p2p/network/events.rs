@@ -2,6 +2,7 @@
 
 use super::{driver::Driver, pending::Protocol};
 use crate::p2p::{
+    about::{Answer, Question, Standing},
     behaviour::BehaviourEvent,
     core::{Input, RequestFailed},
     message::{BlobRequest, BlobResponse, SyncRequest, SyncResponse},
@@ -68,6 +69,7 @@ impl Driver {
             }
             BehaviourEvent::Sync(event) => self.sync(event),
             BehaviourEvent::Blobs(event) => self.blobs(event),
+            BehaviourEvent::About(event) => self.asked_about(event),
             BehaviourEvent::Ping(ping::Event { peer, connection, result }) => match result {
                 Ok(_) => self.received(&peer, 0),
                 Err(ping::Failure::Unsupported) => {}
@@ -120,6 +122,19 @@ impl Driver {
             request_response::Event::InboundFailure { connection_id, request_id, error, .. } => {
                 self.answer_failed((Protocol::Sync, request_id), connection_id, &error);
             }
+        }
+    }
+
+    fn asked_about(&mut self, event: request_response::Event<Question, Answer>) {
+        let request_response::Event::Message { peer, message: Message::Request { request, channel, .. }, .. } = event
+        else {
+            return;
+        };
+        if self.may_ask(peer) {
+            let is_member = request.key() == *self.table_queries.key();
+            let standing = if is_member { Standing::Member } else { Standing::Unknown };
+            // Who has gone meanwhile needs no answer.
+            let _ = self.swarm.behaviour_mut().about.send_response(channel, Answer::now(standing));
         }
     }
 

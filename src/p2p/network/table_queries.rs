@@ -35,6 +35,11 @@ pub(super) struct TableQueries {
 }
 
 impl TableQueries {
+    /// Which key that is.
+    pub(super) fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
     pub(super) fn new(key: RecordKey, every: Duration) -> Self {
         Self { key, every, next: every, looks: 0, asked: HashMap::new() }
     }
