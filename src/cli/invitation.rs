@@ -160,10 +160,20 @@ impl Invitation {
                 // It would be read as a list of peers on this machine.
                 return Err(wrong(format!("{} is no address", printable(text))));
             }
+            if is_of_this_machine(&key, &value) {
+                return Err(wrong("a directory, which an invitation chooses for nobody".to_owned()));
+            }
             values.insert(key, value);
         }
         Ok(values)
     }
+}
+
+/// Whether the setting names a folder that lies on whichever machine reads it.
+fn is_of_this_machine(key: &str, value: &Written) -> bool {
+    let Written::Text(url) = value else { return false };
+    matches!(key, "folder" | "fallback")
+        && url.parse().is_ok_and(|folder| matches!(folder, FolderUrl::Local(_) | FolderUrl::Memory))
 }
 
 fn toml_of(values: &Values) -> String {
@@ -201,6 +211,12 @@ pub(super) fn invite(flags: &InviteFlags) -> anyhow::Result<()> {
     let federation = federation.filter(|name| !name.is_empty()).ok_or_else(|| missing("federation"))?;
     let secret = secret_of(&all, &folder)?;
     let shared = shared(&settings)?;
+    if let Some((key, _)) = shared.iter().find(|(key, value)| is_of_this_machine(key, value)) {
+        bail!(
+            "--{key} names a directory, which is each machine's own: an invitation names none. Give the sites their settings \
+             by hand, or let them meet by p2p: or in a bucket"
+        );
+    }
     if folder == FolderUrl::P2p && secret.is_some() && !shared.contains_key("bootstrap") {
         // With a secret the local network isn't searched.
         return Err(missing("bootstrap").into());
@@ -387,6 +403,7 @@ mod tests {
     fn whoever_invites_sets_only_what_all_have_in_common() {
         let values = invitation("federation = \"ward\"\nlr = 0.01\nparam = [\"a=1\"]").values().unwrap();
         assert_eq!(values["lr"], Written::Number(0.01));
+        invitation("folder = \"s3://bucket/prefix\"").values().unwrap();
         for (settings, part) in [
             ("out = \"/etc/passwd\"", "out"),
             ("home = \"/\"", "home"),
@@ -394,6 +411,9 @@ mod tests {
             ("lr = \"fast\"", "lr"),
             ("bootstrap = [\"/etc/passwd\"]", "/etc/passwd"),
             ("bootstrap = [\"peers.txt\"]", "peers.txt"),
+            ("folder = \"file:///etc\"", "folder"),
+            ("folder = \"memory:\"", "folder"),
+            ("fallback = \"file:///etc\"", "fallback"),
             ("x", "not what an invitation has"),
         ] {
             let error = invitation(settings).values().unwrap_err().to_string();

@@ -8,7 +8,7 @@ use super::{
     doors::Doors,
     members_only::MembersOnly,
     metered_gossip::{Gossip, Gossipsub, Metered},
-    patient::Patient,
+    patient::{LONGEST, Patience, Patient},
     private::topic,
     protocols::{BLOB_PROTOCOL, IDENTIFY_PROTOCOL, KADEMLIA_PROTOCOL, SYNC_PROTOCOL, SYNC_PROTOCOL_2},
     settings::{NetworkSettings, SwarmLimits},
@@ -81,9 +81,11 @@ impl Behaviour {
     ) -> Result<Self, String> {
         let me = keypair.public().to_peer_id();
         let limits = &settings.swarm;
+        let patience = Patience { answer: limits.request_timeout, stall: limits.stall_timeout };
         let requests = || {
             request_response::Config::default()
-                .with_request_timeout(limits.request_timeout)
+                // `patience` ends what doesn't get on long before.
+                .with_request_timeout(LONGEST)
                 .with_max_concurrent_streams(limits.streams)
         };
         let both = |protocol| [(protocol, ProtocolSupport::Full)];
@@ -99,11 +101,7 @@ impl Behaviour {
             None
         });
         let blobs = MembersOnly::new(
-            request_response::Behaviour::with_codec(
-                Patient::new(BlobCodec, limits.stall_timeout),
-                both(BLOB_PROTOCOL),
-                requests(),
-            ),
+            request_response::Behaviour::with_codec(Patient::new(BlobCodec, patience), both(BLOB_PROTOCOL), requests()),
             membership.clone(),
         );
         let agent = concat!("peerfold/", env!("CARGO_PKG_VERSION")).to_owned();
@@ -120,7 +118,7 @@ impl Behaviour {
             gossip: MembersOnly::new(gossip, membership.clone()),
             sync: MembersOnly::new(
                 request_response::Behaviour::with_codec(
-                    Patient::new(SyncCodec, limits.stall_timeout),
+                    Patient::new(SyncCodec, patience),
                     [SYNC_PROTOCOL_2, SYNC_PROTOCOL].map(|protocol| (protocol, ProtocolSupport::Full)),
                     requests(),
                 ),

@@ -72,10 +72,10 @@ settings! {
         pub handshake_timeout as "handshake-timeout": Duration = Duration::from_secs(10), "SECONDS", Range::above(0.0);
         /// Requests that a connection has at once, both ways.
         pub streams as "max-streams": usize = 64, "N", Range::at_least(1.0);
-        /// Seconds that a request may take: 4 MiB on a line of half a megabyte a second, and some.
-        pub request_timeout as "request-timeout": Duration = Duration::from_secs(20), "SECONDS", Range::above(0.0);
-        /// Seconds after which a peer is disconnected that takes nothing of an answer.
-        pub stall_timeout as "stall-timeout": Duration = Duration::from_secs(10), "SECONDS", Range::above(0.0);
+        /// Seconds until an answer begins: on a slow line what was asked for before comes first.
+        pub request_timeout as "request-timeout": Duration = Duration::from_secs(60), "SECONDS", Range::above(0.0);
+        /// Seconds in which 16 KiB of an answer must come, or be taken. Who takes less is disconnected.
+        pub stall_timeout as "stall-timeout": Duration = Duration::from_secs(20), "SECONDS", Range::above(0.0);
         /// Bytes of answers that one peer has yet to read; its other requests wait.
         pub answers_per_peer as "max-answers-per-peer": ByteSize = ByteSize::mib(16), "SIZE", Range::at_least(1.0);
         /// Bytes of answers that peers have yet to read, in all.

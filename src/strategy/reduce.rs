@@ -79,7 +79,9 @@ pub(super) fn sum_of(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) -> f64 {
     let mut lanes = [0.0; LANES];
     let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (a, b) in a.iter().zip(b) {
-        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (&a, &b))| *lane += f(a, b));
+        for lane in 0..LANES {
+            lanes[lane] += f(a[lane], b[lane]);
+        }
     }
     lanes.iter().sum::<f64>() + rest_a.iter().zip(rest_b).map(|(&a, &b)| f(a, b)).sum::<f64>()
 }

@@ -77,6 +77,9 @@ fn sites_that_are_invited_learn_together() {
     let unreachable = Ended::of(sandbox.command([&["invite", "--secret", "ward.secret"][..], &settings].concat()));
     assert!(unreachable.error().contains("--bootstrap is missing"), "{}", unreachable.error());
 
+    let directory = Ended::of(sandbox.command([&["invite", "--folder", "file:///srv"][..], &settings].concat()));
+    assert!(directory.error().contains("--folder names a directory"), "{}", directory.error());
+
     let join = |home: &str, text: &str| Ended::of(sandbox.command(["join", text, "--home", home]));
     let cut = join("a", &invitation[..invitation.len() - 5]);
     assert!(cut.error().contains("cut short"), "{}", cut.error());
