@@ -567,13 +567,13 @@ fn the_limits_are_as_the_page_says() {
         format!("| connections of one address; of one network | {}; {} |", swarm.per_address, swarm.per_network),
         format!("| time to make a connection | {} |", seconds(swarm.handshake_timeout)),
         format!("| requests at once on a connection | {} |", swarm.streams),
-        format!("| time for a request | {} |", seconds(swarm.request_timeout)),
+        format!("| time until an answer begins | {} |", seconds(swarm.request_timeout)),
         format!(
             "| bytes of values a second to one peer; to all | {}; {} |",
             bound(swarm.upload_per_peer),
             bound(swarm.upload)
         ),
-        format!("| time in which nothing of an answer is taken | {} |", seconds(swarm.stall_timeout)),
+        format!("| time in which 16 KiB of an answer must come or be taken | {} |", seconds(swarm.stall_timeout)),
         format!(
             "| answers of one peer that aren't read; of all | {}; {} |",
             size(swarm.answers_per_peer.as_u64()),

@@ -9,6 +9,7 @@ use crate::{
 use bytes::Bytes;
 use peerfold::{
     folder::{FolderError, SharedFolder},
+    p2p::SwarmLimits,
     weights::{DType, Key, Metadata, SignedEntry, Tensor, TensorSpec, Weights},
 };
 use std::{fs, path::Path, sync::Arc, time::Duration};
@@ -144,6 +145,23 @@ network_tests! {
         let late = homes.node("late").knowing(&[slow.address()]).open();
         learn(&*late, &third).await;
         assert_eq!(fetch(&*late, &third).await.unwrap(), layers(&[3; 4]));
+    }
+
+    /// No request has a time in which it must be done: here a chunk takes longer than a node waits for anything.
+    async fn a_line_may_be_as_slow_as_it_is() {
+        let homes = Homes::new();
+        let impatient = |limits: &mut SwarmLimits| {
+            limits.request_timeout = Duration::from_secs(5);
+            limits.stall_timeout = Duration::from_secs(5);
+        };
+        let author = homes.node("author").limited(impatient).open();
+        let line = Forwarder::start(author.socket(), Link::slow(MIB as u64 / 8)).await;
+        let reads = homes.node("reads").limited(impatient).knowing([&by_way_of(&author, line.address())]).open();
+        let value = layers(&[1; 2]);
+        let entry = publish(&author, 1, &value).await;
+        learn(&*reads, &entry).await;
+        assert_eq!(fetch(&*reads, &entry).await.unwrap(), value);
+        assert!(line.received() < 5 * MIB as u64 / 2, "{} bytes for 2 MiB", line.received());
     }
 
     /// What had arrived when the connection broke isn't asked for again.

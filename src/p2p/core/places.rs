@@ -18,8 +18,8 @@ use std::{
     time::Duration,
 };
 
-/// How long the bytes of a value are counted before it is judged by them. Longer than a request may take, so that what is
-/// on its way counts.
+/// How long the bytes of a value are counted before it is judged by them. On a line where a chunk takes longer all values
+/// are slow alike, and those that wait take turns: what is on its way counts when it comes.
 const JUDGED_EVERY: Duration = Duration::from_secs(30);
 
 impl Core {
