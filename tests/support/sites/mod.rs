@@ -1,5 +1,5 @@
-//! A small internet of network namespaces: hosts with an address of their own, and sites behind routers that translate
-//! addresses. All that is sent stays between them.
+//! A small internet of network namespaces: hosts with an address of their own, behind a firewall or not, and sites behind
+//! routers that translate addresses. All that is sent stays between them.
 
 use std::{
     ffi::OsStr,
@@ -14,10 +14,14 @@ use std::{
 pub(crate) enum Nat {
     /// Its host has an address of the internet.
     None,
+    /// So it has, and a firewall that lets in only answers.
+    Firewall,
     /// A router translates, with the same port for whatever a socket sends, and lets in only answers.
     Cone,
     /// One that draws another port for each other end.
     Symmetric,
+    /// A router like [`Cone`](Self::Cone) behind one of its provider's, which is like it too.
+    Carrier,
 }
 
 /// The cable, and the hosts at its ends. Needs the rights of an administrator.
@@ -88,34 +92,62 @@ impl Internet {
         ip(&["-n", &switch, "link", "set", &port, "master", "switch", "up"])?;
         ip(&["-n", &outer, "address", "add", &format!("{address}/24"), "dev", "wan"])?;
         ip(&["-n", &outer, "link", "set", "wan", "up"])?;
-        if nat == Nat::None {
-            if !udp {
-                iptables(&outer, &["-A", "OUTPUT", "-p", "udp", "-j", "DROP"])?;
-                iptables(&outer, &["-A", "INPUT", "-p", "udp", "-j", "DROP"])?;
+        let host = match nat {
+            Nat::None | Nat::Firewall => {
+                if !udp {
+                    iptables(&outer, &["-A", "OUTPUT", "-p", "udp", "-j", "DROP"])?;
+                    iptables(&outer, &["-A", "INPUT", "-p", "udp", "-j", "DROP"])?;
+                }
+                if nat == Nat::Firewall {
+                    iptables(&outer, &["-A", "INPUT", "-i", "lo", "-j", "ACCEPT"])?;
+                    lets_in_answers(&outer, "INPUT")?;
+                }
+                outer.clone()
             }
-            return Ok(Site { host: outer.clone(), outer, address });
-        }
-        let host = self.namespace(&format!("i{number}"))?;
-        let inside = |last: u8| format!("10.{number}.0.{last}/24");
-        ip(&["-n", &outer, "link", "add", "name", "lan", "type", "veth", "peer", "name", "lan", "netns", &host])?;
-        for (namespace, last) in [(&outer, 1), (&host, 2)] {
-            ip(&["-n", namespace, "address", "add", &inside(last), "dev", "lan"])?;
-            ip(&["-n", namespace, "link", "set", "lan", "up"])?;
-        }
-        ip(&["-n", &host, "route", "add", "default", "via", &format!("10.{number}.0.1")])?;
-        run("sysctl", &["netns", "exec", &outer, &tool("sysctl")?, "-qw", "net.ipv4.ip_forward=1"], true)?;
-        iptables(&outer, &["-P", "INPUT", "DROP"])?;
-        iptables(&outer, &["-P", "FORWARD", "DROP"])?;
-        if !udp {
-            iptables(&outer, &["-A", "FORWARD", "-p", "udp", "-j", "DROP"])?;
-        }
-        iptables(&outer, &["-A", "FORWARD", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT"])?;
-        iptables(&outer, &["-A", "FORWARD", "-i", "lan", "-o", "wan", "-j", "ACCEPT"])?;
-        let translate = ["-t", "nat", "-A", "POSTROUTING", "-o", "wan", "-j", "MASQUERADE"];
-        let draws = if nat == Nat::Symmetric { &["--random-fully"][..] } else { &[] };
-        iptables(&outer, &[&translate[..], draws].concat())?;
+            Nat::Cone | Nat::Symmetric => {
+                translates(&outer, nat, udp)?;
+                self.behind(&outer, &format!("i{number}"), &format!("10.{number}.0"))?
+            }
+            Nat::Carrier => {
+                translates(&outer, Nat::Cone, udp)?;
+                let router = self.behind(&outer, &format!("r{number}"), &format!("100.64.{number}"))?;
+                translates(&router, Nat::Cone, udp)?;
+                self.behind(&router, &format!("i{number}"), &format!("10.{number}.0"))?
+            }
+        };
         Ok(Site { host, outer, address })
     }
+
+    /// Connects a namespace with the inner side of a router, in a network of 256 addresses that begin so.
+    fn behind(&mut self, router: &str, name: &str, network: &str) -> Result<String, String> {
+        let inner = self.namespace(name)?;
+        ip(&["-n", router, "link", "add", "name", "lan", "type", "veth", "peer", "name", "wan", "netns", &inner])?;
+        for (namespace, device, last) in [(router, "lan", 1), (&inner, "wan", 2)] {
+            ip(&["-n", namespace, "address", "add", &format!("{network}.{last}/24"), "dev", device])?;
+            ip(&["-n", namespace, "link", "set", device, "up"])?;
+        }
+        ip(&["-n", &inner, "route", "add", "default", "via", &format!("{network}.1")])?;
+        Ok(inner)
+    }
+}
+
+/// Makes a router of a namespace: between `lan`, which is yet to be connected, and `wan`.
+fn translates(router: &str, nat: Nat, udp: bool) -> Result<(), String> {
+    run("sysctl", &["netns", "exec", router, &tool("sysctl")?, "-qw", "net.ipv4.ip_forward=1"], true)?;
+    iptables(router, &["-P", "INPUT", "DROP"])?;
+    if !udp {
+        iptables(router, &["-A", "FORWARD", "-p", "udp", "-j", "DROP"])?;
+    }
+    lets_in_answers(router, "FORWARD")?;
+    iptables(router, &["-A", "FORWARD", "-i", "lan", "-o", "wan", "-j", "ACCEPT"])?;
+    let translate = ["-t", "nat", "-A", "POSTROUTING", "-o", "wan", "-j", "MASQUERADE"];
+    let draws = if nat == Nat::Symmetric { &["--random-fully"][..] } else { &[] };
+    iptables(router, &[&translate[..], draws].concat())
+}
+
+fn lets_in_answers(namespace: &str, chain: &str) -> Result<(), String> {
+    iptables(namespace, &["-P", chain, "DROP"])?;
+    iptables(namespace, &["-A", chain, "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT"])
 }
 
 impl Drop for Internet {
