@@ -5,6 +5,7 @@
 mod admission;
 mod aggregate;
 mod alone;
+mod bad_lines;
 mod bootstrap;
 #[cfg(feature = "s3")]
 mod bucket;
@@ -42,4 +43,5 @@ mod sites;
 mod strategies;
 mod terminal;
 mod threads;
+mod upnp;
 mod wire;

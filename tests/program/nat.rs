@@ -11,7 +11,9 @@ use peerfold::{
 };
 use std::{
     collections::BTreeMap,
-    fmt, fs, thread,
+    fmt, fs,
+    process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -20,14 +22,14 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// Which transports the nodes know of the bootstrap node.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Over {
+pub(super) enum Over {
     Both,
     Tcp,
     Quic,
 }
 
 /// A bootstrap node with an address of the internet, which others find in the sandbox's list.
-fn bootstrap(sandbox: &Sandbox, internet: &mut Internet, over: Over, args: &[&str]) -> Running {
+pub(super) fn bootstrap(sandbox: &Sandbox, internet: &mut Internet, over: Over, args: &[&str]) -> Running {
     let site = internet.site(Nat::None, true);
     let listen = [format!("/ip4/{}/tcp/4600", site.address), format!("/ip4/{}/udp/4600/quic-v1", site.address)];
     let listen = match over {
@@ -44,24 +46,29 @@ fn bootstrap(sandbox: &Sandbox, internet: &mut Internet, over: Over, args: &[&st
 }
 
 /// A node at a site, which trains until it is stopped.
-fn node(sandbox: &Sandbox, site: &Site, home: &str, part: &str, args: &[&str]) -> Running {
+pub(super) fn node(sandbox: &Sandbox, site: &Site, home: &str, part: &str, args: &[&str]) -> Running {
+    Running::start(site.at(&training(sandbox, home, part, args)))
+}
+
+/// The same as a command of no site yet.
+pub(super) fn training(sandbox: &Sandbox, home: &str, part: &str, args: &[&str]) -> Command {
     let network =
         ["--folder", "p2p:", "--bootstrap", "peers.txt", "--no-mdns", "--epochs", "100000", "--partition", part];
     let wait = ["--min-peers", "1", "--start-deadline", "30", "--steps-per-epoch", "20"];
-    Running::start(site.at(&sandbox.node(home, &[&network[..], &wait, args].concat())))
+    sandbox.node(home, &[&network[..], &wait, args].concat())
 }
 
 /// What the node says of the only other member, once it is connected.
-fn member(sandbox: &Sandbox, home: &str) -> Option<PeerStatus> {
+pub(super) fn member(sandbox: &Sandbox, home: &str) -> Option<PeerStatus> {
     let NetworkStatus { peers, .. } = status(sandbox, home);
     peers.into_iter().find(|peer| peer.role == PeerRole::Member)
 }
 
-fn is_folded_with_a_peer(event: &Event) -> bool {
+pub(super) fn is_folded_with_a_peer(event: &Event) -> bool {
     matches!(event, Event::Folded { updates, .. } if updates.len() == 2)
 }
 
-fn is_reached(event: &Event, wanted: Way) -> bool {
+pub(super) fn is_reached(event: &Event, wanted: Way) -> bool {
     matches!(event, Event::PeerReached { way, .. } if *way == wanted)
 }
 
