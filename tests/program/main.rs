@@ -14,6 +14,7 @@ mod bucket;
 mod buckets;
 mod check;
 mod churn;
+mod clocks;
 mod config;
 mod demo;
 mod demo_ends;
