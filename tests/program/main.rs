@@ -25,6 +25,7 @@ mod golden;
 mod identity;
 mod members;
 mod mistakes;
+mod moved;
 mod nat;
 mod network;
 mod node;

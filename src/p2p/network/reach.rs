@@ -3,7 +3,7 @@
 
 use super::{connected::Unreached, driver::Driver};
 use crate::p2p::{
-    addresses::{Reach, can_be_dialled, ip, is_relayed, port},
+    addresses::{self, Reach, can_be_dialled, ip, is_relayed, port},
     core::Input,
     figures::ReachedPeer,
     status::Way,
@@ -46,6 +46,12 @@ impl Driver {
         if let Some(ip) = ip(&address) {
             self.outside.listens(ip);
         }
+        // Who couldn't be reached without it may be reached now. At the start everybody is dialled anyway.
+        let is_later = self.ready.is_none() && !self.is_cut;
+        if is_later && can_be_dialled(&address) && Reach::of_address(&address) > Reach::Machine {
+            let now = self.now();
+            self.redial.again(now);
+        }
         if can_be_dialled(&address) && Reach::of_address(&address) < Reach::World {
             self.swarm.add_external_address(address);
         }
@@ -56,6 +62,12 @@ impl Driver {
             self.outside.listens_no_more(ip);
             self.swarm.remove_external_address(address);
             self.push_addresses();
+            // Nothing comes there any more, and neither side would be told.
+            if self.swarm.listeners().all(|listening| addresses::ip(listening) != Some(ip)) {
+                for connection in self.peers.made_from(ip) {
+                    self.swarm.close_connection(connection);
+                }
+            }
         }
     }
 

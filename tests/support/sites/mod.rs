@@ -118,6 +118,13 @@ impl Internet {
         self.make_site(Nat::None, true, Some(line)).unwrap()
     }
 
+    /// Connects a host that has left its network, with another address.
+    pub(crate) fn move_in(&mut self, site: &mut Site) {
+        self.plugged += 1;
+        site.address = format!("{}.{}", self.network, self.plugged);
+        self.plug_in(&site.outer, &site.address, None).unwrap();
+    }
+
     /// Puts a device with an address of the internet into a namespace.
     fn plug_in(&mut self, outer: &str, address: &str, line: Option<Quality>) -> Result<(), String> {
         let (switch, port) = (format!("{}switch", self.name), format!("port{}", self.plugged));
@@ -231,6 +238,11 @@ impl Site {
     /// Pulls its cable: nothing passes, and nobody is told.
     pub(crate) fn pull(&self) {
         ip(&["-n", &self.outer, "link", "set", "wan", "down"]).unwrap();
+    }
+
+    /// Takes away its device with its address, and it is told: it leaves this network.
+    pub(crate) fn leave(&self) {
+        ip(&["-n", &self.outer, "link", "delete", "wan"]).unwrap();
     }
 
     /// Its router lets nothing out to another site, and nobody is told.
