@@ -11,6 +11,7 @@ mod behaviour;
 mod bootstrap_node;
 mod candidates;
 mod check;
+mod closing;
 #[doc(hidden)]
 pub mod core;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -1,7 +1,11 @@
 //! The transports by which every node, bootstrap nodes included, is reached: TCP and QUIC, Noise and Yamux. With a secret
 //! it is TCP alone.
 
-use super::private::Meeting;
+use super::{
+    addresses::{ip, port},
+    closing::Closing,
+    private::Meeting,
+};
 use libp2p::{
     Multiaddr, Swarm, SwarmBuilder, Transport, TransportError,
     core::{
@@ -20,13 +24,22 @@ use socket2::{Domain, Socket, Type};
 use std::{
     error::Error,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::PathBuf,
     time::Duration,
 };
 
 /// Pings detect a dead peer; nothing else closes a connection that both sides want.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// From which of this machine's addresses the system sends to another, if it sends there at all. Nothing is sent.
+pub(super) fn source_of(other: &Multiaddr) -> Option<IpAddr> {
+    let to = SocketAddr::new(ip(other)?, port(other)?);
+    let any = if to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(to).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
 
 /// Why a node can't take part in the network.
 #[derive(Debug, thiserror::Error)]
@@ -83,12 +96,12 @@ fn transports(
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keypair)?)
         .multiplex(yamux::Config::default())
-        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(Closing::new(connection))));
     if is_private {
         return Ok(tcp.boxed());
     }
     let quic = quic::tokio::Transport::new(quic::Config::new(keypair))
-        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(Closing::new(connection))));
     Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
 }
 

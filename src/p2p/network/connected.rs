@@ -1,12 +1,16 @@
 //! The connected peers, and what is reported about them.
 
 use crate::p2p::{
-    addresses::{is_loopback, is_relayed, usable, without_peer},
+    addresses::{ip, is_loopback, is_relayed, usable, without_peer},
     status::{PeerRole, PeerStatus, Transport, Way},
 };
 use libp2p::{Multiaddr, core::ConnectedPoint, multiaddr::Protocol, swarm::ConnectionId};
 use libp2p_identity::PeerId;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 /// A connection to a peer.
 struct Connection {
@@ -15,10 +19,12 @@ struct Connection {
     way: Way,
     /// Whether this side has made it.
     dialled: bool,
+    /// This side's address, as far as it is known.
+    own: Option<IpAddr>,
 }
 
 impl Connection {
-    fn of(at: &ConnectedPoint) -> Self {
+    fn of(at: &ConnectedPoint, own: Option<IpAddr>) -> Self {
         let relayed = at.is_relayed();
         let (address, dialled) = match at {
             ConnectedPoint::Dialer { address, .. } => (address, true),
@@ -27,7 +33,12 @@ impl Connection {
             ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr, false),
         };
         let way = if relayed { Way::Relayed } else { Way::Direct };
-        Self { address: without_peer(address), way, dialled }
+        Self { address: without_peer(address), way, dialled, own }
+    }
+
+    /// Whether it goes to one of these addresses.
+    fn is_to(&self, addresses: &BTreeSet<IpAddr>) -> bool {
+        self.way != Way::Relayed && ip(&self.address).is_some_and(|ip| addresses.contains(&ip))
     }
 
     fn is_local(&self) -> bool {
@@ -78,11 +89,12 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// A connection was made. Returns whether it is the first to its peer.
+    /// A connection was made, from this address of this side if that is known. Returns whether it is the first to its
+    /// peer.
     pub(super) fn connected(
         &mut self,
         id: PeerId,
-        at: &ConnectedPoint,
+        (at, own): (&ConnectedPoint, Option<IpAddr>),
         connection: ConnectionId,
         admitted: bool,
         now: Duration,
@@ -100,7 +112,7 @@ impl Peers {
             since: now,
             seen: now,
         });
-        peer.connections.insert(connection, Connection::of(at));
+        peer.connections.insert(connection, Connection::of(at, own));
         !known
     }
 
@@ -113,6 +125,24 @@ impl Peers {
             self.by_id.remove(id);
         }
         last
+    }
+
+    /// The connections that were made from an address of this side.
+    pub(super) fn made_from(&self, own: IpAddr) -> Vec<ConnectionId> {
+        let connections = self.by_id.values().flat_map(|peer| &peer.connections);
+        connections.filter(|(_, connection)| connection.own == Some(own)).map(|(id, _)| *id).collect()
+    }
+
+    /// The connections with a peer that go to where it was, when it says that it is there no more and there is a newer one
+    /// that goes elsewhere.
+    pub(super) fn left_behind(&self, id: &PeerId, over: &[Multiaddr]) -> Vec<ConnectionId> {
+        let Some(peer) = self.by_id.get(id) else { return Vec::new() };
+        let mut left: BTreeSet<IpAddr> = over.iter().filter(|address| !is_relayed(address)).filter_map(ip).collect();
+        peer.addresses.iter().filter_map(ip).for_each(|ip| _ = left.remove(&ip));
+        let connections = || peer.connections.iter();
+        let elsewhere = connections().filter(|(_, at)| at.way != Way::Relayed && !at.is_to(&left)).map(|(id, _)| *id);
+        let Some(newest) = elsewhere.max() else { return Vec::new() };
+        connections().filter(|(id, at)| at.is_to(&left) && **id < newest).map(|(id, _)| *id).collect()
     }
 
     /// Whether a peer is on this machine.
@@ -247,10 +277,32 @@ mod tests {
         ] {
             let mut peers = Peers::default();
             for (number, at) in made.into_iter().enumerate() {
-                peers.connected(peer, at, connection(number), true, Duration::ZERO);
+                peers.connected(peer, (at, None), connection(number), true, Duration::ZERO);
             }
             assert_eq!(peers.relayed_needlessly(&me, &peer), needless.map(connection));
             assert_eq!(peers.relayed_needlessly(&peer, &me), []);
         }
+    }
+
+    #[test]
+    fn connections_to_where_a_peer_was_are_left_behind_once_there_is_a_newer_one() {
+        let peer = PeerId::random();
+        let taken = |from: &str| ConnectedPoint::Listener {
+            local_addr: "/ip4/203.0.113.1/tcp/4600".parse().unwrap(),
+            send_back_addr: from.parse().unwrap(),
+        };
+        let connection = ConnectionId::new_unchecked;
+        let (before, now): (Multiaddr, Multiaddr) =
+            ("/ip4/203.0.113.2/tcp/1".parse().unwrap(), "/ip4/203.0.113.3/tcp/1".parse().unwrap());
+        let own = "203.0.113.1".parse().unwrap();
+        let mut peers = Peers::default();
+        peers.connected(peer, (&taken("/ip4/203.0.113.2/tcp/9"), Some(own)), connection(0), true, Duration::ZERO);
+        peers.listens(&peer, vec![before]).unwrap();
+        let (_, over) = peers.listens(&peer, vec![now.clone()]).unwrap();
+        assert_eq!(peers.left_behind(&peer, &over), [], "it is the only one");
+        peers.connected(peer, (&taken("/ip4/203.0.113.3/tcp/9"), None), connection(1), true, Duration::ZERO);
+        assert_eq!(peers.left_behind(&peer, &over), [connection(0)]);
+        assert_eq!(peers.left_behind(&peer, &[now]), [], "it is still there");
+        assert_eq!(peers.made_from(own), [connection(0)]);
     }
 }

@@ -2,14 +2,17 @@
 
 use super::driver::Driver;
 use crate::p2p::{
-    addresses::{PeerAddress, usable, without_peer},
+    addresses::{PeerAddress, ip, usable, without_peer},
     behaviour::BehaviourEvent,
     core::Input,
     dial_error::reason,
     protocols::KADEMLIA_PROTOCOL,
+    transport::source_of,
 };
 use libp2p::{
-    Multiaddr, identify,
+    Multiaddr,
+    core::ConnectedPoint,
+    identify,
     kad::{self, GetProvidersOk, InboundRequest, QueryResult},
     mdns, relay,
     swarm::{
@@ -134,6 +137,9 @@ impl Driver {
                 kad.remove_address(&peer_id, address);
             }
         }
+        for left in self.peers.left_behind(&peer_id, &over) {
+            self.swarm.close_connection(left);
+        }
         self.remember(&peer_id);
         self.try_directly(peer_id);
         let sought = self.redial.is_sought(&peer_id) || self.lookout.is_announced(&peer_id);
@@ -160,7 +166,12 @@ impl Driver {
         match event {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let (now, admitted) = (self.now(), self.membership.allows(peer_id));
-                let first = self.peers.connected(peer_id, &endpoint, connection_id, admitted, now);
+                let own = match &endpoint {
+                    ConnectedPoint::Listener { local_addr, .. } => ip(local_addr),
+                    ConnectedPoint::Dialer { address, .. } => source_of(&without_peer(address)),
+                };
+                let own = own.filter(|_| !endpoint.is_relayed());
+                let first = self.peers.connected(peer_id, (&endpoint, own), connection_id, admitted, now);
                 self.way_made(peer_id, connection_id, &endpoint);
                 if first {
                     tracing::debug!(peer = %peer_id, address = %endpoint.get_remote_address(), "connected");

@@ -131,6 +131,8 @@ pub(super) struct Driver {
     pub(super) put_off: u64,
     /// How this node is reached from outside.
     pub(super) outside: Outside,
+    /// Since when a router is asked to open ports, until anything is heard of it or has been said of its silence.
+    pub(super) router_silent_since: Option<Duration>,
     /// The relays by which it is, if it needs any.
     pub(super) reservations: Reservations,
     /// Connections through what is between, from when they are made until they are told of: a moment.
@@ -230,7 +232,7 @@ impl Driver {
                 redial.listed(peer, address, Duration::ZERO);
             }
         }
-        let NetworkSettings { sync_every, limits, swarm: swarm_limits, relay_weights, .. } = settings;
+        let NetworkSettings { sync_every, limits, swarm: swarm_limits, relay_weights, upnp, .. } = settings;
         let config = CoreConfig { federation, me, layout, sampled, membership: membership.clone(), sync_every, limits };
         let mut core = Core::new(config, board.clone(), options.seed);
         let noted = cache.notes(bans::NOTE).unwrap_or_default();
@@ -291,6 +293,7 @@ impl Driver {
             upload,
             put_off: 0,
             outside: Outside::default(),
+            router_silent_since: upnp.then_some(Duration::ZERO),
             reservations: Reservations::new(swarm_limits.relays),
             punched: BTreeSet::new(),
             punch_again: PunchAgain::default(),

@@ -14,7 +14,6 @@ use libp2p::{
     gossipsub, ping,
     request_response::{self, Message, OutboundFailure},
     swarm::{ListenError, SwarmEvent},
-    upnp,
 };
 use std::{io, time::Duration};
 
@@ -84,7 +83,7 @@ impl Driver {
             BehaviourEvent::Relays(event) => self.relays(event),
             BehaviourEvent::Punching(event) => self.punching(event),
             BehaviourEvent::Candidates(event) => tracing::debug!(?event, "an address was tried out"),
-            BehaviourEvent::Upnp(event) => upnp_said(&event),
+            BehaviourEvent::Upnp(event) => self.router_said(&event),
             BehaviourEvent::Gossip(GossipEvent::Gossip(_)) | BehaviourEvent::Doors(_) | BehaviourEvent::DialBack(_) => {
             }
             BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) | BehaviourEvent::Admission(never) => {
@@ -170,24 +169,6 @@ impl Driver {
             request_response::Event::InboundFailure { connection_id, request_id, error, .. } => {
                 self.answer_failed((Protocol::Blobs, request_id), connection_id, &error);
             }
-        }
-    }
-}
-
-/// What the router says. The address that it opens is told to others by itself.
-fn upnp_said(event: &upnp::Event) {
-    match event {
-        upnp::Event::NewExternalAddr { external_addr, .. } => {
-            tracing::info!(address = %external_addr, "the router lets others in");
-        }
-        upnp::Event::ExpiredExternalAddr { external_addr, .. } => {
-            tracing::warn!(address = %external_addr, "the router lets others in no more");
-        }
-        upnp::Event::GatewayNotFound => {
-            tracing::warn!("no router answers (UPnP): leave --upnp out, or switch it on there");
-        }
-        upnp::Event::NonRoutableGateway => {
-            tracing::warn!("the router that answers (UPnP) is behind another one, so that it can't let others in");
         }
     }
 }

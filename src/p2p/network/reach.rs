@@ -3,7 +3,7 @@
 
 use super::{connected::Unreached, driver::Driver};
 use crate::p2p::{
-    addresses::{Reach, can_be_dialled, ip, is_relayed, port},
+    addresses::{self, Reach, can_be_dialled, ip, is_relayed, port},
     core::Input,
     figures::ReachedPeer,
     status::Way,
@@ -18,6 +18,7 @@ use libp2p::{
         ConnectionId,
         dial_opts::{DialOpts, PeerCondition},
     },
+    upnp,
 };
 use libp2p_identity::PeerId;
 use std::time::Duration;
@@ -27,6 +28,9 @@ const MAX_UNREACHED: usize = 256;
 
 /// Why a peer is reached by a relay alone.
 const NOT_PUNCHED: &str = "what is between them lets no direct connection through; it is tried again from time to time";
+
+/// How long a router may take to open a port: ten seconds to be found, and some for what it is asked.
+const OPENED_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long after a change it is told how a peer is reached.
 const TOLD_AFTER: Duration = Duration::from_millis(50);
@@ -42,6 +46,12 @@ impl Driver {
         if let Some(ip) = ip(&address) {
             self.outside.listens(ip);
         }
+        // Who couldn't be reached without it may be reached now. At the start everybody is dialled anyway.
+        let is_later = self.ready.is_none() && !self.is_cut;
+        if is_later && can_be_dialled(&address) && Reach::of_address(&address) > Reach::Machine {
+            let now = self.now();
+            self.redial.again(now);
+        }
         if can_be_dialled(&address) && Reach::of_address(&address) < Reach::World {
             self.swarm.add_external_address(address);
         }
@@ -52,6 +62,12 @@ impl Driver {
             self.outside.listens_no_more(ip);
             self.swarm.remove_external_address(address);
             self.push_addresses();
+            // Nothing comes there any more, and neither side would be told.
+            if self.swarm.listeners().all(|listening| addresses::ip(listening) != Some(ip)) {
+                for connection in self.peers.made_from(ip) {
+                    self.swarm.close_connection(connection);
+                }
+            }
         }
     }
 
@@ -92,6 +108,42 @@ impl Driver {
             let address = local_addr.clone();
             self.swarm.add_external_address(address.clone());
             self.confirmed(&address);
+        }
+    }
+
+    /// What the router says that was asked to open ports. The address at which it does is told to others by itself.
+    pub(super) fn router_said(&mut self, event: &upnp::Event) {
+        self.router_silent_since = None;
+        match event {
+            upnp::Event::NewExternalAddr { external_addr, .. } => {
+                tracing::info!(address = %external_addr, "the router lets others in");
+            }
+            upnp::Event::ExpiredExternalAddr { external_addr, .. } => {
+                tracing::warn!(address = %external_addr, "the router lets others in no more");
+            }
+            upnp::Event::GatewayNotFound => tracing::warn!(
+                "no router answers (UPnP), or none that has an address of the internet: leave --upnp out, or switch it \
+                 on there"
+            ),
+            upnp::Event::NonRoutableGateway => {
+                tracing::warn!("the router that answers (UPnP) is behind another one, so that it can't let others in");
+            }
+        }
+    }
+
+    /// When it is clear that a router was found and has refused: nothing is reported of that.
+    pub(super) fn router_has_refused_at(&self) -> Option<Duration> {
+        self.router_silent_since.map(|since| since.saturating_add(OPENED_WITHIN))
+    }
+
+    /// Says that the router has refused, if it is time.
+    pub(super) fn tell_of_router(&mut self) {
+        if self.router_has_refused_at().is_some_and(|at| at <= self.now()) {
+            self.router_silent_since = None;
+            tracing::warn!(
+                "the router that answers (UPnP) hasn't opened a port: it may refuse, or another node may have that port; \
+                 it is asked again a few times"
+            );
         }
     }
 

@@ -61,7 +61,7 @@ impl Driver {
         let punch = self.punch_again.next().filter(|_| !self.is_cut);
         let relays = [self.outside.next(self.now()), self.reservations.next(self.now()), self.tell_ways_at, punch];
         let times = [self.core.next_wakeup(), redial, Some(self.table_queries.next()), unban, ready, look, keep];
-        let times = times.into_iter().chain(relays);
+        let times = times.into_iter().chain(relays).chain([self.router_has_refused_at()]);
         times.flatten().min().unwrap_or(Duration::MAX).min(self.now() + Duration::from_secs(60))
     }
 
@@ -86,6 +86,7 @@ impl Driver {
         if now >= LISTENING_WITHIN {
             self.tell_where();
         }
+        self.tell_of_router();
         let behaviour = self.swarm.behaviour_mut();
         self.table_queries.tick(now, self.lookout.asks(), behaviour.admission.not_dialled(), &mut behaviour.kad);
         self.tell(Input::Tick);

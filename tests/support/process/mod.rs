@@ -8,7 +8,10 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -110,7 +113,8 @@ pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
     seen: Vec<String>,
-    log: Option<JoinHandle<String>>,
+    log: Arc<Mutex<Vec<u8>>>,
+    logging: Option<JoinHandle<()>>,
 }
 
 /// What a process has left.
@@ -132,16 +136,32 @@ impl Running {
                 let _ = sender.send(line);
             }
         });
-        let log = thread::spawn(move || {
-            let mut log = Vec::new();
-            let _ = stderr.read_to_end(&mut log);
-            String::from_utf8_lossy(&log).into_owned()
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let written = log.clone();
+        let logging = thread::spawn(move || {
+            let mut part = [0; 4096];
+            while let Ok(read @ 1..) = stderr.read(&mut part) {
+                written.lock().unwrap().extend_from_slice(&part[..read]);
+            }
         });
-        Self { child, lines, seen: Vec::new(), log: Some(log) }
+        Self { child, lines, seen: Vec::new(), log, logging: Some(logging) }
     }
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has written to its log by now.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
+    }
+
+    /// The same once the process has ended.
+    fn whole_log(&mut self) -> String {
+        if let Some(logging) = self.logging.take() {
+            logging.join().unwrap();
+        }
+        self.log()
     }
 
     /// Waits for a line; panics if the process ends without it.
@@ -157,7 +177,7 @@ impl Running {
                 }
                 Err(RecvTimeoutError::Timeout) => panic!("waited too long after {:#?}", self.seen),
                 Err(RecvTimeoutError::Disconnected) => {
-                    let log = self.log.take().map(|log| log.join().unwrap());
+                    let log = self.whole_log();
                     panic!("ended without the line, after {:#?}: {log:?}", self.seen)
                 }
             }
@@ -228,7 +248,7 @@ impl Running {
         };
         let mut lines = std::mem::take(&mut self.seen);
         lines.extend(self.lines.iter());
-        Ended { status, lines, log: self.log.take().map(|log| log.join().unwrap()).unwrap_or_default() }
+        Ended { status, lines, log: self.whole_log() }
     }
 }
 
