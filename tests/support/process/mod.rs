@@ -3,13 +3,14 @@
 use peerfold::{cli::TimedEvent, node::Event};
 use serde_json::Value;
 use std::{
+    cell::Cell,
     ffi::OsStr,
     fs,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread::{self, JoinHandle},
@@ -22,14 +23,56 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// How often to look at what no event tells.
 pub(crate) const LOOK: Duration = Duration::from_millis(10);
 
+/// Tests that run beside each other share it; one that needs the machine has it alone.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+thread_local! {
+    /// The sandboxes of this thread's test: it must not wait for itself.
+    static OF_THREAD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// That a test may have processes now.
+enum Turn {
+    Shared { _held: Option<RwLockReadGuard<'static, ()>> },
+    Alone { _held: RwLockWriteGuard<'static, ()> },
+}
+
+impl Turn {
+    fn shared() -> Self {
+        let is_first = OF_THREAD.replace(OF_THREAD.get() + 1) == 0;
+        Self::Shared { _held: is_first.then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner)) }
+    }
+
+    fn alone() -> Self {
+        assert_eq!(OF_THREAD.replace(1), 0, "it would wait for itself");
+        Self::Alone { _held: MACHINE.write().unwrap_or_else(PoisonError::into_inner) }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        OF_THREAD.set(OF_THREAD.get().saturating_sub(1));
+    }
+}
+
 /// A directory with all that a test's processes may touch.
 pub(crate) struct Sandbox {
     dir: TempDir,
+    _turn: Turn,
 }
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        let sandbox = Self { dir: tempfile::tempdir().unwrap() };
+        Self::in_turn(Turn::shared())
+    }
+
+    /// While no other test of this program has one: for what is told by how fast several nodes are.
+    pub(crate) fn alone() -> Self {
+        Self::in_turn(Turn::alone())
+    }
+
+    fn in_turn(turn: Turn) -> Self {
+        let sandbox = Self { dir: tempfile::tempdir().unwrap(), _turn: turn };
         for dir in [sandbox.user_home(), sandbox.temporary()] {
             fs::create_dir_all(dir).unwrap();
         }
