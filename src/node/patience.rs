@@ -18,6 +18,9 @@ const UNTIL_ANY: Duration = Duration::from_secs(30);
 /// What an author whose last value came in time is waited for in any case: with epochs of milliseconds, a part of one
 /// is shorter than any way through a network.
 const LEAST: Duration = Duration::from_millis(50);
+/// What a value that is here is waited for in any case. It takes a moment to open, on a busy machine a longer one: an author
+/// whose values got less would never be in time again, however long they have been here.
+const HERE: Duration = Duration::from_millis(100);
 /// How often in a row an author's values come too late before that is reported.
 const REPORTED: u32 = 3;
 
@@ -92,10 +95,10 @@ impl Patience {
         }
     }
 
-    /// At most this share of `time` for this author, which has never more than what is [left](Self::with) to wait for
-    /// a value that isn't here: for one that should be, but that its storage doesn't give.
+    /// What of `time` a value of this author is waited for that should be here, in case that its storage doesn't give it: a
+    /// share, and a tenth of a second at least.
     pub(super) fn of(&self, author: PeerId, time: Duration) -> Duration {
-        halved(time, self.late.get(&author).copied().unwrap_or(0))
+        halved(time, self.late.get(&author).copied().unwrap_or(0)).max(HERE.min(time))
     }
 
     /// A value of this author came in time.
@@ -169,7 +172,9 @@ mod tests {
         assert_eq!(patience.with(author), FIRST);
         let told: Vec<bool> = (0..40).map(|_| patience.missed(author)).collect();
         assert_eq!(told.iter().filter(|told| **told).count(), 1);
-        assert!(told[REPORTED as usize - 1] && patience.with(author).is_zero() && patience.of(author, MOST).is_zero());
+        assert!(told[REPORTED as usize - 1] && patience.with(author).is_zero());
+        assert_eq!(patience.of(author, MOST), HERE, "what is here counts again as soon as it can be opened");
+        assert_eq!(patience.of(author, HERE / 2), HERE / 2);
         patience.came(author);
         assert_eq!((patience.with(author), patience.of(author, MOST)), (FIRST, MOST));
         patience.missed(author);
