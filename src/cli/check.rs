@@ -9,6 +9,7 @@ use super::{
 use crate::{
     home::Home,
     p2p::{Between, CheckReport, CheckedAddress, NetworkSettings, Standing, check},
+    printable::printable,
     program::{print, short_peer},
     secret::SecretSettings,
     weights::FederationId,
@@ -23,8 +24,8 @@ use std::{
 };
 use tokio::runtime::Builder;
 
-/// A clock that is off by less, in milliseconds, isn't told of.
-const CLOCK_OFF: u64 = 60_000;
+/// Milliseconds: a clock that is off by less than a minute isn't told of, and by how much is told in minutes.
+const MINUTE: u64 = 60_000;
 
 #[derive(Args)]
 pub(super) struct CheckFlags {
@@ -108,8 +109,9 @@ fn listed(checked: &CheckedAddress) -> String {
         (Some(wrong), false) => format!("{address} isn't reached: {wrong}{remedy}"),
         (Some(wrong), true) => format!("{address} is reached, but {wrong}{remedy}"),
         (None, _) => {
-            let agent = agent.as_deref().unwrap_or("who doesn't say what it is");
-            let protocol = protocol.as_deref().unwrap_or("an unknown version");
+            // Whoever listens there chooses these.
+            let agent = printable(agent.as_deref().unwrap_or("who doesn't say what it is"));
+            let protocol = printable(protocol.as_deref().unwrap_or("an unknown version"));
             let relays = if checked.relays { ", relays" } else { "" };
             let federation = match checked.federation {
                 Some(Standing::Member) => ", a member of the federation",
@@ -117,7 +119,7 @@ fn listed(checked: &CheckedAddress) -> String {
                 Some(Standing::Unknown) => ", knows no member of the federation",
                 None => "",
             };
-            let clock = checked.clock_ahead_ms.filter(|ahead| ahead.unsigned_abs() >= CLOCK_OFF).map(clock);
+            let clock = checked.clock_ahead_ms.filter(|ahead| ahead.unsigned_abs() >= MINUTE).map(clock);
             let clock = clock.unwrap_or_default();
             format!("{address} is reached in {milliseconds} ms: {agent}, speaks {protocol}{relays}{federation}{clock}")
         }
@@ -126,7 +128,8 @@ fn listed(checked: &CheckedAddress) -> String {
 
 /// What to do about a clock that is off by so many milliseconds.
 fn clock(ahead: i64) -> String {
-    let by = humantime::format_duration(Duration::from_secs(ahead.unsigned_abs() / 1000));
+    let minutes = ahead.unsigned_abs().saturating_add(MINUTE / 2) / MINUTE;
+    let by = humantime::format_duration(Duration::from_secs(60 * minutes));
     let where_to = if ahead < 0 { "behind" } else { "ahead of" };
     format!(
         "; its clock is {by} {where_to} this machine's: set the one that is wrong. Nodes federate all the same, but the \
@@ -177,7 +180,8 @@ mod tests {
             agent: Some("peerfold-bootstrap/0.1.0".to_owned()),
             protocol: Some("/peerfold/1".to_owned()),
             relays: true,
-            clock_ahead_ms: Some(-3 * 3_600_000),
+            // The answer takes a moment.
+            clock_ahead_ms: Some(-3 * 3_600_000 + 20),
             federation: Some(Standing::Known),
             wrong: None,
             remedy: None,
@@ -218,6 +222,8 @@ mod tests {
             ]
         );
         assert!(told[5].contains("--relay-weights") && told.len() == 6, "{told:#?}");
+        report.list[0].agent = Some("x\n\u{1b}[2J".to_owned());
+        assert!(listed(&report.list[0]).contains("x\\n\\u{1b}[2J,"), "{}", listed(&report.list[0]));
         report.list.remove(0);
         assert_eq!(text(&report).lines().last(), Some("nobody was reached"));
     }

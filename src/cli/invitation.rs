@@ -161,7 +161,7 @@ impl Invitation {
                 return Err(wrong(format!("{} is no address", printable(text))));
             }
             if is_of_this_machine(&key, &value) {
-                return Err(wrong("a directory, which an invitation chooses for nobody".to_owned()));
+                return Err(wrong("a folder of one machine, which an invitation chooses for nobody".to_owned()));
             }
             values.insert(key, value);
         }
@@ -213,8 +213,8 @@ pub(super) fn invite(flags: &InviteFlags) -> anyhow::Result<()> {
     let shared = shared(&settings)?;
     if let Some((key, _)) = shared.iter().find(|(key, value)| is_of_this_machine(key, value)) {
         bail!(
-            "--{key} names a directory, which is each machine's own: an invitation names none. Give the sites their settings \
-             by hand, or let them meet by p2p: or in a bucket"
+            "--{key} names a folder of this machine, and an invitation none that isn't everybody's: give the sites their \
+             settings by hand, or let them meet by p2p: or in a bucket"
         );
     }
     if folder == FolderUrl::P2p && secret.is_some() && !shared.contains_key("bootstrap") {

@@ -78,7 +78,7 @@ fn sites_that_are_invited_learn_together() {
     assert!(unreachable.error().contains("--bootstrap is missing"), "{}", unreachable.error());
 
     let directory = Ended::of(sandbox.command([&["invite", "--folder", "file:///srv"][..], &settings].concat()));
-    assert!(directory.error().contains("--folder names a directory"), "{}", directory.error());
+    assert!(directory.error().contains("--folder names a folder of this machine"), "{}", directory.error());
 
     let join = |home: &str, text: &str| Ended::of(sandbox.command(["join", text, "--home", home]));
     let cut = join("a", &invitation[..invitation.len() - 5]);
