@@ -4,7 +4,13 @@ use crate::weights::{BlobHash, Manifest, Root};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::{Duration, Instant},
 };
+
+/// How long one of this node's own values is kept after something of it was given to a peer, although newer ones have
+/// overtaken it: as long as an answer may take to begin. Whoever takes longer to fetch a value than its author publishes
+/// two more would never come to its end.
+const GIVEN_FOR: Duration = Duration::from_secs(60);
 
 /// A distinct chunk of a value, and its length.
 pub(super) type Chunk = (BlobHash, u64);
@@ -37,6 +43,8 @@ struct Known {
     used: u64,
     /// When it was last learnt.
     since: u64,
+    /// It was kept as this node's own, by some retention.
+    own: bool,
 }
 
 /// A blob that is named or stored.
@@ -46,6 +54,8 @@ struct Blob {
     references: u32,
     /// Its length, if it is stored.
     stored: Option<u64>,
+    /// When it was last given to a peer.
+    given: Option<Instant>,
 }
 
 /// Which values refer to which blobs. Equal blobs are stored once, and a blob is kept as long as a known value names
@@ -74,7 +84,7 @@ impl Contents {
         for hash in named(root, &chunks) {
             self.blobs.entry(hash).or_default().references += 1;
         }
-        self.values.insert(root, Known { chunks, used: used.unwrap_or(self.clock), since: self.clock });
+        self.values.insert(root, Known { chunks, used: used.unwrap_or(self.clock), since: self.clock, own: false });
     }
 
     /// Forgets a value; what it alone names becomes garbage, see [`take_garbage`](Self::take_garbage).
@@ -190,24 +200,50 @@ impl Contents {
         }
     }
 
+    /// Records that a blob was given to a peer.
+    pub(super) fn given(&mut self, hash: BlobHash, now: Instant) {
+        if let Some(blob) = self.blobs.get_mut(&hash) {
+            blob.given = Some(now);
+        }
+    }
+
+    /// Whether a peer is fetching this value, as far as can be told from what it alone names.
+    fn is_being_given(&self, root: Root, now: Instant) -> bool {
+        let is_recent = |hash| {
+            let blob = self.blobs.get(&hash).filter(|blob| blob.references == 1);
+            blob.and_then(|blob| blob.given).is_some_and(|given| now.saturating_duration_since(given) < GIVEN_FOR)
+        };
+        self.values.get(&root).is_some_and(|known| named(root, &known.chunks).any(is_recent))
+    }
+
     /// Records what counts: what is in `evictable` may be evicted. Returns the values known since before `clock` that are
-    /// neither there nor kept, and not pinned.
+    /// neither there nor kept, and not pinned. Such a value that was this node's own stays while it is
+    /// [given](Self::given) to peers, and may be evicted first.
     pub(super) fn retain(
         &mut self,
         kept: &BTreeSet<Root>,
         mut evictable: BTreeMap<Root, Worth>,
         clock: u64,
+        now: Instant,
     ) -> Vec<Root> {
+        for root in kept {
+            if let Some(known) = self.values.get_mut(root) {
+                known.own = true;
+            }
+        }
         let unnamed = self.values.iter().filter(|(root, known)| {
             known.since <= clock
                 && !kept.contains(root)
                 && !evictable.contains_key(root)
                 && !self.pins.contains_key(root)
         });
-        let unnamed = unnamed.map(|(&root, _)| root).collect();
+        let unnamed: Vec<(Root, bool)> = unnamed.map(|(&root, known)| (root, known.own)).collect();
+        let (given, unnamed): (Vec<_>, Vec<_>) =
+            unnamed.into_iter().partition(|&(root, own)| own && self.is_being_given(root, now));
+        evictable.extend(given.into_iter().map(|(root, _)| (root, Worth::Spare)));
         evictable.retain(|root, _| !kept.contains(root));
         self.evictable = evictable;
-        unnamed
+        unnamed.into_iter().map(|(root, _)| root).collect()
     }
 
     /// How much a value is worth, if the latest retention says so and it may be evicted.
@@ -265,4 +301,43 @@ impl Contents {
 /// What a value names: its manifest and its distinct chunks.
 fn named(root: Root, chunks: &[Chunk]) -> impl Iterator<Item = BlobHash> {
     std::iter::once(root.into()).chain(chunks.iter().map(|&(hash, _)| hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(number: u8, shared: BlobHash) -> (Root, Arc<[Chunk]>) {
+        let mut chunks = [(shared, 1), (BlobHash::of(&[number]), 1)];
+        chunks.sort_unstable();
+        (Root::from_bytes([number; 32]), Arc::new(chunks))
+    }
+
+    #[test]
+    fn an_own_value_that_is_overtaken_stays_while_a_peer_fetches_it() {
+        let shared = BlobHash::of(b"in all of them");
+        let (own, others, never_own) = (value(1, shared), value(2, shared), value(3, shared));
+        let mut contents = Contents::default();
+        for (root, chunks) in [&own, &others, &never_own] {
+            contents.learn(*root, chunks.clone(), None);
+            chunks.iter().for_each(|&(hash, length)| contents.stored(hash, length));
+        }
+        let began = Instant::now();
+        let retained = |contents: &mut Contents, kept: &[Root], now| {
+            let kept = kept.iter().copied().collect();
+            let mut unnamed = contents.retain(&kept, BTreeMap::new(), contents.clock(), now);
+            unnamed.sort();
+            unnamed
+        };
+        assert_eq!(retained(&mut contents, &[own.0, others.0], began), [never_own.0]);
+        // What is in several values says nothing of any one.
+        contents.given(shared, began);
+        contents.given(BlobHash::of(&[3]), began);
+        assert_eq!(retained(&mut contents, &[others.0], began), [own.0, never_own.0]);
+        contents.given(BlobHash::of(&[1]), began);
+        let later = began + GIVEN_FOR / 2;
+        assert_eq!(retained(&mut contents, &[others.0], later), [never_own.0]);
+        assert_eq!(contents.worth(own.0), Some(Worth::Spare), "it goes first when there is no room");
+        assert_eq!(retained(&mut contents, &[others.0], began + GIVEN_FOR), [own.0, never_own.0]);
+    }
 }

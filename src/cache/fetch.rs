@@ -8,7 +8,7 @@ use super::{
 };
 use crate::weights::{BlobHash, CHUNK_BYTES, ChunkHash, Manifest, Root};
 use bytes::Bytes;
-use std::{collections::HashSet, io, sync::Arc};
+use std::{collections::HashSet, io, sync::Arc, time::Instant};
 
 /// How much of a value is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,8 +118,12 @@ impl Cache {
 
     /// A blob to give to others, verified. If it is damaged, it is forgotten with a warning, and `None` is returned.
     pub fn blob(&self, hash: BlobHash) -> Result<Option<Bytes>, CacheError> {
-        // If the blob is a manifest, this counts as a use of its value.
-        self.open_inner()?.touch(Root::from_bytes(*hash.as_bytes()));
+        {
+            let mut inner = self.open_inner()?;
+            // If the blob is a manifest, this counts as a use of its value.
+            inner.touch(Root::from_bytes(*hash.as_bytes()));
+            inner.state.given(hash, Instant::now());
+        }
         self.verified(hash)
     }
 

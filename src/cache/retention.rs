@@ -9,6 +9,7 @@ use libp2p_identity::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::PoisonError,
+    time::Instant,
 };
 
 /// What counts in a federation.
@@ -25,7 +26,7 @@ pub struct Retention {
     /// Values that are evicted before those, unless they are among them.
     pub strangers: BTreeSet<Root>,
     /// Values that are evicted first, unless they are in another set. Values in no set are removed, unless they are
-    /// pinned.
+    /// pinned, or were kept and are still being given to peers: those are evicted with these.
     pub spare: BTreeSet<Root>,
 }
 
@@ -102,7 +103,7 @@ impl Cache {
         for author in withdrawn {
             self.forget_proof(&author)?;
         }
-        let unnamed = self.open_inner()?.state.retain(&kept, evictable, clock);
+        let unnamed = self.open_inner()?.state.retain(&kept, evictable, clock, Instant::now());
         for root in unnamed {
             self.forget_value(root)?;
         }

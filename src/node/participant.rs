@@ -488,10 +488,11 @@ impl Participant {
                 return Ok(Outcome::Refused);
             }
         };
-        // Of an author whose newest update was late, the one before it was folded.
-        let newest = inputs.iter().filter(|input| self.roster.epoch_of(input.author) == Some(input.epoch()));
-        let newest: Vec<PeerId> = newest.map(|input| input.author).collect();
-        self.roster.folded(newest);
+        // Of an author whose newest update was late, an older one was folded.
+        self.roster.folded(inputs.iter().map(|input| {
+            let number = numbers.get(&input.author).copied();
+            (input.author, input.epoch(), number)
+        }));
         let peers = inputs.iter().filter(|input| input.author != self.peer_id()).count();
         self.folded_peers |= peers > 0;
         self.counted.folds += 1;

@@ -24,6 +24,9 @@ struct Newest {
     /// The node's count of folds when it last did.
     #[serde(skip)]
     grown_at: Option<u64>,
+    /// The highest number of its updates that were folded, in this life.
+    #[serde(skip)]
+    last_folded: Option<u64>,
 }
 
 impl Newest {
@@ -87,7 +90,7 @@ impl Roster {
     /// Records an author's update, possibly the node's own. An update older than the newest known one changes nothing.
     pub fn saw(&mut self, author: PeerId, sequence: u64, root: Root, epoch: u64) {
         let folds = self.folds;
-        let fresh = |(grown, grown_at)| Newest {
+        let fresh = |(grown, grown_at), last_folded| Newest {
             sequence,
             root,
             epoch,
@@ -96,14 +99,15 @@ impl Roster {
             doubted: false,
             grown,
             grown_at,
+            last_folded,
         };
-        let newest = self.authors.entry(author).or_insert_with(|| fresh((0, None)));
+        let newest = self.authors.entry(author).or_insert_with(|| fresh((0, None), None));
         if newest.sequence < sequence {
             // The same weights under a new number aren't new: a restart puts them again.
             *newest = if newest.root == root && newest.epoch == epoch {
                 Newest { sequence, ..newest.clone() }
             } else {
-                fresh(newest.growth_with(epoch, folds))
+                fresh(newest.growth_with(epoch, folds), newest.last_folded)
             };
         }
     }
@@ -195,17 +199,24 @@ impl Roster {
         self.authors.get(&author).is_some_and(|newest| newest.folded)
     }
 
+    /// Whether an author's update with this number is newer than all that were folded of it in this life.
+    pub(super) fn is_unfolded(&self, author: PeerId, sequence: u64) -> bool {
+        let last = self.authors.get(&author).and_then(|newest| newest.last_folded);
+        last.is_none_or(|last| last < sequence)
+    }
+
     /// Forgets an author: it was excluded, and its claims no longer count.
     pub fn forget(&mut self, author: PeerId) {
         self.authors.remove(&author);
     }
 
-    /// Counts a fold of the newest updates of these authors.
-    pub fn folded(&mut self, authors: impl IntoIterator<Item = PeerId>) {
+    /// Counts a fold of these authors' updates of these epochs; with their numbers, except the node's own.
+    pub fn folded(&mut self, updates: impl IntoIterator<Item = (PeerId, u64, Option<u64>)>) {
         self.folds += 1;
-        for author in authors {
+        for (author, epoch, sequence) in updates {
             if let Some(newest) = self.authors.get_mut(&author) {
-                newest.folded = true;
+                newest.folded |= newest.epoch == epoch;
+                newest.last_folded = newest.last_folded.max(sequence);
             }
         }
     }
@@ -248,7 +259,7 @@ mod tests {
         roster.saw(peer, 1, root(9), 1);
         for expected in 0..3 {
             assert_eq!(roster.staleness(peer, 1, at(1)), expected);
-            roster.folded([me, peer]);
+            roster.folded([(me, 1, None), (peer, 1, Some(1))]);
         }
         // The same weights put again after a restart stay as old as they are.
         roster.saw(peer, 2, root(9), 1);
@@ -256,6 +267,20 @@ mod tests {
         roster.saw(peer, 3, root(8), 2);
         assert_eq!(roster.staleness(peer, 2, at(1)), 0);
         assert!(!roster.was_folded(peer));
+    }
+
+    #[test]
+    fn what_was_folded_of_an_author_may_be_older_than_its_newest() {
+        let peer = PeerId::random();
+        let mut roster = Roster::default();
+        roster.saw(peer, 7, root(7), 7);
+        assert!(roster.is_unfolded(peer, 5));
+        roster.folded([(peer, 5, Some(5))]);
+        roster.saw(peer, 8, root(8), 8);
+        let unfolded = [4, 5, 6].map(|number| roster.is_unfolded(peer, number));
+        assert_eq!((unfolded, roster.was_folded(peer)), ([false, false, true], false));
+        roster.folded([(peer, 8, Some(8))]);
+        assert!(roster.was_folded(peer) && !roster.is_unfolded(peer, 6));
     }
 
     #[test]
@@ -281,7 +306,7 @@ mod tests {
         roster.doubt(me, true);
         roster.doubt(bad, true);
         assert_eq!(roster.median_epoch(at(4)), Some(3));
-        roster.folded([me, good]);
+        roster.folded([(me, 4, None), (good, 3, Some(1))]);
         roster.doubt(bad, false);
         roster.doubt(me, false);
         assert_eq!((roster.median_epoch(at(4)), roster.staleness(bad, 9, at(4))), (Some(4), 1));
@@ -322,7 +347,7 @@ mod tests {
                 let behind = epoch.saturating_sub(3);
                 assert_eq!(roster.staleness(peer, behind, at(epoch)), epoch - behind);
                 assert_eq!(roster.median_epoch(at(epoch)), Some(epoch));
-                roster.folded([me, peer]);
+                roster.folded([(me, epoch, None), (peer, epoch, Some(epoch))]);
             }
             let mut claims: Vec<(PeerId, u64)> = liars.iter().step_by(2).map(|&liar| (liar, claim)).collect();
             claims.extend([(me, 40), (peer, 40)]);

@@ -2,7 +2,7 @@
 
 use crate::{
     folder::Value,
-    weights::{Metadata, Metric, SignedEntry, Weights},
+    weights::{Metadata, Metric, Root, SignedEntry, Weights},
 };
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,11 @@ impl Listing {
     /// The newest update of each author.
     pub(super) fn newest(&self) -> impl Iterator<Item = &Arc<SignedEntry>> {
         self.by_author().filter_map(|(_, updates)| updates.first())
+    }
+
+    /// Whether an update of this author with this root is listed.
+    pub(super) fn has(&self, author: PeerId, root: Root) -> bool {
+        self.of(author).iter().any(|entry| entry.root() == Some(root))
     }
 
     /// The updates of this author, none if it isn't listed.

@@ -1,7 +1,7 @@
 //! The values of peers' updates, fetched and checked side by side, so that a slow or dead peer doesn't delay the
 //! others'. What comes too late for one look goes on in the background, and is there for the next.
 
-use super::{Checks, NodeError, Rejection, Stop, background::off_runtime};
+use super::{Checks, NodeError, Rejection, Stop, background::off_runtime, update::Listing};
 use crate::{
     folder::{FolderError, SharedFolder, Value},
     weights::{Layout, Root, SignedEntry, TensorReader},
@@ -62,6 +62,7 @@ pub(super) type Fetched = Result<(Verdict, Duration), NodeError>;
 
 /// A fetch that goes on without anybody who waits for it, until this is dropped.
 struct Fetching {
+    entry: Arc<SignedEntry>,
     task: JoinHandle<()>,
     got: oneshot::Receiver<Result<Value, FolderError>>,
 }
@@ -70,8 +71,9 @@ impl Fetching {
     /// Tells `fetched` when the value can be had here.
     fn start(folder: Arc<dyn SharedFolder>, entry: Arc<SignedEntry>, fetched: Arc<Notify>) -> Self {
         let (give, got) = oneshot::channel();
+        let fetched_entry = entry.clone();
         let task = tokio::spawn(async move {
-            let value = folder.get(&entry).await;
+            let value = folder.get(&fetched_entry).await;
             let is_value = value.is_ok();
             // Nobody takes it if the fetch has been given up.
             let _ = give.send(value);
@@ -79,7 +81,7 @@ impl Fetching {
                 fetched.notify_waiters();
             }
         });
-        Self { task, got }
+        Self { entry, task, got }
     }
 }
 
@@ -128,9 +130,30 @@ impl Values {
         self.fetched.clone()
     }
 
-    /// Gives up what came too late, except these.
-    pub(super) fn retain(&self, keep: impl Fn(PeerId, Root) -> bool) {
-        self.late.lock().unwrap_or_else(PoisonError::into_inner).retain(|&(author, root), _| keep(author, root));
+    /// Gives up what came too late, except what is listed, and of each listed author one that newer ones have overtaken:
+    /// the first that was begun after what `has` of that author, its number. If those were given up too, nothing would
+    /// ever come of an author whose values take longer than it publishes two more.
+    pub(super) fn retain(&self, listing: &Listing, has: impl Fn(PeerId) -> Option<u64>) {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first: BTreeMap<PeerId, u64> = BTreeMap::new();
+        for (&(author, root), Fetching { entry, .. }) in late.iter() {
+            let is_overtaken = !listing.has(author, root) && !listing.of(author).is_empty();
+            if is_overtaken && has(author).is_none_or(|number| entry.sequence > number) {
+                let first = first.entry(author).or_insert(entry.sequence);
+                *first = entry.sequence.min(*first);
+            }
+        }
+        late.retain(|&(author, root), Fetching { entry, .. }| {
+            listing.has(author, root) || first.get(&author) == Some(&entry.sequence)
+        });
+    }
+
+    /// The author's updates that came too late and that newer ones have overtaken: at most one, after
+    /// [`retain`](Self::retain).
+    pub(super) fn overtaken(&self, listing: &Listing, author: PeerId) -> Option<Arc<SignedEntry>> {
+        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_author = late.iter().filter(|((of, root), _)| *of == author && !listing.has(author, *root));
+        of_author.map(|(_, fetching)| &fetching.entry).min_by_key(|entry| entry.sequence).cloned()
     }
 
     /// Fetches the value of an entry and checks it. A damaged value is opened again once, so that a folder that can

@@ -164,6 +164,30 @@ network_tests! {
         assert!(line.received() < 5 * MIB as u64 / 2, "{} bytes for 2 MiB", line.received());
     }
 
+    /// An author may publish any number of updates while one of them is on its way to a slow peer.
+    async fn what_a_peer_is_fetching_is_given_to_its_end_however_often_it_is_overtaken() {
+        let homes = Homes::new();
+        let author = homes.node("author").open();
+        let line = Forwarder::start(author.socket(), Link::slow(6 * MIB as u64)).await;
+        let reads = homes.node("reads").knowing([&by_way_of(&author, line.address())]).open();
+        // Longer than what is asked for at once.
+        let value = layers(&[1; 32]);
+        let first = publish(&author, 1, &value).await;
+        learn(&*reads, &first).await;
+        let overtaken = async {
+            eventually(async || line.received() > MIB as u64).await;
+            for number in 2..=6 {
+                let newer = publish(&author, number, &layers(&[number as u8])).await;
+                learn(&*reads, &newer).await;
+            }
+            // The last of these has come too, so the author has tidied up by now.
+            assert_eq!(author.list("").await.unwrap().len(), 2);
+        };
+        let (fetched, ()) = tokio::join!(fetch(&*reads, &first), overtaken);
+        assert_eq!(fetched.unwrap(), value);
+        assert!(!reads.list("").await.unwrap().contains(&first));
+    }
+
     /// What had arrived when the connection broke isn't asked for again.
     async fn an_interrupted_fetch_goes_on() {
         let homes = Homes::new();

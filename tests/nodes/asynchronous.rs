@@ -6,8 +6,8 @@ use nodes::{Peer, Recorder, faulty::FaultyFolder, local, options, patiently, pee
 use peerfold::{
     entries::Membership,
     node::{
-        AsyncNode, AsyncOptions, Checks, Event, Figures, FoldFigures, LocalUpdate, Origin, ParticipantOptions, Session,
-        SessionOptions, Stop, Suspicion, TrainingFigures,
+        AsyncNode, AsyncOptions, Checks, Event, Figures, FoldFigures, FoldedUpdate, LocalUpdate, Origin,
+        ParticipantOptions, Session, SessionOptions, Stop, Suspicion, TrainingFigures,
     },
     strategy::StrategySpec,
     weights::{DType, Metric, Tensor, TensorSpec, Weights},
@@ -172,6 +172,60 @@ async fn a_crowd_that_gives_nothing_is_looked_for_a_few_at_a_time() {
     peers[3].publish(epoch, 1.0).await;
     patiently(node.exchange(&local(epoch + 1, 1.0))).await.unwrap();
     assert_eq!(events.folded_authors().last().map(Vec::len), Some(4));
+}
+
+/// A value takes five epochs to come, and its author keeps two updates. The folder's own rule alone would leave nothing to
+/// fold: what has come is never among the two.
+async fn folded_of_a_slow_peer(options: AsyncOptions) -> Vec<Option<u64>> {
+    const TAKES: u64 = 5;
+    let (_storage, peers) = peers(2);
+    let events = Recorder::new();
+    let folder = FaultyFolder::new(peers[0].folder.clone());
+    let participant =
+        nodes::participant(Arc::new(folder.clone()), &StrategySpec::new("fedavg"), nodes::options(&events));
+    let mut node = AsyncNode::new(participant, options);
+    // Nothing is waited for longer because there was none before.
+    peers[1].publish(1, 0.0).await;
+    patiently(node.exchange(&local(1, 0.0))).await.unwrap();
+    let fetches = Arc::new(Notify::new());
+    folder.set(|faults| (faults.away, faults.fetches_wait) = (vec![peers[1].id], Some(fetches.clone())));
+    for epoch in 2..=24 {
+        peers[1].publish(epoch, epoch as f32).await;
+        patiently(node.exchange(&local(epoch, 0.0))).await.unwrap();
+        if epoch % TAKES == 0 {
+            // The first that waits.
+            fetches.notify_one();
+            let came = (epoch / TAKES) as usize;
+            patiently(async {
+                while folder.faults.lock().unwrap().came.len() < came {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        }
+    }
+    let of_peer = |fold: &Vec<FoldedUpdate>| fold.iter().find(|update| !update.own).map(|update| update.epoch);
+    let folds = events.folds();
+    (2..=24)
+        .map(|epoch| {
+            let fold = folds.iter().find(|fold| fold.iter().any(|update| update.own && update.epoch == epoch));
+            fold.and_then(of_peer)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn of_a_peer_whose_values_come_late_the_newest_that_has_come_is_folded() {
+    let folded = folded_of_a_slow_peer(AsyncOptions { max_wait: 0.0, ..AsyncOptions::default() }).await;
+    assert!(folded.iter().all(Option::is_some), "{folded:?}");
+    assert!(folded.is_sorted() && folded.last() >= Some(&Some(10)), "{folded:?}");
+}
+
+#[tokio::test]
+async fn of_such_a_peer_nothing_is_folded_twice_that_is_not_to_be() {
+    let options = AsyncOptions { max_wait: 0.0, ignore_seen: true, ..AsyncOptions::default() };
+    let folded: Vec<u64> = folded_of_a_slow_peer(options).await.into_iter().flatten().collect();
+    assert!(folded.len() >= 3 && folded.is_sorted_by(|one, next| one < next), "{folded:?}");
 }
 
 /// Else a node on a busy machine could end without having learned from anyone.

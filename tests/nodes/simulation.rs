@@ -131,7 +131,7 @@ proptest! {
                 model[at] = Some((sequence, epoch, folds));
             }
             if fold {
-                roster.folded([authors[at]]);
+                roster.folded([(authors[at], epoch, Some(sequence))]);
                 folds += 1;
             }
             let from = Standpoint { epoch: Some(own), reach };

@@ -10,7 +10,7 @@ use crate::{
         update::{Arrived, Listing},
         values::{LEAST_PATIENCE, PATIENCE, Verdict, Wait},
     },
-    weights::SignedEntry,
+    weights::{Root, SignedEntry},
 };
 use futures::stream::{FuturesUnordered, StreamExt};
 use libp2p_identity::PeerId;
@@ -108,15 +108,16 @@ impl Participant {
     }
 
     /// The same for a node that needn't wait: what has not come as soon as its [patience](crate::node::patience::Patience) ends is fetched on
-    /// in the background and counts at the next look. Until then the author's update before that one counts, if it is
-    /// here and `older` says so. With it, how many came too late.
+    /// in the background and counts at the next look. Until then the newest of the author's updates that has come counts,
+    /// also one that newer ones have overtaken meanwhile; without `again` only if it is newer than what was folded of the
+    /// author. With it, how many came too late.
     ///
     /// A node that never got anything looks again whenever a value or an entry comes, for as long as its patience allows
     /// that.
     pub(in crate::node) async fn take_in_briefly(
         &mut self,
         mut choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
-        older: bool,
+        again: bool,
     ) -> Result<(Vec<Arrived>, usize), NodeError> {
         let (fetched, mut watch) = (self.values.fetched(), None::<Watch>);
         loop {
@@ -125,7 +126,7 @@ impl Participant {
             let mut came = pin!(fetched.notified());
             // From here on, so that what comes during the look isn't missed.
             came.as_mut().enable();
-            let (chosen, look) = self.look_briefly(&mut choose, older).await?;
+            let (chosen, look) = self.look_briefly(&mut choose, again).await?;
             let late = look.late.iter().filter(|&&place| look.arrived[place].is_none()).count();
             let patience = self.patience.until_any();
             if late > 0 && look.arrived.iter().all(Option::is_none) && !patience.is_zero() {
@@ -161,22 +162,35 @@ impl Participant {
     async fn look_briefly(
         &mut self,
         choose: impl FnMut(&Listing, &Roster) -> Vec<Arc<SignedEntry>> + Send,
-        older: bool,
+        again: bool,
     ) -> Result<(Vec<Arc<SignedEntry>>, Look), NodeError> {
         let (listing, chosen, mut look) = self.look(choose, Some(Instant::now())).await?;
         self.patience.waited(look.waited);
-        if older {
-            let from = self.standpoint();
-            let before = |place: usize| {
-                let entry = listing.of(chosen[place].key.author()).get(1)?;
-                let stale = self.roster.staleness(entry.key.author(), entry.key.update_epoch()?, from);
-                (stale <= from.reach).then(|| (place, entry.clone()))
-            };
-            let (places, entries): (Vec<usize>, Vec<_>) = look.late.iter().copied().filter_map(before).unzip();
-            let here = entries.iter().map(|entry| self.patience.of(entry.key.author(), LEAST_PATIENCE));
-            let waits: Vec<Wait> = here.map(|here| Wait { here, until: None }).collect();
-            let found = self.arrive(&entries, &waits, true).await?;
-            for (place, arrived) in places.into_iter().zip(found.arrived) {
+        let from = self.standpoint();
+        let before = |place: usize| {
+            let author = chosen[place].key.author();
+            let listed = listing.of(author).get(1).cloned();
+            let overtaken = self.values.overtaken(&listing, author);
+            let arrived = self.arrived_of(author).map(|arrived| arrived.entry.clone());
+            let arrived = arrived.filter(|entry| entry.root().is_some_and(|root| !listing.has(author, root)));
+            let all: Vec<Arc<SignedEntry>> = listed.into_iter().chain(overtaken).chain(arrived).collect();
+            all.into_iter().map(move |entry| (place, entry))
+        };
+        let is_fresh = |entry: &SignedEntry| {
+            let (author, epoch) = (entry.key.author(), entry.key.update_epoch());
+            epoch.is_some_and(|epoch| self.roster.staleness(author, epoch, from) <= from.reach)
+        };
+        let wanted = |(_, entry): &(usize, Arc<SignedEntry>)| {
+            is_fresh(entry) && (again || self.roster.is_unfolded(entry.key.author(), entry.sequence))
+        };
+        let (places, entries): (Vec<usize>, Vec<_>) =
+            look.late.iter().flat_map(|&place| before(place)).filter(wanted).unzip();
+        let here = entries.iter().map(|entry| self.patience.of(entry.key.author(), LEAST_PATIENCE));
+        let waits: Vec<Wait> = here.map(|here| Wait { here, until: None }).collect();
+        let found = self.arrive(&entries, &waits, true).await?;
+        for (place, arrived) in places.into_iter().zip(found.arrived) {
+            let number = |arrived: &Option<Arrived>| arrived.as_ref().map(|arrived| arrived.entry.sequence);
+            if number(&arrived) > number(&look.arrived[place]) {
                 look.arrived[place] = arrived;
             }
         }
@@ -212,7 +226,7 @@ impl Participant {
                 break;
             }
         }
-        self.values.retain(|author, root| listing.of(author).iter().any(|entry| entry.root() == Some(root)));
+        self.values.retain(&listing, |author| self.arrived_of(author).map(|arrived| arrived.entry.sequence).max());
         Ok((listing, chosen, look))
     }
 
@@ -309,6 +323,12 @@ impl Participant {
         }
         look.gone = gone.into_iter().map(|place| chosen[place].clone()).collect();
         Ok(look)
+    }
+
+    /// The author's updates that have arrived.
+    fn arrived_of(&self, author: PeerId) -> impl Iterator<Item = &Arrived> {
+        let roots = (author, Root::from_bytes([0; 32]))..=(author, Root::from_bytes([u8::MAX; 32]));
+        self.arrived.range(roots).map(|(_, arrived)| arrived)
     }
 
     /// An update that has arrived before. The same weights may be there under a new number, with other claims.
