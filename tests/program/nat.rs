@@ -349,6 +349,12 @@ fn sites_behind_firewalls_and_two_routers_in_a_row_all_get_direct_connections() 
     for node in &mut nodes {
         node.event(|event| matches!(event, Event::Folded { updates, .. } if updates.len() == sites.len()));
     }
+    // Who came through a hole that was made for it has not shown that anybody can.
+    for number in 0..sites.len() {
+        let told = status(&sandbox, &format!("node{number}"));
+        let is_open = |address: &&String| address.starts_with("/ip4/203") && !address.contains("/p2p-circuit");
+        assert_eq!(told.announced.iter().find(is_open), None, "{told:?}");
+    }
 }
 
 /// Cut off from the internet for so long that all connections are given up.

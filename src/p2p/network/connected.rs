@@ -162,6 +162,13 @@ impl Peers {
         }
     }
 
+    /// Whether this node has reached a peer at an address only through a hole that both have made.
+    pub(super) fn is_punched_at(&self, id: &PeerId, address: &Multiaddr) -> bool {
+        let at = without_peer(address);
+        let connections = self.by_id.get(id).into_iter().flat_map(|peer| peer.connections.values());
+        connections.filter(|connection| connection.address == at).any(|connection| connection.way == Way::Punched)
+    }
+
     /// Which of the relayed connections to a peer aren't needed: all but one. Both ends may have dialled at once, and on
     /// two connections they would get in each other's way when they punch, from the same port and in opposite roles. So
     /// both ends keep the newest of those that the same one has made: the one with the smaller id, if it has any.
@@ -282,6 +289,30 @@ mod tests {
             assert_eq!(peers.relayed_needlessly(&me, &peer), needless.map(connection));
             assert_eq!(peers.relayed_needlessly(&peer, &me), []);
         }
+    }
+
+    #[test]
+    fn an_address_is_punched_as_long_as_the_connection_that_was_stands() {
+        let peer = PeerId::random();
+        let address: Multiaddr = "/ip4/203.0.113.2/tcp/4600".parse().unwrap();
+        let at = ConnectedPoint::Dialer {
+            address: address.clone().with_p2p(peer).unwrap(),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        let connection = ConnectionId::new_unchecked(1);
+        let mut peers = Peers::default();
+        peers.connected(peer, (&at, None), connection, true, Duration::ZERO);
+        let is_punched = |peers: &Peers| {
+            let named = address.clone().with_p2p(peer).unwrap();
+            (peers.is_punched_at(&peer, &address), peers.is_punched_at(&peer, &named))
+        };
+        assert_eq!(is_punched(&peers), (false, false));
+        peers.punched(&peer, connection);
+        assert_eq!(is_punched(&peers), (true, true));
+        assert!(!peers.is_punched_at(&peer, &"/ip4/203.0.113.2/tcp/4601".parse().unwrap()));
+        peers.disconnected(&peer, connection);
+        assert_eq!(is_punched(&peers), (false, false));
     }
 
     #[test]

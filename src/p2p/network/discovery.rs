@@ -29,9 +29,12 @@ const OURS: &str = "/peerfold/";
 impl Driver {
     pub(super) fn table(&mut self, event: kad::Event) {
         match event {
-            kad::Event::RoutingUpdated { is_new_peer: true, .. } => {
-                let now = self.now();
-                self.table_queries.soon(now);
+            kad::Event::RoutingUpdated { peer, is_new_peer, .. } => {
+                self.keep_out_of_table(peer);
+                if is_new_peer {
+                    let now = self.now();
+                    self.table_queries.soon(now);
+                }
             }
             kad::Event::OutboundQueryProgressed { id, result, stats, step } => match result {
                 QueryResult::StartProviding(_) => {

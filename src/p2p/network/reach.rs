@@ -96,12 +96,14 @@ impl Driver {
         self.swarm.behaviour_mut().identify.push(connected);
     }
 
-    /// A peer has come to an address that this node listens at: whoever comes from the internet could.
-    fn reached_at(&mut self, at: &ConnectedPoint) {
+    /// A peer has come to an address that this node listens at: whoever comes from the internet could. But one that is
+    /// reached by a relay too may have come through a hole that was made for it.
+    fn reached_at(&mut self, peer: &PeerId, at: &ConnectedPoint) {
         let ConnectedPoint::Listener { local_addr, send_back_addr } = at else { return };
         let is_far = |address: &Multiaddr| ip(address).is_some_and(|ip| Reach::of(ip) == Reach::World);
         let is_told = |address: &Multiaddr| self.swarm.external_addresses().any(|told| told == address);
-        if at.is_relayed() || !is_far(local_addr) || !is_far(send_back_addr) || is_told(local_addr) {
+        let is_plain = !at.is_relayed() && self.peers.relayed(peer).is_empty();
+        if !is_plain || !is_far(local_addr) || !is_far(send_back_addr) || is_told(local_addr) {
             return;
         }
         if self.swarm.listeners().any(|listening| listening == local_addr) {
@@ -203,6 +205,7 @@ impl Driver {
             Ok(connection) => {
                 self.punched.insert(connection);
                 self.peers.punched(&peer, connection);
+                self.keep_out_of_table(peer);
                 self.tell_way(peer);
             }
             Err(error) => {
@@ -223,13 +226,26 @@ impl Driver {
         }
     }
 
+    /// Takes a peer's address out of the table if only this node can reach it there, through a hole: others who find it in
+    /// the table would dial it in vain, and at the same moment as it dials them both would take themselves for the caller.
+    pub(super) fn keep_out_of_table(&mut self, peer: PeerId) {
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        let known = kad.kbucket(peer).and_then(|bucket| {
+            let entry = bucket.iter().find(|entry| *entry.node.key.preimage() == peer)?;
+            Some(entry.node.value.iter().cloned().collect::<Vec<_>>())
+        });
+        for address in known.unwrap_or_default().iter().filter(|address| self.peers.is_punched_at(&peer, address)) {
+            kad.remove_address(&peer, address);
+        }
+    }
+
     /// A connection was made, before the core knows of it.
     pub(super) fn way_made(&mut self, peer: PeerId, connection: ConnectionId, at: &ConnectedPoint) {
         if self.punched.remove(&connection) {
             self.peers.punched(&peer, connection);
         }
         self.unreached.remove(&peer);
-        self.reached_at(at);
+        self.reached_at(&peer, at);
         self.tell_core(peer);
         if at.is_relayed() {
             self.relayed_connection(peer);
