@@ -4,7 +4,10 @@
 //! line before anything begins. Results go to standard output, logs to standard error (`RUST_LOG` chooses them).
 
 mod aggregate;
+mod built_in;
 mod check;
+#[cfg(unix)]
+mod commanded;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod decoders;
 mod derived;
@@ -24,6 +27,7 @@ mod secret;
 mod settings;
 mod source;
 mod strategies;
+mod training;
 mod writable;
 
 pub use self::{
@@ -128,7 +132,7 @@ enum Command {
 
 /// What is logged if `RUST_LOG` doesn't say.
 const LOGS: &str = "warn,libp2p_kad=error,libp2p_autonat=error,libp2p_relay=error,libp2p_dcutr=error,quinn_udp=error,\
-                    aws_config=off";
+                    aws_config=off,exec=info";
 
 /// What follows the flags in `node --help`.
 const NODE_HELP: &str = "\

@@ -35,6 +35,7 @@
 //! | --- | --- |
 //! | [`prelude`] | what most programs need |
 //! | [`run`] | the loop of a federation's epochs, and what it drives |
+//! | `exec` | any program that reads and writes safetensors as what trains (feature `exec`) |
 //! | [`node`] | configuration, events, asynchronous and synchronous nodes, checkpoints |
 //! | `train` | burn (feature `train`): the callback, built-in models, devices |
 //! | [`strategy`] | folding: the rules, and how to write one |
@@ -65,6 +66,8 @@ mod demo;
 mod descriptors;
 mod durable_file;
 pub mod entries;
+#[cfg(all(feature = "exec", unix))]
+pub mod exec;
 #[cfg(feature = "train")]
 #[doc(hidden)]
 pub mod experiment;

@@ -28,6 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["strategy"],
     &["node"],
     &["run"],
+    &["exec"],
     &["train"],
     &["experiment"],
     &["prelude"],

@@ -118,13 +118,13 @@ impl Cache {
 
     /// A blob to give to others, verified. If it is damaged, it is forgotten with a warning, and `None` is returned.
     pub fn blob(&self, hash: BlobHash) -> Result<Option<Bytes>, CacheError> {
-        {
-            let mut inner = self.open_inner()?;
-            // If the blob is a manifest, this counts as a use of its value.
-            inner.touch(Root::from_bytes(*hash.as_bytes()));
-            inner.state.given(hash, Instant::now());
+        // If the blob is a manifest, this counts as a use of its value.
+        self.open_inner()?.touch(Root::from_bytes(*hash.as_bytes()));
+        let blob = self.verified(hash)?;
+        if blob.is_some() {
+            self.open_inner()?.state.given(hash, Instant::now());
         }
-        self.verified(hash)
+        Ok(blob)
     }
 
     fn verified(&self, hash: BlobHash) -> Result<Option<Bytes>, CacheError> {

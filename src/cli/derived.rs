@@ -1,5 +1,7 @@
 //! Defaults that depend on other settings.
 
+#[cfg(unix)]
+use super::commanded::{OF_BUILT_IN, is_commanded};
 use super::settings::{NodeIdentity, SettingsError, TurnSettings, default_home, node_settings, read, wrong};
 use crate::{
     experiment::DataSettings,
@@ -30,6 +32,10 @@ pub(super) fn defaults(set: &Values) -> Result<Values, SettingsError> {
     if dataset == Model::Mnist {
         put("epochs", Some(Written::Whole(3)));
         put("lr", Some(Written::Number(1e-3)));
+    }
+    #[cfg(unix)]
+    if is_commanded(set)? {
+        OF_BUILT_IN.iter().for_each(|key| put(key, None));
     }
     let seed = read::<TrainOptions>(set)?.model_seed;
     // Below 2^63, because TOML has no larger integers.

@@ -20,10 +20,16 @@ const MAX_KEPT_BYTES: u64 = 8 * MAX_ANNOTATION_BYTES as u64;
 
 /// The weights of a file in burn's layout, separate from its metadata: only weights are published and compared.
 pub(super) fn read(path: &Path, model: Model) -> anyhow::Result<(Weights, Annotations)> {
-    let place = || format!("--init {}", path.display());
-    let file = SafetensorsFile::open(path).with_context(place)?;
-    let saved = read_all(&file).map_err(|error| anyhow!("--init {error}"))?;
-    let weights = from_saved(model, &saved).map_err(|error| anyhow!("{} {error}", place()))?;
+    let (saved, annotations) = read_as_it_is(path)?;
+    let weights = from_saved(model, &saved.with_annotations(annotations.clone()));
+    let weights = weights.map_err(|error| anyhow!("--init {} {error}", path.display()))?;
+    Ok((weights.with_annotations(Annotations::default()), annotations))
+}
+
+/// The weights of a file, whatever they are, and its metadata.
+pub(super) fn read_as_it_is(path: &Path) -> anyhow::Result<(Weights, Annotations)> {
+    let file = SafetensorsFile::open(path).with_context(|| format!("--init {}", path.display()))?;
+    let weights = read_all(&file).map_err(|error| anyhow!("--init {error}"))?;
     let annotations = weights.annotations().clone();
     Ok((weights.with_annotations(Annotations::default()), annotations))
 }

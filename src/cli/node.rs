@@ -3,38 +3,26 @@
 use super::{
     derived::allowed_members,
     events::EventOutput,
-    init_file,
     run::{self, Saving, Until},
-    settings::{
-        BeginSettings, FoldSettings, NodeIdentity, SaveSettings, SettingsError, TurnSettings, missing, read, wrong,
-    },
+    settings::{FoldSettings, NodeIdentity, SaveSettings, SettingsError, TurnSettings, missing, read, wrong},
+    training::{Planned, Training},
     writable::check_writable,
 };
 use crate::{
-    experiment::{DataSet, DataSettings, LabelSkew, Part, PartitionError, digits, hold_out, mnist},
+    experiment::DataSettings,
     folder::FolderUrl,
     home::Home,
-    node::{AsyncOptions, Event, NodeConfig, Origin, Pace, Stop, SyncOptions, TrustSettings},
+    node::{AsyncOptions, Event, NodeConfig, Pace, Stop, SyncOptions, TrustSettings},
     p2p::NetworkSettings,
     program::{NETWORK_DOWN, NETWORK_UP, end_with_stdin, one_line, stop_on_signals, strategy_error, strategy_of},
     run::{Recipe, RunOptions},
     secret::{Secret, SecretSettings},
     settings::Values,
     strategy::StrategySpec,
-    train::{EpochLength, Examples, Model, ModelLearner, RunSettings, TrainOptions, trainer, validation},
-    weights::Annotations,
+    train::{RunSettings, TrainOptions},
 };
-use anyhow::Context;
-use std::{collections::BTreeMap, num::ParseFloatError, path::Path, sync::Arc, time::Instant};
+use std::{num::ParseFloatError, path::Path, time::Instant};
 use tokio::sync::watch;
-
-/// An epoch's length by the name of its setting.
-fn length_setting(length: EpochLength) -> (&'static str, String) {
-    match length {
-        EpochLength::Steps(steps) => ("steps-per-epoch", steps.to_string()),
-        EpochLength::Period(period) => ("period", period.as_secs_f64().to_string()),
-    }
-}
 
 /// The μ of the proximal term with which nodes of this strategy train; 0 for a strategy that has no such parameter.
 fn proximal_mu(strategy: &StrategySpec) -> Result<f64, SettingsError> {
@@ -93,38 +81,6 @@ pub(super) fn network_of(values: &Values, folder: &FolderUrl) -> Result<NetworkS
     read(values)
 }
 
-/// The split of the examples, of which this node has one part.
-fn split_of(parts: usize, skew: f64, seed: u64) -> Result<LabelSkew, SettingsError> {
-    LabelSkew::new(parts, skew, seed).map_err(|error| match error {
-        PartitionError::Skew { skew } => wrong("skew", skew, error),
-        _ => wrong("partition", format!("…/{parts}"), error),
-    })
-}
-
-/// A node's examples without those that it holds out, and these, if it wants any.
-fn held_out(examples: Examples, part: f64, seed: u64, of: Part) -> Result<(Examples, Option<Examples>), SettingsError> {
-    if part == 0.0 {
-        return Ok((examples, None));
-    }
-    let (kept, held) = hold_out(&examples, part, seed, of.to_string().as_bytes());
-    if held.is_empty() {
-        let what =
-            format!("of this node's {} examples that is none; take a larger part, or leave it away", examples.len());
-        return Err(wrong("validation", part, what));
-    }
-    Ok((kept, Some(held)))
-}
-
-fn load(model: Model, data_dir: Option<&Path>) -> anyhow::Result<DataSet> {
-    match model {
-        Model::Digits => Ok(digits()),
-        Model::Mnist => {
-            let dir = data_dir.ok_or_else(|| missing("data-dir"))?;
-            mnist(dir).context("the data set mnist can't be loaded")
-        }
-    }
-}
-
 /// Reports how a node ended. If it failed, the last event says so. Events that could not be written count as a failure.
 pub(super) fn ended(ended: anyhow::Result<()>, events: &EventOutput) -> anyhow::Result<()> {
     match ended {
@@ -180,11 +136,10 @@ pub(super) fn run(values: &Values, ends_with_stdin: bool, output: &EventOutput) 
         stop: stop.clone(),
         ..NodeConfig::new(federation, folder)
     };
-    let DataSettings { dataset: model, data_dir, partition, skew, validation: held_part } = read(values)?;
     let extent: RunSettings = read(values)?;
-    let length = extent.length().map_err(SettingsError::from)?;
-    let BeginSettings { device, init } = read(values)?;
-    let SaveSettings { out, layout: saved } = read(values)?;
+    let DataSettings { partition, .. } = read(values)?;
+    let planned = Planned::of(values, options)?;
+    let SaveSettings { out, .. } = read(values)?;
     let is_open = config.trust.allow.is_none() && config.trust.admin.is_none() && config.secret.is_none();
     if let (FolderUrl::Bucket(url), true) = (&config.folder, is_open) {
         tracing::warn!(
@@ -201,63 +156,33 @@ pub(super) fn run(values: &Values, ends_with_stdin: bool, output: &EventOutput) 
     if let Some(path) = &out {
         check_writable("out", path)?;
     }
-    let split = split_of(partition.of, skew, options.model_seed)?;
-    let init = init.as_deref().map(|path| init_file::read(path, model)).transpose()?;
-    device.check()?;
-
     if ends_with_stdin && !home.is_dir() {
         // The program that started this node has gone, and has removed the home.
         anyhow::bail!("the home {} isn't there", home.display());
     }
     let home = Home::open(home)?;
-    let DataSet { train, test } = load(model, data_dir.as_deref())?;
-    let part = split.part(&train, partition.index)?;
-    drop(train);
-    let (part, held) = held_out(part, held_part, options.model_seed, partition)?;
-    let judge = held.map(|held| validation(model, device, options, held)).transpose()?;
-    let trainer = trainer(model, device, options, Arc::new(part))?;
-    let (initial, annotations) = match init {
-        Some((weights, annotations)) => ((weights, Origin::Init), annotations),
-        None => ((trainer.weights()?, Origin::Seed), Annotations::default()),
+    let run_dir = home.run_dir(&config.federation_id())?;
+    let training = match planned.prepared(&run_dir, config.checks.clone(), stop.clone()) {
+        Err(_) if stop.is_requested() => return Ok(()),
+        training => training?,
     };
-
-    let recipe = Recipe::from(
-        [
-            ("batch-size", options.batch.to_string()),
-            ("lr", options.learning_rate.to_string()),
-            length_setting(length),
-            ("data-seed", options.data_seed.to_string()),
-            ("param proximal_mu", options.proximal_mu.to_string()),
-            ("this node's examples (data set, partition, skew, seed)", trainer.examples().fingerprint()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value)),
-    );
-    let mut hyperparameters: BTreeMap<String, String> = [
-        ("model", model.to_string()),
-        ("batch-size", options.batch.to_string()),
-        ("lr", options.learning_rate.to_string()),
-        length_setting(length),
+    let Training { mut learner, initial, annotations, recipe, mut hyperparameters, judge, steps_per_epoch, saved } =
+        training;
+    let common = [
         ("seed", options.model_seed.to_string()),
         ("partitions", partition.of.to_string()),
-        ("skew", skew.to_string()),
         ("strategy", strategy.name.clone()),
         ("pace", if matches!(config.pace, Pace::Sync(_)) { "sync" } else { "async" }.to_owned()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into();
+    ];
+    hyperparameters.extend(common.map(|(name, value)| (name.to_owned(), value)));
     hyperparameters.extend(strategy.params.iter().map(|(name, value)| (format!("param {name}"), value.clone())));
     let part_of_it = (partition.of > 1).then(|| ("partition".to_owned(), partition.to_string()));
     let distinct = part_of_it.into_iter().collect();
     let config = NodeConfig { hyperparameters, distinct, validation: judge, ..config };
-    let run_dir = home.run_dir(&config.federation_id())?;
-    let saving = Saving { out, model, layout: saved, annotations, run_dir };
-    let steps_per_epoch = match length {
-        EpochLength::Steps(steps) => Some(steps),
-        EpochLength::Period(_) => None,
-    };
+    let saving = Saving { out, saved, annotations, run_dir };
     let checkpoint_every = extent.checkpoint_every.map(|every| every.0);
+    let recipe = Recipe::from(recipe);
     let options = RunOptions { checkpoint_every, recipe, steps_per_epoch, began, ..RunOptions::default() };
-    let mut learner = ModelLearner::new(trainer, length, test);
     let until = Until { epochs: extent.epochs, stay: config.end.stay };
-    run::run((&config, home), &mut learner, initial, options, &until, &saving, output)
+    run::run((&config, home), learner.as_mut(), initial, options, &until, &saving, output)
 }

@@ -16,13 +16,20 @@ use std::path::{Path, PathBuf};
 pub(super) struct Saving {
     /// Where to, if anywhere.
     pub(super) out: Option<PathBuf>,
-    pub(super) model: Model,
-    /// How its linear layers lie in the file.
-    pub(super) layout: SavedLayout,
+    pub(super) saved: SavedAs,
     /// The metadata of the file that the weights begin from, if this is the run's first life.
     pub(super) annotations: Annotations,
     /// Where a later life finds it.
     pub(super) run_dir: PathBuf,
+}
+
+/// What the tensors of a file are.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum SavedAs {
+    /// Those of a built-in model, with its linear layers in this order.
+    Model(Model, SavedLayout),
+    /// Those that were trained, as they are.
+    Trained,
 }
 
 /// How long a node goes on.
@@ -43,7 +50,7 @@ pub(super) fn run(
     saving: &Saving,
     events: &EventOutput,
 ) -> anyhow::Result<()> {
-    let Saving { out, model, layout, annotations, run_dir } = saving;
+    let Saving { out, saved, annotations, run_dir } = saving;
     init_file::keep(run_dir, annotations)?;
     let mut run = match Run::start(config, home, learner, initial, options) {
         Err(error) if error.is_stopped() => return Ok(()),
@@ -56,8 +63,14 @@ pub(super) fn run(
     }
     run.train(learner, epochs)?;
     if let Some(path) = out {
-        let saved = layout.save(*model, &run.weights().clone().with_annotations(annotations));
-        write_model(path, &saved.with_context(|| format!("--out {} can't be written", path.display()))?)?;
+        let weights = run.weights().clone().with_annotations(annotations);
+        let weights = match saved {
+            SavedAs::Model(model, layout) => {
+                layout.save(*model, &weights).with_context(|| format!("--out {} can't be written", path.display()))?
+            }
+            SavedAs::Trained => weights,
+        };
+        write_model(path, &weights)?;
     }
     run.finish()?;
     if until.stay && !config.stop.is_requested() {

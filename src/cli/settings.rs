@@ -108,6 +108,8 @@ pub fn node_settings() -> Vec<Field> {
         DataSettings::fields,
         RunSettings::fields,
         TrainOptions::fields,
+        #[cfg(unix)]
+        crate::exec::ExecSettings::fields,
         BeginSettings::fields,
         FoldSettings::fields,
         AsyncOptions::fields,

@@ -3,9 +3,10 @@
 use crate::{
     bucket::{BucketFigures, Routes},
     node::{Event, FoldedUpdate, Origin, UnaveragedTensors},
+    printable::printable,
 };
 use indicatif::{HumanBytes, HumanDuration};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// How many tensors are named before the rest is only counted.
 const SHOWN_NAMES: usize = 5;
@@ -100,23 +101,20 @@ pub(crate) fn text(event: &Event) -> Option<String> {
         Event::PeerNotReached { peer, reason } => format!("{} can't be reached: {reason}", short_peer(peer)),
         Event::CaughtUp { from, epoch } => format!("caught up from epoch {from} with epoch {epoch} of the others"),
         Event::EpochDone { epoch, epochs, metrics, steps, seconds, written, read, peers, sent, received, bucket } => {
-            let metric = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
             let moved = match (peers, sent, received) {
                 (Some(peers), Some(sent), Some(received)) => moved_text(*peers, *sent, *received),
                 _ => format!("wrote {}, read {}", HumanBytes(*written), HumanBytes(*read)),
             };
             let cost =
                 bucket.as_ref().map_or(String::new(), |figures| format!("; bucket this epoch: {}", cost_text(figures)));
-            format!(
-                "epoch {epoch} of {epochs}: loss {:.4}, test accuracy {:.2} %, {steps} steps, {seconds:.1} s, {moved} so far{cost}",
-                metric("loss"),
-                100.0 * metric("accuracy"),
-            )
+            let mut parts = measures(metrics);
+            parts.extend([steps_text(*steps, None), format!("{seconds:.1} s"), format!("{moved} so far{cost}")]);
+            format!("epoch {epoch} of {epochs}: {}", parts.join(", "))
         }
         Event::Finished { epoch, metrics, stopped, .. } => {
-            let accuracy = 100.0 * metrics.get("accuracy").copied().unwrap_or(f64::NAN);
             let how = if *stopped { "stopped on request" } else { "finished" };
-            format!("{how} at epoch {epoch}: test accuracy {accuracy:.2} %")
+            let measured: Vec<String> = measures(metrics).into_iter().map(|measured| format!(": {measured}")).collect();
+            format!("{how} at epoch {epoch}{}", measured.join(""))
         }
         Event::ProgressSaved { epoch, steps, steps_per_epoch, stopping: true } => {
             let steps = steps_text(*steps, *steps_per_epoch);
@@ -140,6 +138,17 @@ pub(crate) fn text(event: &Event) -> Option<String> {
 }
 
 /// `17 of 60 steps`; in an epoch of a fixed time `17 steps`.
+/// Figures of a model: of a built-in one its loss and its accuracy, of another what it tells, the loss first. What isn't
+/// there isn't told.
+fn measures(metrics: &BTreeMap<String, f64>) -> Vec<String> {
+    let loss = metrics.get("loss").map(|loss| format!("loss {loss:.4}"));
+    if let Some(accuracy) = metrics.get("accuracy") {
+        return loss.into_iter().chain([format!("test accuracy {:.2} %", 100.0 * accuracy)]).collect();
+    }
+    let others = metrics.iter().filter(|(name, _)| *name != "loss").take(SHOWN_NAMES);
+    loss.into_iter().chain(others.map(|(name, value)| format!("{} {value:.4}", printable(name)))).collect()
+}
+
 fn steps_text(steps: u64, of: Option<u64>) -> String {
     match of {
         Some(all) => format!("{steps} of {all} steps"),

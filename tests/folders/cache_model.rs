@@ -41,6 +41,10 @@ struct Model {
     stored: BTreeMap<BlobHash, u64>,
     entries: BTreeMap<EntryHash, Root>,
     pins: Vec<Root>,
+    /// Known values that were this node's own at some retention.
+    own: BTreeSet<Root>,
+    /// Blobs that were given to peers, all of them lately.
+    given: BTreeSet<BlobHash>,
     /// What may be evicted, and how much it is worth.
     evictable: BTreeMap<Root, u8>,
     clock: u64,
@@ -67,6 +71,21 @@ impl Model {
         self.known.remove(&root);
         let named = |hash: &BlobHash| self.known.keys().any(|root| self.named[root].contains_key(hash));
         self.stored = std::mem::take(&mut self.stored).into_iter().filter(|(hash, _)| named(hash)).collect();
+    }
+
+    /// Whether a peer is fetching this value of the node's own: something that it alone names was given.
+    fn is_being_given(&self, root: Root) -> bool {
+        let is_of_others =
+            |hash: &BlobHash| self.known.keys().any(|other| *other != root && self.named[other].contains_key(hash));
+        self.own.contains(&root)
+            && self.named[&root].keys().any(|hash| self.given.contains(hash) && !is_of_others(hash))
+    }
+
+    /// What nothing names, nothing is remembered of.
+    fn tidy(&mut self) {
+        self.own.retain(|root| self.known.contains_key(root));
+        let named = |hash: &BlobHash| self.known.keys().any(|root| self.named[root].contains_key(hash));
+        self.given = std::mem::take(&mut self.given).into_iter().filter(named).collect();
     }
 
     /// Whether there is room for so many bytes of a value, after evicting what isn't worth more than `most`.
@@ -125,7 +144,8 @@ fn run(seed: u64) {
         model.room = cache.figures().room;
         let at = draws.below(roots.len());
         let (value, manifest, root) = (&values[at], &manifests[at], roots[at]);
-        match draws.below(12) {
+        model.tidy();
+        match draws.below(13) {
             0 => {
                 model.learn(root);
                 let new = model.named[&root].iter().filter(|(hash, _)| !model.stored.contains_key(hash));
@@ -199,11 +219,15 @@ fn run(seed: u64) {
                     worth.into_iter().flat_map(|(roots, worth)| roots.into_iter().map(move |root| (root, worth)));
                 model.evictable = worth.filter(|(root, _)| !kept.contains(root)).collect();
                 model.entries.retain(|hash, _| entries.contains(hash));
-                for &root in &roots {
-                    if !kept.contains(&root) && !model.evictable.contains_key(&root) && !model.pins.contains(&root) {
-                        model.forget(root);
-                    }
-                }
+                model.own.extend(kept.iter().filter(|root| model.known.contains_key(root)));
+                let is_needless = |model: &Model, root: &Root| {
+                    !kept.contains(root) && !model.evictable.contains_key(root) && !model.pins.contains(root)
+                };
+                let needless: Vec<Root> = roots.iter().copied().filter(|root| is_needless(&model, root)).collect();
+                let (given, needless): (Vec<Root>, Vec<Root>) =
+                    needless.into_iter().partition(|root| model.is_being_given(*root));
+                model.evictable.extend(given.into_iter().map(|root| (root, SPARE)));
+                needless.into_iter().for_each(|root| model.forget(root));
                 model.make_room(0, None, KNOWN);
             }
             8 => {
@@ -223,6 +247,14 @@ fn run(seed: u64) {
                 }
             }
             10 => {
+                let stored: Vec<BlobHash> = model.stored.keys().copied().collect();
+                if let Some(&hash) = stored.get(draws.below(stored.len().max(1))) {
+                    assert!(cache.blob(hash).unwrap().is_some());
+                    model.touch(Root::from_bytes(*hash.as_bytes()));
+                    model.given.insert(hash);
+                }
+            }
+            11 => {
                 let found = read(&cache, root);
                 assert_eq!(found.is_some(), model.missing(root) == Some(0), "step {step}");
                 if let Some(found) = found {
@@ -253,6 +285,8 @@ fn run(seed: u64) {
                     }
                 }
                 model.evictable.clear();
+                model.own.clear();
+                model.given.clear();
             }
         }
         assert_eq!(cache.used(), model.used(), "step {step}");

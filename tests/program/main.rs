@@ -19,6 +19,7 @@ mod config;
 mod demo;
 mod demo_ends;
 mod descriptors;
+mod exec;
 mod files;
 #[path = "../support/golden/mod.rs"]
 mod golden;
