@@ -22,6 +22,7 @@ mod model;
 mod node;
 #[cfg(unix)]
 mod peers;
+mod planned;
 mod run;
 mod secret;
 mod settings;

@@ -3,9 +3,10 @@
 use super::{
     derived::allowed_members,
     events::EventOutput,
+    planned::Planned,
     run::{self, Saving, Until},
     settings::{FoldSettings, NodeIdentity, SaveSettings, SettingsError, TurnSettings, missing, read, wrong},
-    training::{Planned, Training},
+    training::Training,
     writable::check_writable,
 };
 use crate::{
@@ -161,8 +162,7 @@ pub(super) fn run(values: &Values, ends_with_stdin: bool, output: &EventOutput) 
         anyhow::bail!("the home {} isn't there", home.display());
     }
     let home = Home::open(home)?;
-    let run_dir = home.run_dir(&config.federation_id())?;
-    let training = match planned.prepared(&run_dir, config.checks.clone(), stop.clone()) {
+    let training = match planned.prepared(&home, &config) {
         Err(_) if stop.is_requested() => return Ok(()),
         training => training?,
     };
@@ -179,6 +179,7 @@ pub(super) fn run(values: &Values, ends_with_stdin: bool, output: &EventOutput) 
     let part_of_it = (partition.of > 1).then(|| ("partition".to_owned(), partition.to_string()));
     let distinct = part_of_it.into_iter().collect();
     let config = NodeConfig { hyperparameters, distinct, validation: judge, ..config };
+    let run_dir = home.run_dir(&config.federation_id())?;
     let saving = Saving { out, saved, annotations, run_dir };
     let checkpoint_every = extent.checkpoint_every.map(|every| every.0);
     let recipe = Recipe::from(recipe);

@@ -46,6 +46,7 @@ const SETTINGS: [(&str, &str, &str); 62] = [
     ("data-seed", "4", "4"),
     ("device", "cuda", "\"cuda\""),
     ("threads", "3", "3"),
+    ("exec", "sh train.sh", "\"sh train.sh\""),
     ("init", "a.safetensors", "\"a.safetensors\""),
     ("strategy", "fedadam", "\"fedadam\""),
     ("param", "eta=0.1,tau=0.01", "[\"eta=0.1\", \"tau=0.01\"]"),
