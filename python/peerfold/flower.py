@@ -1,0 +1,94 @@
+"""Flower: its strategies as rules for folding.
+
+Any `flwr.server.strategy.Strategy` can be given to a node as it is; this module is imported then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ._errors import StrategyError
+from ._strategy import Round, Rule, Update
+
+
+def _parameters(weights: Mapping[str, Any]) -> Any:
+    """Flower's `Parameters` of these arrays, in the order of their names: serialized as `.npy`, never pickled."""
+    from flwr.common import ndarrays_to_parameters
+
+    return ndarrays_to_parameters([np.asarray(array) for array in weights.values()])
+
+
+class FlowerRule(Rule):
+    """A strategy of Flower's: its `aggregate_fit` is called with the updates of a fold, the node's own first.
+
+    The order of a model's arrays is that of their names. Figures that it aggregates are in `metrics` afterwards. Of what
+    it remembers between rounds a restart keeps nothing but what its own `save()` and `restore(bytes)` keep, if it has
+    them.
+    """
+
+    def __init__(self, strategy: Any) -> None:
+        """The rule that this strategy is."""
+        super().__init__()
+        self.strategy = strategy
+        self.kind = f"flwr:{type(strategy).__name__}"
+        self.metrics: dict[str, Any] = {}
+
+    def begin_with(self, weights: dict[str, Any]) -> None:
+        """Gives a strategy that steps from the last model, as FedAdam does, the one that the node begins from."""
+        if hasattr(self.strategy, "current_weights"):
+            self.strategy.current_weights = [np.array(array) for array in weights.values()]
+        if getattr(self.strategy, "initial_parameters", ...) is None:
+            self.strategy.initial_parameters = _parameters(weights)
+
+    def fold_updates(self, updates: list[Update], round: Round) -> tuple[Mapping[str, Any], Sequence[float] | None]:
+        """Calls `aggregate_fit`."""
+        from flwr.common import Code, FitRes, Status, parameters_to_ndarrays
+
+        status = Status(code=Code.OK, message="Success")
+        results = [
+            (
+                _Proxy(update.author),
+                FitRes(
+                    status=status,
+                    parameters=_parameters(update.weights),
+                    num_examples=update.num_examples,
+                    metrics=dict(update.metrics),
+                ),
+            )
+            for update in updates
+        ]
+        failures: list[BaseException] = [StrategyError("an update could not be used")] * round.failures
+        parameters, metrics = self.strategy.aggregate_fit(round.number, results, failures)
+        if parameters is None:
+            raise StrategyError(f"{type(self.strategy).__name__} gave no parameters")
+        arrays = parameters_to_ndarrays(parameters)
+        names = list(updates[0].weights)
+        if len(arrays) != len(names):
+            raise StrategyError(f"{type(self.strategy).__name__} gave {len(arrays)} arrays for {len(names)}")
+        self.metrics = dict(metrics or {})
+        return dict(zip(names, arrays, strict=True)), None
+
+    def state(self) -> bytes:
+        """What the strategy's own `save()` gives, if it has one."""
+        save = getattr(self.strategy, "save", None)
+        return b"" if save is None else bytes(save())
+
+    def take_state(self, state: bytes) -> None:
+        """Gives the strategy's own `restore(state)` what it has saved."""
+        restore = getattr(self.strategy, "restore", None)
+        if restore is not None:
+            restore(state)
+
+
+class _Proxy:
+    """What stands for a client where a strategy asks for it: there is none to call, only its id."""
+
+    def __init__(self, cid: str) -> None:
+        self.cid = cid
+        self.node_id = cid
+
+    def __repr__(self) -> str:
+        return f"client {self.cid}"
