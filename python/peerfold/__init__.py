@@ -34,7 +34,7 @@ from ._folders import InMemoryFolder, LocalFolder, P2PFolder, S3Folder, SharedFo
 from ._native import __version__
 from ._node import AsyncFederatedNode, FederatedNode, Middle, SyncFederatedNode
 from ._strategies import *  # noqa: F403
-from ._strategies import __all__ as _strategies
+from ._strategies import __all__ as _rules
 from ._strategy import Round, Strategy, Update
 
 __all__ = [
@@ -65,4 +65,4 @@ __all__ = [
     "WeightsError",
     "__version__",
 ]
-__all__ += _strategies
+__all__ += _rules

@@ -209,7 +209,7 @@ class FederatedNode:
         self._native.evaluated(_metrics(metrics))
 
     def save_progress(self, weights: Weights, step: int, state: State | None = None) -> None:
-        """Saves the middle of the epoch under way, after this many of its steps. `middle` gives it back after a crash."""
+        """Saves the middle of the epoch under way, after so many of its steps; `middle` gives it back after a crash."""
         shared, _ = self._split(weights)
         self._native.save_progress(_arrays.tensors(shared), self._count(step), _state_given(state))
 
@@ -323,7 +323,7 @@ class FederatedNode:
 
     @property
     def origin(self) -> str | None:
-        """Where the first weights came from: `seed` (the program's own), `fold`, `checkpoint`; `None` before `begin`."""
+        """Where the first weights came from: `seed` (the program), `fold`, `checkpoint`; `None` before `begin`."""
         return self._origin
 
     @property

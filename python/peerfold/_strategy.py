@@ -115,7 +115,10 @@ class Rule:
         """See `fold_updates`. Checks what it gives."""
         if self._begun_badly is not None:
             raise StrategyError("the strategy could not begin") from self._begun_badly
-        updates = [Update(*figures, _arrays.arrays(tensors, copy=False)) for *figures, tensors in came]
+        updates = [
+            Update(author, own, num_examples, epoch, staleness, metrics, _arrays.arrays(tensors, copy=False))
+            for author, own, num_examples, epoch, staleness, metrics, tensors in came
+        ]
         folded, shares = self.fold_updates(updates, Round(number, failures))
         if not isinstance(folded, Mapping):
             raise TypeError(f"a strategy gives a dict of arrays, not {type(folded).__name__}")

@@ -42,8 +42,8 @@ def tensor(name: str, value: Any) -> Tensor:
         raise WeightsError(f"{name}: a tensor of layout {value.layout} can't be federated: make it dense")
     flat = value.detach().cpu().contiguous().reshape(-1)
     # As bytes, for NumPy's DLPack knows no bfloat16.
-    data: npt.NDArray[np.uint8] = np.from_dlpack(flat.view(torch.uint8)).reshape(-1)
-    return name, dtype, list(value.shape), data
+    data = np.from_dlpack(flat.view(torch.uint8))
+    return name, dtype, list(value.shape), data.view(np.uint8)
 
 
 def torch_tensor(dtype: str, shape: Iterable[int], data: npt.NDArray[np.uint8], like: Any = None) -> Any:

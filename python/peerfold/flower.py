@@ -5,6 +5,7 @@ Any `flwr.server.strategy.Strategy` can be given to a node as it is; this module
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,9 +25,9 @@ def _parameters(weights: Mapping[str, Any]) -> Any:
 class FlowerRule(Rule):
     """A strategy of Flower's: its `aggregate_fit` is called with the updates of a fold, the node's own first.
 
-    The order of a model's arrays is that of their names. Figures that it aggregates are in `metrics` afterwards. Of what
-    it remembers between rounds a restart keeps nothing but what its own `save()` and `restore(bytes)` keep, if it has
-    them.
+    The order of a model's arrays is that of their names. Figures that it aggregates are in `metrics` afterwards. What
+    it remembers from round to round in attributes that are arrays, lists of arrays, or `Parameters`, as Flower's own
+    strategies do, survives a restart.
     """
 
     def __init__(self, strategy: Any) -> None:
@@ -72,15 +73,45 @@ class FlowerRule(Rule):
         return dict(zip(names, arrays, strict=True)), None
 
     def state(self) -> bytes:
-        """What the strategy's own `save()` gives, if it has one."""
-        save = getattr(self.strategy, "save", None)
-        return b"" if save is None else bytes(save())
+        """The strategy's attributes that are arrays."""
+        from flwr.common import Parameters, parameters_to_ndarrays
+
+        saved: dict[str, Any] = {}
+        for name, value in vars(self.strategy).items():
+            if isinstance(value, np.ndarray):
+                saved[f"array/{name}"] = value
+            elif isinstance(value, Parameters):
+                _put_list(saved, "parameters", name, parameters_to_ndarrays(value))
+            elif (
+                isinstance(value, list) and value and all(isinstance(item, (np.ndarray, np.generic)) for item in value)
+            ):
+                _put_list(saved, "list", name, value)
+        out = io.BytesIO()
+        np.savez(out, allow_pickle=False, **saved)
+        return out.getvalue()
 
     def take_state(self, state: bytes) -> None:
-        """Gives the strategy's own `restore(state)` what it has saved."""
-        restore = getattr(self.strategy, "restore", None)
-        if restore is not None:
-            restore(state)
+        """Sets the attributes that `state` has."""
+        from flwr.common import ndarrays_to_parameters
+
+        if not state:
+            return
+        lists: dict[tuple[str, str], list[Any]] = {}
+        with np.load(io.BytesIO(state), allow_pickle=False) as saved:
+            for key in saved.files:
+                kind, name, *at = key.split("/")
+                if kind == "array":
+                    setattr(self.strategy, name, saved[key])
+                elif at:
+                    lists.setdefault((kind, name), []).append((int(at[0]), saved[key]))
+        for (kind, name), numbered in lists.items():
+            arrays = [array for _, array in sorted(numbered, key=lambda pair: pair[0])]
+            setattr(self.strategy, name, ndarrays_to_parameters(arrays) if kind == "parameters" else arrays)
+
+
+def _put_list(saved: dict[str, Any], kind: str, name: str, arrays: Sequence[Any]) -> None:
+    for at, array in enumerate(arrays):
+        saved[f"{kind}/{name}/{at}"] = array
 
 
 class _Proxy:

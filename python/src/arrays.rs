@@ -5,10 +5,7 @@
 
 use crate::errors::Failure;
 use bytes::Bytes;
-use numpy::{
-    PyArray1, PyArrayMethods, PyUntypedArrayMethods,
-    ndarray::ArrayView1,
-};
+use numpy::{PyArray1, PyArrayMethods, PyUntypedArrayMethods, ndarray::ArrayView1};
 use peerfold::weights::{DType, Tensor, TensorSpec, Weights};
 use pyo3::{prelude::*, types::PyList};
 

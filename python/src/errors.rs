@@ -19,7 +19,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(class: &'static str, message: impl Into<String>) -> Self {
-        Self { class, message: message.into() }
+        Self { class, message: as_options(&message.into()) }
     }
 
     /// What is wrong.
@@ -70,7 +70,8 @@ impl From<NodeError> for Failure {
 
 impl From<Mistake> for Failure {
     fn from(mistake: Mistake) -> Self {
-        Self::new("SettingError", mistake.to_string())
+        let Mistake { key, value, what } = mistake;
+        Self::new("SettingError", format!("{} = {value}: {what}", key.replace('-', "_")))
     }
 }
 
@@ -90,6 +91,15 @@ impl From<SafetensorsError> for Failure {
     fn from(error: SafetensorsError) -> Self {
         Self::weights(error.to_string())
     }
+}
+
+/// The program's flags are options here: `--min-peers` is `min_peers`.
+fn as_options(message: &str) -> String {
+    let words = message.split_inclusive([' ', '(', '\n']).map(|word| match word.strip_prefix("--") {
+        Some(flag) if flag.starts_with(|c: char| c.is_ascii_lowercase()) => flag.replace('-', "_"),
+        _ => word.to_owned(),
+    });
+    words.collect()
 }
 
 fn class_of(error: &NodeError) -> &'static str {

@@ -182,7 +182,8 @@ impl Node {
         let handle = self.handle()?;
         let jobs = handle.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
         if handle.busy.swap(true, Ordering::AcqRel) {
-            let what = "this node is in another call, of another thread or one that was interrupted; it does one at a time";
+            let what =
+                "this node is in another call, of another thread or one that was interrupted; it does one at a time";
             return Err(Failure::usage(what).into());
         }
         let idle = Idle(handle.busy.clone());

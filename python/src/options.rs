@@ -21,8 +21,13 @@ const ARGUMENTS: [&str; 4] = ["bootstrap", "s3-endpoint", "nodes", "stay"];
 /// Settings of a bucket that is behind a network.
 const BEHIND: [&str; 3] = ["fallback", "fallback-after", "relay-after"];
 
+/// Who takes settings, and which.
+type Group = (&'static str, fn() -> Vec<Field>);
+/// A setting for Python: name, kind, documentation, default as text.
+type Described = (String, &'static str, String, Option<String>);
+
 /// Which object of the package takes a setting.
-const GROUPS: [(&str, fn() -> Vec<Field>); 5] = [
+const GROUPS: [Group; 5] = [
     ("network", || options([NetworkSettings::fields(), SecretSettings::fields(), BucketSettings::fields()])),
     ("bucket", || {
         let fields = options([BucketSettings::fields(), SecretSettings::fields()]).into_iter();
@@ -53,12 +58,12 @@ fn of_nodes() -> Vec<Field> {
     ])
 }
 
-/// The settings of a group: name, kind, documentation, default as text.
+/// The settings of a group.
 #[pyfunction]
-pub(crate) fn settings(group: &str) -> PyResult<Vec<(String, String, String, Option<String>)>> {
+pub(crate) fn settings(group: &str) -> PyResult<Vec<Described>> {
     let fields = GROUPS.iter().find(|(name, _)| *name == group).map(|(_, fields)| fields());
     let fields = fields.ok_or_else(|| PyTypeError::new_err(format!("there is no group {group}")))?;
-    Ok(fields.iter().map(|field| (name_of(field), kind(field.form).to_owned(), field.help(), default(field))).collect())
+    Ok(fields.iter().map(|field| (name_of(field), kind(field.form), field.help(), default(field))).collect())
 }
 
 fn default(field: &Field) -> Option<String> {
@@ -102,7 +107,6 @@ pub(crate) fn values(options: &Bound<'_, PyDict>) -> PyResult<Values> {
     Ok(values)
 }
 
-
 fn shown(value: &Bound<'_, PyAny>) -> String {
     value.repr().map_or_else(|_| "…".to_owned(), |repr| repr.to_string())
 }
@@ -132,7 +136,8 @@ fn written(form: Form, value: &Bound<'_, PyAny>) -> Result<Written, String> {
         _ if is_text => form.read_text(&text(value)?),
         Form::Whole => value.extract().map(Written::Whole).map_err(|_| "write a whole number, not negative".to_owned()),
         Form::Size => {
-            let bytes: u64 = value.extract().map_err(|_| "write a number of bytes, or a size like '8GiB'".to_owned())?;
+            let bytes: u64 =
+                value.extract().map_err(|_| "write a number of bytes, or a size like '8GiB'".to_owned())?;
             Ok(Written::Text(bytes.to_string()))
         }
         Form::Number | Form::Seconds | Form::Minutes => {

@@ -110,7 +110,8 @@ impl PythonRule {
 /// An exception with its traceback.
 fn told(py: Python<'_>, error: &PyErr) -> String {
     let formatted = py.import("traceback").and_then(|traceback| {
-        let lines = traceback.call_method1("format_exception", (error.value(py),))?;
+        let raised = (error.get_type(py), error.value(py), error.traceback(py));
+        let lines = traceback.call_method1("format_exception", raised)?;
         lines.try_iter()?.map(|line| line?.extract::<String>()).collect::<PyResult<String>>()
     });
     formatted.map_or_else(|_| error.to_string(), |lines| lines.trim_end().to_owned())
@@ -177,4 +178,3 @@ impl Strategy for PythonRule {
         restored.map_err(|what| FoldError::State { strategy: self.name, what })
     }
 }
-
