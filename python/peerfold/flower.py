@@ -6,6 +6,7 @@ Any `flwr.server.strategy.Strategy` can be given to a node as it is; this module
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +16,25 @@ from ._errors import StrategyError
 from ._strategy import Round, Rule, Update
 
 
+def weights_of(arrays: Sequence[Any]) -> dict[str, Any]:
+    """Arrays in an order, as Flower has them, with names of that order."""
+    return {f"{number:06}": array for number, array in enumerate(arrays)}
+
+
+def list_of(weights: Mapping[str, Any]) -> list[Any]:
+    """The arrays of `weights_of`, in their order."""
+    return [weights[name] for name in sorted(weights)]
+
+
 def _parameters(weights: Mapping[str, Any]) -> Any:
     """Flower's `Parameters` of these arrays, in the order of their names: serialized as `.npy`, never pickled."""
     from flwr.common import ndarrays_to_parameters
 
     return ndarrays_to_parameters([np.asarray(array) for array in weights.values()])
+
+
+#: One strategy may be given to several nodes of a process.
+_one_at_a_time = threading.Lock()
 
 
 class FlowerRule(Rule):
@@ -62,7 +77,8 @@ class FlowerRule(Rule):
             for update in updates
         ]
         failures: list[BaseException] = [StrategyError("an update could not be used")] * round.failures
-        parameters, metrics = self.strategy.aggregate_fit(round.number, results, failures)
+        with _one_at_a_time:
+            parameters, metrics = self.strategy.aggregate_fit(round.number, results, failures)
         if parameters is None:
             raise StrategyError(f"{type(self.strategy).__name__} gave no parameters")
         arrays = parameters_to_ndarrays(parameters)
