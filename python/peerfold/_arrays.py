@@ -54,6 +54,12 @@ def _dtype(name: str) -> np.dtype[Any]:
     return bfloat16
 
 
+def _has_only_torchs_bfloat16() -> bool:
+    from importlib.util import find_spec
+
+    return "torch" in sys.modules and find_spec("ml_dtypes") is None
+
+
 def is_torch(value: object) -> bool:
     """Whether it is a tensor of PyTorch, if that is imported at all."""
     torch = sys.modules.get("torch")
@@ -108,7 +114,7 @@ def arrays(came: Iterable[Tensor], like: Mapping[str, Any] | None = None, copy: 
     result: Arrays = {}
     for name, dtype, shape, data in came:
         model = None if like is None else like.get(name)
-        if is_torch(model):
+        if is_torch(model) or (model is None and dtype == "bf16" and _has_only_torchs_bfloat16()):
             from . import _torch_tensors
 
             result[name] = _torch_tensors.torch_tensor(dtype, shape, data, model)
