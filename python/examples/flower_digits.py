@@ -1,7 +1,7 @@
 """Runs a NumPyClient of Flower's without a server. Run it twice, in two terminals:
 
-    python flower_digits.py 0 /tmp/flower_digits
-    python flower_digits.py 1 /tmp/flower_digits
+python flower_digits.py 0 /tmp/flower_digits
+python flower_digits.py 1 /tmp/flower_digits
 """
 
 from __future__ import annotations

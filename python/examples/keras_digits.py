@@ -1,7 +1,7 @@
 """Federates a small network in Keras 3, on any backend. Run it twice, in two terminals:
 
-    KERAS_BACKEND=jax python keras_digits.py 0 /tmp/keras_digits
-    KERAS_BACKEND=jax python keras_digits.py 1 /tmp/keras_digits
+KERAS_BACKEND=jax python keras_digits.py 0 /tmp/keras_digits
+KERAS_BACKEND=jax python keras_digits.py 1 /tmp/keras_digits
 """
 
 from __future__ import annotations

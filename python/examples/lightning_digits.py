@@ -1,7 +1,7 @@
 """Federates a small network in Lightning. Run it twice, in two terminals:
 
-    python lightning_digits.py 0 /tmp/lightning_digits
-    python lightning_digits.py 1 /tmp/lightning_digits
+python lightning_digits.py 0 /tmp/lightning_digits
+python lightning_digits.py 1 /tmp/lightning_digits
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Federates a small network in PyTorch. Run it twice, in two terminals:
 
-    python torch_digits.py 0 /tmp/torch_digits
-    python torch_digits.py 1 /tmp/torch_digits
+python torch_digits.py 0 /tmp/torch_digits
+python torch_digits.py 1 /tmp/torch_digits
 """
 
 from __future__ import annotations

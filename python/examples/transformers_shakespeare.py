@@ -1,7 +1,7 @@
 """Federates a tiny GPT-2 of characters by Hugging Face's Trainer. Run it twice, in two terminals, with any text:
 
-    python transformers_shakespeare.py 0 /tmp/shakespeare input.txt
-    python transformers_shakespeare.py 1 /tmp/shakespeare input.txt
+python transformers_shakespeare.py 0 /tmp/shakespeare input.txt
+python transformers_shakespeare.py 1 /tmp/shakespeare input.txt
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import peerfold
 from peerfold.transformers import FederatedCallback
 
 number, directory, file = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-read = gzip.open(file, "rb").read() if file.suffix == ".gz" else file.read_bytes()
+read = file.read_bytes()
+read = gzip.decompress(read) if file.suffix == ".gz" else read
 text = torch.tensor(list(read[:65536]), dtype=torch.long).clamp(max=127)
 # Each node has one half.
 half = text.view(2, -1)[number]

@@ -33,12 +33,15 @@ from ._events import Event
 from ._folders import InMemoryFolder, LocalFolder, P2PFolder, S3Folder, SharedFolder
 from ._native import __version__
 from ._node import AsyncFederatedNode, FederatedNode, Middle, SyncFederatedNode
+from ._options import AsyncOptions, BucketOptions, NetworkOptions, SyncOptions
 from ._strategies import *  # noqa: F403
 from ._strategies import __all__ as _rules
 from ._strategy import Round, Strategy, Update
 
 __all__ = [
     "AsyncFederatedNode",
+    "AsyncOptions",
+    "BucketOptions",
     "CheckpointError",
     "Error",
     "Event",
@@ -50,6 +53,7 @@ __all__ = [
     "LocalFolder",
     "MetricsError",
     "Middle",
+    "NetworkOptions",
     "P2PFolder",
     "QuorumError",
     "Round",
@@ -60,6 +64,7 @@ __all__ = [
     "Strategy",
     "StrategyError",
     "SyncFederatedNode",
+    "SyncOptions",
     "Update",
     "UsageError",
     "WeightsError",

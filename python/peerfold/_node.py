@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import math
+import operator
 import tempfile
 import threading
 import weakref
@@ -353,9 +353,13 @@ class FederatedNode:
 
     @staticmethod
     def _count(number: Any) -> int:
-        if isinstance(number, bool) or not math.isfinite(number) or int(number) != number or not 0 <= number < 2**64:
+        try:
+            whole = operator.index(number)
+        except TypeError:
+            whole = -1
+        if isinstance(number, bool) or not 0 <= whole < 2**64:
             raise UsageError(f"{number!r} is no count: give a whole number from 0")
-        return int(number)
+        return whole
 
     def _split(self, weights: Weights) -> tuple[Weights, Weights]:
         """What is shared, and what stays."""

@@ -45,6 +45,8 @@ use std::{
 const SIGNALS: Duration = Duration::from_millis(50);
 /// For how long an interrupted job is waited for.
 const GRACE: Duration = Duration::from_secs(2);
+/// Longest that the end of a node is waited for.
+const MAX_CLOSE: Duration = Duration::from_secs(120);
 
 /// What several nodes of this process share: the memory behind `InMemoryFolder`.
 #[pyclass(frozen, module = "peerfold._native")]
@@ -461,27 +463,28 @@ impl Node {
         Ok(self.handle()?.stop.is_requested())
     }
 
-    /// Leaves the federation and makes the home free. Waits so many seconds for what is under way; `False` if that
-    /// hasn't ended by then. Does nothing in a child of `fork`.
-    fn close(&self, py: Python<'_>, seconds: f64) -> bool {
+    /// Leaves the federation and makes the home free. Waits so many seconds for what is under way, or until a signal's
+    /// handler raises; `False` if that hasn't ended by then. Does nothing in a child of `fork`.
+    fn close(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
         if self.process != process::id() {
-            return true;
+            return Ok(true);
         }
-        let Some(handle) = &self.handle else { return true };
+        let Some(handle) = &self.handle else { return Ok(true) };
         handle.stop.request();
         drop(handle.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let until = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default().min(GRACE * 60);
-        py.detach(|| {
-            let mut ended = handle.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*ended {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                ended = handle.ended.1.wait_timeout(ended, left).unwrap_or_else(PoisonError::into_inner).0;
+        let until = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default().min(MAX_CLOSE);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let ended = py.detach(|| {
+                let ended = handle.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let waited = handle.ended.1.wait_timeout_while(ended, left.min(SIGNALS), |ended| !*ended);
+                *waited.unwrap_or_else(PoisonError::into_inner).0
+            });
+            if ended || left.is_zero() {
+                return Ok(ended);
             }
-            *ended
-        })
+            py.check_signals()?;
+        }
     }
 }
 

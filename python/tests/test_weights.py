@@ -131,7 +131,7 @@ def test_a_wrong_update_loses_nothing(wrong: dict[str, Any], told: str) -> None:
     lone.finish()
 
 
-@pytest.mark.parametrize("count", [-1, 1.5, True, float("nan"), 2**64])
+@pytest.mark.parametrize("count", [-1, 1.5, True, float("nan"), 2**64, "many", None])
 def test_a_wrong_count_is_told(count: Any) -> None:
     with node() as lone:
         lone.begin(model())
