@@ -19,7 +19,7 @@ from ._arrays import Arrays, Weights
 from ._errors import MetricsError, Stopped, UsageError, WeightsError
 from ._events import EventCallback, Teller, log
 from ._folders import InMemoryFolder, SharedFolder, check_options
-from ._strategy import rule_of
+from ._strategy import Rule, rule_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -32,7 +32,7 @@ State = bytes | Mapping[str, Any]
 T = TypeVar("T")
 
 #: For how long the end of the interpreter waits for a node.
-_AT_EXIT = 10.0
+_AT_EXIT = 5.0
 
 _nodes: weakref.WeakSet[FederatedNode] = weakref.WeakSet()
 
@@ -41,7 +41,9 @@ _nodes: weakref.WeakSet[FederatedNode] = weakref.WeakSet()
 def _end() -> None:
     """Stops all nodes when the interpreter ends: afterwards none of their threads may call it."""
     for node in list(_nodes):
-        node.close(_AT_EXIT)
+        if not node.close(_AT_EXIT) and isinstance(node._rule, Rule):
+            node._rule.interrupt()
+            node.close(_AT_EXIT)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ class FederatedNode:
                 f"{folder!r} is no shared folder: give a P2PFolder, S3Folder, LocalFolder or InMemoryFolder"
             )
         self._shared = _arrays.keeper(filter)
+        rule = rule_of(strategy)
+        self._rule: object = rule[1]
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if home is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="peerfold-home-", ignore_cleanup_errors=True)
@@ -119,7 +123,7 @@ class FederatedNode:
             federation=folder.federation,
             run=folder.run,
             home=self.home,
-            rule=rule_of(strategy),
+            rule=rule,
             num_nodes=num_nodes,
             seed=seed,
             keys=folder._keys,
@@ -244,20 +248,21 @@ class FederatedNode:
         """Requests a stop, from any thread: whatever waits for peers ends, and `epochs` gives no more."""
         self._native.stop()
 
-    def close(self, seconds: float = 60.0) -> None:
+    def close(self, seconds: float = 60.0) -> bool:
         """Leaves the federation and makes the home free; what is complete is saved. May be called twice.
 
-        Waits so many seconds, 120 at most, for what is under way.
+        Waits so many seconds, 120 at most, for what is under way. `False` if that hasn't ended by then.
         """
         with self._closing:
             if not self._native.close(seconds):
                 log.warning("the node is still busy with its last call after %s s, and ends when that does", seconds)
-                return
+                return False
             if self._teller.is_alive() and self._teller is not threading.current_thread():
                 self._teller.join(seconds)
             if self._temporary is not None:
                 self._temporary.cleanup()
             _nodes.discard(self)
+            return True
 
     def __enter__(self) -> Self:
         """The node itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _arrays, _native
-from ._errors import StrategyError
+from ._errors import Stopped, StrategyError
 
 if TYPE_CHECKING:
     from ._native import Tensor
@@ -88,6 +89,7 @@ class Rule:
         """A rule that has folded nothing."""
         self._begun_badly: Exception | None = None
         self._saved = b""
+        self._folding: int | None = None
 
     def begin_with(self, weights: dict[str, Any]) -> None:
         """Called with the weights from which the node begins, before the first fold, unless it is restored."""
@@ -113,6 +115,21 @@ class Rule:
 
     def fold(self, number: int, failures: int, came: list[tuple[Any, ...]]) -> tuple[list[Tensor], list[float]]:
         """See `fold_updates`. Checks what it gives."""
+        self._folding = threading.get_ident()
+        try:
+            return self._fold(number, failures, came)
+        finally:
+            self._folding = None
+
+    def interrupt(self) -> None:
+        """Has a fold under way raise, in the code of the rule: for the end of the interpreter, which would crash it."""
+        if (thread := self._folding) is not None:
+            import ctypes
+
+            error = ctypes.py_object(Stopped)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
+
+    def _fold(self, number: int, failures: int, came: list[tuple[Any, ...]]) -> tuple[list[Tensor], list[float]]:
         if self._begun_badly is not None:
             raise StrategyError("the strategy could not begin") from self._begun_badly
         updates = [
