@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -220,3 +221,11 @@ def test_serverless_buckets_keep_values_whose_prefixes_dont_collide(
         updated, _ = node.update_parameters(parameters(value), num_examples=10, metrics={}, epoch=0)
     assert values(updated) == [2, 2]
     assert list(one.items()) == [("model", [1])]
+
+
+def test_a_serverless_bucket_needs_no_boto3_for_its_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    folder = serverless.S3Folder("weights/run")
+    assert folder.peerfold_folder().url == "s3://weights/run/peerfold-updates"
+    with pytest.raises(ModuleNotFoundError, match="need boto3"):
+        folder["key"] = 1

@@ -61,6 +61,12 @@ def test_torchs_names_are_those_of_state_dict_and_tied_weights_are_once(torch: A
     assert "norm.num_batches_tracked" in names
     compiled = torch.compile(torch.nn.DataParallel(model))
     assert list(weights(compiled)) == names
+    distributed = torch.distributed
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        assert list(weights(torch.nn.parallel.DistributedDataParallel(model))) == names
+    finally:
+        distributed.destroy_process_group()
     zeros = {name: np.zeros(tuple(value.shape)) for name, value in weights(model).items()}
     parameter = model.first.weight
     load(model, zeros)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from typing import Any
 import peerfold
 
 from .base_folder import SharedFolder, checked, decode, encode
+
+LOGGER = logging.getLogger("peerfold.flwr_serverless")
 
 
 class S3FolderWithBytes(SharedFolder):
@@ -34,16 +37,27 @@ class S3FolderWithBytes(SharedFolder):
         """
         if directory is None:
             raise TypeError("an S3Folder needs a directory: bucket/prefix")
-        import boto3
-
         self.directory = directory
         self.bucket, _, prefix = directory.removeprefix("s3://").partition("/")
         self.prefix = prefix.rstrip("/") or None
         self.retry_sleep_time = retry_sleep_time
         self.max_retry = max_retry
+        try:
+            import boto3
+        except ModuleNotFoundError:
+            LOGGER.warning(
+                "boto3 isn't installed: nodes can use the folder, but models and metrics can't be kept in it"
+            )
+            return
         self.s3 = boto3.client("s3")
         if check_at_init:
             self._check()
+
+    def __getattr__(self, name: str) -> Any:
+        """Only `s3`, where there is no boto3."""
+        if name == "s3":
+            raise ModuleNotFoundError("values by key in a bucket need boto3: pip install boto3")
+        raise AttributeError(name)
 
     def _check(self) -> None:
         key = f"dummy_{time.time_ns()}"
