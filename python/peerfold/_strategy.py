@@ -71,7 +71,7 @@ class Round:
     failures: int  #: Updates that could not be used.
 
 
-#: A rule of the user's own: gets the updates, the node's own first, and gives the new weights: all of them, by name.
+#: A rule of the user's own: gets the updates, one of them the node's own, and gives all of the new weights, by name.
 #: It may take the `Round` as a second argument.
 FoldFunction = Callable[..., Mapping[str, Any]]
 

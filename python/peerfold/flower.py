@@ -41,7 +41,7 @@ _one_at_a_time = threading.Lock()
 
 
 class FlowerRule(Rule):
-    """A strategy of Flower's: its `aggregate_fit` is called with the updates of a fold, the node's own first.
+    """A strategy of Flower's: its `aggregate_fit` is called with the updates of a fold, also the node's own.
 
     The order of a model's arrays is that of their names. Figures that it aggregates are in `metrics` afterwards. What
     it remembers from round to round in attributes that are arrays, lists of arrays, or `Parameters`, as Flower's own
