@@ -130,7 +130,7 @@ def test_serverless_synchronous_nodes_and_a_dead_peer() -> None:
     begun = threading.Barrier(2)
 
     def live(number: int) -> Any:
-        node = serverless.SyncFederatedNode(folder, FedAvg(), num_nodes=2, deadline=2.0)
+        node = serverless.SyncFederatedNode(folder, FedAvg(), num_nodes=2, deadline=8.0)
         with pytest.raises(ValueError, match="is not an int"):
             node.update_parameters(parameters(1), num_examples=10)
         begun.wait()
