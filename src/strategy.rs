@@ -87,7 +87,7 @@ pub use self::per_tensor::PerTensor;
 pub use self::registry::{STRATEGIES, StrategySpec};
 pub use self::tensor_rules::{TENSOR_PARAMETERS, TensorRules, Treatment};
 
-use crate::weights::{ReadError, TensorReader, Weights};
+use crate::weights::{Metric, ReadError, TensorReader, Weights};
 use libp2p_identity::PeerId;
 use std::io::{self, Write};
 
@@ -108,6 +108,8 @@ pub struct Update<'a> {
     pub staleness: f64,
     /// The training loss F that the author claims.
     pub loss: Option<f64>,
+    /// All figures that the author claims, the loss among them. No built-in rule reads them.
+    pub metrics: &'a [Metric],
     /// The number of peers that the author says it knows.
     pub degree: Option<u64>,
     /// Whether it is the folding node's own.
@@ -125,6 +127,7 @@ impl<'a> Update<'a> {
             epoch: 1,
             staleness: 0.0,
             loss: None,
+            metrics: &[],
             degree: None,
             own: false,
         }
@@ -266,6 +269,14 @@ pub enum FoldError {
         author: PeerId,
         /// Why.
         source: ReadError,
+    },
+    /// A rule of the user's own has failed, for a reason of its own.
+    #[error("{strategy} failed: {what}")]
+    Own {
+        /// The strategy.
+        strategy: &'static str,
+        /// Why, in its own words; several lines if it has a traceback.
+        what: String,
     },
     /// Saved state that isn't this strategy's.
     #[error("the saved state is not one of {strategy}: {what}")]

@@ -10,7 +10,7 @@ use crate::{
     bucket::{BucketKeys, BucketOptions, BucketSettings},
     cache::CacheSettings,
     entries::Membership,
-    folder::{Author, CachedOptions, FolderUrl},
+    folder::{Author, CachedOptions, FolderUrl, MemoryFolder, MemoryStorage, SharedFolder},
     home::Home,
     p2p::{FederationName, NETWORK_SOCKET, NetworkOptions, NetworkSettings},
     secret::Secret,
@@ -39,6 +39,9 @@ pub struct NodeConfig {
     pub run: String,
     /// Where updates are put and found.
     pub folder: FolderUrl,
+    /// What the nodes of this process share, if the folder is [`FolderUrl::Memory`]: those whose configurations have
+    /// clones of one storage. A new one is this node's alone.
+    pub memory: MemoryStorage,
     /// How to take part in the network, if the folder is [`FolderUrl::P2p`].
     pub network: NetworkSettings,
     /// How to use a bucket, if the folder is [`FolderUrl::Bucket`], and which one behind a network. Only allowed
@@ -90,6 +93,7 @@ impl NodeConfig {
             federation: federation.into(),
             run: "1".to_owned(),
             folder,
+            memory: MemoryStorage::new(),
             network: NetworkSettings::default(),
             bucket: BucketSettings::default(),
             bucket_keys: None,
@@ -194,7 +198,10 @@ impl NodeConfig {
                 membership: membership.clone(),
                 ..CachedOptions::in_run(&run_dir)
             };
-            let folder = self.folder.open(author, options)?;
+            let folder: Arc<dyn SharedFolder> = match &self.folder {
+                FolderUrl::Memory => Arc::new(MemoryFolder::new(&self.memory, author)),
+                folder => folder.open(author, options)?,
+            };
             let strategy = self.strategy.build_for(&self.buffers)?;
             let follower = followed.map(|(file, newest)| ListFollower::start(file, newest, &folder, &membership));
             let options = ParticipantOptions { checks: self.checks.clone(), membership, events: self.events.clone() };

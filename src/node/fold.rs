@@ -169,6 +169,7 @@ impl Input {
             epoch: self.metadata.epoch,
             staleness: self.staleness as f64,
             loss: self.metadata.metric("loss"),
+            metrics: &self.metadata.metrics,
             degree: self.metadata.metric(DEGREE).and_then(degree),
             own: self.own,
         }

@@ -285,8 +285,8 @@ fn parts<'a>(round: &Round<'a>, tensors: &'a [usize]) -> Vec<Part<'a>> {
     round.updates.iter().map(part).collect()
 }
 
-fn of_parts<'a>(round: &Round<'_>, parts: &'a [Part<'a>]) -> Vec<Update<'a>> {
-    let update = |(update, part): (&Update<'_>, &'a Part<'a>)| Update {
+fn of_parts<'a>(round: &Round<'a>, parts: &'a [Part<'a>]) -> Vec<Update<'a>> {
+    let update = |(update, part): (&Update<'a>, &'a Part<'a>)| Update {
         author: update.author,
         weights: part,
         delta: update.delta,
@@ -294,6 +294,7 @@ fn of_parts<'a>(round: &Round<'_>, parts: &'a [Part<'a>]) -> Vec<Update<'a>> {
         epoch: update.epoch,
         staleness: update.staleness,
         loss: update.loss,
+        metrics: update.metrics,
         degree: update.degree,
         own: update.own,
     };

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Settings whose values are not just of their form: the key, a value as flag and variable have it, and as TOML has it.
-const SETTINGS: [(&str, &str, &str); 62] = [
+const SETTINGS: [(&str, &str, &str); 63] = [
     ("federation", "hospitals", "\"hospitals\""),
     ("run", "2", "\"2\""),
     ("folder", "memory:", "\"memory:\""),

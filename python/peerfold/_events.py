@@ -1,0 +1,105 @@
+"""Events: what happens in a node, as Python objects, for a callback and for `logging`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from . import _native
+
+#: Where events are logged, and what else the package has to say.
+log = logging.getLogger("peerfold")
+
+#: Events that tell of trouble.
+_WARNINGS = frozenset(
+    {"alone", "rejected", "suspect", "mismatch", "excluded", "claim_cut", "not_folded", "folder_failed", "peer_dropped"}
+    | {"progress_dropped", "left_out"}
+)
+#: Events of which there are many.
+_DETAILS = frozenset({"published", "received", "peer_reached", "peer_not_reached", "progress_saved"})
+
+
+class Event(Mapping[str, Any]):
+    """Something that has happened in a node.
+
+    `event.name` is what: `started`, `folded`, `rejected`, … Its fields are attributes, and items as in a dict:
+    `event.epoch` is `event["epoch"]`. The events and their fields are those of `peerfold node --json`, which
+    `schema/events.schema.json` in the repository describes.
+    """
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        """An event of these fields, of which `event` is its name."""
+        self._fields = fields
+
+    @property
+    def name(self) -> str:
+        """What has happened."""
+        return str(self._fields["event"])
+
+    def __getattr__(self, field: str) -> Any:
+        """A field."""
+        if field.startswith("_"):
+            raise AttributeError(field)
+        try:
+            return self._fields[field]
+        except KeyError:
+            raise AttributeError(f"the event {self.name} has no field {field!r}") from None
+
+    def __getitem__(self, field: str) -> Any:
+        """A field."""
+        return self._fields[field]
+
+    def __iter__(self) -> Iterator[str]:
+        """Its fields' names."""
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        """How many fields it has."""
+        return len(self._fields)
+
+    def __repr__(self) -> str:
+        """Its name and fields."""
+        fields = ", ".join(f"{name}={value!r}" for name, value in self._fields.items() if name != "event")
+        return f"Event({self.name}, {fields})"
+
+    def __str__(self) -> str:
+        """As it is logged."""
+        fields = ", ".join(f"{name}={_short(value)}" for name, value in self._fields.items() if name != "event")
+        return f"{self.name}: {fields}"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 2000 or "\n" in text else f"{text[:2000]}…"
+
+
+#: What is called with each event, on a thread of the package's own.
+EventCallback = Callable[[Event], object]
+
+
+class Teller(threading.Thread):
+    """Takes a node's events and tells them. A thread of its own, so that a slow callback holds nobody up."""
+
+    def __init__(self, events: _native.Events, callback: EventCallback | None) -> None:
+        """Tells these events to the callback, if there is one, and to `logging`."""
+        super().__init__(name="peerfold-events", daemon=True)
+        self._events, self._callback = events, callback
+
+    def run(self) -> None:
+        """Until the node has ended."""
+        while (taken := self._events.next()) is not None:
+            text, lost = taken
+            if lost:
+                log.warning("%d events were lost: the callback takes longer than the node has them", lost)
+            event = Event(json.loads(text))
+            level = logging.WARNING if event.name in _WARNINGS else logging.INFO
+            log.log(logging.DEBUG if event.name in _DETAILS else level, "%s", event)
+            if self._callback is None:
+                continue
+            try:
+                self._callback(event)
+            except Exception:
+                log.exception("the callback for events has failed at %s; it is called for the next one again", event)

@@ -1,0 +1,3 @@
+"""The version of flwr-serverless whose names and signatures these are."""
+
+__version__ = "0.2.10"

@@ -1,0 +1,231 @@
+"""Clients of Flower without a server, and flwr-serverless's names."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import peerfold
+
+flwr = pytest.importorskip("flwr", reason="flwr isn't installed")
+
+from flwr.client import NumPyClient  # noqa: E402
+from flwr.common import ndarrays_to_parameters, parameters_to_ndarrays  # noqa: E402
+from flwr.server.strategy import FedAdam, FedAvg  # noqa: E402
+
+from peerfold import flower  # noqa: E402
+from peerfold import flwr_serverless as serverless  # noqa: E402
+
+
+class Client(NumPyClient):  # type: ignore[misc]
+    """Moves towards its own number."""
+
+    def __init__(self, number: float) -> None:
+        self.number = number
+        self.configs: list[Any] = []
+
+    def get_parameters(self, config: Any) -> list[Any]:
+        return [np.zeros((2, 2)), np.zeros(1)]
+
+    def fit(self, parameters: list[Any], config: Any) -> tuple[list[Any], int, dict[str, Any]]:
+        self.configs.append(("fit", config))
+        return [array + (self.number - array) * 0.5 for array in parameters], 10, {"near": self.number, "who": "me"}
+
+    def evaluate(self, parameters: list[Any], config: Any) -> tuple[float, int, dict[str, Any]]:
+        self.configs.append(("evaluate", config))
+        return float(abs(parameters[0] - self.number).mean()), 5, {"accuracy": self.number}
+
+
+def weighted_average(metrics: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+    total = sum(count for count, _ in metrics)
+    names = metrics[0][1].keys()
+    return {name: sum(count * each[name] for count, each in metrics) / total for name in names}
+
+
+def strategy(**options: Any) -> Any:
+    return FedAvg(
+        on_fit_config_fn=lambda round: {"round": round},
+        on_evaluate_config_fn=lambda round: {"evaluation": round},
+        fit_metrics_aggregation_fn=weighted_average,
+        evaluate_metrics_aggregation_fn=weighted_average,
+        **options,
+    )
+
+
+def test_clients_run_without_a_server() -> None:
+    folder = peerfold.InMemoryFolder()
+    clients = [Client(0), Client(4)]
+
+    def live(number: int) -> flower.History:
+        return flower.run(clients[number], folder, strategy(), 3, num_nodes=2)
+
+    with ThreadPoolExecutor(2) as threads:
+        one, two = threads.map(live, range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(one.parameters, two.parameters, strict=True))
+    assert one.parameters[0].shape == (2, 2)
+    assert one.parameters[1].tolist() == [1.75]
+    assert clients[0].configs == [
+        (what, {name: round}) for round in (1, 2, 3) for what, name in (("fit", "round"), ("evaluate", "evaluation"))
+    ]
+    assert one.metrics_aggregated_fit == {round: {"near": 2.0} for round in (1, 2, 3)}
+    assert one.metrics_aggregated_evaluate == {round: {"accuracy": 2.0} for round in (1, 2)}
+    assert one.losses[3] == 1.75
+    assert two.metrics_evaluate[3] == {"accuracy": 4}
+    assert one.metrics_fit[1]["who"] == "me"
+
+
+def test_initial_parameters_come_first_and_a_killed_client_goes_on(tmp_path: Path) -> None:
+    initial = ndarrays_to_parameters([np.full((2, 2), 8.0), np.zeros(1)])
+    folder = peerfold.LocalFolder(tmp_path / "shared")
+    first = flower.run(Client(0), folder, strategy(initial_parameters=initial), 1, home=tmp_path / "home")
+    assert first.parameters[0].tolist() == [[4, 4], [4, 4]]
+
+    class Failing(Client):
+        def evaluate(self, parameters: list[Any], config: Any) -> Any:
+            raise RuntimeError("no data")
+
+    with pytest.raises(RuntimeError, match="no data"):
+        flower.run(Failing(0), folder, strategy(initial_parameters=initial), 3, home=tmp_path / "home")
+    last = flower.run(Client(0), folder, peerfold.FedAvg(), 3, home=tmp_path / "other")
+    assert last.parameters
+    client = Client(0)
+    flower.run(client, folder, strategy(initial_parameters=initial), 3, home=tmp_path / "home")
+    assert client.configs[0] == ("fit", {"round": 3})
+
+
+def parameters(value: float) -> Any:
+    return ndarrays_to_parameters([np.full((2, 3), value, np.float32), np.full(12, value, np.float32)])
+
+
+def values(of: Any) -> list[float]:
+    return [float(array.mean()) for array in parameters_to_ndarrays(of)]
+
+
+@pytest.mark.parametrize("kind", ["memory", "local"])
+def test_serverless_asynchronous_nodes(kind: str, tmp_path: Path) -> None:
+    folder = serverless.InMemoryFolder() if kind == "memory" else serverless.LocalFolder(directory=str(tmp_path))
+    one = serverless.AsyncFederatedNode(shared_folder=folder, strategy=FedAvg())
+    two = serverless.AsyncFederatedNode(folder, FedAvg(), node_id="two")
+    updated, metrics = one.update_parameters(parameters(1), num_examples=10, metrics={"loss": 1.0}, epoch=0)
+    assert (values(updated), metrics) == ([1, 1], {"loss": 1.0})
+    updated, metrics = two.update_parameters(parameters(4), num_examples=20, metrics={"loss": 4.0}, epoch=0)
+    assert values(updated) == [3, 3]
+    assert metrics == {"num_examples": 30, "num_nodes": 2, "loss": 3.0}
+    updated, metrics = one.update_parameters(parameters(7), num_examples=10, metrics=None, upload_only=True)
+    assert (values(updated), metrics) == ([7, 7], None)
+    # What is kept by key isn't mixed with it.
+    assert list(folder.items()) == []
+    assert two.node_id == "two"
+    assert two.counter == 1
+
+
+def test_serverless_synchronous_nodes_and_a_dead_peer() -> None:
+    folder = serverless.InMemoryFolder()
+    begun = threading.Barrier(2)
+
+    def live(number: int) -> Any:
+        node = serverless.SyncFederatedNode(folder, FedAvg(), num_nodes=2, deadline=8.0)
+        with pytest.raises(ValueError, match="is not an int"):
+            node.update_parameters(parameters(1), num_examples=10)
+        begun.wait()
+        updated, _ = node.update_parameters(parameters(number), num_examples=10, metrics={}, epoch=0)
+        if number == 1:
+            # It dies.
+            node.node.close()
+            return values(updated)
+        again, _ = node.update_parameters(updated, num_examples=10, metrics={}, epoch=1)
+        return values(again)
+
+    with ThreadPoolExecutor(2) as threads:
+        one, two = threads.map(live, range(2))
+    assert one == two == [0.5, 0.5]
+
+
+def test_serverless_nodes_share_a_strategy_with_a_memory() -> None:
+    folder = serverless.InMemoryFolder()
+    shared = FedAdam(initial_parameters=parameters(0), eta=0.1)
+    nodes = [serverless.AsyncFederatedNode(folder, shared) for _ in range(2)]
+    seen = []
+    for round in range(3):
+        for node in nodes:
+            updated, _ = node.update_parameters(parameters(1), num_examples=10, metrics={}, epoch=round)
+        seen.append(values(updated)[0])
+    assert 0 < seen[0] < seen[1] < seen[2] < 1
+
+
+@pytest.mark.parametrize("key", ["model", "keras/node/metrics.json"])
+def test_serverless_folders_keep_values_without_pickle(key: str, tmp_path: Path) -> None:
+    folder = serverless.LocalFolder(directory=str(tmp_path))
+    for value in (b"bytes", "text", [0, 1, 2], {"a": 1.5}):
+        folder[key] = value
+        assert folder[key] == value
+        assert folder.get(key) == value
+    folder[key] = np.arange(3)
+    assert np.array_equal(folder[key], np.arange(3))
+    assert [name for name, _ in folder.items()] == [key]
+    assert len(folder) == 1
+    assert bool(folder)
+    del folder[key]
+    assert folder[key] is None
+    assert folder.get(key, 7) == 7
+    with pytest.raises(ValueError, match="must not be None"):
+        folder[key] = None
+    with pytest.raises(TypeError, match="keeps bytes, arrays, and what JSON has"):
+        folder[key] = object()
+    with pytest.raises(TypeError, match="keeps bytes, arrays, and what JSON has"):
+        folder[key] = np.array([object()])
+    raw = folder.get_raw_folder()
+    with pytest.raises(AssertionError, match="must be bytes"):
+        raw[key] = "text"
+
+
+@pytest.mark.parametrize("key", ["../out", "/etc/passwd", "a/../../b", "", "a//b", ".peerfold/x", "..", "a\0b"])
+def test_serverless_keys_lead_nowhere_else(key: str, tmp_path: Path) -> None:
+    folder = serverless.LocalFolder(directory=str(tmp_path / "folder"))
+    with pytest.raises(ValueError, match="can't be a key"):
+        folder[key] = 1
+
+
+def test_serverless_folders_unpickle_nothing(tmp_path: Path) -> None:
+    import pickle
+
+    folder = serverless.LocalFolder(directory=str(tmp_path))
+    (tmp_path / "evil.value").write_bytes(pickle.dumps([1, 2]))
+    with pytest.raises(ValueError, match="no value that such a folder has written"):
+        folder["evil"]
+    (tmp_path / "array.value").write_bytes(b"n" + b"\x93NUMPY\x01\x00" + b"\xff" * 100)
+    with pytest.raises(ValueError):  # noqa: PT011
+        folder["array"]
+
+
+def test_serverless_buckets_keep_values_whose_prefixes_dont_collide(
+    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    one = serverless.S3Folder(directory="weights/serverless")
+    other = serverless.S3Folder("s3://weights/serverless-2")
+    one["model"] = [1]
+    other["model"] = [2]
+    assert list(one.items()) == [("model", [1])]
+    assert other["model"] == [2]
+    assert one["nothing"] is None
+    nodes = [serverless.AsyncFederatedNode(one, FedAvg(), home=None) for _ in range(2)]
+    for node, value in zip(nodes, (1, 3), strict=True):
+        updated, _ = node.update_parameters(parameters(value), num_examples=10, metrics={}, epoch=0)
+    assert values(updated) == [2, 2]
+    assert list(one.items()) == [("model", [1])]
+
+
+def test_a_serverless_bucket_needs_no_boto3_for_its_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    folder = serverless.S3Folder("weights/run")
+    assert folder.peerfold_folder().url == "s3://weights/run/peerfold-updates"
+    with pytest.raises(ModuleNotFoundError, match="need boto3"):
+        folder["key"] = 1
