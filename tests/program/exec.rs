@@ -67,7 +67,7 @@ fn learn_together(example: &str, of: &str, tensors: &[&str], better_than: f64) {
     let command = format!("{of} {EXAMPLES}/{example}");
     let nodes = ["a", "b"].iter().enumerate().map(|(part, home)| {
         let part = format!("{part}/2");
-        let out = sandbox.path(&format!("{home}.safetensors"));
+        let out = sandbox.path(format!("{home}.safetensors"));
         let args = ["--partition", &part, "--sync", "--epochs", "4", "--out", out.to_str().unwrap()];
         Running::start(node(&sandbox, home, &command, &args))
     });
@@ -85,7 +85,7 @@ fn learn_together(example: &str, of: &str, tensors: &[&str], better_than: f64) {
         let folded = last.unwrap()["folded_accuracy"];
         assert!(folded > better_than, "{folded}");
     }
-    let [one, other] = ["a", "b"].map(|home| fs::read(sandbox.path(&format!("{home}.safetensors"))).unwrap());
+    let [one, other] = ["a", "b"].map(|home| fs::read(sandbox.path(format!("{home}.safetensors"))).unwrap());
     assert!(one == other);
     let weights = Weights::from_safetensors(&one.into()).unwrap();
     let names: Vec<&str> = weights.layout().tensors().iter().map(|tensor| tensor.name.as_str()).collect();
@@ -117,7 +117,7 @@ fn a_script_federates_a_program_that_knows_nothing_of_it() {
     }
     let sandbox = Sandbox::new();
     let nodes = [("a", "1\n2\n3\n"), ("b", "10\n")].map(|(home, numbers)| {
-        let file = sandbox.path(&format!("{home}.txt"));
+        let file = sandbox.path(format!("{home}.txt"));
         fs::write(&file, numbers).unwrap();
         let args = ["--sync", "--nodes", "2", "--epochs", "40"];
         let mut node = node(&sandbox, home, &format!("{EXAMPLES}/train.sh"), &args);
