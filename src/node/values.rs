@@ -130,23 +130,21 @@ impl Values {
         self.fetched.clone()
     }
 
-    /// Gives up what came too late, except each listed author's newest update, and of the others that are here in part
-    /// those that are listed, and one that is listed no more: the first after what `has` of that author, its number. If
-    /// that were given up too, nothing would ever come of an author whose values take longer than it publishes two more.
-    /// But what hasn't begun to come by then won't be given any more.
+    /// Gives up what came too late, except what is listed, and of each listed author one that newer ones have overtaken, if
+    /// a part of it is here: the first after what `has` of that author, its number. If those were given up too, nothing
+    /// would ever come of an author whose values take longer than it publishes two more. What hasn't begun to come by then
+    /// won't be given any more.
     pub(super) fn retain(&self, listing: &Listing, has: impl Fn(PeerId) -> Option<u64>) {
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         let mut first: BTreeMap<PeerId, u64> = BTreeMap::new();
-        late.retain(|&(author, root), Fetching { entry, .. }| {
-            let listed = listing.of(author);
-            let is_newest = listed.first().is_some_and(|newest| newest.root() == Some(root));
-            let is_kept = is_newest || !listed.is_empty() && self.folder.has_part(entry);
-            if is_kept && !listing.has(author, root) && has(author).is_none_or(|number| entry.sequence > number) {
+        for (&(author, root), Fetching { entry, .. }) in late.iter() {
+            let is_overtaken = !listing.has(author, root) && !listing.of(author).is_empty();
+            let is_new = has(author).is_none_or(|number| entry.sequence > number);
+            if is_overtaken && is_new && self.folder.has_part(entry) {
                 let first = first.entry(author).or_insert(entry.sequence);
                 *first = entry.sequence.min(*first);
             }
-            is_kept
-        });
+        }
         late.retain(|&(author, root), Fetching { entry, .. }| {
             listing.has(author, root) || first.get(&author) == Some(&entry.sequence)
         });

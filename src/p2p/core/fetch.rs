@@ -56,7 +56,7 @@ impl Core {
         }
         if !job.is_active() {
             job.tried = Tried::default();
-            self.fetches.requeue(root);
+            self.fetches.wait(root);
         }
     }
 

@@ -129,6 +129,29 @@ impl Fetches {
         }
     }
 
+    /// Has a job wait for a place: where it is, if it does already, and else at the end.
+    pub(super) fn wait(&mut self, root: Root) {
+        match self.jobs.get(&root).map(|job| job.stage) {
+            Some(Stage::Queued { .. }) => self.reclaim(root),
+            _ => self.requeue(root),
+        }
+    }
+
+    /// Where a job waits, if it does.
+    pub(super) fn turn(&self, root: &Root) -> Option<u64> {
+        match self.jobs.get(root)?.stage {
+            Stage::Queued { number, .. } => Some(number),
+            _ => None,
+        }
+    }
+
+    /// Has a job that waits take a turn before its own.
+    pub(super) fn take_turn(&mut self, root: Root, turn: u64) {
+        if let Some(Stage::Queued { claim, number }) = self.jobs.get(&root).map(|job| job.stage) {
+            self.set_stage(root, Stage::Queued { claim, number: number.min(turn) });
+        }
+    }
+
     /// Puts a waiting job, whatever it waits for, at the end of the queue.
     pub(super) fn requeue(&mut self, root: Root) {
         let Some(job) = self.jobs.get_mut(&root) else { return };
@@ -254,5 +277,32 @@ impl Fetches {
     pub(super) fn needed_for(&self, hash: &BlobHash, asked_for: Root) -> Option<Root> {
         let needs = |root: &&Root| self.jobs.get(*root).is_some_and(|job| job.todo.contains_key(hash));
         std::iter::once(&asked_for).chain(&self.active).find(needs).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_the_place_of_a_value_that_waits_takes_its_turn() {
+        let claim = Claim { whose: Whose::Known, sake: Sake::Announced };
+        let [old, other, new] = [1, 2, 3].map(|byte| Root::from_bytes([byte; 32]));
+        let mut fetches = Fetches::default();
+        for root in [old, other, new] {
+            fetches.job(root, Sake::Announced, Whose::Known);
+        }
+        let turn = fetches.turn(&old);
+        fetches.remove(old);
+        assert_eq!(fetches.queued(claim).collect::<Vec<_>>(), [other, new]);
+        fetches.take_turn(new, turn.unwrap_or(u64::MAX));
+        assert_eq!(fetches.queued(claim).collect::<Vec<_>>(), [new, other]);
+        // It keeps the turn when somebody waits for it, and loses it when it has had it in vain.
+        fetches.wait(new);
+        assert_eq!(fetches.queued(claim).collect::<Vec<_>>(), [new, other]);
+        fetches.set_stage(new, Stage::Looking);
+        assert_eq!(fetches.turn(&new), None);
+        fetches.wait(new);
+        assert_eq!(fetches.queued(claim).collect::<Vec<_>>(), [other, new]);
     }
 }

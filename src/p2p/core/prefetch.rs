@@ -62,10 +62,13 @@ impl Core {
         let set = board.set();
         let newest = self.worth_fetching(&set, author);
         let root = newest.as_ref().and_then(|entry| entry.root());
+        // Else one that publishes more often than its turn comes would never have it.
+        let mut turn = None;
         for old in self.prefetches.roots.get(&author).cloned().unwrap_or_default() {
             let Some(job) = self.fetches.jobs.get(&old) else { continue };
             let stands = job.unasked.get(&author).is_some_and(|entry| set.holds(&entry.hash()));
             if Some(old) != root && !(job.is_active() && stands && root.is_some()) {
+                turn = turn.or(self.fetches.turn(&old));
                 self.prefetches.ended(&author, &old);
                 self.drop_unasked(old, author);
             }
@@ -76,6 +79,9 @@ impl Core {
             self.prefetches.roots.entry(author).or_default().insert(root);
             let whose = self.whose(&set, author);
             self.want_unasked(root, entry, whose);
+            if let Some(turn) = turn {
+                self.fetches.take_turn(root, turn);
+            }
         }
     }
 
