@@ -94,7 +94,7 @@ impl Federation {
             accuracy: None,
         };
         let members = (0..size.nodes).map(member).collect();
-        let mut federation = Self { size, sandbox: Sandbox::new(), members, sender, said, epochs_done: 0, kills: 0 };
+        let mut federation = Self { size, sandbox: Sandbox::alone(), members, sender, said, epochs_done: 0, kills: 0 };
         // A node whose end is that of its standard input begins only in a home that is there.
         (0..size.nodes).for_each(|number| _ = federation.peer(number));
         (0..size.nodes).for_each(|number| federation.live(number));

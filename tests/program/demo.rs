@@ -152,7 +152,7 @@ fn few_nodes_many_nodes_and_a_kill_in_the_last_epoch() {
     ] {
         // A node that doesn't wait needs enough epochs for another's update to arrive.
         let length = if args.contains(&"--sync") { ["--steps-per-epoch", "5"] } else { ["--period", "0.3"] };
-        let told = told(&[args, &["--epochs", "3"], &length].concat());
+        let told = told_in(&Sandbox::alone(), &[args, &["--epochs", "3"], &length].concat(), &[]);
         assert!(told.all_finished(nodes, 3), "{args:?}: {:?}", told.notes);
         assert_eq!(told.gains().len() as u64, nodes);
         assert_eq!(told.notes.len(), if args.contains(&"--kill") { 2 } else { 0 }, "{args:?}: {:?}", told.notes);

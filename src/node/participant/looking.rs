@@ -108,8 +108,8 @@ impl Participant {
     }
 
     /// The same for a node that needn't wait: what has not come as soon as its [patience](crate::node::patience::Patience) ends is fetched on
-    /// in the background and counts at the next look. Until then the newest of the author's updates that has come counts,
-    /// also one that newer ones have overtaken meanwhile; without `again` only if it is newer than what was folded of the
+    /// in the background and counts at the next look. Until then the author's update before that one counts, if it is
+    /// here, or once an older one that has come since; without `again` only what is newer than all that was folded of the
     /// author. With it, how many came too late.
     ///
     /// A node that never got anything looks again whenever a value or an entry comes, for as long as its patience allows
@@ -167,24 +167,20 @@ impl Participant {
         let (listing, chosen, mut look) = self.look(choose, Some(Instant::now())).await?;
         self.patience.waited(look.waited);
         let from = self.standpoint();
+        let is_unfolded = |entry: &SignedEntry| self.roster.is_unfolded(entry.key.author(), entry.sequence);
         let before = |place: usize| {
             let author = chosen[place].key.author();
-            let listed = listing.of(author).get(1).cloned();
-            let overtaken = self.values.overtaken(&listing, author);
-            let arrived = self.arrived_of(author).map(|arrived| arrived.entry.clone());
-            let arrived = arrived.filter(|entry| entry.root().is_some_and(|root| !listing.has(author, root)));
-            let all: Vec<Arc<SignedEntry>> = listed.into_iter().chain(overtaken).chain(arrived).collect();
-            all.into_iter().map(move |entry| (place, entry))
+            let listed = listing.of(author).get(1).cloned().filter(|entry| again || is_unfolded(entry));
+            // Once: it is old, and may be the only one for long.
+            let overtaken = self.values.overtaken(&listing, author).filter(|entry| is_unfolded(entry));
+            listed.into_iter().chain(overtaken).map(|entry| (place, entry)).collect::<Vec<_>>()
         };
-        let is_fresh = |entry: &SignedEntry| {
+        let is_fresh = |(_, entry): &(usize, Arc<SignedEntry>)| {
             let (author, epoch) = (entry.key.author(), entry.key.update_epoch());
             epoch.is_some_and(|epoch| self.roster.staleness(author, epoch, from) <= from.reach)
         };
-        let wanted = |(_, entry): &(usize, Arc<SignedEntry>)| {
-            is_fresh(entry) && (again || self.roster.is_unfolded(entry.key.author(), entry.sequence))
-        };
         let (places, entries): (Vec<usize>, Vec<_>) =
-            look.late.iter().flat_map(|&place| before(place)).filter(wanted).unzip();
+            look.late.iter().flat_map(|&place| before(place)).filter(is_fresh).unzip();
         let here = entries.iter().map(|entry| self.patience.of(entry.key.author(), LEAST_PATIENCE));
         let waits: Vec<Wait> = here.map(|here| Wait { here, until: None }).collect();
         let found = self.arrive(&entries, &waits, true).await?;
