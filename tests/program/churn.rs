@@ -32,13 +32,14 @@ struct Size {
     disturbances: usize,
     /// At least so many of which are kills.
     kills: usize,
-    /// Final accuracies, 0 to 1, differ by no more than this.
-    tolerance: f64,
 }
 
-/// In so few epochs not all is learned that could be: one run of eight ends more than one point below an undisturbed one.
-const SHORT: Size = Size { nodes: 4, epochs: 24, steps: 25, disturbances: 12, kills: 3, tolerance: 0.025 };
-const LONG: Size = Size { nodes: 20, epochs: 600, steps: 10, disturbances: 3600, kills: 1200, tolerance: 0.01 };
+/// In fewer epochs not all is learned that could be, and whoever was away has learned less: with half as many, one run of
+/// eight ends more than a point below an undisturbed one.
+const SHORT: Size = Size { nodes: 4, epochs: 48, steps: 25, disturbances: 12, kills: 3 };
+const LONG: Size = Size { nodes: 20, epochs: 600, steps: 10, disturbances: 3600, kills: 1200 };
+/// Final accuracies, 0 to 1, differ by no more than this.
+const A_POINT: f64 = 0.01;
 
 /// What is done to a node, and undone once the others have got on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,5 +277,5 @@ fn disturbed_all_the_time_they_finish_as_well_as_undisturbed() {
     let (disturbed, kills) = Federation::start(size).run(1, size.disturbances);
     println!("undisturbed {undisturbed:.4}, after {kills} kills {disturbed:.4}");
     assert!(kills >= size.kills, "only {kills} kills");
-    assert!(disturbed > undisturbed - size.tolerance, "{disturbed} instead of {undisturbed}");
+    assert!(disturbed > undisturbed - A_POINT, "{disturbed} instead of {undisturbed}");
 }
