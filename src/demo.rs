@@ -97,7 +97,8 @@ pub(crate) struct DemoFlags {
     /// Wait after each epoch for the others' updates of that epoch.
     #[arg(long)]
     sync: bool,
-    /// Kill a node with SIGKILL in one of its epochs, and start it again two epochs later: 1@3 is node 1, epoch 3.
+    /// Kill a node with SIGKILL in one of its epochs, and start it again two epochs later: 1@3 is node 1, epoch 3, or a
+    /// later one if another node has received nothing by then.
     #[arg(long, value_name = "NODE@EPOCH")]
     kill: Option<Kill>,
     /// Decides partition, first weights and data order.

@@ -75,6 +75,8 @@ struct Running {
     /// What the bucket has cost by the end of the newest epoch of this process.
     paid: BucketFigures,
     epoch: u64,
+    /// The newest epoch that this process has published.
+    published: Option<u64>,
     /// Whether the network and the bucket work, as it has told last.
     routes: Option<(Option<bool>, bool)>,
     finished: bool,
@@ -181,6 +183,7 @@ impl<'a> Phase<'a> {
                 before: (0, 0),
                 paid: BucketFigures::default(),
                 epoch: 0,
+                published: None,
                 routes: None,
                 finished: false,
                 killed: false,
@@ -214,13 +217,14 @@ impl<'a> Phase<'a> {
                     live.event(number, &timed, &names);
                     let node = running.get_mut(number).context("an event of an unknown node")?;
                     node.note(event);
-                    if let (Some(Kill { node: victim, epoch }), Event::Published { epoch: now, .. }) = (kill, event)
-                        && (victim, epoch) == (number, *now)
-                        && let Some(process) = node.process.as_mut().filter(|_| !node.killed)
+                    // Whoever has heard of nobody yet would be through with its epochs before this one is back.
+                    if let Some(Kill { node: victim, epoch }) = kill
+                        && let Some(now) = running[victim].published.filter(|&now| now >= epoch)
+                        && others(&running, victim).all(|other| other.finished || other.result.dealings.has_received())
+                        && running[victim].kill()?
                     {
-                        process.kill()?;
-                        node.killed = true;
-                        live.note(number, &format!("killed with SIGKILL in its epoch {epoch}"));
+                        kill = Some(Kill { node: victim, epoch: now });
+                        live.note(victim, &format!("killed with SIGKILL in its epoch {now}"));
                     }
                 }
                 Message::Ended(number) => {
@@ -297,7 +301,10 @@ impl Running {
         self.result.dealings.note(event);
         match event {
             Event::Started { peer, .. } => self.result.peer.clone_from(peer),
-            Event::Published { num_examples, .. } => self.result.num_examples = *num_examples,
+            Event::Published { epoch, num_examples, .. } => {
+                self.published = Some(*epoch);
+                self.result.num_examples = *num_examples;
+            }
             Event::Routes { network, bucket, .. } => self.routes = Some((*network, *bucket)),
             Event::EpochDone { epoch, seconds, sent, received, bucket, .. } => {
                 self.epoch = *epoch;
@@ -314,6 +321,14 @@ impl Running {
             }
             _ => {}
         }
+    }
+
+    /// Kills its process. Says whether there was one that is not yet being killed.
+    fn kill(&mut self) -> anyhow::Result<bool> {
+        let Some(process) = self.process.as_mut().filter(|_| !self.killed) else { return Ok(false) };
+        process.kill()?;
+        self.killed = true;
+        Ok(true)
     }
 
     fn moved(&mut self, sent: Option<u64>, received: Option<u64>) {
@@ -335,6 +350,7 @@ impl Running {
 
     fn restarted(&mut self) {
         self.paid = BucketFigures::default();
+        self.published = None;
         self.routes = None;
         self.killed = false;
         self.finished = false;
@@ -346,10 +362,13 @@ impl Running {
     }
 }
 
+fn others(running: &[Running], victim: usize) -> impl Iterator<Item = &Running> {
+    running.iter().enumerate().filter(move |(number, _)| *number != victim).map(|(_, node)| node)
+}
+
 /// Whether all others have reached this epoch or their end.
 fn others_are_at(running: &[Running], victim: usize, epoch: u64) -> bool {
-    let others = running.iter().enumerate().filter(|(number, _)| *number != victim);
-    others.into_iter().all(|(_, node)| node.epoch >= epoch || node.finished)
+    others(running, victim).all(|node| node.epoch >= epoch || node.finished)
 }
 
 /// Sends a message when the stop is requested.

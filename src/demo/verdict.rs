@@ -46,6 +46,11 @@ impl Dealings {
         }
     }
 
+    /// Whether an update of another ever came.
+    pub(super) fn has_received(&self) -> bool {
+        self.received
+    }
+
     /// Why it never folded.
     fn reason(&self) -> &str {
         let known = self.failure.as_ref().or(self.rejected.as_ref()).or(self.refused.as_ref());
