@@ -41,6 +41,7 @@ use crate::{
     bootstrap::{self, BootstrapFlags},
     demo,
     home::Home,
+    logs,
     program::{self, print},
     settings::Written,
 };
@@ -131,10 +132,6 @@ enum Command {
     },
 }
 
-/// What is logged if `RUST_LOG` doesn't say.
-const LOGS: &str = "warn,libp2p_kad=error,libp2p_autonat=error,libp2p_relay=error,libp2p_dcutr=error,quinn_udp=error,\
-                    aws_config=off,exec=info";
-
 /// What follows the flags in `node --help`.
 const NODE_HELP: &str = "\
 Each of these flags is also an environment variable and a key of the file that --config names: \
@@ -221,9 +218,7 @@ pub fn main() -> ExitCode {
     let _failpoints = fail::has_failpoints().then(fail::FailScenario::setup);
     let logs = |matches: &ArgMatches| match matches.subcommand_name() {
         Some("bootstrap") => bootstrap::LOGS,
-        // Kademlia only warns that a node is alone, the others of what other peers do, and the SDK only repeats the error as
-        // Rust data.
-        _ => LOGS,
+        _ => logs::NODE,
     };
     program::run(command_line(), "PEERFOLD_", logs, |matches| dispatch(Cli::from_arg_matches(matches)?.command))
 }

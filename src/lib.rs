@@ -45,6 +45,7 @@
 //! | [`entries`] | what is known of a federation |
 //! | [`weights`] | tensors, layouts, safetensors files, manifests, signed entries |
 //! | [`secret`] | what hides a federation from who isn't in it |
+//! | `logs` | what a node's program logs (feature `logs`) |
 //! | [`settings`] | what each layer's settings are declared by |
 //!
 //! The layers below and above these, and the invariants, are in `ARCHITECTURE.md` in the repository.
@@ -75,6 +76,8 @@ pub mod experiment;
 pub mod file_format;
 pub mod folder;
 pub mod home;
+#[cfg(feature = "logs")]
+pub mod logs;
 pub mod node;
 pub mod p2p;
 mod pasted;

@@ -1,7 +1,6 @@
 //! What this crate's programs have in common: arguments, logs, signals, errors on one line, and wrapping text.
 
 mod environment;
-mod gathered;
 mod mistakes;
 mod page;
 #[cfg(feature = "cli")]
@@ -29,8 +28,7 @@ pub(crate) use self::{
     timed_event::rfc_3339,
 };
 
-use self::gathered::Gathered;
-use crate::descriptors;
+use crate::{descriptors, logs::Gathered};
 use anyhow::Context;
 use clap::ArgMatches;
 use std::{
@@ -69,7 +67,8 @@ pub(crate) fn run(
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(logs(&matches)));
     let color = io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(color);
-    tracing_subscriber::registry().with(lines.with_filter(filter.and(Gathered::default()))).init();
+    let gathered = Gathered::new(|line| drop(writeln!(io::stderr().lock(), "{line}")));
+    tracing_subscriber::registry().with(lines.with_filter(filter.and(gathered))).init();
     match work(&matches) {
         Ok(code) => code,
         Err(error) => match error.downcast::<clap::Error>() {

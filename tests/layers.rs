@@ -17,7 +17,7 @@ use std::{
 
 /// From the bottom to the top. Modules in one line may use each other, but not in a circle.
 const LAYERS: &[&[&str]] = &[
-    &["descriptors", "durable_file", "file_format", "pasted", "printable", "secret", "settings", "untrusted"],
+    &["descriptors", "durable_file", "file_format", "logs", "pasted", "printable", "secret", "settings", "untrusted"],
     &["weights"],
     &["entries"],
     &["home"],

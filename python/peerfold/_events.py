@@ -1,7 +1,8 @@
-"""Events: what happens in a node, as Python objects, for a callback and for `logging`."""
+"""Events: what happens in a node, as Python objects, for a callback and for `logging`; and what Rust's half logs."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import threading
@@ -103,3 +104,49 @@ class Teller(threading.Thread):
                 self._callback(event)
             except Exception:
                 log.exception("the callback for events has failed at %s; it is called for the next one again", event)
+
+
+class _LogReader(threading.Thread):
+    """Gives what Rust's half logs to `logging`, under `peerfold` and the names of its modules."""
+
+    _levels = {"ERROR": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.INFO}
+
+    def __init__(self, lines: _native.Events) -> None:
+        """Of these lines."""
+        super().__init__(name="peerfold-logs", daemon=True)
+        self._lines = lines
+
+    def run(self) -> None:
+        """Until it is closed."""
+        while (taken := self._lines.next()) is not None:
+            text, lost = taken
+            if lost:
+                log.warning("%d log lines were lost", lost)
+            line = json.loads(text)
+            logger = log.getChild(line["target"].removeprefix("peerfold::").replace("::", "."))
+            logger.log(self._levels.get(line["level"], logging.DEBUG), "%s", line["message"])
+
+    def close(self) -> None:
+        """Says what there is, and ends."""
+        self._lines.close()
+        self.join(1)
+
+
+_following = threading.Lock()
+_reader: _LogReader | None = None
+
+
+def follow_logs() -> None:
+    """From the first call on, what Rust's half logs goes to `logging`, until the interpreter ends."""
+    global _reader
+    with _following:
+        if _reader is None and (lines := _native.follow_logs()) is not None:
+            _reader = _LogReader(lines)
+            _reader.start()
+
+
+@atexit.register
+def _end_logs() -> None:
+    # After the nodes have ended: what is registered first is called last.
+    if _reader is not None:
+        _reader.close()

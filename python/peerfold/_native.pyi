@@ -18,9 +18,10 @@ class Buffer:
     """Bytes that never change, which arrays are views of."""
 
 class Events:
-    """A node's events."""
+    """A node's events, or log lines."""
 
     def next(self) -> tuple[str, int] | None: ...
+    def close(self) -> None: ...
 
 class Memory:
     """What several nodes of this process share."""
@@ -53,6 +54,7 @@ class Node:
 
 Parameter = tuple[str, str, str]
 
+def follow_logs() -> Events | None: ...
 def settings(group: str) -> list[tuple[str, str, str, str | None]]: ...
 def strategies() -> list[tuple[str, list[str], str, str, list[Parameter], list[Parameter]]]: ...
 def check_strategy(name: str, params: dict[str, str]) -> None: ...

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import _arrays, _native
 from ._arrays import Arrays, Weights
 from ._errors import MetricsError, Stopped, UsageError, WeightsError
-from ._events import EventCallback, Teller, log
+from ._events import EventCallback, Teller, follow_logs, log
 from ._folders import InMemoryFolder, SharedFolder, check_options
 from ._strategy import Rule, rule_of
 
@@ -131,6 +131,7 @@ class FederatedNode:
             distinct=texts[1],
             recipe=texts[2],
         )
+        follow_logs()
         self._native = _native.Node(making, {**folder._options, **options})
         self._state: bytes | Arrays | None = None
         self._origin: str | None = None

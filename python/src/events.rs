@@ -1,4 +1,5 @@
-//! The queue between a node, which must not wait for Python, and Python, which may be busy.
+//! The queue between a node, which must not wait for Python, and Python, which may be busy. Events go through one, and
+//! log lines through another.
 
 use peerfold::node::{Event, EventSink};
 use pyo3::prelude::*;
@@ -32,15 +33,21 @@ impl EventQueue {
     pub(crate) fn sink(&self) -> EventSink {
         let queue = self.clone();
         Arc::new(move |event: &Event| {
-            let Ok(json) = serde_json::to_string(event) else { return };
-            let mut waiting = queue.lock();
-            if waiting.events.len() >= MAX_WAITING {
-                waiting.events.pop_front();
-                waiting.lost += 1;
+            if let Ok(json) = serde_json::to_string(event) {
+                queue.push(json);
             }
-            waiting.events.push_back(json);
-            queue.waiting.1.notify_one();
         })
+    }
+
+    /// One more, without waiting.
+    pub(crate) fn push(&self, json: String) {
+        let mut waiting = self.lock();
+        if waiting.events.len() >= MAX_WAITING {
+            waiting.events.pop_front();
+            waiting.lost += 1;
+        }
+        waiting.events.push_back(json);
+        self.waiting.1.notify_one();
     }
 
     /// No event follows: readers get what waits, and then the end.
@@ -64,15 +71,20 @@ impl EventQueue {
     }
 }
 
-/// A node's events. It doesn't keep the node alive.
+/// What comes through a queue: a node's events, or log lines. It doesn't keep the node alive.
 #[pyclass(frozen, module = "peerfold._native")]
 pub(crate) struct Events(pub(crate) EventQueue);
 
 #[pymethods]
 impl Events {
     /// Waits for the next event, with the GIL released: its JSON, and how many before it were lost because nobody took
-    /// them; `None` when the node has ended.
+    /// them; `None` at the end.
     fn next(&self, py: Python<'_>) -> Option<(String, u64)> {
         py.detach(|| self.0.next())
+    }
+
+    /// Nothing follows: whoever waits gets the end.
+    fn close(&self) {
+        self.0.close();
     }
 }

@@ -8,6 +8,7 @@
 //! | `arrays` | weights from NumPy arrays and back |
 //! | `errors` | the package's exceptions for Rust's errors |
 //! | `events` | the queue between a node, which must not wait, and Python, which may |
+//! | `logs` | what is logged, on its way to Python's `logging` |
 //! | `node` | a node: its run on a thread of its own, and how Python's threads wait for it |
 //! | `options` | settings from Python's values, by the layers' own declarations |
 //! | `rules` | the strategies there are, and strategies that are Python objects |
@@ -16,6 +17,7 @@
 mod arrays;
 mod errors;
 mod events;
+mod logs;
 mod node;
 mod options;
 mod rules;
@@ -31,6 +33,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<events::Events>()?;
     module.add_class::<node::Node>()?;
     module.add_class::<node::Memory>()?;
+    module.add_function(wrap_pyfunction!(logs::follow_logs, module)?)?;
     module.add_function(wrap_pyfunction!(options::settings, module)?)?;
     module.add_function(wrap_pyfunction!(rules::strategies, module)?)?;
     module.add_function(wrap_pyfunction!(rules::check_strategy, module)?)

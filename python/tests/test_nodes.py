@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Recorder, model
+from conftest import PATIENCE, Recorder, model
 
 import peerfold
 
@@ -382,3 +382,24 @@ def test_cancelling_a_wait_stops_the_node(recorder: Recorder) -> None:
         return stopped
 
     assert asyncio.run(cancelled())
+
+
+def test_what_the_native_half_logs_comes_to_logging(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    warned = threading.Event()
+
+    class Warned(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "can't be reached" in record.getMessage():
+                assert (record.levelno, record.name) == (logging.WARNING, "peerfold.p2p.network.discovery")
+                warned.set()
+
+    handler = Warned()
+    logging.getLogger("peerfold").addHandler(handler)
+    try:
+        nobody = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWHHzSeKaY8xuZVzkLbKFfvNgPPeKhFBGrMbNzbm5akpqu"
+        folder = peerfold.P2PFolder("logs", bootstrap=[nobody], listen=["/ip4/127.0.0.1/tcp/0"], no_mdns=True)
+        with peerfold.AsyncFederatedNode(folder, home=tmp_path / "home") as node:
+            node.begin(model())
+            assert warned.wait(PATIENCE), caplog.text
+    finally:
+        logging.getLogger("peerfold").removeHandler(handler)

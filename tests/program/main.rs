@@ -27,6 +27,7 @@ mod identity;
 mod members;
 mod mistakes;
 mod moved;
+mod names;
 mod nat;
 mod network;
 mod node;

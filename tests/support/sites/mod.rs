@@ -3,6 +3,7 @@
 
 mod gateway;
 mod line;
+mod name_server;
 
 use std::{
     ffi::OsStr,
@@ -14,6 +15,7 @@ use std::{
 
 pub(crate) use gateway::Gateway;
 pub(crate) use line::Quality;
+pub(crate) use name_server::{Asking, NameServer};
 
 use line::Line;
 
@@ -70,6 +72,11 @@ impl Internet {
     /// the test is skipped wherever it can't be made.
     pub(crate) fn with_gateways(test: &str) -> Option<Self> {
         Self::made(test, UNRESERVED, &["miniupnpd", "iptables-legacy"])
+    }
+
+    /// Likewise, where there is a [`NameServer`].
+    pub(crate) fn with_names(test: &str) -> Option<Self> {
+        Self::made(test, DOCUMENTATION, &["dnsmasq"])
     }
 
     fn made(test: &str, network: &'static str, tools: &[&str]) -> Option<Self> {

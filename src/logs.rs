@@ -1,13 +1,18 @@
-//! Warnings that others can cause, gathered: of each kind a few a minute, and a count of the rest.
+//! What a node's program logs: which lines, and of the warnings that others can cause a few of each kind a minute, and a
+//! count of the rest.
 
 use std::{
     collections::HashMap,
-    io::{self, Write},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 use tracing::{Event, Level, Metadata, callsite::Identifier};
 use tracing_subscriber::layer::{Context, Filter};
+
+/// What is logged of a node, as `RUST_LOG` says it. Kademlia only warns that a node is alone, the others of what other peers
+/// do, and AWS' SDK only repeats the error as Rust data.
+pub const NODE: &str = "warn,libp2p_kad=error,libp2p_autonat=error,libp2p_relay=error,libp2p_dcutr=error,\
+                        quinn_udp=error,aws_config=off,exec=info";
 
 const SPAN: Duration = Duration::from_secs(60);
 /// Warnings of one kind that are told in a minute.
@@ -16,8 +21,18 @@ const TOLD: u64 = 10;
 const SOURCES: [&str; 3] = ["libp2p", "yamux", "peerfold::p2p::network"];
 
 /// Lets a few warnings of each kind through. A kind is a place in the source, so there are only so many.
-#[derive(Default)]
-pub(super) struct Gathered(Mutex<HashMap<Identifier, Kind>>);
+pub struct Gathered {
+    kinds: Mutex<HashMap<Identifier, Kind>>,
+    tell: fn(&str),
+}
+
+impl Gathered {
+    /// With `tell` it says how many were left out, before the next of their kind. It is called while an event is made, so it
+    /// must make none.
+    pub fn new(tell: fn(&str)) -> Self {
+        Self { kinds: Mutex::default(), tell }
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Kind {
@@ -58,14 +73,12 @@ impl<S> Filter<S> for Gathered {
         }
         let now = Instant::now();
         let fate = {
-            let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
             kinds.entry(metadata.callsite()).or_insert(Kind { since: now, times: 0 }).one_more(now)
         };
         if let Fate::ToldAfter(untold) = fate {
-            // An event can't be made while another is.
             let target = metadata.target();
-            let _ =
-                writeln!(io::stderr().lock(), "{untold} more warnings like the next one from {target} were left out");
+            (self.tell)(&format!("{untold} more warnings like the next one from {target} were left out"));
         }
         fate != Fate::Counted
     }
