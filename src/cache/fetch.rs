@@ -19,6 +19,8 @@ pub enum Look {
     Missing {
         /// The manifest.
         manifest: Arc<Manifest>,
+        /// The chunks that are stored, each once.
+        here: Vec<ChunkHash>,
         /// The chunks that are missing with their lengths, each once, in the order in which the manifest first lists
         /// them.
         chunks: Vec<(ChunkHash, u64)>,
@@ -53,11 +55,12 @@ impl Cache {
         let inner = self.open_inner()?;
         let mut seen = HashSet::new();
         let listed = manifest.chunks().iter().enumerate();
-        let chunks: Vec<(ChunkHash, u64)> = listed
+        let (here, chunks): (Vec<_>, Vec<(ChunkHash, u64)>) = listed
             .map(|(number, &hash)| (hash, manifest.plan().length(number)))
-            .filter(|&(hash, length)| seen.insert(hash) && !inner.state.has_chunk((hash.into(), length)))
-            .collect();
-        Ok(if chunks.is_empty() { Look::Whole { manifest } } else { Look::Missing { manifest, chunks } })
+            .filter(|&(hash, _)| seen.insert(hash))
+            .partition(|&(hash, length)| inner.state.has_chunk((hash.into(), length)));
+        let here = here.into_iter().map(|(hash, _)| hash).collect();
+        Ok(if chunks.is_empty() { Look::Whole { manifest } } else { Look::Missing { manifest, here, chunks } })
     }
 
     /// Verifies a blob that was fetched for a value and stores it: as its manifest if `hash` is the root. Not flushed.

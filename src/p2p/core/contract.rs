@@ -32,8 +32,13 @@ pub enum RequestFailed {
 pub enum Looked {
     /// Its manifest isn't there.
     NoManifest,
-    /// These chunks are missing, each with its length.
-    Missing(Vec<(ChunkHash, u64)>),
+    /// A part of it is there.
+    Part {
+        /// These chunks.
+        here: Vec<ChunkHash>,
+        /// And these are missing, each with its length.
+        missing: Vec<(ChunkHash, u64)>,
+    },
     /// All of it is there.
     Whole,
     /// The manifest isn't what the entry says: of another layout or length.

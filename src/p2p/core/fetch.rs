@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     entries::EntrySet,
-    weights::{EntryHash, Root, SignedEntry},
+    weights::{BlobHash, EntryHash, Root, SignedEntry},
 };
 use libp2p_identity::PeerId;
 use std::{sync::Arc, time::Duration};
@@ -146,13 +146,16 @@ impl Core {
             return self.look_up(root);
         }
         job.lookups += 1;
-        let is_begun = matches!(looked, Looked::Missing(_));
+        let is_begun = matches!(looked, Looked::Part { .. });
         let missing: Vec<_> = match looked {
             Looked::Whole => return self.complete(root),
             Looked::NotAsSigned => return self.not_as_signed(root, about),
             Looked::Failed(error) => return self.fail(root, FetchError::Cache(error)),
             Looked::NoManifest => vec![(root.into(), None)],
-            Looked::Missing(chunks) => chunks.into_iter().map(|(hash, length)| (hash.into(), Some(length))).collect(),
+            Looked::Part { here, missing } => {
+                job.fetchers.are_here(here.into_iter().map(BlobHash::from));
+                missing.into_iter().map(|(hash, length)| (hash.into(), Some(length))).collect()
+            }
         };
         if job.lookups > MAX_LOOKUPS {
             return self.fail(root, FetchError::NotKept);

@@ -22,7 +22,7 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Fetchers {
     pub(super) others: BTreeMap<PeerId, Fetcher>,
-    /// The chunks that have come here, in their order.
+    /// The chunks that have come here, in their order, or were here before.
     pub(super) came: Vec<BlobHash>,
     /// Whether members were told that this node fetches it.
     pub(super) invited: bool,
@@ -103,6 +103,12 @@ impl Fetchers {
     pub(super) fn came(&mut self, hash: BlobHash) {
         self.came.push(hash);
         self.others.values_mut().for_each(|fetcher| _ = fetcher.has.remove(&hash));
+    }
+
+    /// These chunks are here already: of an attempt before this one, or of another value.
+    pub(super) fn are_here(&mut self, hashes: impl Iterator<Item = BlobHash>) {
+        let known: BTreeSet<BlobHash> = self.came.iter().copied().collect();
+        hashes.filter(|hash| !known.contains(hash)).for_each(|hash| self.came(hash));
     }
 
     /// Who has all of the value has answered with a chunk after this time.

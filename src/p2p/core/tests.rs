@@ -308,7 +308,8 @@ impl Rig {
 fn missing(weights: &Weights, there: &[ChunkHash]) -> Looked {
     let manifest = weights.manifest();
     let chunks = manifest.chunks().iter().enumerate().filter(|(_, hash)| !there.contains(hash));
-    Looked::Missing(chunks.map(|(at, hash)| (*hash, manifest.plan().length(at))).collect())
+    let missing = chunks.map(|(at, hash)| (*hash, manifest.plan().length(at))).collect();
+    Looked::Part { here: there.to_vec(), missing }
 }
 
 fn compare(digest: crate::weights::Digest) -> SyncRequest {

@@ -79,7 +79,7 @@ pub(super) fn look(cache: &Cache, entry: &SignedEntry) -> Done {
     let looked = match cache.look(root) {
         Ok(Look::NoManifest) => Looked::NoManifest,
         Ok(Look::Missing { manifest, .. } | Look::Whole { manifest }) if !as_signed(&manifest) => Looked::NotAsSigned,
-        Ok(Look::Missing { chunks, .. }) => Looked::Missing(chunks),
+        Ok(Look::Missing { here, chunks, .. }) => Looked::Part { here, missing: chunks },
         Ok(Look::Whole { .. }) => Looked::Whole,
         Err(error) => Looked::Failed(error.to_string()),
     };

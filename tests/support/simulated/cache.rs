@@ -37,12 +37,10 @@ impl Cache {
         if manifest.layout().id() != entry.layout || manifest.layout().bytes() != length {
             return Looked::NotAsSigned;
         }
-        let chunks = manifest.chunks().iter().enumerate();
-        let missing: Vec<_> = chunks
-            .filter(|(_, hash)| !self.blobs.contains_key(&(**hash).into()))
-            .map(|(at, hash)| (*hash, manifest.plan().length(at)))
-            .collect();
-        if missing.is_empty() { Looked::Whole } else { Looked::Missing(missing) }
+        let chunks = manifest.chunks().iter().enumerate().map(|(at, hash)| (*hash, manifest.plan().length(at)));
+        let (here, missing): (Vec<_>, Vec<_>) = chunks.partition(|(hash, _)| self.blobs.contains_key(&(*hash).into()));
+        let here = here.into_iter().map(|(hash, _)| hash).collect();
+        if missing.is_empty() { Looked::Whole } else { Looked::Part { here, missing } }
     }
 
     pub fn store(&mut self, hash: BlobHash, bytes: Bytes) -> StoreResult {

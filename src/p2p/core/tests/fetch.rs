@@ -328,7 +328,7 @@ fn a_manifest_that_lies_is_its_authors_fault_alone() {
     rig.input(Input::Want(honest.clone()));
     rig.lookups();
     // One lists a chunk of the other, with another length.
-    rig.looked(root(&liar), Looked::Missing(vec![(chunk, 5)]));
+    rig.looked(root(&liar), Looked::Part { here: Vec::new(), missing: vec![(chunk, 5)] });
     rig.looked(root(&honest), missing(&value, &[]));
     let [first, second] = &rig.asked()[..] else { panic!("not two requests") };
     assert_eq!(first.hashes, [chunk.into()]);

@@ -131,6 +131,25 @@ fn a_fetcher_is_told_of_everything_that_came_some_at_a_time() {
     assert_eq!(rig.notices().pop().map(|(_, to, roots)| (to, roots)), Some((peer(3), vec![super::root(&own)])));
 }
 
+#[test]
+fn a_fetcher_is_told_of_what_was_here_before() {
+    let mut rig = Rig::new(None);
+    rig.members(&[1, 2, 3]);
+    let value = weights(1, CHUNKS);
+    let entry = entry_of(2, "big", 1, &value);
+    let here: Vec<_> = value.manifest().chunks()[..40].to_vec();
+    rig.board.insert(entry.clone()).unwrap();
+    rig.input(Input::Want(entry.clone()));
+    rig.lookups();
+    rig.looked(root(&entry), missing(&value, &here));
+    told(&mut rig);
+    tells(&mut rig, 3, root(&entry), &[]);
+    let notices = told(&mut rig);
+    let [(_, to, hashes)] = &notices[..] else { panic!("not one notice: {notices:?}") };
+    let here: BTreeSet<BlobHash> = here.into_iter().map(BlobHash::from).collect();
+    assert_eq!((*to, hashes.iter().copied().collect()), (peer(3), here));
+}
+
 /// Fifteen who only say that they fetch cost a moment, not the value.
 #[test]
 fn who_gets_nowhere_has_no_turn_any_more() {
