@@ -37,7 +37,10 @@ pub(crate) use key::KeyPrefix;
 pub(crate) use reader::checked_spec;
 
 use bytes::Bytes;
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 /// Name of the one tensor of a plain artifact.
 const ARTIFACT: &str = "artifact";
@@ -87,6 +90,8 @@ pub struct Weights {
     layout: Arc<Layout>,
     data: Vec<Bytes>,
     annotations: Annotations,
+    /// Once it was asked for; what is cloned has it too.
+    manifest: Arc<OnceLock<Manifest>>,
 }
 
 impl PartialEq for Weights {
@@ -117,7 +122,7 @@ impl Weights {
                 return Err(WeightsError::Length { tensor: spec.clone(), got, expected });
             }
         }
-        Ok(Self { layout, data, annotations: Annotations::default() })
+        Ok(Self { layout, data, annotations: Annotations::default(), manifest: Arc::default() })
     }
 
     /// Any bytes as a value: one `u8` tensor of one dimension. Errors past [`MAX_VALUE_BYTES`].
@@ -178,7 +183,7 @@ impl Weights {
     /// The same tensors with these annotations, which travel with them in the manifest: weights with annotations have a
     /// different root from those without.
     pub fn with_annotations(self, annotations: Annotations) -> Self {
-        Self { annotations, ..self }
+        Self { annotations, manifest: Arc::default(), ..self }
     }
 
     /// Spec and bytes of each tensor, in order of their names.
@@ -191,9 +196,10 @@ impl Weights {
         self.layout.position(name).map(|at| (&self.layout.tensors()[at], &self.data[at]))
     }
 
-    /// The list of the chunks that these weights consist of. Hashes every byte: call it off the async runtime.
+    /// The list of the chunks that these weights consist of. The first call, of these or of what was cloned from them,
+    /// hashes every byte: call it off the async runtime.
     pub fn manifest(&self) -> Manifest {
-        Manifest::of(self)
+        self.manifest.get_or_init(|| Manifest::of(self)).clone()
     }
 }
 

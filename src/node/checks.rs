@@ -130,17 +130,26 @@ impl Checks {
     }
 }
 
+/// Sums that are taken at the same time.
+const SUMS: usize = 8;
+
 /// The sum of the elements' squares, or the number of the first one that is not finite.
 fn sum_of_squares(dtype: DType, bytes: &[u8]) -> Result<f64, u64> {
     fn sum<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Result<f64, u64> {
         let (elements, _) = bytes.as_chunks::<N>();
-        // The common case has no branch in its loop: every non-finite element makes the sum of zeros NaN.
-        let (zeros, squares) = elements.iter().fold((0.0, 0.0), |(zeros, squares), &element| {
+        // The common case has no branch in its loop: every non-finite element makes the sum of zeros NaN. There are
+        // several sums, because one would have each addition wait for the one before.
+        let (mut zeros, mut squares) = ([0.0; SUMS], [0.0; SUMS]);
+        let mut add = |lane: usize, element: [u8; N]| {
             let element = value(element);
-            (zeros + element * 0.0, squares + element * element)
-        });
-        if zeros == 0.0 {
-            return Ok(squares);
+            zeros[lane] += element * 0.0;
+            squares[lane] += element * element;
+        };
+        let (rows, rest) = elements.as_chunks::<SUMS>();
+        rows.iter().for_each(|row| (0..SUMS).for_each(|lane| add(lane, row[lane])));
+        rest.iter().enumerate().for_each(|(lane, &element)| add(lane, element));
+        if zeros.iter().sum::<f64>() == 0.0 {
+            return Ok(squares.iter().sum());
         }
         Err(elements.iter().take_while(|&&element| value(element).is_finite()).count() as u64)
     }
@@ -214,6 +223,15 @@ mod tests {
         let bound = |max_norm| Checks { max_norm: Some(max_norm), ..Checks::default() };
         assert_eq!(bound(5.0).weights(&weights).unwrap(), 5.0);
         assert!(matches!(bound(4.99).weights(&weights), Err(Rejection::Norm { .. })));
+    }
+
+    #[test]
+    fn every_element_counts_in_the_norm() {
+        for length in 0..=2 * SUMS as u64 + 3 {
+            let data = (1..=length).flat_map(|element| (element as f32).to_le_bytes()).collect();
+            let norm = Checks::default().weights(&Weights::new(vec![tensor("w", DType::F32, data)]).unwrap()).unwrap();
+            assert_eq!(norm, ((length * (length + 1) * (2 * length + 1) / 6) as f64).sqrt());
+        }
     }
 
     #[test]

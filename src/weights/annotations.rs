@@ -166,9 +166,20 @@ impl<'de> Deserialize<'de> for Text {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::weights::Weights;
 
     fn of<const N: usize>(texts: [(&str, &str); N]) -> Annotations {
         Annotations::new(texts.map(|(name, text)| (name.to_owned(), text.to_owned())).into()).unwrap()
+    }
+
+    #[test]
+    fn weights_that_are_annotated_later_have_another_root() {
+        let plain = Weights::artifact(vec![5; 9]).unwrap();
+        let root = plain.manifest().root();
+        let annotated = plain.clone().with_annotations(of([("format", "pt")]));
+        assert_eq!(annotated.manifest().annotations(), &of([("format", "pt")]));
+        assert_ne!(annotated.manifest().root(), root);
+        assert_eq!(annotated.with_annotations(Annotations::default()).manifest(), plain.manifest());
     }
 
     #[test]

@@ -19,9 +19,9 @@ use tokio::{
     task::JoinError,
 };
 
-/// The cache is told what is new for a fifth of the time at most: how long that takes grows with what is known, and a
+/// The cache is told what is new for a twentieth of the time at most: how long that takes grows with what is known, and a
 /// flood of entries would keep a core busy with it.
-const KEEPING_PAUSE: u32 = 4;
+const KEEPING_PAUSE: u32 = 19;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Driver {
