@@ -40,7 +40,8 @@ def load(directory: Path, which: str) -> tuple[np.ndarray, np.ndarray]:
 def part(labels: np.ndarray, number: int, nodes: int, skew: float) -> np.ndarray:
     """Which examples are this node's: with the probability `skew` an example is its who owns the label, else anyone's.
 
-    As the paper splits them. All nodes draw the same, so no example is in two parts.
+    As the paper splits them. All nodes draw the same, so no example is in two parts. `peerfold node` splits them
+    likewise, but draws by a generator of its own: its part has examples that these have too.
     """
     draw = np.random.default_rng(0)
     owners = np.concatenate([[node] * len(own) for node, own in enumerate(np.array_split(np.arange(10), nodes))])

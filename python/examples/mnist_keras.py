@@ -1,4 +1,4 @@
-"""The paper's CNN for MNIST in Keras 3, together with nodes in PyTorch and in burn: see "Mixed federations" in README."""
+"""The paper's CNN for MNIST in Keras 3, with nodes in PyTorch and in burn: see "Mixed federations" in the README."""
 
 from __future__ import annotations
 

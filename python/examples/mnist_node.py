@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def settings() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=3, help="of the run")
     parser.add_argument("--steps-per-epoch", type=int, default=1200, help="of 32 examples each")
     parser.add_argument("--sync", action="store_true", help="go epoch by epoch with all others")
+    parser.add_argument("--start-deadline", type=float, default=60.0, help="seconds to wait for the others at first")
     parser.add_argument("--out", type=Path, help="save the final weights there, as safetensors")
     given = parser.parse_args()
     given.number, given.nodes = map(int, given.partition.split("/"))
@@ -54,11 +56,18 @@ def federated(given: argparse.Namespace) -> peerfold.FederatedNode:
         "hyperparameters": alike,
         "distinct": {"partition": given.partition},
         "min_peers": given.nodes - 1,
-        "on_event": lambda event: print(json.dumps(dict(event)), flush=True),
+        "start_deadline": given.start_deadline,
+        "on_event": tell,
     }
     if given.sync:
         return peerfold.SyncFederatedNode(folder, peerfold.FedAvg(), given.nodes, **common)
     return peerfold.AsyncFederatedNode(folder, peerfold.FedAvg(), **common)
+
+
+def tell(event: peerfold.Event) -> None:
+    """Writes an event as a line of JSON."""
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+    print(json.dumps({"time": now, **event}), flush=True)
 
 
 class Data:

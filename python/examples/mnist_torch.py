@@ -1,4 +1,4 @@
-"""The paper's CNN for MNIST in PyTorch, together with nodes in Keras and in burn: see "Mixed federations" in README."""
+"""The paper's CNN for MNIST in PyTorch, with nodes in Keras and in burn: see "Mixed federations" in the README."""
 
 from __future__ import annotations
 

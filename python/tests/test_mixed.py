@@ -70,6 +70,7 @@ def test_nodes_of_all_frameworks_end_with_equal_bits(
             "partition": f"{number}/3",
             "epochs": EPOCHS,
             "steps-per-epoch": STEPS,
+            "start-deadline": PATIENCE,
             "out": tmp_path / f"{number}.safetensors",
             "listen": f"/ip4/127.0.0.1/tcp/{port if number == 0 else 0}",
         }
@@ -77,7 +78,7 @@ def test_nodes_of_all_frameworks_end_with_equal_bits(
         return [*given, "--sync", *(["--bootstrap", first] if number else [])]
 
     only_here = ["--dataset", "mnist", "--nodes", "3", "--no-mdns", "--threads", "1", "--json"]
-    nodes = [programs([program, "node", *settings(0), *only_here, "--start-deadline", str(PATIENCE)])]
+    nodes = [programs([program, "node", *settings(0), *only_here])]
     for number, framework in enumerate(frameworks, 1):
         script = str(EXAMPLES / f"mnist_{framework}.py")
         nodes.append(programs([sys.executable, script, *settings(number)], {"KERAS_BACKEND": "jax"}))
