@@ -40,7 +40,7 @@ class Evaluation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Comes after the fold, as its callback does."""
-        node.evaluated({"accuracy": model.evaluate(x_test, y_test, batch_size=500, verbose=0)[1]})
+        node.evaluated({"accuracy": model.evaluate(x_test, y_test, batch_size=256, verbose=0)[1]})
 
 
 node = mnist_node.federated(given)

@@ -44,7 +44,7 @@ for _ in federation.epochs(given.epochs):
     model.eval()
     with torch.inference_mode():
         right = sum(
-            (model(x).argmax(1) == y).sum().item() for x, y in zip(x_test.split(500), y_test.split(500), strict=True)
+            (model(x).argmax(1) == y).sum().item() for x, y in zip(x_test.split(256), y_test.split(256), strict=True)
         )
     node.evaluated({"accuracy": right / len(y_test)})
 federation.finish()
