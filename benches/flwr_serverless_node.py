@@ -1,4 +1,7 @@
-"""Trains one flwr-serverless node with Keras and prints one JSON line: against_flwr_serverless.py runs it."""
+"""Trains one flwr-serverless node with Keras and prints one JSON line: against_flwr_serverless.py runs it.
+
+With --listen it is a node of Peerfold instead, in the same program, for python_mnist.py.
+"""
 
 import argparse
 import gzip
@@ -12,9 +15,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import tensorflow as tf
-from flwr.server.strategy import FedAvg
-from flwr_serverless import AsyncFederatedNode, LocalFolder
-from flwr_serverless.keras import FlwrFederatedCallback
 
 BATCH = 32
 
@@ -32,6 +32,37 @@ def mnist(directory, part):
     return x, read(directory, f"{part}-labels-idx1-ubyte", 8).astype(np.int64)
 
 
+def flwr_serverless(folder, examples):
+    """A callback of flwr-serverless."""
+    from flwr.server.strategy import FedAvg
+    from flwr_serverless import AsyncFederatedNode, LocalFolder
+    from flwr_serverless.keras import FlwrFederatedCallback
+
+    # A node that meets a file in the making waits for 3 s by default.
+    folder = LocalFolder(folder, retry_sleep_time=0.05, max_retry=60)
+    node = AsyncFederatedNode(shared_folder=folder, strategy=FedAvg())
+    return FlwrFederatedCallback(node, num_examples_per_epoch=examples), lambda: node.counter
+
+
+def peerfold(home, listen, bootstrap, nodes, examples):
+    """A callback of Peerfold."""
+    import peerfold
+    from peerfold.keras import FederatedCallback
+
+    folded = []
+    folder = peerfold.P2PFolder("against", bootstrap, listen=[listen], no_mdns=True)
+    node = peerfold.AsyncFederatedNode(folder, peerfold.FedAvg(), home=home, min_peers=nodes - 1,
+                                       on_event=lambda event: event.name == "folded" and folded.append(event))
+    return FederatedCallback(node, num_examples=examples, metrics={"loss": "loss"}), lambda: len(folded)
+
+
+class Began(keras.callbacks.Callback):
+    """Notes when training begins: both nodes are there."""
+
+    def on_train_begin(self, logs=None):
+        self.began = time.time()
+
+
 class Evaluation(keras.callbacks.Callback):
     """Evaluates after the fold: `validation_data` would do it before."""
 
@@ -42,12 +73,15 @@ class Evaluation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         # Peerfold's batch is 256 too.
         self.accuracies.append(self.model.evaluate(self.x, self.y, batch_size=256, verbose=0)[1])
+        self.ended = time.time()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     for name, kind in ("data-dir", pathlib.Path), ("folder", str), ("index", int), ("nodes", int), ("skew", float):
         parser.add_argument(f"--{name}", type=kind, required=True)
+    parser.add_argument("--listen")
+    parser.add_argument("--bootstrap", action="append", default=[])
     for name in "epochs", "steps-per-epoch", "threads":
         parser.add_argument(f"--{name}", type=int, required=True)
     arguments = parser.parse_args()
@@ -82,16 +116,16 @@ def main():
     data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(x), seed=arguments.index).repeat()
     data = data.batch(BATCH).prefetch(2).with_options(options)
 
-    # A node that meets a file in the making waits for 3 s by default.
-    folder = LocalFolder(arguments.folder, retry_sleep_time=0.05, max_retry=60)
-    node = AsyncFederatedNode(shared_folder=folder, strategy=FedAvg())
-    federation = FlwrFederatedCallback(node, num_examples_per_epoch=arguments.steps_per_epoch * BATCH)
-    evaluation = Evaluation(*test)
-    began = time.time()
+    examples = arguments.steps_per_epoch * BATCH
+    if arguments.listen:
+        federation, folds = peerfold(arguments.folder, arguments.listen, arguments.bootstrap, arguments.nodes, examples)
+    else:
+        federation, folds = flwr_serverless(arguments.folder, examples)
+    began, evaluation = Began(), Evaluation(*test)
     model.fit(data, epochs=arguments.epochs, steps_per_epoch=arguments.steps_per_epoch,
-              callbacks=[federation, evaluation], verbose=0)
-    print(json.dumps({"began": began, "ended": time.time(), "accuracies": evaluation.accuracies,
-                      "parameters": model.count_params(), "folded": node.counter}))
+              callbacks=[federation, began, evaluation], verbose=0)
+    print(json.dumps({"began": began.began, "ended": evaluation.ended, "accuracies": evaluation.accuracies,
+                      "parameters": model.count_params(), "folded": folds()}))
 
 
 if __name__ == "__main__":

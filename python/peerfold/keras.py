@@ -3,7 +3,8 @@
     model.fit(x, y, epochs=10, callbacks=[peerfold.keras.FederatedCallback(node, num_examples=len(x))])
 
 Weights have the paths of Keras' variables as their names, so layers should be called the same on all nodes: Keras
-itself numbers them as a process makes them. The optimizer's variables survive a crash with them.
+itself numbers them as a process makes them. The optimizer's variables survive a crash with them. With a `mapping` they
+are shared under its names, also with nodes of other frameworks: see `peerfold.mappings`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from keras.callbacks import Callback
 
 from ._errors import CheckpointError, WeightsError
 from ._node import FederatedNode
+from .mappings import KERAS, WeightMapping
 
 
 def _named(model: Any) -> dict[str, Any]:
@@ -33,13 +35,22 @@ def _named(model: Any) -> dict[str, Any]:
     return named
 
 
-def weights(model: Any) -> dict[str, Any]:
-    """A model's weights by the paths of its variables: parameters and running statistics."""
-    return {path: np.asarray(variable) for path, variable in _named(model).items()}
+def weights(model: Any, mapping: WeightMapping | None = None) -> dict[str, Any]:
+    """A model's weights by the paths of its variables: parameters and running statistics.
+
+    With a mapping they have its names and shapes; raises `WeightsError` if the model isn't of the mapping.
+    """
+    found = {path: np.asarray(variable) for path, variable in _named(model).items()}
+    return found if mapping is None else mapping.to_shared(KERAS, found)
 
 
-def load(model: Any, new: Mapping[str, Any]) -> None:
-    """Assigns weights to a model. Raises `WeightsError` for paths that it doesn't have; then nothing is changed."""
+def load(model: Any, new: Mapping[str, Any], mapping: WeightMapping | None = None) -> None:
+    """Assigns weights to a model; with a mapping they have its names and shapes.
+
+    Raises `WeightsError` for paths that the model, or names that the mapping, doesn't have; then nothing is changed.
+    """
+    if mapping is not None:
+        new = mapping.from_shared(KERAS, new)
     own = _named(model)
     for path, value in new.items():
         if path not in own:
@@ -64,6 +75,7 @@ class FederatedCallback(Callback):  # type: ignore[misc]
         *,
         metrics: Mapping[str, str] | None = None,
         finish: bool = True,
+        mapping: WeightMapping | None = None,
     ) -> None:
         """A callback for `Model.fit`.
 
@@ -73,9 +85,11 @@ class FederatedCallback(Callback):  # type: ignore[misc]
             metrics: Which of Keras' logs are published, by the names under which; all of them by default.
             finish: Whether the end of `fit` is the end of the run: the node is finished then. With `False` the program
                 may `fit` again, and calls `node.finish()` itself.
+            mapping: Under which names and with which axes the model is shared, such as `peerfold.mappings.mnist`; by
+                the paths of its variables by default.
         """
         super().__init__()
-        self.node, self.num_examples = node, num_examples
+        self.node, self.num_examples, self.mapping = node, num_examples, mapping
         self._metrics, self._finish = metrics, finish
 
     def _optimizer(self) -> dict[str, Any]:
@@ -91,25 +105,27 @@ class FederatedCallback(Callback):  # type: ignore[misc]
         """Gives the model the weights to train on from, and the optimizer what it had before a crash."""
         if self.node.origin is not None:
             return
-        load(self.model, self.node.begin(weights(self.model), self._state(), copy=False))
+        own = weights(self.model, self.mapping)
+        load(self.model, self.node.begin(own, self._state(), copy=False), self.mapping)
         if isinstance(self.node.state, dict):
-            own = self._optimizer()
+            moments = self._optimizer()
             for path, value in self.node.state.items():
-                if path not in own or tuple(own[path].shape) != value.shape:
+                if path not in moments or tuple(moments[path].shape) != value.shape:
                     raise CheckpointError(f"the saved state isn't one of this optimizer: it has {path}")
-                own[path].assign(value)
+                moments[path].assign(value)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Publishes the model, folds, and assigns what was folded."""
         last = int(self.params.get("epochs") or 0)
         if last and self._finish and self.node.epoch >= last:
             # It went on where it was, which was the end.
-            load(self.model, self.node.weights())
+            load(self.model, self.node.weights(), self.mapping)
         else:
             names = self._metrics if self._metrics is not None else {name: name for name in logs or {}}
             figures = {told: (logs or {})[name] for name, told in names.items() if name in (logs or {})}
-            folded = self.node.update(weights(self.model), self.num_examples, figures, self._state(), copy=False)
-            load(self.model, folded)
+            trained = weights(self.model, self.mapping)
+            folded = self.node.update(trained, self.num_examples, figures, self._state(), copy=False)
+            load(self.model, folded, self.mapping)
         if last and self._finish and self.node.epoch >= last:
             self.model.stop_training = True
 

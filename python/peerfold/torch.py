@@ -8,7 +8,8 @@
 
 Names are those of `state_dict`, so a saved model loads by `load_state_dict`. Tensors that are tied, so that several
 names share one memory, are shared under the first of their names. Models within `DistributedDataParallel`,
-`DataParallel` and `torch.compile` are found.
+`DataParallel` and `torch.compile` are found. With a `mapping` they are shared under its names, also with nodes of other
+frameworks: see `peerfold.mappings`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 
 from ._errors import CheckpointError, WeightsError
 from ._node import FederatedNode
+from .mappings import TORCH, WeightMapping
 
 #: Names in the state of a `Federation`.
 _JSON, _TENSOR, _EXTRA = "json", "tensor", "extra"
@@ -44,10 +46,11 @@ def _place(tensor: Any) -> tuple[Any, ...]:
     return storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype
 
 
-def weights(module: Any) -> dict[str, Any]:
+def weights(module: Any, mapping: WeightMapping | None = None) -> dict[str, Any]:
     """The tensors of a model by the names of its `state_dict`, tied ones once. They share the model's memory.
 
-    What a `state_dict` has besides tensors isn't among them.
+    What a `state_dict` has besides tensors isn't among them. With a mapping they have its names and shapes, and are
+    copies where it moves axes; raises `WeightsError` if the model isn't of the mapping.
     """
     seen: set[tuple[Any, ...]] = set()
     found = {}
@@ -55,14 +58,17 @@ def weights(module: Any) -> dict[str, Any]:
         if isinstance(value, torch.Tensor) and (place := _place(value)) not in seen:
             seen.add(place)
             found[name] = value
-    return found
+    return found if mapping is None else mapping.to_shared(TORCH, found)
 
 
-def load(module: Any, new: Mapping[str, Any]) -> None:
+def load(module: Any, new: Mapping[str, Any], mapping: WeightMapping | None = None) -> None:
     """Writes weights into a model in place: parameters stay the same objects, so optimizers go on with them.
 
-    Raises `WeightsError` for names or shapes that the model doesn't have; then nothing is changed.
+    With a mapping they have its names and shapes. Raises `WeightsError` for names or shapes that the model, or the
+    mapping, doesn't have; then nothing is changed.
     """
+    if mapping is not None:
+        new = mapping.from_shared(TORCH, new)
     own = weights(module)
     for name, value in new.items():
         if name not in own:
@@ -122,7 +128,15 @@ def load_optimizer_state(optimizer: Any, saved: Mapping[str, Any]) -> None:
 class Federation:
     """A model in training, and the node that federates it."""
 
-    def __init__(self, node: FederatedNode, model: Any, optimizer: Any = None, scheduler: Any = None) -> None:
+    def __init__(
+        self,
+        node: FederatedNode,
+        model: Any,
+        optimizer: Any = None,
+        scheduler: Any = None,
+        *,
+        mapping: WeightMapping | None = None,
+    ) -> None:
         """Begins: the model gets the weights to train on from, and the optimizer what it had before a crash.
 
         Args:
@@ -130,10 +144,13 @@ class Federation:
             model: The model, on any device.
             optimizer: Its optimizer, whose state then survives a crash.
             scheduler: A schedule of learning rates whose `state_dict` has only figures; likewise.
+            mapping: Under which names and with which axes the model is shared, such as `peerfold.mappings.mnist`; as in
+                its `state_dict` by default.
         """
         self.node, self.model, self.optimizer, self.scheduler = node, model, optimizer, scheduler
-        began = node.begin(weights(model), self._state(), copy=False)
-        load(model, began)
+        self.mapping = mapping
+        began = node.begin(weights(model, mapping), self._state(), copy=False)
+        load(model, began, mapping)
         if isinstance(node.state, dict):
             self._load_state(node.state)
 
@@ -159,7 +176,8 @@ class Federation:
 
         See `peerfold.FederatedNode.update` for its errors. The optimizer keeps its moments.
         """
-        load(self.model, self.node.update(weights(self.model), num_examples, metrics, self._state(), copy=False))
+        trained = weights(self.model, self.mapping)
+        load(self.model, self.node.update(trained, num_examples, metrics, self._state(), copy=False), self.mapping)
 
     def finish(self) -> None:
         """The end of the run: see `peerfold.FederatedNode.finish`."""

@@ -51,11 +51,11 @@ class Recorder:
 
 
 class Process:
-    """A node in a process of its own: `worker.py` with these settings. Its lines are JSON."""
+    """A node in a process of its own. Its lines are JSON."""
 
-    def __init__(self, settings: dict[str, Any], environment: dict[str, str] | None = None) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-u", str(WORKER), json.dumps(settings)],
+            command,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -103,9 +103,9 @@ class Process:
         """By Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
 
-    def end(self, code: int = 0) -> list[dict[str, Any]]:
+    def end(self, code: int = 0, patience: float = PATIENCE) -> list[dict[str, Any]]:
         """Waits for its end. All of its lines."""
-        status = self.process.wait(PATIENCE)
+        status = self.process.wait(patience)
         for reader in self._readers:
             reader.join(PATIENCE)
         while (line := self._queue.get(timeout=1)) is not None:
@@ -124,18 +124,28 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def processes() -> Iterator[Callable[..., Process]]:
-    """Starts workers. Those that are left are killed."""
+def programs() -> Iterator[Callable[..., Process]]:
+    """Starts commands. Those that are left are killed."""
     started: list[Process] = []
 
-    def start(environment: dict[str, str] | None = None, **settings: Any) -> Process:
-        started.append(Process(settings, environment))
+    def start(command: list[str], environment: dict[str, str] | None = None) -> Process:
+        started.append(Process(command, environment))
         return started[-1]
 
     yield start
     for process in started:
         if process.process.poll() is None:
             process.kill()
+
+
+@pytest.fixture
+def processes(programs: Callable[..., Process]) -> Callable[..., Process]:
+    """Starts workers, `worker.py` with these settings. Those that are left are killed."""
+
+    def start(environment: dict[str, str] | None = None, **settings: Any) -> Process:
+        return programs([sys.executable, "-u", str(WORKER), json.dumps(settings)], environment)
+
+    return start
 
 
 def model(value: float = 0.0) -> dict[str, Any]:
