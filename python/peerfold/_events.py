@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -76,6 +77,15 @@ def _short(value: Any) -> str:
     return text if len(text) <= 2000 or "\n" in text else f"{text[:2000]}…"
 
 
+def _in_pythons_words(fields: dict[str, Any]) -> dict[str, Any]:
+    """The program's flags are options here: `--min-peers` is `min_peers`."""
+    reason = fields.get("reason")
+    if isinstance(reason, str) and "--" in reason:
+        reason = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), reason)
+        fields["reason"] = reason
+    return fields
+
+
 #: What is called with each event, on a thread of the package's own.
 EventCallback = Callable[[Event], object]
 
@@ -94,7 +104,7 @@ class Teller(threading.Thread):
             text, lost = taken
             if lost:
                 log.warning("%d events were lost: the callback takes longer than the node has them", lost)
-            event = Event(json.loads(text))
+            event = Event(_in_pythons_words(json.loads(text)))
             level = logging.WARNING if event.name in _WARNINGS else logging.INFO
             log.log(logging.DEBUG if event.name in _DETAILS else level, "%s", event)
             if self._callback is None:

@@ -14,9 +14,9 @@ from os import PathLike, fspath
 from types import SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _arrays, _native
+from . import _arrays, _metrics, _native
 from ._arrays import Arrays, Weights
-from ._errors import MetricsError, Stopped, UsageError, WeightsError
+from ._errors import Stopped, UsageError, WeightsError
 from ._events import EventCallback, Teller, log
 from ._folders import InMemoryFolder, SharedFolder, check_options
 from ._strategy import Rule, rule_of
@@ -63,16 +63,6 @@ def _state_given(state: State | None) -> bytes | list[_native.Tensor] | None:
 
 def _state_came(state: _native.SavedState) -> bytes | Arrays | None:
     return _arrays.arrays(state[0]) if isinstance(state, tuple) else state
-
-
-def _metrics(metrics: Mapping[str, Any] | None) -> dict[str, float]:
-    figures = {}
-    for name, value in (metrics or {}).items():
-        try:
-            figures[str(name)] = float(value)
-        except (TypeError, ValueError) as error:
-            raise MetricsError(f"the metric {name!r} is no number: {value!r}") from error
-    return figures
 
 
 class FederatedNode:
@@ -199,7 +189,7 @@ class FederatedNode:
         After a crash at any moment the epoch was either ended or is trained again, and never published twice.
         """
         count = self._count(num_examples)
-        figures, saved = _metrics(metrics), _state_given(state)
+        figures, saved = _metrics.checked(metrics), _state_given(state)
         if not self._begun():
             self._begin_with(weights)
         shared, _ = self._split(weights)
@@ -210,7 +200,7 @@ class FederatedNode:
 
     def evaluated(self, metrics: Mapping[str, Any]) -> None:
         """Says how good the weights are after the fold: figures for the event `epoch_done`. At most once an epoch."""
-        self._native.evaluated(_metrics(metrics))
+        self._native.evaluated(_metrics.checked(metrics))
 
     def save_progress(self, weights: Weights, step: int, state: State | None = None) -> None:
         """Saves the middle of the epoch under way, after so many of its steps; `middle` gives it back after a crash."""
