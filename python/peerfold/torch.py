@@ -8,7 +8,8 @@
 
 Names are those of `state_dict`, so a saved model loads by `load_state_dict`. Tensors that are tied, so that several
 names share one memory, are shared under the first of their names. Models within `DistributedDataParallel`,
-`DataParallel` and `torch.compile` are found.
+`DataParallel` and `torch.compile` are found. In distributed training every process runs these lines: the node of rank
+0 does everything, and its weights are broadcast to the others.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._errors import CheckpointError, WeightsError
+from . import _ranks
+from ._errors import CheckpointError, UsageError, WeightsError
 from ._node import FederatedNode
 
 #: Names in the state of a `Federation`.
@@ -120,9 +122,14 @@ def load_optimizer_state(optimizer: Any, saved: Mapping[str, Any]) -> None:
 
 
 class Federation:
-    """A model in training, and the node that federates it."""
+    """A model in training, and the node that federates it.
 
-    def __init__(self, node: FederatedNode, model: Any, optimizer: Any = None, scheduler: Any = None) -> None:
+    In distributed training, where `torch.distributed` is initialised, every process makes one and calls the same
+    methods. The node of rank 0 does everything, and the others get its weights; they may be given `None` as a node. Let
+    the process group's timeout be longer than the node may wait for its peers.
+    """
+
+    def __init__(self, node: FederatedNode | None, model: Any, optimizer: Any = None, scheduler: Any = None) -> None:
         """Begins: the model gets the weights to train on from, and the optimizer what it had before a crash.
 
         Args:
@@ -130,17 +137,46 @@ class Federation:
             model: The model, on any device.
             optimizer: Its optimizer, whose state then survives a crash.
             scheduler: A schedule of learning rates whose `state_dict` has only figures; likewise.
+
+        Raises what `peerfold.FederatedNode.begin` raises, and `UsageError` if the process of rank 0 has no node.
         """
-        self.node, self.model, self.optimizer, self.scheduler = node, model, optimizer, scheduler
-        began = node.begin(weights(model), self._state(), copy=False)
-        load(model, began)
-        if isinstance(node.state, dict):
-            self._load_state(node.state)
+        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        self._node = node if _ranks.is_first() else None
+        self._epoch = int(_ranks.lead(self._begin))
+        self._take_over()
+        state = node.state if self._node is not None and node is not None else None
+        state = _ranks.spread_state(state if isinstance(state, dict) else None)
+        if state is not None:
+            self._load_state(state)
+
+    @property
+    def node(self) -> FederatedNode:
+        """The node. Raises `UsageError` in a process that has none."""
+        if self._node is None:
+            raise UsageError("in distributed training the process of rank 0 has the node, and the others have none")
+        return self._node
+
+    @property
+    def epoch(self) -> int:
+        """The last complete epoch, in every process."""
+        return self._epoch
+
+    def _begin(self) -> int:
+        node = self.node
+        load(self.model, node.begin(weights(self.model), self._state(), copy=False))
+        return node.epoch
+
+    def _take_over(self) -> None:
+        """Makes the weights those of rank 0, where there are others."""
+        _ranks.spread(weights(self.model).values())
 
     def _state(self) -> dict[str, Any]:
         state = {} if self.optimizer is None else optimizer_state(self.optimizer)
         if self.scheduler is not None:
-            text = json.dumps(self.scheduler.state_dict(), default=_figure)
+            try:
+                text = json.dumps(self.scheduler.state_dict(), default=_figure)
+            except TypeError as error:
+                raise WeightsError(f"the scheduler's state has what is no figure: {error}") from error
             state[f"{_EXTRA}/scheduler"] = np.frombuffer(text.encode(), np.uint8)
         return state
 
@@ -152,18 +188,32 @@ class Federation:
 
     def epochs(self, last: int) -> Iterator[int]:
         """The epochs to train, each to be ended by `epoch_end`: see `peerfold.FederatedNode.epochs`."""
-        return self.node.epochs(last)
+        given = iter(self.node.epochs(last)) if self._node is not None else iter(())
+        while (epoch := _ranks.lead(lambda: next(given, None))) is not None:
+            yield epoch
 
     def epoch_end(self, num_examples: int, metrics: Mapping[str, Any] | None = None) -> None:
         """Publishes the model, folds, and writes what was folded into the model in place.
 
-        See `peerfold.FederatedNode.update` for its errors. The optimizer keeps its moments.
+        In distributed training the number of examples is that of all processes together, and rank 0's number and
+        metrics count. See `peerfold.FederatedNode.update` for its errors, which all processes raise. The optimizer
+        keeps its moments.
         """
+        self._epoch = int(_ranks.lead(lambda: self._end(num_examples, metrics)))
+        self._take_over()
+
+    def _end(self, num_examples: int, metrics: Mapping[str, Any] | None) -> int:
         load(self.model, self.node.update(weights(self.model), num_examples, metrics, self._state(), copy=False))
+        return self.node.epoch
+
+    def take_back(self) -> None:
+        """Gives the model the weights of the last complete epoch again: what was trained since is dropped."""
+        _ranks.lead(lambda: load(self.model, self.node.weights()))
+        self._take_over()
 
     def finish(self) -> None:
         """The end of the run: see `peerfold.FederatedNode.finish`."""
-        self.node.finish()
+        _ranks.lead(lambda: self.node.finish())
 
 
 def _figure(value: Any) -> Any:

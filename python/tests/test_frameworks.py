@@ -298,3 +298,49 @@ def test_lightning_federates(torch: Any, tmp_path: Path) -> None:
     assert [event.num_examples for event in first.named("published")] == [24, 24]
     assert "loss" in first.named("epoch_done")[0].metrics
     assert [event.epoch for event in live(4).named("epoch_done")] == [3, 4]
+
+
+def test_a_trainer_made_anew_trains_what_is_left(torch: Any, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers isn't installed")
+    pytest.importorskip("accelerate", reason="accelerate isn't installed")
+    from peerfold.transformers import FederatedCallback
+
+    config = transformers.GPT2Config(n_layer=1, n_head=2, n_embd=8, n_positions=16, vocab_size=32)
+    generator = torch.Generator().manual_seed(0)
+    data = [{"input_ids": ids, "labels": ids} for ids in torch.randint(0, 32, (16, 8), generator=generator)]
+
+    def live(home: str, every_steps: int | None = None, **settings: Any) -> tuple[Any, list[Any], float]:
+        recorder = Recorder()
+        transformers.set_seed(1)
+        model = transformers.GPT2LMHeadModel(config)
+        args = transformers.TrainingArguments(
+            output_dir=str(tmp_path / "out"),
+            per_device_train_batch_size=4,
+            report_to=[],
+            save_strategy="no",
+            use_cpu=True,
+            disable_tqdm=True,
+            **settings,
+        )
+        node = peerfold.AsyncFederatedNode(peerfold.InMemoryFolder(), home=tmp_path / home, on_event=recorder)
+        callback = FederatedCallback(node, every_steps=every_steps)
+        trainer = transformers.Trainer(model=model, args=args, train_dataset=data, callbacks=[callback])
+        trainer.train()
+        weights = [value.tolist() for value in model.state_dict().values()]
+        rate = trainer.lr_scheduler.get_last_lr()[0]
+        return weights, [event.epoch for event in recorder.named("epoch_done")], rate
+
+    # Four steps are an epoch: `max_steps` is what counts where it is given.
+    first, epochs, rate = live("epochs", max_steps=16)
+    assert (epochs, rate) == ([1, 2, 3, 4], 0)
+    # Nothing is left, and nothing changes.
+    again, epochs, _ = live("epochs", max_steps=16)
+    assert epochs == []
+    assert again == first
+    _, epochs, rate = live("epochs", max_steps=20)
+    assert epochs == [5]
+    # The schedule has gone on where it was: at its end.
+    assert rate == 0
+    assert live("steps", every_steps=2, max_steps=4)[1] == [1, 2]
+    assert live("steps", every_steps=2, max_steps=8)[1] == [3, 4]
+    assert live("steps", every_steps=2, max_steps=8)[1] == []
