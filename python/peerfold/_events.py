@@ -19,6 +19,8 @@ _WARNINGS = frozenset(
     {"alone", "rejected", "suspect", "mismatch", "excluded", "claim_cut", "not_folded", "folder_failed", "peer_dropped"}
     | {"progress_dropped", "left_out"}
 )
+#: Why nothing was folded, where that is nobody's trouble: others are slower, or there are none, which `alone` tells.
+_NOTHING_NEW = ("no peer has anything to fold", "not in this epoch", "this node only uploads")
 #: Events of which there are many.
 _DETAILS = frozenset({"published", "received", "peer_reached", "peer_not_reached", "progress_saved"})
 
@@ -86,6 +88,13 @@ def _in_pythons_words(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def _level(event: Event) -> int:
+    if event.name in _DETAILS:
+        return logging.DEBUG
+    is_usual = event.name == "not_folded" and event.reason.startswith(_NOTHING_NEW)
+    return logging.WARNING if event.name in _WARNINGS and not is_usual else logging.INFO
+
+
 #: What is called with each event, on a thread of the package's own.
 EventCallback = Callable[[Event], object]
 
@@ -105,8 +114,7 @@ class Teller(threading.Thread):
             if lost:
                 log.warning("%d events were lost: the callback takes longer than the node has them", lost)
             event = Event(_in_pythons_words(json.loads(text)))
-            level = logging.WARNING if event.name in _WARNINGS else logging.INFO
-            log.log(logging.DEBUG if event.name in _DETAILS else level, "%s", event)
+            log.log(_level(event), "%s", event)
             if self._callback is None:
                 continue
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import operator
+import os
 import tempfile
 import threading
 import weakref
@@ -16,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _arrays, _metrics, _native
 from ._arrays import Arrays, Weights
-from ._errors import Stopped, UsageError, WeightsError
+from ._errors import HomeError, SettingError, Stopped, UsageError, WeightsError
 from ._events import EventCallback, Teller, log
-from ._folders import InMemoryFolder, SharedFolder, check_options
+from ._folders import KINDS, InMemoryFolder, SharedFolder, check_options
 from ._strategy import Rule, rule_of
 
 if TYPE_CHECKING:
@@ -65,6 +66,22 @@ def _state_came(state: _native.SavedState) -> bytes | Arrays | None:
     return _arrays.arrays(state[0]) if isinstance(state, tuple) else state
 
 
+def _whole(number: Any) -> int | None:
+    """A whole number of Python's or NumPy's that the native half can have; `None` if it isn't one."""
+    try:
+        whole = operator.index(number)
+    except TypeError:
+        return None
+    return None if isinstance(number, bool) or not 0 <= whole < 2**64 else whole
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
 class FederatedNode:
     """What asynchronous and synchronous nodes have in common. Use one of them.
 
@@ -91,10 +108,18 @@ class FederatedNode:
         options: dict[str, Any],
     ) -> None:
         """See the kinds of it."""
-        if not isinstance(folder, SharedFolder):
-            raise TypeError(
-                f"{folder!r} is no shared folder: give a P2PFolder, S3Folder, LocalFolder or InMemoryFolder"
-            )
+        if not isinstance(folder, SharedFolder) or not hasattr(folder, "url"):
+            what = type(folder).__name__ if isinstance(folder, SharedFolder) else repr(folder)
+            raise TypeError(f"{what} is no shared folder: {KINDS}")
+        if on_event is not None and not callable(on_event):
+            raise TypeError(f"on_event = {on_event!r}: give a function, which is called with each event")
+        if (whole := _whole(seed)) is None:
+            raise SettingError(f"seed = {seed!r}: give a whole number from 0")
+        described = {"hyperparameters": hyperparameters, "distinct": distinct, "recipe": recipe}
+        for name, given in described.items():
+            if given is not None and not isinstance(given, Mapping):
+                raise SettingError(f"{name} = {given!r}: give a dict")
+        self._folder = folder
         self._shared = _arrays.keeper(filter)
         rule = rule_of(strategy)
         self._rule: object = rule[1]
@@ -104,9 +129,7 @@ class FederatedNode:
             if not isinstance(folder, InMemoryFolder):
                 log.warning("the node has no home=DIR: it can't go on after a crash, and is somebody else next time")
         self.home = fspath(home) if home is not None else str(self._temporary and self._temporary.name)
-        texts = [
-            {key: str(value) for key, value in (named or {}).items()} for named in (hyperparameters, distinct, recipe)
-        ]
+        texts = [{str(key): str(value) for key, value in (named or {}).items()} for named in described.values()]
         making = SimpleNamespace(
             folder=folder.url,
             memory=folder._memory,
@@ -115,7 +138,7 @@ class FederatedNode:
             home=self.home,
             rule=rule,
             num_nodes=num_nodes,
-            seed=seed,
+            seed=whole,
             keys=folder._keys,
             hyperparameters=texts[0],
             distinct=texts[1],
@@ -148,7 +171,15 @@ class FederatedNode:
         another process has the home, `FolderError` if the folder can't be used, `Stopped` if a stop was requested.
         """
         shared, _ = self._split(weights)
-        came, _, origin, saved = self._native.begin(_arrays.tensors(shared), _state_given(state))
+        given, kept = _arrays.tensors(shared), _state_given(state)
+        if wrong := _arrays.not_finite(given):
+            log.warning(
+                "%s has numbers that aren't finite: updates with such are refused; filter=… says what is shared", wrong
+            )
+        try:
+            came, _, origin, saved = self._native.begin(given, kept)
+        except HomeError as error:
+            raise self._home_error(error) from None
         self._origin, self._state = origin, _state_came(saved)
         return self._joined(came, weights, copy)
 
@@ -157,6 +188,7 @@ class FederatedNode:
 
         Numbers may be left out: a node that was behind goes on at the others' epoch. Ends early if a stop is requested.
         """
+        last = self._count(last, "number of an epoch")
         while (epoch := self._native.next_epoch(last)) is not None:
             yield epoch
             if self._native.epoch() < epoch and not self._native.is_stopped():
@@ -303,8 +335,11 @@ class FederatedNode:
 
     @property
     def peer_id(self) -> str:
-        """This node's name among its peers. Opens the home."""
-        return self._native.peer_id()
+        """This node's name among its peers. Opens the home, and raises `HomeError` if that can't be."""
+        try:
+            return self._native.peer_id()
+        except HomeError as error:
+            raise self._home_error(error) from None
 
     @property
     def epoch(self) -> int:
@@ -330,6 +365,14 @@ class FederatedNode:
         """The weights that the last complete epoch has left: the shared ones."""
         return _arrays.arrays(self._native.weights(), self._layout)
 
+    def __repr__(self) -> str:
+        """Which node it is."""
+        return f"peerfold.{type(self).__name__}({self._folder!r}, home={self.home!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Refused. Raises `TypeError`."""
+        raise TypeError("a node can't be copied or pickled: make it in the process that uses it")
+
     # Inside.
 
     def _begun(self) -> bool:
@@ -346,14 +389,19 @@ class FederatedNode:
                 "begin(weights) before training, and train on from what it gives"
             )
 
+    def _home_error(self, error: HomeError) -> HomeError:
+        """What to say if another node of this very process has the home, as in a notebook whose cell was run again."""
+        others = [node for node in list(_nodes) if node is not self and _is_same(node.home, self.home)]
+        if not others:
+            return error
+        what = f"the home {self.home} is in use by another node of this process"
+        return HomeError(f"{what}: close() that one, or give this node another home")
+
     @staticmethod
-    def _count(number: Any) -> int:
-        try:
-            whole = operator.index(number)
-        except TypeError:
-            whole = -1
-        if isinstance(number, bool) or not 0 <= whole < 2**64:
-            raise UsageError(f"{number!r} is no count: give a whole number from 0")
+    def _count(number: Any, what: str = "count") -> int:
+        whole = _whole(number)
+        if whole is None:
+            raise UsageError(f"{number!r} is no {what}: give a whole number from 0")
         return whole
 
     def _split(self, weights: Weights) -> tuple[Weights, Weights]:
@@ -460,7 +508,7 @@ class SyncFederatedNode(FederatedNode):
         """
         if num_nodes is None:
             raise TypeError("a SyncFederatedNode needs num_nodes: how many nodes the federation has, this one included")
-        if isinstance(num_nodes, bool) or not isinstance(num_nodes, int) or num_nodes < 1:
+        if not _whole(num_nodes):
             raise UsageError(f"num_nodes = {num_nodes!r}: give a whole number from 1")
         check_options("sync", "SyncFederatedNode", dict(options))
         super().__init__(
@@ -473,7 +521,7 @@ class SyncFederatedNode(FederatedNode):
             hyperparameters=hyperparameters,
             distinct=distinct,
             recipe=recipe,
-            num_nodes=num_nodes,
+            num_nodes=_whole(num_nodes),
             options=dict(options),
         )
 

@@ -224,6 +224,8 @@ def rule_of(strategy: object) -> tuple[str, dict[str, str]] | tuple[str, Rule]:
     """
     if strategy is None:
         return "fedavg", {}
+    if isinstance(strategy, type):
+        raise StrategyError(f"{strategy.__name__} is a class: give an object of it, as in {strategy.__name__}()")
     if isinstance(strategy, Strategy):
         return strategy.name, strategy.parameters
     if isinstance(strategy, str):

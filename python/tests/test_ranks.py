@@ -88,6 +88,8 @@ def test_all_ranks_have_what_was_folded_and_resume_together(tmp_path: Path) -> N
     assert begun["moments"] == resumed[2]["moments"] != []
     assert begun["weights"] == resumed[2]["weights"]
     assert len(resumed) == 5
+    # A mean with the peer's ones: alone it would be near 0.
+    assert resumed[4]["weights"]["0.weight"] > 4
 
 
 def test_what_goes_wrong_at_rank_0_is_told_to_all(tmp_path: Path) -> None:

@@ -73,6 +73,8 @@ def test_what_is_no_strategy_is_told() -> None:
         peerfold.FedAvg(max_share=7)
     with pytest.raises(peerfold.StrategyError, match="is no strategy"):
         peerfold.AsyncFederatedNode(folder, 3)
+    with pytest.raises(peerfold.StrategyError, match=r"FedAvg is a class: give an object of it, as in FedAvg\(\)"):
+        peerfold.AsyncFederatedNode(folder, peerfold.FedAvg)
 
 
 def test_a_function_of_arrays_is_a_strategy() -> None:
