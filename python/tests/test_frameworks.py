@@ -116,6 +116,106 @@ def test_a_torch_program_resumes_with_its_optimizer(torch: Any, tmp_path: Path) 
     assert live(tmp_path / "interrupted", [2, 3, 5]) == live(tmp_path / "undisturbed", [5])
 
 
+@pytest.mark.parametrize("kind", ["MultiStepLR", "OneCycleLR", "ReduceLROnPlateau", "SequentialLR", "LambdaLR"])
+def test_a_schedule_goes_on_where_it_was(torch: Any, tmp_path: Path, kind: str) -> None:
+    from peerfold.torch import Federation
+
+    schedules = torch.optim.lr_scheduler
+    make: Any = {
+        "MultiStepLR": lambda optimizer: schedules.MultiStepLR(optimizer, [1, 3], gamma=0.1),
+        "OneCycleLR": lambda optimizer: schedules.OneCycleLR(optimizer, 0.1, total_steps=8),
+        "ReduceLROnPlateau": lambda optimizer: schedules.ReduceLROnPlateau(optimizer, patience=1),
+        "SequentialLR": lambda optimizer: schedules.SequentialLR(
+            optimizer, [schedules.MultiStepLR(optimizer, [1], 0.5), schedules.ExponentialLR(optimizer, 0.9)], [2]
+        ),
+        "LambdaLR": lambda optimizer: schedules.LambdaLR(optimizer, lambda epoch: 1 / (epoch + 1)),
+    }[kind]
+
+    def live(directory: Path, lives: list[int]) -> list[Any]:
+        rates = []
+        for last in lives:
+            model = torch.nn.Linear(2, 2)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            scheduler = make(optimizer)
+            node = peerfold.AsyncFederatedNode(peerfold.InMemoryFolder(), home=directory)
+            federation = Federation(node, model, optimizer, scheduler)
+            for _ in federation.epochs(last):
+                rates.append(optimizer.param_groups[0]["lr"])
+                optimizer.step()
+                scheduler.step(*([1.0] if kind == "ReduceLROnPlateau" else []))
+                federation.epoch_end(1)
+            node.close()
+        return rates
+
+    undisturbed = live(tmp_path / "undisturbed", [6])
+    assert len(set(undisturbed)) > 1
+    assert live(tmp_path / "interrupted", [2, 6]) == undisturbed
+
+
+@pytest.mark.parametrize("kind", ["LBFGS", "Adam", "Muon", "ASGD"])
+def test_an_optimizers_state_comes_back_whatever_is_in_it(torch: Any, kind: str) -> None:
+    from peerfold.torch import load_optimizer_state, optimizer_state
+
+    if not hasattr(torch.optim, kind):
+        pytest.skip(f"this torch has no {kind}")
+    model = torch.nn.Linear(4, 4, bias=False)
+    # Learning rates may be tensors, and LBFGS keeps lists of tensors.
+    options = {"lr": torch.tensor(0.01), "amsgrad": True} if kind == "Adam" else {"lr": 0.01}
+
+    def make() -> Any:
+        return getattr(torch.optim, kind)(model.parameters(), **options)
+
+    def train(optimizer: Any) -> None:
+        def loss() -> Any:
+            optimizer.zero_grad()
+            value = (model(torch.eye(4)) - 1).square().sum()
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+
+    optimizer = make()
+    for _ in range(3):
+        train(optimizer)
+    # As it comes back of a home.
+    with peerfold.AsyncFederatedNode(peerfold.InMemoryFolder()) as node:
+        came = node.begin(optimizer_state(optimizer))
+    other = make()
+    load_optimizer_state(other, came)
+    weights = model.weight.detach().clone()
+    train(optimizer)
+    expected = model.weight.detach().clone()
+    with torch.no_grad():
+        model.weight.copy_(weights)
+    train(other)
+    assert torch.equal(model.weight, expected)
+    with pytest.raises(peerfold.CheckpointError, match="isn't one of this optimizer"):
+        load_optimizer_state(torch.optim.SGD([torch.zeros(1), torch.zeros(2)], lr=1.0), came)
+
+
+def test_what_is_no_model_of_torchs_is_told(torch: Any) -> None:
+    from peerfold.torch import weights
+
+    class Part(torch.Tensor):  # type: ignore[misc,name-defined]
+        full_tensor = None
+
+    sharded = torch.nn.Module()
+    sharded.register_buffer("weight", torch.zeros(1).as_subclass(Part))
+    for model, told in [
+        (torch.nn.Linear(2, 2, device="meta"), "weight has no data yet"),
+        (torch.nn.LazyLinear(2), "weight has no data yet"),
+        (sharded, r"weight is sharded over several processes \(FSDP\)"),
+    ]:
+        with pytest.raises(peerfold.WeightsError, match=told):
+            weights(model)
+    with pytest.raises(TypeError, match=r"is no model: give a torch.nn.Module"):
+        weights("model")
+    node = peerfold.AsyncFederatedNode(peerfold.InMemoryFolder())
+    with pytest.raises(peerfold.WeightsError, match="a: a tensor on the device meta"):
+        node.begin({"a": torch.zeros(2, device="meta")})
+    node.close()
+
+
 def test_two_torch_models_learn_the_same_in_step(torch: Any, tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -298,6 +398,8 @@ def test_lightning_federates(torch: Any, tmp_path: Path) -> None:
     assert [event.num_examples for event in first.named("published")] == [24, 24]
     assert "loss" in first.named("epoch_done")[0].metrics
     assert [event.epoch for event in live(4).named("epoch_done")] == [3, 4]
+    # Nothing is left.
+    assert live(4).named("epoch_done") == []
 
 
 def test_a_trainer_made_anew_trains_what_is_left(torch: Any, tmp_path: Path) -> None:
