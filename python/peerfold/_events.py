@@ -20,7 +20,13 @@ _WARNINGS = frozenset(
     | {"progress_dropped", "left_out"}
 )
 #: Why nothing was folded, where that is nobody's trouble: others are slower, or there are none, which `alone` tells.
-_NOTHING_NEW = ("no peer has anything to fold", "not in this epoch", "this node only uploads")
+_NOTHING_NEW = (
+    "no peer has anything to fold",
+    "not in this epoch: epochs between folds",
+    "not in this epoch: participation probability",
+    "not in this epoch: upload_only",
+    "this node only uploads",
+)
 #: Events of which there are many.
 _DETAILS = frozenset({"published", "received", "peer_reached", "peer_not_reached", "progress_saved"})
 
@@ -91,7 +97,7 @@ def _in_pythons_words(fields: dict[str, Any]) -> dict[str, Any]:
 def _level(event: Event) -> int:
     if event.name in _DETAILS:
         return logging.DEBUG
-    is_usual = event.name == "not_folded" and event.reason.startswith(_NOTHING_NEW)
+    is_usual = event.name == "not_folded" and event.reason.splitlines()[-1].endswith(_NOTHING_NEW)
     return logging.WARNING if event.name in _WARNINGS and not is_usual else logging.INFO
 
 
