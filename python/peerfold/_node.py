@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import operator
 import os
+import shutil
 import tempfile
 import threading
 import weakref
@@ -34,6 +35,9 @@ T = TypeVar("T")
 
 #: For how long the end of the interpreter waits for a node.
 _AT_EXIT = 5.0
+
+#: How often a coroutine that waits lets its loop look up, in seconds.
+_LOOKS_UP = 0.25
 
 _nodes: weakref.WeakSet[FederatedNode] = weakref.WeakSet()
 
@@ -73,6 +77,12 @@ def _whole(number: Any) -> int | None:
     except TypeError:
         return None
     return None if isinstance(number, bool) or not 0 <= whole < 2**64 else whole
+
+
+def _remove(home: str, process: int) -> None:
+    """Removes a home that was made for one life, in the process that made it."""
+    if os.getpid() == process:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def _is_same(one: str, other: str) -> bool:
@@ -123,12 +133,16 @@ class FederatedNode:
         self._shared = _arrays.keeper(filter)
         rule = rule_of(strategy)
         self._rule: object = rule[1]
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._remove_home: weakref.finalize[..., FederatedNode] | None = None
         if home is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="peerfold-home-", ignore_cleanup_errors=True)
+            self.home = tempfile.mkdtemp(prefix="peerfold-home-")
+            self._remove_home = weakref.finalize(self, _remove, self.home, os.getpid())
+            # `_end` closes the node before, and no child of `fork` removes what is its parent's.
+            self._remove_home.atexit = False
             if not isinstance(folder, InMemoryFolder):
                 log.warning("the node has no home=DIR: it can't go on after a crash, and is somebody else next time")
-        self.home = fspath(home) if home is not None else str(self._temporary and self._temporary.name)
+        else:
+            self.home = fspath(home)
         texts = [{str(key): str(value) for key, value in (named or {}).items()} for named in described.values()]
         making = SimpleNamespace(
             folder=folder.url,
@@ -176,10 +190,7 @@ class FederatedNode:
             log.warning(
                 "%s has numbers that aren't finite: updates with such are refused; filter=… says what is shared", wrong
             )
-        try:
-            came, _, origin, saved = self._native.begin(given, kept)
-        except HomeError as error:
-            raise self._home_error(error) from None
+        came, _, origin, saved = self._at_home(lambda: self._native.begin(given, kept))
         self._origin, self._state = origin, _state_came(saved)
         return self._joined(came, weights, copy)
 
@@ -281,8 +292,8 @@ class FederatedNode:
                 return False
             if self._teller.is_alive() and self._teller is not threading.current_thread():
                 self._teller.join(seconds)
-            if self._temporary is not None:
-                self._temporary.cleanup()
+            if self._remove_home is not None:
+                self._remove_home()
             _nodes.discard(self)
             return True
 
@@ -322,7 +333,11 @@ class FederatedNode:
     async def _off_loop(self, call: Callable[[], T]) -> T:
         future = asyncio.get_running_loop().run_in_executor(None, call)
         try:
-            return await asyncio.shield(future)
+            while not future.done():
+                # Looks up now and then: the handler of a signal, such as Jupyter's for an interrupt, may have left the
+                # loop something to do without waking it.
+                await asyncio.wait([future], timeout=_LOOKS_UP)
+            return future.result()
         except asyncio.CancelledError:
             self.stop()
             await asyncio.wait([future])
@@ -336,10 +351,7 @@ class FederatedNode:
     @property
     def peer_id(self) -> str:
         """This node's name among its peers. Opens the home, and raises `HomeError` if that can't be."""
-        try:
-            return self._native.peer_id()
-        except HomeError as error:
-            raise self._home_error(error) from None
+        return self._at_home(self._native.peer_id)
 
     @property
     def epoch(self) -> int:
@@ -389,13 +401,23 @@ class FederatedNode:
                 "begin(weights) before training, and train on from what it gives"
             )
 
-    def _home_error(self, error: HomeError) -> HomeError:
-        """What to say if another node of this very process has the home, as in a notebook whose cell was run again."""
-        others = [node for node in list(_nodes) if node is not self and _is_same(node.home, self.home)]
-        if not others:
-            return error
+    def _at_home(self, call: Callable[[], T]) -> T:
+        """Does what needs the home, which another node of this very process may have.
+
+        In a notebook one that was interrupted does, as the exception refers to it: it is closed. One that isn't stopped
+        keeps its home.
+        """
+        try:
+            return call()
+        except HomeError:
+            others = [node for node in list(_nodes) if node is not self and _is_same(node.home, self.home)]
+            if not others:
+                raise
+        if all(other.is_stopped and other.close() for other in others):
+            return call()
         what = f"the home {self.home} is in use by another node of this process"
-        return HomeError(f"{what}: close() that one, or give this node another home")
+        then = "close() that one (or restart the notebook's kernel), or give this node another home"
+        raise HomeError(f"{what}: {then}")
 
     @staticmethod
     def _count(number: Any, what: str = "count") -> int:

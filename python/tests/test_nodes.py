@@ -347,8 +347,11 @@ def test_a_home_that_this_process_has_is_told_so(tmp_path: Path) -> None:
     for call in (lambda: second.begin(model()), lambda: second.peer_id):
         with pytest.raises(peerfold.HomeError, match=r"by another node of this process: close\(\) that one"):
             call()
-    first.close()
+    first.stop()
+    # What is stopped does nothing any more, even if something refers to it, as an exception does.
     second.begin(model())
+    with pytest.raises(peerfold.UsageError, match="is closed"):
+        _ = first.epoch
     second.close()
 
 
