@@ -55,6 +55,12 @@ class SharedFolder:
         self._memory: _native.Memory | None = None
         self._keys: tuple[str, str] | None = None
 
+    def _of_run(self, run: str) -> SharedFolder:
+        """The same place for another run."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, run=run)
+        return other
+
     def __repr__(self) -> str:
         """Which folder it is."""
         return f"peerfold.{type(self).__name__}({self.url!r}, federation={self.federation!r})"

@@ -5,7 +5,6 @@ Any `flwr.server.strategy.Strategy` can be given to a node as it is. `run` has a
 
 from __future__ import annotations
 
-import copy
 import io
 import threading
 from collections.abc import Mapping, Sequence
@@ -369,8 +368,7 @@ def run(
         node = SyncFederatedNode(folder, rule or strategy, num_nodes, **options)
     history = History()
     own: _Evaluation | None = None
-    evaluated_round = 0
-    are_all_there = False
+    are_all_there = others_evaluate = False
 
     def evaluate(round: int, weights: Mapping[str, Any]) -> _Evaluation | None:
         told = driver.evaluate(round, weights)
@@ -394,8 +392,7 @@ def run(
             history.losses_centralized[0], history.metrics_centralized[0] = central
         elif node.origin == "checkpoint" and node.epoch > 0:
             # What was evaluated in an earlier life was told to nobody.
-            evaluated_round = node.epoch
-            own = evaluate(evaluated_round, weights)
+            own = evaluate(node.epoch, weights)
         for round in node.epochs(rounds):
             trained, count, metrics = driver.fit(round, weights)
             history.metrics_fit[round] = dict(metrics)
@@ -407,20 +404,21 @@ def run(
             before = [] if own is None else [own]
             if rule is not None:
                 history.metrics_aggregated_fit[round] = rule.metrics
-                if num_nodes is not None and before:
-                    same = rule.heard if rule.heard_of in (0, evaluated_round) else []
-                    aggregate(evaluated_round, before + same)
+                others_evaluate = others_evaluate or bool(rule.heard)
+                if num_nodes is not None:
+                    same = rule.heard if rule.heard_of == round - 1 else []
+                    aggregate(round - 1, before + same)
                 are_all_there = rule.folded_nodes == num_nodes
-            own, evaluated_round = evaluate(round, weights), round
+            own = evaluate(round, weights)
             if own is not None:
                 node.evaluated(_metrics.publishable({_LOSS: own.loss, **own.metrics}))
-            if rule is not None and num_nodes is None and own is not None:
-                aggregate(round, [own, *rule.heard])
+            if rule is not None and num_nodes is None:
+                aggregate(round, ([] if own is None else [own]) + rule.heard)
         history.parameters = list_of(weights)
         is_complete = not node.is_stopped and node.epoch >= rounds
-    if rule is not None and num_nodes is not None and own is not None and is_complete:
+    if rule is not None and num_nodes is not None and is_complete and (own is not None or others_evaluate):
         others = _last_evaluations(folder, num_nodes, rounds, own, options) if are_all_there else []
-        aggregate(evaluated_round, [own, *others])
+        aggregate(rounds, ([] if own is None else [own]) + others)
     return history
 
 
@@ -429,14 +427,13 @@ _OF_THE_LAST = ("home", "allow", "admin", "readmit", "linger", "start_deadline",
 
 
 def _last_evaluations(
-    folder: SharedFolder, num_nodes: int, rounds: int, own: _Evaluation, options: Mapping[str, Any]
+    folder: SharedFolder, num_nodes: int, rounds: int, own: _Evaluation | None, options: Mapping[str, Any]
 ) -> list[_Evaluation]:
     """The others' evaluations of the last round, which no update follows: a run of one epoch beside, without weights.
 
     Its nodes wait for each other as those of the run itself, and go on with whoever is there.
     """
-    beside = copy.copy(folder)
-    beside.run = f"{folder.run}-evaluations-{rounds}"
+    beside = folder._of_run(f"{folder.run}-evaluations-{rounds}")
     figures = _figures(own)
     names = _metrics.by_short(figures)
     heard: list[_Evaluation] = []
@@ -451,7 +448,7 @@ def _last_evaluations(
         with SyncFederatedNode(beside, collect, num_nodes, below_quorum="alone", **taken) as node:
             node.begin(nothing)
             for _ in node.epochs(1):
-                node.update(nothing, own.count, _metrics.publishable(figures, _FIRST))
+                node.update(nothing, 0 if own is None else own.count, _metrics.publishable(figures, _FIRST))
     except Error as error:
         log.warning("the others' evaluations of the last round can't be had: %s", error)
     return heard

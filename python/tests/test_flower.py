@@ -172,6 +172,19 @@ def test_a_client_may_have_fit_alone() -> None:
     assert history.metrics_evaluate == history.metrics_aggregated_evaluate == {}
 
 
+def test_who_evaluates_nothing_has_the_others_evaluations() -> None:
+    class Fitting(NumPyClient):  # type: ignore[misc]
+        def get_parameters(self, config: Any) -> list[Any]:
+            return [np.zeros((2, 2)), np.zeros(1)]
+
+        def fit(self, parameters: list[Any], config: Any) -> Any:
+            return parameters, 10, {"near": 0.0}
+
+    one, two = run_both([Client(4), Fitting()], strategy, 2, num_nodes=2)
+    assert one.metrics_aggregated_evaluate == two.metrics_aggregated_evaluate
+    assert two.metrics_aggregated_evaluate == {1: {"accuracy": 4.0}, 2: {"accuracy": 4.0}}
+
+
 def test_what_is_no_client_is_told() -> None:
     from flwr.client import Client as RawClient
 
