@@ -85,12 +85,17 @@ def _short(value: Any) -> str:
     return text if len(text) <= 2000 or "\n" in text else f"{text[:2000]}…"
 
 
+#: What an entry can't say of its value, and what a stranger wants to know of it.
+_OTHER_LAYOUT = "another layout than this node's model"
+_ALL_ALIKE = f"{_OTHER_LAYOUT}: names, shapes and dtypes of all shared tensors must be equal on all nodes"
+
+
 def _in_pythons_words(fields: dict[str, Any]) -> dict[str, Any]:
     """The program's flags are options here: `--min-peers` is `min_peers`."""
     reason = fields.get("reason")
-    if isinstance(reason, str) and "--" in reason:
+    if isinstance(reason, str):
         reason = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), reason)
-        fields["reason"] = reason
+        fields["reason"] = reason.replace(_OTHER_LAYOUT, _ALL_ALIKE) if _ALL_ALIKE not in reason else reason
     return fields
 
 

@@ -251,7 +251,16 @@ def test_peers_of_another_layout_or_dtype_are_told(recorder: Recorder) -> None:
     assert np.array_equal(two.update(model(2), 1)["dense.bias"], np.full(3, 2))
     one.finish()
     two.finish()
-    assert "layout" in recorder.wait("rejected").reason
+    assert "names, shapes and dtypes of all shared tensors must be equal" in recorder.wait("rejected").reason
+
+
+def test_events_speak_of_options_and_not_of_flags(tmp_path: Path, recorder: Recorder) -> None:
+    folder = peerfold.P2PFolder("nobody", listen=["/ip4/127.0.0.1/tcp/0"], no_mdns=True)
+    with peerfold.AsyncFederatedNode(folder, home=tmp_path / "home", on_event=recorder) as node:
+        node.begin(model())
+        reason = recorder.wait("alone").reason
+    assert "(no_mdns)" in reason
+    assert "--" not in reason
 
 
 def test_options_are_checked_when_a_node_is_made(tmp_path: Path) -> None:
