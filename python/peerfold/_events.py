@@ -102,7 +102,7 @@ def _in_pythons_words(fields: dict[str, Any]) -> dict[str, Any]:
 def _level(event: Event) -> int:
     if event.name in _DETAILS:
         return logging.DEBUG
-    is_usual = event.name == "not_folded" and event.reason.splitlines()[-1].endswith(_NOTHING_NEW)
+    is_usual = event.name == "not_folded" and str(event.get("reason")).endswith(_NOTHING_NEW)
     return logging.WARNING if event.name in _WARNINGS and not is_usual else logging.INFO
 
 

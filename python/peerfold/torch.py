@@ -200,7 +200,10 @@ class Federation:
     def node(self) -> FederatedNode:
         """The node. Raises `UsageError` in a process that has none."""
         if self._node is None:
-            raise UsageError("in distributed training the process of rank 0 has the node, and the others have none")
+            raise UsageError(
+                "this process has no node: give one to the Federation (None may be given in distributed training, to "
+                "processes of other ranks than 0)"
+            )
         return self._node
 
     @property
@@ -254,4 +257,7 @@ class Federation:
 
     def finish(self) -> None:
         """The end of the run: see `peerfold.FederatedNode.finish`."""
+        if self._node is None and _ranks.count() == 1:
+            # The process group was destroyed before.
+            return
         _ranks.lead(lambda: self.node.finish())

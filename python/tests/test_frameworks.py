@@ -210,6 +210,10 @@ def test_what_is_no_model_of_torchs_is_told(torch: Any) -> None:
             weights(model)
     with pytest.raises(TypeError, match=r"is no model: give a torch.nn.Module"):
         weights("model")
+    from peerfold.torch import Federation
+
+    with pytest.raises(peerfold.UsageError, match="this process has no node: give one to the Federation"):
+        Federation(None, torch.nn.Linear(2, 2))
     node = peerfold.AsyncFederatedNode(peerfold.InMemoryFolder())
     with pytest.raises(peerfold.WeightsError, match="a: a tensor on the device meta"):
         node.begin({"a": torch.zeros(2, device="meta")})
