@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ._errors import WeightsError
+from ._errors import SettingError, WeightsError
 
 if TYPE_CHECKING:
     from ._native import Tensor
@@ -36,6 +36,13 @@ _BY_NUMPY = {
     "uint16": "u16",
     "uint8": "u8",
     "bool": "bool",
+}
+#: The bits of an exponent, which are all set in what isn't finite, and in what word.
+_EXPONENTS: dict[str, tuple[np.dtype[Any], Any]] = {
+    "f64": (np.dtype("<u8"), np.uint64(0x7FF0 << 48)),
+    "f32": (np.dtype("<u4"), np.uint32(0x7F80 << 16)),
+    "f16": (np.dtype("<u2"), np.uint16(0x7C00)),
+    "bf16": (np.dtype("<u2"), np.uint16(0x7F80)),
 }
 _TO_NUMPY = {name: numpy for numpy, name in _BY_NUMPY.items()}
 
@@ -73,6 +80,14 @@ def tensor(name: str, value: Any) -> Tensor:
     """
     if not isinstance(name, str):
         raise WeightsError(f"{name!r} can't name a tensor: names are texts")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise WeightsError(f"{name!r} can't name a tensor: it has half of a character (a surrogate)") from None
+    if value is None or isinstance(value, (Mapping, str, bytes)):
+        raise WeightsError(f"{name}: {type(value).__name__} is no array: weights are a flat dict of names to arrays")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise WeightsError(f"{name}: masked elements can't be federated: fill them in, as with {name}.filled(0)")
     if is_torch(value):
         from . import _torch_tensors
 
@@ -89,6 +104,16 @@ def tensor(name: str, value: Any) -> Tensor:
     little = array.dtype.newbyteorder("<")
     flat = np.ascontiguousarray(array, dtype=little if array.dtype.byteorder == ">" else None).reshape(-1)
     return name, dtype, list(shape), flat.view(np.uint8)
+
+
+def not_finite(given: Iterable[Tensor]) -> str | None:
+    """The first tensor on its way that has a number that isn't finite."""
+    for name, dtype, _, data in given:
+        if (kind := _EXPONENTS.get(dtype)) is not None:
+            word, ones = kind
+            if ((data.view(word) & ones) == ones).any():
+                return name
+    return None
 
 
 def check(weights: object, what: str = "weights are") -> None:
@@ -131,5 +156,9 @@ def keeper(filter: Callable[[str], bool] | Iterable[str] | None) -> Callable[[st
         return filter
     from fnmatch import fnmatchcase
 
-    patterns = [filter] if isinstance(filter, str) else list(filter)
+    patterns = [filter] if isinstance(filter, str) else list(filter) if isinstance(filter, Iterable) else [None]
+    if not all(isinstance(pattern, str) for pattern in patterns):
+        raise SettingError(
+            f"filter = {filter!r}: give patterns of names, such as ['encoder.*'], or a function of a name"
+        )
     return lambda name: any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -52,3 +52,7 @@ class QuorumError(Error):
 
 class Stopped(Error):
     """A stop was requested. What is complete is published and saved; a node made anew in this home goes on there."""
+
+    def __init__(self, what: str = "stopped on request") -> None:
+        """Says what to do after it."""
+        super().__init__(f"{what}; make the node anew in its home, and it goes on where it was")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -18,6 +20,14 @@ log = logging.getLogger("peerfold")
 _WARNINGS = frozenset(
     {"alone", "rejected", "suspect", "mismatch", "excluded", "claim_cut", "not_folded", "folder_failed", "peer_dropped"}
     | {"progress_dropped", "left_out"}
+)
+#: Why nothing was folded, where that is nobody's trouble: others are slower, or there are none, which `alone` tells.
+_NOTHING_NEW = (
+    "no peer has anything to fold",
+    "not in this epoch: epochs between folds",
+    "not in this epoch: participation probability",
+    "not in this epoch: upload_only",
+    "this node only uploads",
 )
 #: Events of which there are many.
 _DETAILS = frozenset({"published", "received", "peer_reached", "peer_not_reached", "progress_saved"})
@@ -77,6 +87,27 @@ def _short(value: Any) -> str:
     return text if len(text) <= 2000 or "\n" in text else f"{text[:2000]}…"
 
 
+#: What an entry can't say of its value, and what a stranger wants to know of it.
+_OTHER_LAYOUT = "another layout than this node's model"
+_ALL_ALIKE = f"{_OTHER_LAYOUT}: names, shapes and dtypes of all shared tensors must be equal on all nodes"
+
+
+def _in_pythons_words(fields: dict[str, Any]) -> dict[str, Any]:
+    """The program's flags are options here: `--min-peers` is `min_peers`."""
+    reason = fields.get("reason")
+    if isinstance(reason, str):
+        reason = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), reason)
+        fields["reason"] = reason.replace(_OTHER_LAYOUT, _ALL_ALIKE) if _ALL_ALIKE not in reason else reason
+    return fields
+
+
+def _level(event: Event) -> int:
+    if event.name in _DETAILS:
+        return logging.DEBUG
+    is_usual = event.name == "not_folded" and str(event.get("reason")).endswith(_NOTHING_NEW)
+    return logging.WARNING if event.name in _WARNINGS and not is_usual else logging.INFO
+
+
 #: What is called with each event, on a thread of the package's own.
 EventCallback = Callable[[Event], object]
 
@@ -95,9 +126,8 @@ class Teller(threading.Thread):
             text, lost = taken
             if lost:
                 log.warning("%d events were lost: the callback takes longer than the node has them", lost)
-            event = Event(json.loads(text))
-            level = logging.WARNING if event.name in _WARNINGS else logging.INFO
-            log.log(logging.DEBUG if event.name in _DETAILS else level, "%s", event)
+            event = Event(_in_pythons_words(json.loads(text)))
+            log.log(_level(event), "%s", event)
             if self._callback is None:
                 continue
             try:
@@ -106,15 +136,17 @@ class Teller(threading.Thread):
                 log.exception("the callback for events has failed at %s; it is called for the next one again", event)
 
 
+#: Rust's levels. Others are for debugging.
+_LEVELS = {"ERROR": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.INFO}
+
+
 class _LogReader(threading.Thread):
     """Gives what Rust's half logs to `logging`, under `peerfold` and the names of its modules."""
-
-    _levels = {"ERROR": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.INFO}
 
     def __init__(self, lines: _native.Events) -> None:
         """Of these lines."""
         super().__init__(name="peerfold-logs", daemon=True)
-        self._lines = lines
+        self._lines, self.process = lines, os.getpid()
 
     def run(self) -> None:
         """Until it is closed."""
@@ -124,7 +156,7 @@ class _LogReader(threading.Thread):
                 log.warning("%d log lines were lost", lost)
             line = json.loads(text)
             logger = log.getChild(line["target"].removeprefix("peerfold::").replace("::", "."))
-            logger.log(self._levels.get(line["level"], logging.DEBUG), "%s", line["message"])
+            logger.log(_LEVELS.get(line["level"], logging.DEBUG), "%s", line["message"])
 
     def close(self) -> None:
         """Says what there is, and ends."""
@@ -147,6 +179,7 @@ def follow_logs() -> None:
 
 @atexit.register
 def _end_logs() -> None:
-    # After the nodes have ended: what is registered first is called last.
-    if _reader is not None:
+    # After the nodes have ended: what is registered first is called last. Not in a child of fork, where a thread that is
+    # no more may hold the queue's lock.
+    if _reader is not None and _reader.process == os.getpid():
         _reader.close()

@@ -31,8 +31,15 @@ def check_options(kind: str, taker: str, options: dict[str, Any]) -> None:
             raise TypeError(f"{taker} has no option {name!r}{meant}")
 
 
+#: What a node says of anything else that it is given as a folder.
+KINDS = (
+    "give a P2PFolder, S3Folder, LocalFolder or InMemoryFolder (a folder of a class of your own can't be used: nodes "
+    "read and write their folder themselves, without Python)"
+)
+
+
 class SharedFolder:
-    """What folders have in common. Use one of its kinds."""
+    """What folders have in common. Use one of its kinds; none of your own can be made."""
 
     url: str
     federation: str
@@ -40,10 +47,19 @@ class SharedFolder:
 
     def __init__(self, url: str, federation: str, run: str, options: dict[str, Any]) -> None:
         """A folder; nothing is opened before a node begins."""
+        for name, text in (("federation", federation), ("run", run)):
+            if not isinstance(text, str) or not text:
+                raise SettingError(f"{name} = {text!r}: give a name, a text that isn't empty")
         self.url, self.federation, self.run = url, federation, run
         self._options = options
         self._memory: _native.Memory | None = None
         self._keys: tuple[str, str] | None = None
+
+    def _of_run(self, run: str) -> SharedFolder:
+        """The same place for another run."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, run=run)
+        return other
 
     def __repr__(self) -> str:
         """Which folder it is."""
@@ -125,6 +141,8 @@ class LocalFolder(SharedFolder):
         """
         from urllib.parse import quote
 
+        if not fspath(directory):
+            raise SettingError("directory = '': give a path")
         self.directory = Path(fspath(directory)).absolute()
         super().__init__(f"file://{quote(str(self.directory))}", federation, run, {})
 
@@ -136,3 +154,9 @@ class InMemoryFolder(SharedFolder):
         """An empty folder."""
         super().__init__("memory:", federation, run, {})
         self._memory = _native.Memory()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Refused. Raises `TypeError`."""
+        raise TypeError(
+            "an InMemoryFolder can't be copied or pickled: it is one process's memory; processes share a LocalFolder"
+        )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import atexit
 import operator
+import os
+import shutil
 import tempfile
 import threading
 import weakref
@@ -14,11 +16,11 @@ from os import PathLike, fspath
 from types import SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _arrays, _native
+from . import _arrays, _metrics, _native
 from ._arrays import Arrays, Weights
-from ._errors import MetricsError, Stopped, UsageError, WeightsError
+from ._errors import HomeError, SettingError, Stopped, UsageError, WeightsError
 from ._events import EventCallback, Teller, follow_logs, log
-from ._folders import InMemoryFolder, SharedFolder, check_options
+from ._folders import KINDS, InMemoryFolder, SharedFolder, check_options
 from ._strategy import Rule, rule_of
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ T = TypeVar("T")
 
 #: For how long the end of the interpreter waits for a node.
 _AT_EXIT = 5.0
+
+#: How often a coroutine that waits lets its loop look up, in seconds.
+_LOOKS_UP = 0.25
 
 _nodes: weakref.WeakSet[FederatedNode] = weakref.WeakSet()
 
@@ -65,14 +70,26 @@ def _state_came(state: _native.SavedState) -> bytes | Arrays | None:
     return _arrays.arrays(state[0]) if isinstance(state, tuple) else state
 
 
-def _metrics(metrics: Mapping[str, Any] | None) -> dict[str, float]:
-    figures = {}
-    for name, value in (metrics or {}).items():
-        try:
-            figures[str(name)] = float(value)
-        except (TypeError, ValueError) as error:
-            raise MetricsError(f"the metric {name!r} is no number: {value!r}") from error
-    return figures
+def _whole(number: Any) -> int | None:
+    """A whole number of Python's or NumPy's that the native half can have; `None` if it isn't one."""
+    try:
+        whole = operator.index(number)
+    except TypeError:
+        return None
+    return None if isinstance(number, bool) or not 0 <= whole < 2**64 else whole
+
+
+def _remove(home: str, process: int) -> None:
+    """Removes a home that was made for one life, in the process that made it."""
+    if os.getpid() == process:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 class FederatedNode:
@@ -101,22 +118,32 @@ class FederatedNode:
         options: dict[str, Any],
     ) -> None:
         """See the kinds of it."""
-        if not isinstance(folder, SharedFolder):
-            raise TypeError(
-                f"{folder!r} is no shared folder: give a P2PFolder, S3Folder, LocalFolder or InMemoryFolder"
-            )
+        if not isinstance(folder, SharedFolder) or not hasattr(folder, "url"):
+            what = type(folder).__name__ if isinstance(folder, SharedFolder) else repr(folder)
+            raise TypeError(f"{what} is no shared folder: {KINDS}")
+        if on_event is not None and not callable(on_event):
+            raise TypeError(f"on_event = {on_event!r}: give a function, which is called with each event")
+        if (whole := _whole(seed)) is None:
+            raise SettingError(f"seed = {seed!r}: give a whole number from 0")
+        described = {"hyperparameters": hyperparameters, "distinct": distinct, "recipe": recipe}
+        for name, given in described.items():
+            if given is not None and not isinstance(given, Mapping):
+                raise SettingError(f"{name} = {given!r}: give a dict")
+        self._folder = folder
         self._shared = _arrays.keeper(filter)
         rule = rule_of(strategy)
         self._rule: object = rule[1]
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._remove_home: weakref.finalize[..., FederatedNode] | None = None
         if home is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="peerfold-home-", ignore_cleanup_errors=True)
+            self.home = tempfile.mkdtemp(prefix="peerfold-home-")
+            self._remove_home = weakref.finalize(self, _remove, self.home, os.getpid())
+            # `_end` closes the node before, and no child of `fork` removes what is its parent's.
+            self._remove_home.atexit = False
             if not isinstance(folder, InMemoryFolder):
                 log.warning("the node has no home=DIR: it can't go on after a crash, and is somebody else next time")
-        self.home = fspath(home) if home is not None else str(self._temporary and self._temporary.name)
-        texts = [
-            {key: str(value) for key, value in (named or {}).items()} for named in (hyperparameters, distinct, recipe)
-        ]
+        else:
+            self.home = fspath(home)
+        texts = [{str(key): str(value) for key, value in (named or {}).items()} for named in described.values()]
         making = SimpleNamespace(
             folder=folder.url,
             memory=folder._memory,
@@ -125,7 +152,7 @@ class FederatedNode:
             home=self.home,
             rule=rule,
             num_nodes=num_nodes,
-            seed=seed,
+            seed=whole,
             keys=folder._keys,
             hyperparameters=texts[0],
             distinct=texts[1],
@@ -159,7 +186,12 @@ class FederatedNode:
         another process has the home, `FolderError` if the folder can't be used, `Stopped` if a stop was requested.
         """
         shared, _ = self._split(weights)
-        came, _, origin, saved = self._native.begin(_arrays.tensors(shared), _state_given(state))
+        given, kept = _arrays.tensors(shared), _state_given(state)
+        if wrong := _arrays.not_finite(given):
+            log.warning(
+                "%s has numbers that aren't finite: updates with such are refused; filter=… says what is shared", wrong
+            )
+        came, _, origin, saved = self._at_home(lambda: self._native.begin(given, kept))
         self._origin, self._state = origin, _state_came(saved)
         return self._joined(came, weights, copy)
 
@@ -168,6 +200,7 @@ class FederatedNode:
 
         Numbers may be left out: a node that was behind goes on at the others' epoch. Ends early if a stop is requested.
         """
+        last = self._count(last, "number of an epoch")
         while (epoch := self._native.next_epoch(last)) is not None:
             yield epoch
             if self._native.epoch() < epoch and not self._native.is_stopped():
@@ -200,7 +233,7 @@ class FederatedNode:
         After a crash at any moment the epoch was either ended or is trained again, and never published twice.
         """
         count = self._count(num_examples)
-        figures, saved = _metrics(metrics), _state_given(state)
+        figures, saved = _metrics.checked(metrics), _state_given(state)
         if not self._begun():
             self._begin_with(weights)
         shared, _ = self._split(weights)
@@ -211,7 +244,7 @@ class FederatedNode:
 
     def evaluated(self, metrics: Mapping[str, Any]) -> None:
         """Says how good the weights are after the fold: figures for the event `epoch_done`. At most once an epoch."""
-        self._native.evaluated(_metrics(metrics))
+        self._native.evaluated(_metrics.checked(metrics))
 
     def save_progress(self, weights: Weights, step: int, state: State | None = None) -> None:
         """Saves the middle of the epoch under way, after so many of its steps; `middle` gives it back after a crash."""
@@ -260,8 +293,8 @@ class FederatedNode:
                 return False
             if self._teller.is_alive() and self._teller is not threading.current_thread():
                 self._teller.join(seconds)
-            if self._temporary is not None:
-                self._temporary.cleanup()
+            if self._remove_home is not None:
+                self._remove_home()
             _nodes.discard(self)
             return True
 
@@ -301,7 +334,11 @@ class FederatedNode:
     async def _off_loop(self, call: Callable[[], T]) -> T:
         future = asyncio.get_running_loop().run_in_executor(None, call)
         try:
-            return await asyncio.shield(future)
+            while not future.done():
+                # Looks up now and then: the handler of a signal, such as Jupyter's for an interrupt, may have left the
+                # loop something to do without waking it.
+                await asyncio.wait([future], timeout=_LOOKS_UP)
+            return future.result()
         except asyncio.CancelledError:
             self.stop()
             await asyncio.wait([future])
@@ -314,8 +351,8 @@ class FederatedNode:
 
     @property
     def peer_id(self) -> str:
-        """This node's name among its peers. Opens the home."""
-        return self._native.peer_id()
+        """This node's name among its peers. Opens the home, and raises `HomeError` if that can't be."""
+        return self._at_home(self._native.peer_id)
 
     @property
     def epoch(self) -> int:
@@ -341,6 +378,14 @@ class FederatedNode:
         """The weights that the last complete epoch has left: the shared ones."""
         return _arrays.arrays(self._native.weights(), self._layout)
 
+    def __repr__(self) -> str:
+        """Which node it is."""
+        return f"peerfold.{type(self).__name__}({self._folder!r}, home={self.home!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Refused. Raises `TypeError`."""
+        raise TypeError("a node can't be copied or pickled: make it in the process that uses it")
+
     # Inside.
 
     def _begun(self) -> bool:
@@ -357,14 +402,29 @@ class FederatedNode:
                 "begin(weights) before training, and train on from what it gives"
             )
 
-    @staticmethod
-    def _count(number: Any) -> int:
+    def _at_home(self, call: Callable[[], T]) -> T:
+        """Does what needs the home, which another node of this very process may have.
+
+        In a notebook one that was interrupted does, as the exception refers to it: it is closed. One that isn't stopped
+        keeps its home.
+        """
         try:
-            whole = operator.index(number)
-        except TypeError:
-            whole = -1
-        if isinstance(number, bool) or not 0 <= whole < 2**64:
-            raise UsageError(f"{number!r} is no count: give a whole number from 0")
+            return call()
+        except HomeError:
+            others = [node for node in list(_nodes) if node is not self and _is_same(node.home, self.home)]
+            if not others:
+                raise
+        if all(other.is_stopped and other.close() for other in others):
+            return call()
+        what = f"the home {self.home} is in use by another node of this process"
+        then = "close() that one (or restart the notebook's kernel), or give this node another home"
+        raise HomeError(f"{what}: {then}")
+
+    @staticmethod
+    def _count(number: Any, what: str = "count") -> int:
+        whole = _whole(number)
+        if whole is None:
+            raise UsageError(f"{number!r} is no {what}: give a whole number from 0")
         return whole
 
     def _split(self, weights: Weights) -> tuple[Weights, Weights]:
@@ -471,7 +531,7 @@ class SyncFederatedNode(FederatedNode):
         """
         if num_nodes is None:
             raise TypeError("a SyncFederatedNode needs num_nodes: how many nodes the federation has, this one included")
-        if isinstance(num_nodes, bool) or not isinstance(num_nodes, int) or num_nodes < 1:
+        if not _whole(num_nodes):
             raise UsageError(f"num_nodes = {num_nodes!r}: give a whole number from 1")
         check_options("sync", "SyncFederatedNode", dict(options))
         super().__init__(
@@ -484,7 +544,7 @@ class SyncFederatedNode(FederatedNode):
             hyperparameters=hyperparameters,
             distinct=distinct,
             recipe=recipe,
-            num_nodes=num_nodes,
+            num_nodes=_whole(num_nodes),
             options=dict(options),
         )
 

@@ -166,6 +166,8 @@ class Rule:
 def _fitting(name: str, folded: Any, model: Any) -> Any:
     """A folded array with the dtype of the model's, rounded where that has integers."""
     array = np.asarray(folded)
+    if array.dtype.kind not in "fiub" and array.dtype != model.dtype:
+        raise TypeError(f"{name} was folded to {array.dtype}, and the model has {model.dtype}")
     if array.shape != model.shape:
         raise ValueError(f"{name} was folded to the shape {array.shape}, and the model has {model.shape}")
     is_float = model.dtype.kind not in "iub"
@@ -224,6 +226,8 @@ def rule_of(strategy: object) -> tuple[str, dict[str, str]] | tuple[str, Rule]:
     """
     if strategy is None:
         return "fedavg", {}
+    if isinstance(strategy, type):
+        raise StrategyError(f"{strategy.__name__} is a class: give an object of it, as in {strategy.__name__}()")
     if isinstance(strategy, Strategy):
         return strategy.name, strategy.parameters
     if isinstance(strategy, str):

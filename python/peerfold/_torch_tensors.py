@@ -40,6 +40,8 @@ def tensor(name: str, value: Any) -> Tensor:
         raise WeightsError(f"{name}: a tensor of {value.dtype} can't be federated")
     if value.layout != torch.strided:
         raise WeightsError(f"{name}: a tensor of layout {value.layout} can't be federated: make it dense")
+    if value.is_meta:
+        raise WeightsError(f"{name}: a tensor on the device meta has no data that could be federated")
     flat = value.detach().cpu().contiguous().reshape(-1)
     # As bytes, for NumPy's DLPack knows no bfloat16.
     data = np.from_dlpack(flat.view(torch.uint8))

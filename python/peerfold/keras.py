@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from keras.callbacks import Callback
 
+from . import _metrics
 from ._errors import CheckpointError, WeightsError
 from ._node import FederatedNode
 from .mappings import KERAS, WeightMapping
@@ -82,7 +83,8 @@ class FederatedCallback(Callback):  # type: ignore[misc]
         Args:
             node: An asynchronous or synchronous node.
             num_examples: Examples that an epoch is trained on: how much it counts in a mean.
-            metrics: Which of Keras' logs are published, by the names under which; all of them by default.
+            metrics: Which of Keras' logs are published, by the names under which; by default all of them, 16 at most. A
+                name of over 24 bytes is cut, and ends in a digest.
             finish: Whether the end of `fit` is the end of the run: the node is finished then. With `False` the program
                 may `fit` again, and calls `node.finish()` itself.
             mapping: Under which names and with which axes the model is shared, such as `peerfold.mappings.mnist`; by
@@ -123,8 +125,8 @@ class FederatedCallback(Callback):  # type: ignore[misc]
         else:
             names = self._metrics if self._metrics is not None else {name: name for name in logs or {}}
             figures = {told: (logs or {})[name] for name, told in names.items() if name in (logs or {})}
-            trained = weights(self.model, self.mapping)
-            folded = self.node.update(trained, self.num_examples, figures, self._state(), copy=False)
+            trained, shared = weights(self.model, self.mapping), _metrics.publishable(figures)
+            folded = self.node.update(trained, self.num_examples, shared, self._state(), copy=False)
             load(self.model, folded, self.mapping)
         if last and self._finish and self.node.epoch >= last:
             self.model.stop_training = True

@@ -9,15 +9,18 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
+from . import _metrics, _ranks
 from . import torch as federated
+from ._events import log
 from ._node import FederatedNode
 
 
 class FederatedCallback(Callback):  # type: ignore[misc]
     """Begins when training does, and shares and folds at the end of each epoch.
 
-    After a crash a trainer made anew gets the federation's weights and the optimizer's state, and trains as many epochs
-    as are left. In distributed training only the process of rank 0 may have it.
+    After a crash a trainer made anew gets the federation's weights and the states of optimizer and schedule, if it has
+    one of each, and trains as many epochs as are left. In distributed training every process has it, as Lightning runs
+    the program in each; only the node of rank 0 does anything, and its weights are broadcast to the others.
     """
 
     def __init__(self, node: FederatedNode, *, num_examples: int | None = None, finish: bool = True) -> None:
@@ -25,7 +28,8 @@ class FederatedCallback(Callback):  # type: ignore[misc]
 
         Args:
             node: An asynchronous or synchronous node that has not begun.
-            num_examples: Examples of an epoch; by default those of the batches that were seen.
+            num_examples: Examples of an epoch, of all processes together; by default those of the batches that were
+                seen.
             finish: Whether the end of training is the end of the run: the node is finished then.
         """
         self.node = node
@@ -36,8 +40,14 @@ class FederatedCallback(Callback):  # type: ignore[misc]
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Gives the model the weights to train on from, and the optimizer what it had before a crash."""
         if self._federation is None:
-            optimizer = trainer.optimizers[0] if len(trainer.optimizers) == 1 else None
-            self._federation = federated.Federation(self.node, pl_module, optimizer)
+            optimizers = trainer.optimizers
+            if len(optimizers) > 1:
+                log.warning("the states of %d optimizers aren't saved: after a crash they begin anew", len(optimizers))
+            schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+            optimizer = optimizers[0] if len(optimizers) == 1 else None
+            scheduler = schedulers[0] if len(schedulers) == 1 else None
+            self._federation = federated.Federation(self.node, pl_module, optimizer, scheduler)
+            self._stop_at_end(trainer)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts examples."""
@@ -47,17 +57,20 @@ class FederatedCallback(Callback):  # type: ignore[misc]
         """Publishes the model with the figures that it has logged, folds, and takes over what was folded."""
         if self._federation is None:
             return
-        count = self._seen if self._num_examples is None else self._num_examples
+        count = _ranks.total(self._seen) if self._num_examples is None else self._num_examples
         self._seen = 0
-        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self._federation.epoch_end(count, figures)
-        if self._finish and trainer.max_epochs is not None and 0 < trainer.max_epochs <= self.node.epoch:
+        self._federation.epoch_end(count, _metrics.publishable(trainer.callback_metrics))
+        self._stop_at_end(trainer)
+
+    def _stop_at_end(self, trainer: Any) -> None:
+        reached = 0 if self._federation is None else self._federation.epoch
+        if self._finish and trainer.max_epochs is not None and 0 < trainer.max_epochs <= reached:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Finishes the node."""
-        if self._finish:
-            self.node.finish()
+        if self._finish and self._federation is not None:
+            self._federation.finish()
 
 
 def _examples(batch: Any) -> int:

@@ -74,7 +74,10 @@ def test_clients_run_without_a_server() -> None:
         (what, {name: round}) for round in (1, 2, 3) for what, name in (("fit", "round"), ("evaluate", "evaluation"))
     ]
     assert one.metrics_aggregated_fit == {round: {"near": 2.0} for round in (1, 2, 3)}
-    assert one.metrics_aggregated_evaluate == {round: {"accuracy": 2.0} for round in (1, 2)}
+    # Of the last round too, of which no update of weights tells.
+    assert one.metrics_aggregated_evaluate == two.metrics_aggregated_evaluate
+    assert one.metrics_aggregated_evaluate == {round: {"accuracy": 2.0} for round in (1, 2, 3)}
+    assert one.losses_aggregated == {round: (one.losses[round] + two.losses[round]) / 2 for round in (1, 2, 3)}
     assert one.losses[3] == 1.75
     assert two.metrics_evaluate[3] == {"accuracy": 4}
     assert one.metrics_fit[1]["who"] == "me"
@@ -96,7 +99,122 @@ def test_initial_parameters_come_first_and_a_killed_client_goes_on(tmp_path: Pat
     assert last.parameters
     client = Client(0)
     flower.run(client, folder, strategy(initial_parameters=initial), 3, home=tmp_path / "home")
-    assert client.configs[0] == ("fit", {"round": 3})
+    # What was not evaluated is.
+    assert client.configs[:2] == [("evaluate", {"evaluation": 1}), ("fit", {"round": 2})]
+
+
+def run_both(clients: list[Any], make: Any, rounds: int, **options: Any) -> list[flower.History]:
+    folder = peerfold.InMemoryFolder()
+    with ThreadPoolExecutor(2) as threads:
+        runs = [threads.submit(flower.run, client, folder, make(), rounds, **options) for client in clients]
+        return [run.result() for run in runs]
+
+
+def test_figures_that_frameworks_have_come_under_their_names() -> None:
+    class Keras(Client):
+        """Its metrics are called as Keras calls them, and have NumPy's types."""
+
+        def fit(self, parameters: list[Any], config: Any) -> Any:
+            arrays, count, _ = super().fit(parameters, config)
+            return arrays, count, {"sparse_categorical_accuracy": np.float32(self.number), "epochs": np.int64(2)}
+
+        def evaluate(self, parameters: list[Any], config: Any) -> Any:
+            loss, count, _ = super().evaluate(parameters, config)
+            more = {f"metric_{number}": 1.0 for number in range(20)}
+            return loss, count, {"val_sparse_categorical_accuracy": np.float32(self.number), "who": "me", **more}
+
+    def make() -> Any:
+        mean = lambda metrics: {"val": weighted_average([(n, {"v": m[VAL]}) for n, m in metrics])["v"]}  # noqa: E731
+        return FedAvg(fit_metrics_aggregation_fn=weighted_average, evaluate_metrics_aggregation_fn=mean)
+
+    VAL = "val_sparse_categorical_accuracy"
+    for history in run_both([Keras(0), Keras(4)], make, 2, num_nodes=2):
+        assert history.metrics_aggregated_fit[2] == {"sparse_categorical_accuracy": 2.0, "epochs": 2.0}
+        assert history.metrics_aggregated_evaluate == {1: {"val": 2.0}, 2: {"val": 2.0}}
+
+
+def test_who_waits_for_nobody_aggregates_the_newest_evaluations_at_once() -> None:
+    folder = peerfold.InMemoryFolder()
+    first = flower.run(Client(0), folder, strategy(), 3)
+    assert first.metrics_aggregated_evaluate == {round: {"accuracy": 0} for round in (1, 2, 3)}
+    second = flower.run(Client(4), folder, strategy(), 5)
+    # The newest that the first has told, with its last update, and its own.
+    assert second.metrics_aggregated_evaluate == {round: {"accuracy": 2.0} for round in (4, 5)}
+
+
+def test_strategies_configure_rounds_as_they_do_in_flower() -> None:
+    from flwr.server.strategy import FedProx
+
+    client = Client(1)
+    prox = FedProx(proximal_mu=0.5, on_fit_config_fn=lambda round: {"round": round}, fraction_evaluate=0.0)
+    history = flower.run(client, peerfold.InMemoryFolder(), prox, 2)
+    assert client.configs == [("fit", {"round": round, "proximal_mu": 0.5}) for round in (1, 2)]
+    assert history.losses == {}
+
+    def central(round: int, arrays: list[Any], config: Any) -> tuple[float, dict[str, Any]]:
+        return float(round), {"size": arrays[0].size}
+
+    history = flower.run(Client(1), peerfold.InMemoryFolder(), FedAvg(evaluate_fn=central), 2)
+    assert history.losses_centralized == {0: 0.0, 1: 1.0, 2: 2.0}
+    assert history.metrics_centralized[2] == {"size": 4}
+
+
+def test_a_client_may_have_fit_alone() -> None:
+    class Bare(NumPyClient):  # type: ignore[misc]
+        def fit(self, parameters: list[Any], config: Any) -> Any:
+            return [array + 1 for array in parameters], 3, {}
+
+    folder = peerfold.InMemoryFolder()
+    with pytest.raises(peerfold.WeightsError, match="give the strategy initial_parameters"):
+        flower.run(Bare(), folder, FedAvg(), 1)
+    history = flower.run(Bare().to_client(), folder, FedAvg(initial_parameters=parameters(0)), 2)
+    assert history.parameters[1][0] == 2
+    assert history.metrics_evaluate == history.metrics_aggregated_evaluate == {}
+
+
+def test_who_evaluates_nothing_has_the_others_evaluations() -> None:
+    class Fitting(NumPyClient):  # type: ignore[misc]
+        def get_parameters(self, config: Any) -> list[Any]:
+            return [np.zeros((2, 2)), np.zeros(1)]
+
+        def fit(self, parameters: list[Any], config: Any) -> Any:
+            return parameters, 10, {"near": 0.0}
+
+    one, two = run_both([Client(4), Fitting()], strategy, 2, num_nodes=2)
+    assert one.metrics_aggregated_evaluate == two.metrics_aggregated_evaluate
+    assert two.metrics_aggregated_evaluate == {1: {"accuracy": 4.0}, 2: {"accuracy": 4.0}}
+
+
+def test_what_is_no_client_is_told() -> None:
+    from flwr.client import Client as RawClient
+
+    class Wrong(Client):
+        def fit(self, parameters: list[Any], config: Any) -> Any:
+            return parameters
+
+    class Short(Client):
+        def fit(self, parameters: list[Any], config: Any) -> Any:
+            return parameters[:1], 1, {}
+
+    folder = peerfold.InMemoryFolder()
+    for client in (RawClient(), Client, None):
+        with pytest.raises(TypeError, match=r"give a flwr.client.NumPyClient"):
+            flower.run(client, folder, FedAvg(), 1)
+    with pytest.raises(TypeError, match="fit must give arrays, a number of examples and a dict of metrics"):
+        flower.run(Wrong(0), folder, FedAvg(), 1)
+    with pytest.raises(peerfold.WeightsError, match="gave 1 arrays, and the model has 2"):
+        flower.run(Short(0), folder, FedAvg(), 1)
+
+
+def test_a_strategy_that_cannot_aggregate_evaluations_costs_no_fold(caplog: pytest.LogCaptureFixture) -> None:
+    def make() -> Any:
+        return FedAvg(evaluate_metrics_aggregation_fn=lambda metrics: 1 / 0)
+
+    one, two = run_both([Client(0), Client(4)], make, 2, num_nodes=2)
+    assert one.parameters[1].tolist() == two.parameters[1].tolist() == [1.5]
+    failed = [record for record in caplog.records if "evaluations of round" in record.getMessage()]
+    assert failed
+    assert all(record.exc_info is not None for record in failed)
 
 
 def parameters(value: float) -> Any:

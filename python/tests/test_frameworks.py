@@ -116,6 +116,110 @@ def test_a_torch_program_resumes_with_its_optimizer(torch: Any, tmp_path: Path) 
     assert live(tmp_path / "interrupted", [2, 3, 5]) == live(tmp_path / "undisturbed", [5])
 
 
+@pytest.mark.parametrize("kind", ["MultiStepLR", "OneCycleLR", "ReduceLROnPlateau", "SequentialLR", "LambdaLR"])
+def test_a_schedule_goes_on_where_it_was(torch: Any, tmp_path: Path, kind: str) -> None:
+    from peerfold.torch import Federation
+
+    schedules = torch.optim.lr_scheduler
+    make: Any = {
+        "MultiStepLR": lambda optimizer: schedules.MultiStepLR(optimizer, [1, 3], gamma=0.1),
+        "OneCycleLR": lambda optimizer: schedules.OneCycleLR(optimizer, 0.1, total_steps=8),
+        "ReduceLROnPlateau": lambda optimizer: schedules.ReduceLROnPlateau(optimizer, patience=1),
+        "SequentialLR": lambda optimizer: schedules.SequentialLR(
+            optimizer, [schedules.MultiStepLR(optimizer, [1], 0.5), schedules.ExponentialLR(optimizer, 0.9)], [2]
+        ),
+        "LambdaLR": lambda optimizer: schedules.LambdaLR(optimizer, lambda epoch: 1 / (epoch + 1)),
+    }[kind]
+
+    def live(directory: Path, lives: list[int]) -> list[Any]:
+        rates = []
+        for last in lives:
+            model = torch.nn.Linear(2, 2)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            scheduler = make(optimizer)
+            node = peerfold.AsyncFederatedNode(peerfold.InMemoryFolder(), home=directory)
+            federation = Federation(node, model, optimizer, scheduler)
+            for _ in federation.epochs(last):
+                rates.append(optimizer.param_groups[0]["lr"])
+                optimizer.step()
+                scheduler.step(*([1.0] if kind == "ReduceLROnPlateau" else []))
+                federation.epoch_end(1)
+            node.close()
+        return rates
+
+    undisturbed = live(tmp_path / "undisturbed", [6])
+    assert len(set(undisturbed)) > 1
+    assert live(tmp_path / "interrupted", [2, 6]) == undisturbed
+
+
+@pytest.mark.parametrize("kind", ["LBFGS", "Adam", "Muon", "ASGD"])
+def test_an_optimizers_state_comes_back_whatever_is_in_it(torch: Any, kind: str) -> None:
+    from peerfold.torch import load_optimizer_state, optimizer_state
+
+    if not hasattr(torch.optim, kind):
+        pytest.skip(f"this torch has no {kind}")
+    model = torch.nn.Linear(4, 4, bias=False)
+    # Learning rates may be tensors, and LBFGS keeps lists of tensors.
+    options = {"lr": torch.tensor(0.01), "amsgrad": True} if kind == "Adam" else {"lr": 0.01}
+
+    def make() -> Any:
+        return getattr(torch.optim, kind)(model.parameters(), **options)
+
+    def train(optimizer: Any) -> None:
+        def loss() -> Any:
+            optimizer.zero_grad()
+            value = (model(torch.eye(4)) - 1).square().sum()
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+
+    optimizer = make()
+    for _ in range(3):
+        train(optimizer)
+    # As it comes back of a home.
+    with peerfold.AsyncFederatedNode(peerfold.InMemoryFolder()) as node:
+        came = node.begin(optimizer_state(optimizer))
+    other = make()
+    load_optimizer_state(other, came)
+    weights = model.weight.detach().clone()
+    train(optimizer)
+    expected = model.weight.detach().clone()
+    with torch.no_grad():
+        model.weight.copy_(weights)
+    train(other)
+    assert torch.equal(model.weight, expected)
+    with pytest.raises(peerfold.CheckpointError, match="isn't one of this optimizer"):
+        load_optimizer_state(torch.optim.SGD([torch.zeros(1), torch.zeros(2)], lr=1.0), came)
+
+
+def test_what_is_no_model_of_torchs_is_told(torch: Any) -> None:
+    from peerfold.torch import weights
+
+    class Part(torch.Tensor):  # type: ignore[misc,name-defined]
+        full_tensor = None
+
+    sharded = torch.nn.Module()
+    sharded.register_buffer("weight", torch.zeros(1).as_subclass(Part))
+    for model, told in [
+        (torch.nn.Linear(2, 2, device="meta"), "weight has no data yet"),
+        (torch.nn.LazyLinear(2), "weight has no data yet"),
+        (sharded, r"weight is sharded over several processes \(FSDP\)"),
+    ]:
+        with pytest.raises(peerfold.WeightsError, match=told):
+            weights(model)
+    with pytest.raises(TypeError, match=r"is no model: give a torch.nn.Module"):
+        weights("model")
+    from peerfold.torch import Federation
+
+    with pytest.raises(peerfold.UsageError, match="this process has no node: give one to the Federation"):
+        Federation(None, torch.nn.Linear(2, 2))
+    node = peerfold.AsyncFederatedNode(peerfold.InMemoryFolder())
+    with pytest.raises(peerfold.WeightsError, match="a: a tensor on the device meta"):
+        node.begin({"a": torch.zeros(2, device="meta")})
+    node.close()
+
+
 def test_two_torch_models_learn_the_same_in_step(torch: Any, tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -171,7 +275,11 @@ def test_keras_federates_and_goes_on_after_a_crash(tmp_path: Path) -> None:
             folder = peerfold.LocalFolder(directory / "shared")
             node = peerfold.AsyncFederatedNode(folder, home=directory / "home", on_event=recorder)
             callback = FederatedCallback(node, num_examples=len(x))
-            model.fit(x, y, epochs=last, batch_size=32, shuffle=False, verbose=0, callbacks=[callback])
+            # Keras logs as many as there are, and by long names.
+            many = {f"val_sparse_categorical_accuracy_{number}": 1.0 for number in range(20)}
+            logging = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs, many=many: logs.update(many))
+            callbacks = [logging, callback]
+            model.fit(x, y, epochs=last, batch_size=32, shuffle=False, verbose=0, callbacks=callbacks)
         epochs = [event.epoch for event in recorder.named("epoch_done")]
         return [array.tolist() for array in model.get_weights()], epochs
 
@@ -205,13 +313,17 @@ def test_flwr_serverless_callback_tells_keras_federated_metrics(tmp_path: Path) 
             save_model_after_aggregation=True,
         )
         model = keras_model(keras)
-        model.fit(x, x[:, :2], epochs=2, verbose=0, callbacks=[callback])
+        many = {"val_sparse_categorical_accuracy": 0.5} | {f"metric_{number}": 1.0 for number in range(20)}
+        logging = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs, many=many: logs.update(many))
+        model.fit(x, x[:, :2], epochs=2, verbose=0, callbacks=[logging, callback])
         logs.append(callback.logs)
         raw = folder.get_raw_folder()
         for when in ("before", "after"):
             assert b"loss" in raw[f"keras/{node.node_id}/metrics_{when}_aggregation_00001.json"]
             assert raw[f"keras/{node.node_id}/model_{when}_aggregation_00001.h5"]
     assert logs[0]["loss_fed"] == logs[0]["loss"]
+    # Names are as long as Keras has them.
+    assert logs[1]["val_sparse_categorical_accuracy_fed"] == 0.5
     assert logs[1]["num_nodes_fed"] == 2
     assert logs[1]["num_examples_fed"] == 64
 
@@ -298,3 +410,51 @@ def test_lightning_federates(torch: Any, tmp_path: Path) -> None:
     assert [event.num_examples for event in first.named("published")] == [24, 24]
     assert "loss" in first.named("epoch_done")[0].metrics
     assert [event.epoch for event in live(4).named("epoch_done")] == [3, 4]
+    # Nothing is left.
+    assert live(4).named("epoch_done") == []
+
+
+def test_a_trainer_made_anew_trains_what_is_left(torch: Any, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers isn't installed")
+    pytest.importorskip("accelerate", reason="accelerate isn't installed")
+    from peerfold.transformers import FederatedCallback
+
+    config = transformers.GPT2Config(n_layer=1, n_head=2, n_embd=8, n_positions=16, vocab_size=32)
+    generator = torch.Generator().manual_seed(0)
+    data = [{"input_ids": ids, "labels": ids} for ids in torch.randint(0, 32, (16, 8), generator=generator)]
+
+    def live(home: str, every_steps: int | None = None, **settings: Any) -> tuple[Any, list[Any], float]:
+        recorder = Recorder()
+        transformers.set_seed(1)
+        model = transformers.GPT2LMHeadModel(config)
+        args = transformers.TrainingArguments(
+            output_dir=str(tmp_path / "out"),
+            per_device_train_batch_size=4,
+            report_to=[],
+            save_strategy="no",
+            use_cpu=True,
+            disable_tqdm=True,
+            **settings,
+        )
+        node = peerfold.AsyncFederatedNode(peerfold.InMemoryFolder(), home=tmp_path / home, on_event=recorder)
+        callback = FederatedCallback(node, every_steps=every_steps)
+        trainer = transformers.Trainer(model=model, args=args, train_dataset=data, callbacks=[callback])
+        trainer.train()
+        weights = [value.tolist() for value in model.state_dict().values()]
+        rate = trainer.lr_scheduler.get_last_lr()[0]
+        return weights, [event.epoch for event in recorder.named("epoch_done")], rate
+
+    # Four steps are an epoch: `max_steps` is what counts where it is given.
+    first, epochs, rate = live("epochs", max_steps=16)
+    assert (epochs, rate) == ([1, 2, 3, 4], 0)
+    # Nothing is left, and nothing changes.
+    again, epochs, _ = live("epochs", max_steps=16)
+    assert epochs == []
+    assert again == first
+    _, epochs, rate = live("epochs", max_steps=20)
+    assert epochs == [5]
+    # The schedule has gone on where it was: at its end.
+    assert rate == 0
+    assert live("steps", every_steps=2, max_steps=4)[1] == [1, 2]
+    assert live("steps", every_steps=2, max_steps=8)[1] == [3, 4]
+    assert live("steps", every_steps=2, max_steps=8)[1] == []

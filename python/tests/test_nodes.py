@@ -167,6 +167,9 @@ def test_an_epoch_that_is_not_ended_is_told() -> None:
     with pytest.raises(peerfold.UsageError, match="epoch 1 was not ended"):
         for _ in node.epochs(3):
             pass
+    for last in (-1, 2.0, None):
+        with pytest.raises(peerfold.UsageError, match="is no number of an epoch: give a whole number"):
+            next(node.epochs(last))  # type: ignore[arg-type]
     node.close()
 
 
@@ -248,7 +251,16 @@ def test_peers_of_another_layout_or_dtype_are_told(recorder: Recorder) -> None:
     assert np.array_equal(two.update(model(2), 1)["dense.bias"], np.full(3, 2))
     one.finish()
     two.finish()
-    assert "layout" in recorder.wait("rejected").reason
+    assert "names, shapes and dtypes of all shared tensors must be equal" in recorder.wait("rejected").reason
+
+
+def test_events_speak_of_options_and_not_of_flags(tmp_path: Path, recorder: Recorder) -> None:
+    folder = peerfold.P2PFolder("nobody", listen=["/ip4/127.0.0.1/tcp/0"], no_mdns=True)
+    with peerfold.AsyncFederatedNode(folder, home=tmp_path / "home", on_event=recorder) as node:
+        node.begin(model())
+        reason = recorder.wait("alone").reason
+    assert "(no_mdns)" in reason
+    assert "--" not in reason
 
 
 def test_options_are_checked_when_a_node_is_made(tmp_path: Path) -> None:
@@ -277,8 +289,79 @@ def test_options_are_checked_when_a_node_is_made(tmp_path: Path) -> None:
         peerfold.AsyncFederatedNode(peerfold.P2PFolder("f", secret=tmp_path / "none"), home=tmp_path)
     with pytest.raises(peerfold.SettingError, match="folder"):
         peerfold.AsyncFederatedNode(peerfold.S3Folder("b//x?"), home=tmp_path)
-    with pytest.raises(TypeError, match="no shared folder"):
-        peerfold.AsyncFederatedNode("folder")  # type: ignore[arg-type]
+    with pytest.raises(peerfold.SettingError, match="federation = None: give a name"):
+        peerfold.P2PFolder(None)  # type: ignore[arg-type]
+    with pytest.raises(peerfold.SettingError, match="directory = ''"):
+        peerfold.LocalFolder("")
+    wrong: dict[str, Any]
+    for wrong, told in [
+        ({"seed": -1}, "seed = -1: give a whole number"),
+        ({"seed": 1.5}, "seed = 1.5"),
+        ({"recipe": 3}, "recipe = 3: give a dict"),
+        ({"filter": 3}, "filter = 3: give patterns"),
+        ({"filter": [3]}, "give patterns"),
+    ]:
+        with pytest.raises(peerfold.SettingError, match=told):
+            peerfold.AsyncFederatedNode(folder, **wrong)
+    with pytest.raises(TypeError, match="on_event = 3: give a function"):
+        peerfold.AsyncFederatedNode(folder, on_event=3)  # type: ignore[arg-type]
+    peerfold.AsyncFederatedNode(folder, seed=np.int64(3)).close()  # type: ignore[arg-type]
+
+
+class Own:
+    """What a stranger may take for a folder."""
+
+    def items(self) -> list[Any]:
+        return []
+
+
+class Derived(peerfold.SharedFolder):
+    def __init__(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("folder", ["folder", Own(), Derived(), peerfold.InMemoryFolder, None])
+def test_a_folder_of_ones_own_is_refused_in_one_line(folder: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"is no shared folder: give a P2PFolder.* class of your own can't be used"
+    ) as told:
+        peerfold.AsyncFederatedNode(folder)
+    assert "\n" not in str(told.value)
+
+
+def test_nodes_and_memory_are_not_copied_and_other_folders_are() -> None:
+    import copy
+    import pickle
+
+    node = peerfold.AsyncFederatedNode(peerfold.InMemoryFolder())
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="a node can't be copied or pickled: make it in the process that uses it"):
+            copied(node)
+        with pytest.raises(TypeError, match="an InMemoryFolder can't be copied or pickled"):
+            copied(peerfold.InMemoryFolder())
+    node.close()
+    for folder in (peerfold.LocalFolder("here", run="2"), peerfold.P2PFolder("f"), peerfold.S3Folder("b/p")):
+        assert repr(pickle.loads(pickle.dumps(folder))) == repr(folder)
+    event = peerfold.Event({"event": "folded", "epoch": 1})
+    assert pickle.loads(pickle.dumps(event)).epoch == 1
+    assert repr(pickle.loads(pickle.dumps(peerfold.FedAvg(max_share=0.5)))) == "peerfold.FedAvg(max_share='0.5')"
+
+
+def test_a_home_that_this_process_has_is_told_so(tmp_path: Path) -> None:
+    # As in a notebook whose cell was run again.
+    folder = peerfold.InMemoryFolder()
+    first = peerfold.AsyncFederatedNode(folder, home=tmp_path / "home")
+    first.begin(model())
+    second = peerfold.AsyncFederatedNode(folder, home=f"{tmp_path}/./home")
+    for call in (lambda: second.begin(model()), lambda: second.peer_id):
+        with pytest.raises(peerfold.HomeError, match=r"by another node of this process: close\(\) that one"):
+            call()
+    first.stop()
+    # What is stopped does nothing any more, even if something refers to it, as an exception does.
+    second.begin(model())
+    with pytest.raises(peerfold.UsageError, match="is closed"):
+        _ = first.epoch
+    second.close()
 
 
 def test_only_the_allowed_are_folded(tmp_path: Path) -> None:
@@ -310,6 +393,8 @@ def test_a_stop_of_another_thread_ends_a_wait() -> None:
     stopper.join()
     assert node.is_stopped
     assert list(node.epochs(5)) == []
+    with pytest.raises(peerfold.Stopped, match="make the node anew in its home"):
+        node.update(model(1), 1)
     node.close()
 
 
@@ -346,6 +431,8 @@ def test_events_are_logged_and_a_failing_callback_is_too(caplog: pytest.LogCaptu
     messages = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert any(level == "INFO" and text.startswith("epoch_done: epoch=1") for level, text in messages)
     assert any(level == "WARNING" and text.startswith("alone:") for level, text in messages)
+    # Others are slower, or there are none: no trouble of this node's.
+    assert any(level == "INFO" and text.startswith("not_folded:") for level, text in messages)
     failed = next(record for record in caplog.records if record.levelname == "ERROR")
     assert "callback for events has failed at started" in failed.getMessage()
     assert failed.exc_info is not None

@@ -196,6 +196,56 @@ def test_a_fork_is_refused_in_one_line_and_costs_its_parent_nothing(tmp_path: Pa
         assert node.epoch == 1
 
 
+def test_a_child_of_fork_may_have_nodes_of_its_own_and_ends_as_it_likes(tmp_path: Path) -> None:
+    ended = script(
+        """
+        import os, sys, numpy as np, peerfold
+        node = peerfold.AsyncFederatedNode(peerfold.LocalFolder(sys.argv[1]))
+        node.begin({"a": np.zeros(3)})
+        if os.fork() == 0:
+            own = peerfold.AsyncFederatedNode(peerfold.LocalFolder(sys.argv[1]))
+            own.begin({"a": np.zeros(3)})
+            own.update({"a": np.full(3, 4.0)}, 1)
+            own.finish()
+            # Its interpreter ends as that of any program: with all that is to be done then.
+            sys.exit(0)
+        print(os.wait()[1], os.path.isdir(node.home))
+        print(node.update({"a": np.zeros(3)}, 1)["a"].tolist())
+        node.finish()
+        print(os.path.isdir(node.home))
+        """,
+        str(tmp_path / "shared"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == ["0 True", "[2.0, 2.0, 2.0]", "False"], ended.stderr
+
+
+def spawned(folder: peerfold.SharedFolder, home: Path, told: Any) -> None:
+    """In a process of multiprocessing's "spawn"."""
+    node = peerfold.AsyncFederatedNode(folder, home=home)
+    node.begin(model())
+    node.update(model(4), 1)
+    node.finish()
+    told.put("ended")
+
+
+def test_folders_go_to_spawned_processes_and_nodes_do_not(tmp_path: Path) -> None:
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    told = context.Queue()
+    folder = peerfold.LocalFolder(tmp_path / "shared")
+    with peerfold.AsyncFederatedNode(folder, home=tmp_path / "home") as node:
+        node.begin(model())
+        with pytest.raises(TypeError, match="make it in the process that uses it"):
+            context.Process(target=print, args=(node,)).start()
+        child = context.Process(target=spawned, args=(folder, tmp_path / "other", told))
+        child.start()
+        assert told.get(timeout=PATIENCE) == "ended"
+        child.join(PATIENCE)
+        assert node.update(model(0), 1)["dense.bias"].tolist() == [2, 2, 2]
+
+
 def test_ctrl_c_in_the_middle_of_a_fold(tmp_path: Path) -> None:
     # A fold in Python that never ends by itself: it ends with the interpreter.
     program = textwrap.dedent(

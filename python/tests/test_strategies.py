@@ -73,6 +73,8 @@ def test_what_is_no_strategy_is_told() -> None:
         peerfold.FedAvg(max_share=7)
     with pytest.raises(peerfold.StrategyError, match="is no strategy"):
         peerfold.AsyncFederatedNode(folder, 3)
+    with pytest.raises(peerfold.StrategyError, match=r"FedAvg is a class: give an object of it, as in FedAvg\(\)"):
+        peerfold.AsyncFederatedNode(folder, peerfold.FedAvg)
 
 
 def test_a_function_of_arrays_is_a_strategy() -> None:
@@ -113,6 +115,13 @@ def test_a_fold_in_other_precision_is_rounded_to_the_models() -> None:
         (lambda updates: {**model(), "dense.bias": np.zeros(5)}, r"dense.bias was folded to the shape \(5,\)"),
         (lambda updates: {**model(), "dense.bias": np.full(3, np.nan)}, "numbers that are not finite"),
         (lambda updates: {**model(), "dense.bias": np.full(3, 1e300)}, "numbers that are not finite"),
+        (
+            lambda updates: {**model(), "dense.bias": np.full(3, 1j)},
+            "dense.bias was folded to complex128, and the model",
+        ),
+        (lambda updates: {**model(), "dense.bias": ["a", "b", "c"]}, "dense.bias was folded to <U1, and the model"),
+        (lambda updates: {**model(), "dense.bias": None}, "dense.bias was folded to object, and the model"),
+        (lambda updates: sys.exit(3), "SystemExit: 3"),
         (lambda: model(), "takes 0 positional arguments"),
     ],
 )

@@ -44,12 +44,56 @@ def test_strides_and_byte_orders_make_no_difference() -> None:
         "columns": np.asfortranarray(plain),
         "part": plain[::2, 1:],
         "big": plain.astype(">f4"),
+        "bigger": np.arange(3, dtype=">i8"),
+        "again": np.broadcast_to(np.float32(3), (4, 5)),
+        "back": plain[::-1, ::-1],
+        "number": 2.5,
+        "whole": np.ma.array([1.0, 2.0]),
         "list": [1.0, 2.0],
     }
     with node() as lone:
         came = lone.begin(given)
     for name, array in given.items():
         assert np.array_equal(came[name], np.asarray(array)), name
+
+
+def test_names_may_have_any_characters() -> None:
+    names = ["", " ", "a/b", "a.b[0]", "ä☃", "a\nb", "a\0b", "__metadata__", "..", "*", np.str_("text")]
+    given = {str(name): np.full(2, number) for number, name in enumerate(names)}
+    folder = peerfold.InMemoryFolder()
+    with peerfold.AsyncFederatedNode(folder) as one, peerfold.AsyncFederatedNode(folder) as two:
+        one.begin(given)
+        one.update({name: array + 2 for name, array in given.items()}, 1)
+        two.begin(given)
+        came = two.update(given, 1)
+    assert list(came) == list(given)
+    # Integers are those of the newest.
+    assert {name: array[0] for name, array in came.items()} == {name: array[0] for name, array in given.items()}
+
+
+def test_ten_thousand_tensors_are_weights() -> None:
+    given = {f"layer.{number}": np.full(3, number, np.float32) for number in range(10_000)}
+    folder = peerfold.InMemoryFolder()
+    with peerfold.AsyncFederatedNode(folder) as one, peerfold.AsyncFederatedNode(folder) as two:
+        one.begin(given)
+        two.begin(given)
+        one.update(given, 1)
+        came = two.update({name: array + 2 for name, array in given.items()}, 1)
+    assert all((came[name] == array + 1).all() for name, array in given.items())
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2", "bf16"])
+def test_first_weights_that_are_not_finite_are_told(dtype: str, caplog: pytest.LogCaptureFixture) -> None:
+    if dtype == "bf16":
+        dtype = pytest.importorskip("ml_dtypes", reason="ml_dtypes isn't installed").bfloat16
+    # The largest and the smallest numbers are finite.
+    good = np.array([65504, -65504, 6e-8, 0, -0.0]).astype(dtype)
+    for value, told in ((0.0, False), (np.inf, True), (-np.inf, True), (np.nan, True)):
+        caplog.clear()
+        with node() as lone:
+            lone.begin({"good": good, "mask": np.array([0, value]).astype(dtype), "count": np.array(-1)})
+        messages = [record.getMessage() for record in caplog.records]
+        assert any("mask has numbers that aren't finite" in message for message in messages) == told
 
 
 def test_the_order_of_names_is_the_programs() -> None:
@@ -89,7 +133,15 @@ def test_what_the_program_changes_afterwards_is_not_what_was_published() -> None
         ({"a": np.array([object()])}, "a: an array of object"),
         ({"a": np.array([1j])}, "a: an array of complex128"),
         ({"a": np.array(["text"])}, "a: an array of <U4"),
+        ({"a": None}, "a: NoneType is no array"),
+        ({"layer": {"a": np.zeros(1)}}, "layer: dict is no array: weights are a flat dict"),
+        ({"a": [[1, 2], [3]]}, "a: this is no array"),
+        ({"a": np.zeros(2, [("x", "f4")])}, "a: an array of"),
+        ({"a": np.ma.array([1.0, 2.0], mask=[False, True])}, r"a: masked elements .* a.filled\(0\)"),
         ({1: np.zeros(2)}, "1 can't name a tensor"),
+        ({b"a": np.zeros(2)}, "can't name a tensor"),
+        ({"\ud800": np.zeros(2)}, "half of a character"),
+        (None, "not NoneType"),
         ({}, "nothing to share"),
         ([np.zeros(2)], "not list"),
     ],
@@ -146,8 +198,35 @@ def test_wrong_metrics_are_told() -> None:
             lone.update(model(), 1, {"loss": "low"})
         with pytest.raises(peerfold.MetricsError, match="has over"):
             lone.update(model(), 1, {"l" * 1000: 1.0})
+        with pytest.raises(peerfold.MetricsError, match="metrics are a dict of names to numbers, not list"):
+            lone.update(model(), 1, [0.5])  # type: ignore[arg-type]
+        with pytest.raises(peerfold.MetricsError, match="17 of them, but at most 16"):
+            lone.update(model(), 1, {f"m{number}": 1.0 for number in range(17)})
         lone.update(model(), 1, {"loss": np.float32(0.5)})
         assert lone.epoch == 1
+
+
+def test_what_frameworks_log_is_made_publishable(caplog: pytest.LogCaptureFixture) -> None:
+    from peerfold import _metrics
+
+    logged = {f"m{number}": np.float32(number) for number in range(20)}
+    long = ["val_sparse_categorical_accuracy", "val_sparse_categorical_crossentropy", "ä" * 30]
+    logged |= {name: 1.0 for name in long} | {"loss": 0.5, "text": "high", "none": None, "list": [1, 2]}
+    figures = _metrics.publishable(logged, first=[*long, "loss"])
+    assert len(figures) == _metrics.MAX_METRICS
+    assert list(figures)[3] == "loss"
+    assert "m12" in caplog.text
+    assert _metrics.by_short(logged) == dict(zip(figures, long, strict=False))
+    with node() as lone:
+        lone.begin(model())
+        lone.update(model(), 1, figures)
+        assert lone.epoch == 1
+    # One byte more is refused as it is.
+    assert len(next(iter(figures))) == _metrics.MAX_NAME
+    with node() as lone:
+        lone.begin(model())
+        with pytest.raises(peerfold.MetricsError, match=f"over {_metrics.MAX_NAME} bytes"):
+            lone.update(model(), 1, {"l" * (_metrics.MAX_NAME + 1): 1.0})
 
 
 @pytest.mark.parametrize("shares", [["dense.*"], lambda name: name.startswith("dense")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from flwr.common import Parameters, ndarrays_to_parameters, parameters_to_ndarra
 
 import peerfold
 
+from ... import _metrics
 from ..._strategy import Round, Update
 from ...flower import FlowerRule, list_of, weights_of
 
@@ -33,10 +35,14 @@ class ServerlessRule(FlowerRule):
         """Aggregates weights and metrics."""
         if self.upload_only:
             raise peerfold.StrategyError("not in this epoch: upload_only")
+        updates = [replace(update, metrics=self._named(update.metrics)) for update in updates]
         folded = super().fold_updates(updates, round)
         self.metrics = self.metrics or averaged(updates)
         self.folds += 1
         return folded
+
+    def _named(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        return {self.names.get(name, name): value for name, value in metrics.items()}
 
 
 def averaged(updates: list[Update]) -> dict[str, Any]:
@@ -79,7 +85,8 @@ class ServerlessNode:
         own = None if metrics is None else dict(metrics)
         before, self._rule.upload_only = self._rule.folds, upload_only
         weights = weights_of(parameters_to_ndarrays(local))
-        folded = self.node.update(weights, num_examples, own, copy=False)
+        self._rule.names = _metrics.by_short(own or {})
+        folded = self.node.update(weights, num_examples, _metrics.publishable(own), copy=False)
         if self._rule.folds == before:
             return local, own
         self.counter += 1
