@@ -179,7 +179,7 @@ def follow_logs() -> None:
 
 @atexit.register
 def _end_logs() -> None:
-    # After the nodes have ended: what is registered first is called last. Not in a child of fork, where a thread that is
-    # no more may hold the queue's lock.
+    # After the nodes have ended: what is registered first is called last. Not in a child of fork, where a thread that
+    # is no more may hold the queue's lock.
     if _reader is not None and _reader.process == os.getpid():
         _reader.close()
