@@ -174,7 +174,7 @@ fn failure(mut command: Command) -> String {
 #[test]
 fn a_demo_whose_nodes_never_meet_has_failed() {
     let sandbox = Sandbox::new();
-    let short = ["--nodes", "2", "--epochs", "2", "--steps-per-epoch", "5"];
+    let short = ["--nodes", "2", "--epochs", "4", "--period", "0.5"];
     // A rule that folds fewer updates than it needs has averaged nothing.
     let refused = failure(demo(
         &sandbox,
