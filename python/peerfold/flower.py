@@ -6,8 +6,10 @@ Any `flwr.server.strategy.Strategy` can be given to a node as it is. `run` has a
 from __future__ import annotations
 
 import io
+import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,6 +42,32 @@ def _parameters(weights: Mapping[str, Any]) -> Any:
 
 #: One strategy may be given to several nodes of a process.
 _one_at_a_time = threading.Lock()
+
+
+@contextmanager
+def _figures_cost_no_fold(strategy: Any) -> Iterator[None]:
+    """Within it a strategy goes on if what the program gave it to aggregate figures by raises.
+
+    A peer decides which figures it tells, and one without a figure that the program expects would end all folding.
+    """
+    name = "fit_metrics_aggregation_fn"
+    given = getattr(strategy, name, None)
+    if not callable(given):
+        yield
+        return
+
+    def aggregate(metrics: Any) -> dict[str, Any]:
+        try:
+            return dict(given(metrics))
+        except Exception:
+            log.exception("%s has failed, so this fold has no figures: do all peers tell the same ones?", name)
+            return {}
+
+    setattr(strategy, name, aggregate)
+    try:
+        yield
+    finally:
+        setattr(strategy, name, given)
 
 
 class FlowerRule(Rule):
@@ -84,7 +112,7 @@ class FlowerRule(Rule):
             for update in updates
         ]
         failures: list[BaseException] = [StrategyError("an update could not be used")] * round.failures
-        with _one_at_a_time:
+        with _one_at_a_time, _figures_cost_no_fold(self.strategy):
             parameters, metrics = self.strategy.aggregate_fit(round.number, results, failures)
         if parameters is None:
             raise StrategyError(f"{type(self.strategy).__name__} gave no parameters")
@@ -221,13 +249,16 @@ def _of_training(update: Update) -> dict[str, float]:
 
 
 def _told(update: Update, names: Mapping[str, str]) -> _Evaluation | None:
-    """What an update says of the weights of the fold before."""
+    """What an update says of the weights of the fold before, if it says it in finite numbers."""
     found = {}
     for name, value in update.metrics.items():
         name = names.get(name, name)
         if name.startswith(_EVALUATED):
             found[name.removeprefix(_EVALUATED)] = value
     if _COUNT not in found or _LOSS not in found:
+        return None
+    if not all(math.isfinite(figure) for figure in found.values()) or found[_COUNT] < 0:
+        # A peer may say anything, and a count that is none would cost the fold.
         return None
     return _Evaluation(update.author, int(found.pop(_COUNT)), found.pop(_LOSS), found)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Recorder
 
 import peerfold
 
@@ -215,6 +216,20 @@ def test_a_strategy_that_cannot_aggregate_evaluations_costs_no_fold(caplog: pyte
     failed = [record for record in caplog.records if "evaluations of round" in record.getMessage()]
     assert failed
     assert all(record.exc_info is not None for record in failed)
+
+
+@pytest.mark.parametrize("count", [np.nan, np.inf, -1.0])
+def test_a_peer_that_counts_nonsense_costs_no_fold(count: float, recorder: Recorder) -> None:
+    folder = peerfold.InMemoryFolder()
+    peer = peerfold.AsyncFederatedNode(folder)
+    weights = flower.weights_of([np.full((2, 2), 4.0), np.full(1, 4.0)])
+    peer.update(weights, 10, {"evaluated/num_examples": count, "evaluated/loss": 1.0})
+    history = flower.run(Client(0), folder, strategy(), 3, on_event=recorder)
+    peer.finish()
+    assert recorder.named("folded")
+    assert not recorder.named("not_folded")
+    # The node's own alone.
+    assert all(told == {"accuracy": 0} for told in history.metrics_aggregated_evaluate.values())
 
 
 def parameters(value: float) -> Any:
