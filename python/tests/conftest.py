@@ -20,6 +20,10 @@ import pytest
 
 import peerfold
 
+# A shell starts what runs in its background with Ctrl-C ignored, and so would be the programs that tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 #: Longest that anything is waited for: far more than it takes.
 PATIENCE = 120.0
 
